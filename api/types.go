@@ -1,0 +1,226 @@
+package api
+
+import (
+	"time"
+
+	"patrol/models"
+)
+
+// AuthorizeRequest is the body of `POST /authorize`. The token is sent here or
+// as `Authorization: Bearer`, never both.
+type AuthorizeRequest struct {
+	Token      *string        `json:"token,omitempty"`
+	Domain     string         `json:"domain"`
+	EntityType string         `json:"entity_type"`
+	Entity     string         `json:"entity"`
+	Operation  string         `json:"operation"`
+	Context    map[string]any `json:"context,omitempty"` // handed to the policy as it is
+}
+
+// AuthorizeItem is one request of a batch.
+type AuthorizeItem struct {
+	Domain     string         `json:"domain"`
+	EntityType string         `json:"entity_type"`
+	Entity     string         `json:"entity"`
+	Operation  string         `json:"operation"`
+	Context    map[string]any `json:"context,omitempty"`
+}
+
+// AuthorizeBatch is the body of `POST /authorize/batch`: 1 to 100 requests for
+// one token.
+type AuthorizeBatch struct {
+	Token    *string         `json:"token,omitempty"`
+	Requests []AuthorizeItem `json:"requests"`
+}
+
+// Decision is the answer to one authorize request. A denial is an answer like
+// any other; Status is what the end client should be told.
+type Decision struct {
+	Allowed    bool            `json:"allowed"`
+	DecisionID string          `json:"decision_id"`
+	Reasons    []models.Reason `json:"reasons"`
+	Status     int             `json:"status"` // 200, 401, 403 or 503
+	TokenID    string          `json:"token_id,omitempty"`
+	UserID     string          `json:"user_id,omitempty"`
+	ScopeID    string          `json:"scope_id,omitempty"`
+	Revision   string          `json:"revision"`
+}
+
+// DecisionBatch is the answer to a batch, in the order of its requests.
+type DecisionBatch struct {
+	Decisions []Decision `json:"decisions"`
+}
+
+// SignIn is the body of `POST /api/v1/session`. Transport is "" or "cookie" for
+// a browser, "bearer" for a program.
+type SignIn struct {
+	Email     string `json:"email"`
+	Password  string `json:"password"`
+	Transport string `json:"transport,omitempty"`
+}
+
+// Session is the answer to a sign-in. SessionToken is there only for
+// transport "bearer".
+type Session struct {
+	User         Me         `json:"user"`
+	SessionToken string     `json:"session_token,omitempty"`
+	ExpiresAt    *time.Time `json:"expires_at,omitempty"` // the absolute end of the session
+}
+
+// Reauthenticate is the body of `POST /api/v1/session/reauthenticate`.
+type Reauthenticate struct {
+	Password string `json:"password"`
+}
+
+// Me is the signed-in user.
+type Me struct {
+	ID          string         `json:"id"`
+	Email       string         `json:"email"`
+	Name        string         `json:"name"`
+	Admin       bool           `json:"admin"`
+	Memberships []MyMembership `json:"memberships"`
+}
+
+// MyMembership is one domain of the signed-in user.
+type MyMembership struct {
+	Domain string `json:"domain"`
+	Role   string `json:"role"`
+}
+
+// Scope is one permission of a PAT.
+type Scope struct {
+	ID         string `json:"id,omitempty"` // set by the server
+	Domain     string `json:"domain"`
+	EntityType string `json:"entity_type"`
+	Entity     string `json:"entity"`
+	Operation  string `json:"operation"`
+}
+
+// NewScope is a scope as a client asks for it.
+type NewScope struct {
+	Domain     string `json:"domain"`
+	EntityType string `json:"entity_type"`
+	Entity     string `json:"entity"`
+	Operation  string `json:"operation"`
+}
+
+// NewPAT is the body of `POST /api/v1/pats`. Exactly one of ExpiresIn and
+// ExpiresAt is given.
+type NewPAT struct {
+	Name        string     `json:"name"`
+	Description string     `json:"description,omitempty"`
+	ExpiresIn   string     `json:"expires_in,omitempty"` // 30d, 12h, 90s, P30D
+	ExpiresAt   *time.Time `json:"expires_at,omitempty"`
+	Scopes      []NewScope `json:"scopes"`
+}
+
+// PATPatch is the body of `PATCH /api/v1/pats/{id}`; absent fields stay.
+type PATPatch struct {
+	Name        *string `json:"name,omitempty"`
+	Description *string `json:"description,omitempty"`
+}
+
+// Rotation is the body of `POST /api/v1/pats/{id}/rotate`. Grace is how long the
+// old token lives on; absent, it ends at once.
+type Rotation struct {
+	ExpiresIn string     `json:"expires_in,omitempty"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	Grace     string     `json:"grace,omitempty"`
+}
+
+// PAT is a personal access token's record. Token is set in the one answer that
+// creates or rotates it and never again.
+type PAT struct {
+	ID          string        `json:"id"`
+	Name        string        `json:"name"`
+	Description string        `json:"description"`
+	Status      models.Status `json:"status"`
+	Scopes      []Scope       `json:"scopes"`
+	CreatedAt   time.Time     `json:"created_at"`
+	ExpiresAt   time.Time     `json:"expires_at"`
+	LastUsedAt  *time.Time    `json:"last_used_at"`
+	LastUsedIP  *string       `json:"last_used_ip"`
+	RevokedAt   *time.Time    `json:"revoked_at"`
+	RotatedTo   *string       `json:"rotated_to"`
+	Token       string        `json:"token,omitempty"`
+}
+
+// User is an account, as platform admins see it.
+type User struct {
+	ID        string    `json:"id"`
+	Email     string    `json:"email"`
+	Name      string    `json:"name"`
+	Admin     bool      `json:"admin"`
+	Disabled  bool      `json:"disabled"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// NewUser is the body of `POST /api/v1/users`. Without a password the user
+// cannot sign in with one.
+type NewUser struct {
+	Email    string `json:"email"`
+	Name     string `json:"name"`
+	Password string `json:"password,omitempty"`
+	Admin    bool   `json:"admin,omitempty"`
+}
+
+// UserPatch is the body of `PATCH /api/v1/users/{id}`; absent fields stay.
+type UserPatch struct {
+	Name     *string `json:"name,omitempty"`
+	Admin    *bool   `json:"admin,omitempty"`
+	Disabled *bool   `json:"disabled,omitempty"`
+}
+
+// Domain is a workspace.
+type Domain struct {
+	ID        string              `json:"id"`
+	Name      string              `json:"name"`
+	Status    models.DomainStatus `json:"status"`
+	CreatedAt time.Time           `json:"created_at"`
+}
+
+// NewDomain is the body of `POST /api/v1/domains`.
+type NewDomain struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// DomainPatch is the body of `PATCH /api/v1/domains/{id}`; absent fields stay.
+type DomainPatch struct {
+	Name   *string              `json:"name,omitempty"`
+	Status *models.DomainStatus `json:"status,omitempty"`
+}
+
+// Member is a user's role in a domain.
+type Member struct {
+	UserID string `json:"user_id"`
+	Email  string `json:"email"`
+	Role   string `json:"role"`
+}
+
+// SetMember is the body of `PUT /api/v1/domains/{id}/members/{user id}`.
+type SetMember struct {
+	Role string `json:"role"`
+}
+
+// Page is one page of a list. Next is the cursor for `?after=`, null on the last
+// page.
+type Page[T any] struct {
+	Items []T     `json:"items"` // [] rather than null
+	Next  *string `json:"next"`
+}
+
+// Problem is an error answer (RFC 9457, `application/problem+json`). Type is
+// "about:blank", so Title is the status phrase (§4.2.1); Code tells errors apart.
+type Problem struct {
+	Type       string              `json:"type"`
+	Title      string              `json:"title"`
+	Status     int                 `json:"status"`
+	Detail     string              `json:"detail,omitempty"`
+	Code       string              `json:"code"`
+	RequestID  string              `json:"request_id,omitempty"`
+	Errors     []models.FieldError `json:"errors,omitempty"`
+	RotatedTo  string              `json:"rotated_to,omitempty"`
+	DecisionID string              `json:"decision_id,omitempty"` // of a refused proxied request
+	Reasons    []models.Reason     `json:"reasons,omitempty"`     // likewise
+}

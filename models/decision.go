@@ -1,0 +1,186 @@
+package models
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Request is what somebody wants to do: an operation on an entity of an entity
+// type in a domain. Entity `*` stands for the collection (list, create).
+type Request struct {
+	Domain     string
+	EntityType string
+	Entity     string
+	Operation  string
+	// Context is what else the caller tells the policy, a JSON object or nil.
+	Context map[string]any
+}
+
+// Scope renders the request as the scope that would cover it,
+// `domain:type:entity:operation`, the form of RFC 6750's scope attribute.
+func (r Request) Scope() string {
+	return r.Domain + ":" + r.EntityType + ":" + r.Entity + ":" + r.Operation
+}
+
+// Reason is one cause of a denial: a stable code for programs and a message in
+// plain words.
+type Reason struct {
+	Code    ReasonCode `json:"code"`
+	Message string     `json:"message"`
+}
+
+// ReasonCode is the machine-readable part of a [Reason]. Policies may add
+// codes of their own, which count as 403.
+type ReasonCode string
+
+// The reasons that Patrol knows.
+const (
+	TokenMissing     ReasonCode = "token_missing"
+	TokenMalformed   ReasonCode = "token_malformed"
+	TokenUnknown     ReasonCode = "token_unknown" // unknown id or wrong secret: the same answer
+	TokenRevoked     ReasonCode = "token_revoked"
+	TokenExpired     ReasonCode = "token_expired"
+	UserDisabled     ReasonCode = "user_disabled" // or gone
+	DomainUnknown    ReasonCode = "domain_unknown"
+	DomainDisabled   ReasonCode = "domain_disabled"
+	DomainFrozen     ReasonCode = "domain_frozen"
+	NotAMember       ReasonCode = "not_a_member"
+	RoleForbids      ReasonCode = "role_forbids"
+	OutOfScope       ReasonCode = "out_of_scope"
+	UnknownOperation ReasonCode = "unknown_operation"
+	RouteUnmapped    ReasonCode = "route_unmapped"
+	PolicyError      ReasonCode = "policy_error"
+	Unavailable      ReasonCode = "unavailable"
+)
+
+// Status returns the HTTP status of a denial for this reason.
+func (c ReasonCode) Status() int {
+	switch c {
+	case TokenMissing, TokenMalformed, TokenUnknown, TokenRevoked, TokenExpired, UserDisabled:
+		return http.StatusUnauthorized
+	case PolicyError, Unavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusForbidden
+	}
+}
+
+// goReasons are the messages of the reasons that are decided in Go. Those that
+// policy decides carry their message in the policy.
+var goReasons = map[ReasonCode]string{
+	TokenMissing:   "No access token was sent. Send one as 'Authorization: Bearer <token>'.",
+	TokenMalformed: "This is not a valid access token. It may have been cut or mistyped.",
+	TokenUnknown:   "The access token is not known here.",
+	RouteUnmapped:  "This path and method do not stand for anything that tokens can be allowed to do, or can be read in more than one way.",
+	PolicyError:    "The policy could not judge this request. Nothing was allowed.",
+	Unavailable:    "The facts that this decision needs could not be read. Nothing was allowed. Try again shortly.",
+}
+
+// Decision is the answer to a [Request].
+type Decision struct {
+	ID       string // unique to this call
+	Allowed  bool
+	Reasons  []Reason // why not, sorted by code; empty if allowed
+	TokenID  string   // empty unless the token's secret verified
+	UserID   string   // likewise
+	ScopeID  string   // the scope that granted it, if allowed
+	Revision string   // of the policy that judged
+	// Headers are what the policy wants the upstream to be told, if allowed.
+	Headers map[string]string
+}
+
+// Deny returns a denial for one of the reasons that Go decides.
+func Deny(code ReasonCode) Decision {
+	return Decision{Reasons: []Reason{{Code: code, Message: goReasons[code]}}}
+}
+
+// Status returns what the end client is told: 200 if allowed, else the status of
+// the reasons, 503 before 401 before 403.
+func (d Decision) Status() int {
+	if d.Allowed {
+		return http.StatusOK
+	}
+	status := http.StatusForbidden
+	for _, r := range d.Reasons {
+		switch s := r.Code.Status(); {
+		case s == http.StatusServiceUnavailable:
+			return s
+		case s == http.StatusUnauthorized:
+			status = s
+		}
+	}
+	return status
+}
+
+// Has reports whether code is among the reasons.
+func (d Decision) Has(code ReasonCode) bool {
+	return slices.ContainsFunc(d.Reasons, func(r Reason) bool { return r.Code == code })
+}
+
+// Challenge returns the value of the WWW-Authenticate header for a denial (RFC
+// 6750 §3) and "" where there is none. req names the scope that was needed.
+func (d Decision) Challenge(req Request) string {
+	const realm = `Bearer realm="patrol"`
+	switch d.Status() {
+	case http.StatusUnauthorized:
+		if d.Has(TokenMissing) { // §3.1: no error code if no token was sent
+			return realm
+		}
+		return realm + `, error="invalid_token"`
+	case http.StatusForbidden:
+		scope := req.Scope()
+		if !quotable(scope) { // §3: scope-tokens only
+			return realm + `, error="insufficient_scope"`
+		}
+		return realm + `, error="insufficient_scope", scope="` + scope + `"`
+	}
+	return ""
+}
+
+// quotable reports whether s can stand in a quoted scope attribute: RFC 6749
+// §3.3 scope-token characters, and something in every field.
+func quotable(s string) bool {
+	if strings.HasPrefix(s, ":") || strings.HasSuffix(s, ":") {
+		return false
+	}
+	for i := range len(s) {
+		if !isScopeChar(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// HTTPRequest is a proxied request as the route policy sees it: canonical, and
+// without anything secret.
+type HTTPRequest struct {
+	Method   string
+	Path     string              // decoded once, cleaned, starting with /
+	Segments []string            // of Path, none of them empty
+	Query    map[string][]string // decoded; tokens masked
+	Headers  map[string]string   // names in lower case, values joined with ", "; credentials and cookies absent
+	Body     *HTTPBody           // nil if there was none to look at
+}
+
+// HTTPBody is all that a policy learns of a request body.
+type HTTPBody struct {
+	Model string // the model that the body names, "" if it names none
+}
+
+// BodyNeed is how a route finds out which entity a request is about when the
+// body names it.
+type BodyNeed struct {
+	Format BodyFormat
+	Fields []string // JSON keys or multipart part names, any of which may carry the name
+}
+
+// BodyFormat is the encoding that a route's upstream reads bodies in. It is the
+// route that decides, never the request's Content-Type.
+type BodyFormat string
+
+// The body formats that are understood.
+const (
+	BodyJSON      BodyFormat = "json"
+	BodyMultipart BodyFormat = "multipart"
+)

@@ -1,0 +1,298 @@
+package models
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Any is the wildcard: any domain or any entity in a scope, the collection in a
+// request.
+const Any = "*"
+
+// Scope permits one operation on one entity, or on any with [Any], of an entity
+// type in a domain.
+type Scope struct {
+	ID         string
+	Domain     string
+	EntityType string
+	Entity     string
+	Operation  string
+}
+
+// ParseScope reads `domain:type:entity:operation`. The first two and the last
+// field are cut at colons; the entity keeps its own (`acme:models:llama3:8b:read`).
+// It checks the form only; see [Scope.Validate].
+func ParseScope(text string) (Scope, error) {
+	domain, rest, ok1 := strings.Cut(text, ":")
+	entityType, rest, ok2 := strings.Cut(rest, ":")
+	last := strings.LastIndexByte(rest, ':')
+	if !ok1 || !ok2 || last < 0 {
+		return Scope{}, NewError(CodeMalformed, fmt.Sprintf("scope %q is not of the form domain:type:entity:operation", text))
+	}
+	return Scope{Domain: domain, EntityType: entityType, Entity: rest[:last], Operation: rest[last+1:]}, nil
+}
+
+// String renders the scope as `domain:type:entity:operation`.
+func (s Scope) String() string {
+	return s.Domain + ":" + s.EntityType + ":" + s.Entity + ":" + s.Operation
+}
+
+// Covers reports whether the scope covers req: fields are equal, or the scope
+// has [Any] for domain or entity. A request for entity [Any] is covered only by
+// a scope whose entity is [Any]. This is the meaning of a scope in words that
+// pages and tools share; decisions are made by policy.
+func (s Scope) Covers(req Request) bool {
+	return (s.Domain == Any || s.Domain == req.Domain) &&
+		s.EntityType == req.EntityType &&
+		(s.Entity == Any || s.Entity == req.Entity) &&
+		s.Operation == req.Operation
+}
+
+// Same reports whether both scopes say the same, ids aside.
+func (s Scope) Same(o Scope) bool {
+	s.ID, o.ID = "", ""
+	return s == o
+}
+
+// Validate checks one scope against the catalog and adds what is wrong to v,
+// each field under prefix. For the entity type `domains` the entity is the
+// domain itself, so the two must be equal, or the entity [Any].
+func (s Scope) Validate(c Catalog, prefix string, v *Invalid) {
+	if s.Domain != Any && !validSlug(s.Domain) {
+		v.Add(prefix+"domain", "must be * or a domain id: 1 to 63 characters of a-z, 0-9 and -, not starting with -")
+	}
+	if !validEntity(s.Entity) {
+		v.Add(prefix+"entity", "must be * or 1 to 256 printable ASCII characters without space, quote or backslash")
+	} else if s.EntityType == "domains" && s.Entity != Any && s.Entity != s.Domain {
+		v.Add(prefix+"entity", "for the entity type domains this must be * or the scope's domain")
+	}
+	t, ok := c.EntityTypes[s.EntityType]
+	if !ok {
+		v.Add(prefix+"entity_type", "is not in the catalog: %s", oneOf(c.typeNames()))
+		return
+	}
+	if _, ok := t.Operations[s.Operation]; !ok {
+		v.Add(prefix+"operation", "%s has no such operation: %s", s.EntityType, oneOf(t.operationNames()))
+	}
+}
+
+// Status is where a PAT is in its life.
+type Status string
+
+// The states of a PAT.
+const (
+	StatusActive  Status = "active"
+	StatusExpired Status = "expired"
+	StatusRevoked Status = "revoked"
+)
+
+// PAT is the record of a personal access token. It holds no secret: MAC is the
+// keyed hash that a presented secret is verified against.
+type PAT struct {
+	ID          string // public id, part of the token's text
+	UserID      string
+	Name        string
+	Description string
+	KeyID       string
+	MAC         []byte
+	Scopes      []Scope
+	CreatedAt   time.Time
+	// ExpiresAt is a whole second. A rotation with grace moves it forward.
+	ExpiresAt     time.Time
+	RevokedAt     *time.Time
+	RotatedTo     string // id of the successor, "" if not rotated
+	LastUsedAt    *time.Time
+	LastUsedIP    string
+	LastUsedAgent string
+}
+
+// Status returns the state at the time now. Revoked comes before expired.
+func (p PAT) Status(now time.Time) Status {
+	switch {
+	case p.RevokedAt != nil:
+		return StatusRevoked
+	case !now.Before(p.ExpiresAt):
+		return StatusExpired
+	default:
+		return StatusActive
+	}
+}
+
+// WithMaxLifetime returns p as it counts under a maximum lifetime: a token
+// issued when a longer one was permitted ends when a new one would.
+func (p PAT) WithMaxLifetime(limit time.Duration) PAT {
+	if end := ceilSecond(p.CreatedAt.Add(limit)); limit > 0 && end.Before(p.ExpiresAt) {
+		p.ExpiresAt = end
+	}
+	return p
+}
+
+// Limits bound what a PAT may be.
+type Limits struct {
+	MaxLifetime time.Duration // from creation to expiry
+	MaxScopes   int           // per token
+	MaxLive     int           // live tokens per user
+	MaxGrace    time.Duration // how long a rotated token may live on
+}
+
+// DefaultLimits are the limits unless configured otherwise.
+func DefaultLimits() Limits {
+	return Limits{MaxLifetime: 366 * 24 * time.Hour, MaxScopes: 64, MaxLive: 100, MaxGrace: 7 * 24 * time.Hour}
+}
+
+// Lifetime is how a caller says when a token ends: exactly one of the two.
+type Lifetime struct {
+	In string    // a duration as [ParseDuration] reads it
+	At time.Time // a point in time
+}
+
+// Resolve returns the expiry as a whole second, rounded up so that a token lives
+// at least as long as asked. It adds to v, under `expires_in` or `expires_at`,
+// what is wrong: neither or both given, a lifetime under one second or over
+// limit.
+func (l Lifetime) Resolve(now time.Time, limit time.Duration, v *Invalid) time.Time {
+	field, length := "expires_in", time.Duration(0)
+	switch {
+	case l.In != "" && !l.At.IsZero():
+		v.Add(field, "give either expires_in or expires_at, not both")
+		return time.Time{}
+	case l.In == "" && l.At.IsZero():
+		v.Add(field, "a lifetime is required: give expires_in (such as 30d) or expires_at")
+		return time.Time{}
+	case l.In != "":
+		d, err := ParseDuration(l.In)
+		if err != nil {
+			v.Add(field, "%s", err.Error())
+			return time.Time{}
+		}
+		length = d
+	default:
+		field = "expires_at"
+		if l.At.After(now.Add(limit)) { // Sub saturates; compare the far future first
+			v.Add(field, "is further away than the maximum of %s", FormatDuration(limit))
+			return time.Time{}
+		}
+		length = l.At.Sub(now)
+	}
+	switch {
+	case length < time.Second:
+		v.Add(field, "must be at least 1 second from now")
+	case length > limit:
+		v.Add(field, "is longer than the maximum of %s", FormatDuration(limit))
+	default:
+		return ceilSecond(now.Add(length))
+	}
+	return time.Time{}
+}
+
+func ceilSecond(t time.Time) time.Time {
+	if whole := t.Truncate(time.Second); whole.Equal(t) {
+		return whole.UTC()
+	}
+	return t.Truncate(time.Second).Add(time.Second).UTC()
+}
+
+// ValidateScopes checks a token's scopes, all of them, against catalog and
+// limits, and adds what is wrong to v under `scopes`.
+func ValidateScopes(scopes []Scope, c Catalog, l Limits, v *Invalid) {
+	switch {
+	case len(scopes) == 0:
+		v.Add("scopes", "at least one scope is required")
+	case len(scopes) > l.MaxScopes:
+		v.Add("scopes", "%d scopes are more than the maximum of %d", len(scopes), l.MaxScopes)
+		return
+	}
+	for i, s := range scopes {
+		prefix := fmt.Sprintf("scopes[%d].", i)
+		s.Validate(c, prefix, v)
+		for j := range i {
+			if s.Same(scopes[j]) {
+				v.Add(fmt.Sprintf("scopes[%d]", i), "is the same as scopes[%d]", j)
+				break
+			}
+		}
+	}
+}
+
+// ValidateName checks a token's, user's or domain's display name: 1 to 100
+// characters of text on one line.
+func ValidateName(field, name string, v *Invalid) {
+	checkText(field, name, 1, 100, false, v)
+}
+
+// ValidateDescription checks a description: at most 500 characters; line breaks
+// are fine.
+func ValidateDescription(field, text string, v *Invalid) {
+	checkText(field, text, 0, 500, true, v)
+}
+
+func checkText(field, text string, least, most int, lines bool, v *Invalid) {
+	n := utf8.RuneCountInString(text)
+	switch {
+	case !utf8.ValidString(text):
+		v.Add(field, "is not valid UTF-8")
+	case least > 0 && n == 0:
+		v.Add(field, "is required")
+	case n > most:
+		v.Add(field, "has %d characters; at most %d are allowed", n, most)
+	case strings.TrimSpace(text) != text:
+		v.Add(field, "must not start or end with a space")
+	case strings.ContainsFunc(text, func(r rune) bool {
+		return !unicode.IsGraphic(r) && (!lines || r != '\n')
+	}):
+		v.Add(field, "must not contain control or invisible characters")
+	}
+}
+
+func validSlug(s string) bool {
+	if len(s) < 1 || len(s) > 63 || s[0] == '-' {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// validEntity allows RFC 6749 §3.3 scope-token characters, 1 to 256 of them.
+func validEntity(s string) bool {
+	if len(s) < 1 || len(s) > 256 {
+		return false
+	}
+	for i := range len(s) {
+		if !isScopeChar(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func isScopeChar(c byte) bool {
+	return c == '!' || '#' <= c && c <= '[' || ']' <= c && c <= '~'
+}
+
+// Validate reports with field errors what keeps a request from being judged: a
+// field that is absent or has characters no such field can have. Domains, types
+// and operations that are merely unknown are a matter for the policy.
+func (r Request) Validate() error {
+	var v Invalid
+	r.validate("", &v)
+	return v.Err()
+}
+
+// ValidateAt is [Request.Validate] for one of several requests: what is wrong is
+// added to v under prefix.
+func (r Request) ValidateAt(prefix string, v *Invalid) { r.validate(prefix, v) }
+
+func (r Request) validate(prefix string, v *Invalid) {
+	for _, f := range [...]struct{ name, value string }{
+		{"domain", r.Domain}, {"entity_type", r.EntityType}, {"entity", r.Entity}, {"operation", r.Operation},
+	} {
+		switch {
+		case f.value == "":
+			v.Add(prefix+f.name, "is required")
+		case !validEntity(f.value):
+			v.Add(prefix+f.name, "must be at most 256 printable ASCII characters without space, quote or backslash")
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package models
+
+import (
+	"fmt"
+	"maps"
+	"net/mail"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// User is a person with an account.
+type User struct {
+	ID           string
+	Email        string // in lower case; never reused
+	Name         string
+	PasswordHash string // argon2id in PHC form; "" if the user has no password
+	Admin        bool   // of the whole platform
+	Disabled     bool
+	CreatedAt    time.Time
+}
+
+// NormalizeEmail brings an email address into the form that is stored and
+// compared.
+func NormalizeEmail(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
+
+// ValidateEmail checks that email, already normalized, is one plain address.
+func ValidateEmail(field, email string, v *Invalid) {
+	addr, err := mail.ParseAddress(email)
+	if err != nil || addr.Address != email || len(email) > 254 {
+		v.Add(field, "is not an email address")
+	}
+}
+
+// ValidatePassword checks a new password: 12 to 256 characters (NIST SP
+// 800-63B §3.1.1: length counts, composition rules do not), none of which is
+// its own email address.
+func ValidatePassword(field, password, email string, v *Invalid) {
+	n := utf8.RuneCountInString(password)
+	switch {
+	case n < 12:
+		v.Add(field, "must have at least 12 characters")
+	case len(password) > 256:
+		v.Add(field, "must have at most 256 bytes")
+	case !utf8.ValidString(password):
+		v.Add(field, "is not valid UTF-8")
+	case email != "" && strings.EqualFold(password, email):
+		v.Add(field, "must not be the email address")
+	}
+}
+
+// DomainStatus says who gets into a domain.
+type DomainStatus string
+
+// The states of a domain.
+const (
+	DomainEnabled    DomainStatus = "enabled"  // its members
+	DomainIsDisabled DomainStatus = "disabled" // its admins and platform admins
+	DomainIsFrozen   DomainStatus = "frozen"   // platform admins
+)
+
+// Domain is a workspace.
+type Domain struct {
+	ID        string // an immutable slug, never reused
+	Name      string
+	Status    DomainStatus
+	CreatedAt time.Time
+}
+
+// ValidateDomainID checks the slug: `[a-z0-9][a-z0-9-]{0,62}`.
+func ValidateDomainID(field, id string, v *Invalid) {
+	if !validSlug(id) {
+		v.Add(field, "must be 1 to 63 characters of a-z, 0-9 and -, not starting with -")
+	}
+}
+
+// ValidateDomainStatus checks that s is one of the states.
+func ValidateDomainStatus(field string, s DomainStatus, v *Invalid) {
+	switch s {
+	case DomainEnabled, DomainIsDisabled, DomainIsFrozen:
+	default:
+		v.Add(field, "must be one of enabled, disabled, frozen")
+	}
+}
+
+// Membership gives a user one role in a domain.
+type Membership struct {
+	UserID string
+	Domain string
+	Role   string
+}
+
+// Actor is who made a change, from where, for the audit log.
+type Actor struct {
+	Kind      ActorKind
+	UserID    string // of a user, or the owner of a token
+	TokenID   string // if a PAT acted on itself
+	IP        string
+	UserAgent string
+	RequestID string
+}
+
+// ActorKind tells people from programs.
+type ActorKind string
+
+// The kinds of actors.
+const (
+	ActorUser     ActorKind = "user"     // a signed-in person
+	ActorToken    ActorKind = "token"    // a PAT, acting on itself
+	ActorOperator ActorKind = "operator" // somebody at the shell of the server
+	ActorSystem   ActorKind = "system"   // Patrol itself
+)
+
+// Catalog is what can be asked for and granted: the entity types with their
+// operations, and the roles. It comes from the policy bundle; nothing else
+// repeats it.
+type Catalog struct {
+	EntityTypes map[string]EntityType `json:"entity_types"`
+	Roles       map[string]Role       `json:"roles"`
+}
+
+// EntityType is one kind of resource.
+type EntityType struct {
+	Title       string               `json:"title"`
+	Description string               `json:"description,omitempty"`
+	Operations  map[string]Operation `json:"operations"`
+	Entities    []string             `json:"entities,omitempty"` // suggestions
+}
+
+// Operation is something one can do with entities of a type.
+type Operation struct {
+	Title       string `json:"title"`
+	Description string `json:"description,omitempty"`
+}
+
+// Role is what members of a domain may do: entity type → operation → true.
+type Role map[string]map[string]bool
+
+// Permits reports whether the role has the operation.
+func (r Role) Permits(entityType, operation string) bool { return r[entityType][operation] }
+
+// AdministersDomain reports whether holders of the role are a domain's admins:
+// the role permits `domains/write`.
+func (r Role) AdministersDomain() bool { return r.Permits("domains", "write") }
+
+// ValidateRole checks that role is one of the catalog's.
+func (c Catalog) ValidateRole(field, role string, v *Invalid) {
+	if _, ok := c.Roles[role]; !ok {
+		v.Add(field, "is not a role: %s", oneOf(slices.Sorted(maps.Keys(c.Roles))))
+	}
+}
+
+func (c Catalog) typeNames() []string { return slices.Sorted(maps.Keys(c.EntityTypes)) }
+
+func (t EntityType) operationNames() []string { return slices.Sorted(maps.Keys(t.Operations)) }
+
+func oneOf(names []string) string {
+	if len(names) == 0 {
+		return "there are none"
+	}
+	return fmt.Sprintf("use one of %s", strings.Join(names, ", "))
+}

@@ -1,0 +1,2 @@
+// Package policies carries the default policy bundle.
+package policies

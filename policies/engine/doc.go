@@ -1,0 +1,2 @@
+// Package engine evaluates the policy bundle.
+package engine

@@ -1,0 +1,326 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+// Facts is where the authorizer reads what it judges by. A thing that does not
+// exist is (nil, nil); an error means that nobody can say. Implementations are
+// safe for concurrent use and end when ctx does.
+type Facts interface {
+	PAT(ctx context.Context, id string) (*models.PAT, error)
+	User(ctx context.Context, id string) (*models.User, error)
+	Domain(ctx context.Context, id string) (*models.Domain, error)
+	Membership(ctx context.Context, userID, domain string) (*models.Membership, error)
+}
+
+// Feed tells which facts were written, by whatever process.
+type Feed interface {
+	// LastChange returns the sequence number of the newest change, 0 if there is
+	// none.
+	LastChange(ctx context.Context) (int64, error)
+	// Changes returns the changes after a sequence number, oldest first, at most
+	// limit. complete is false if some of them were already pruned.
+	Changes(ctx context.Context, after int64, limit int) (changes []models.Change, complete bool, err error)
+	// DataVersion returns a number that differs if anything may have been
+	// written since it was last asked, or ok false if the database has none.
+	DataVersion(ctx context.Context) (version int64, ok bool, err error)
+}
+
+// Journal takes what was noticed along the way. It is never called on the path
+// of a request, and a failure loses the note, nothing else.
+type Journal interface {
+	RecordUses(ctx context.Context, uses []models.Use) error
+	// Audit records that the actor did action to subject.
+	Audit(ctx context.Context, by models.Actor, action, subject string, detail map[string]string) error
+}
+
+// Metrics counts what happens. Implementations are safe for concurrent use and
+// quick. No argument ever holds a secret, an id or a client's text.
+type Metrics interface {
+	Decided(outcome, reason, surface string, took time.Duration)
+	Cache(name string, hit bool)
+}
+
+// Outcomes in metrics.
+const (
+	OutcomeAllow = "allow"
+	OutcomeDeny  = "deny"
+	OutcomeError = "error" // policy_error or unavailable
+)
+
+// Config is what an [Authorizer] is made of. Zero durations and numbers get the
+// defaults of [Config.withDefaults].
+type Config struct {
+	Keys    models.Keyring
+	Policy  *engine.Engine
+	Facts   Facts
+	Feed    Feed
+	Journal Journal
+	Metrics Metrics      // nil: none
+	Logger  *slog.Logger // nil: slog.Default
+	Clock   func() time.Time
+
+	MaxLifetime   time.Duration // of a token, enforced at use; 0: no limit
+	FactTTL       time.Duration // default 30 s, at most 30 s
+	MaxStaleness  time.Duration // default 5 s
+	PollInterval  time.Duration // of the change feed; default 200 ms, at most 250 ms
+	LookupTimeout time.Duration // for one look-up in the store; default 2 s
+	CacheSize     int           // records of each kind; default 100,000
+	UnknownSize   int           // unknown ids remembered; default 10,000
+
+	MaxLookups     int // concurrent look-ups of ids that never verified; default 32
+	SlowLookups    int // of these, by addresses that fail too often; default 2
+	FailuresPerMin int // failed tokens per address and minute before it is slowed; default 60
+}
+
+// The bounds that the contract sets.
+const (
+	maxFactTTL      = 30 * time.Second
+	maxPollInterval = 250 * time.Millisecond
+)
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.FactTTL, maxFactTTL)
+	setDefault(&c.MaxStaleness, 5*time.Second)
+	setDefault(&c.PollInterval, 200*time.Millisecond)
+	setDefault(&c.LookupTimeout, 2*time.Second)
+	setDefault(&c.CacheSize, 100_000)
+	setDefault(&c.UnknownSize, 10_000)
+	setDefault(&c.MaxLookups, 32)
+	setDefault(&c.SlowLookups, 2)
+	setDefault(&c.FailuresPerMin, 60)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Metrics == nil {
+		c.Metrics = noMetrics{}
+	}
+	return c
+}
+
+func setDefault[T comparable](p *T, value T) {
+	var zero T
+	if *p == zero {
+		*p = value
+	}
+}
+
+// Validate reports every setting that cannot work.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	check := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Policy == nil || c.Facts == nil || c.Feed == nil || c.Journal == nil, "authz needs a policy, facts, a feed and a journal")
+	check(c.FactTTL < 0 || c.FactTTL > maxFactTTL, "fact ttl %s is not between 0 and %s", c.FactTTL, maxFactTTL)
+	check(c.PollInterval < time.Millisecond || c.PollInterval > maxPollInterval, "poll interval %s is not between 1ms and %s", c.PollInterval, maxPollInterval)
+	check(c.MaxStaleness <= c.PollInterval, "max staleness %s must be longer than the poll interval %s", c.MaxStaleness, c.PollInterval)
+	check(c.LookupTimeout <= 0, "look-up timeout must be positive")
+	check(c.MaxLifetime < 0, "max lifetime must not be negative")
+	check(c.CacheSize < 1 || c.UnknownSize < 1, "cache sizes must be positive")
+	check(c.MaxLookups < 1 || c.SlowLookups < 1 || c.SlowLookups > c.MaxLookups, "look-up limits must be positive, the slow lane no wider than the whole")
+	check(c.FailuresPerMin < 1, "failures per minute must be positive")
+	return errors.Join(errs...)
+}
+
+// Authorizer decides. It is safe for concurrent use.
+type Authorizer struct {
+	cfg   Config
+	facts *facts
+	feed  feedState
+	uses  *useLog
+	holds holds
+}
+
+// New returns an Authorizer. Until [Authorizer.Run] has read the change feed
+// once, every call reads the store.
+func New(cfg Config) (*Authorizer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	a := &Authorizer{cfg: cfg, uses: newUseLog(cfg)}
+	a.facts = newFacts(cfg, a.fresh)
+	cfg.Policy.OnSwap(a.holds.wakeAll)
+	return a, nil
+}
+
+// Call is one question, as a surface puts it.
+type Call struct {
+	Token     string // as it was presented; "" if none was
+	Request   models.Request
+	Surface   string // "authorize", "gateway", …: a fixed set, it labels metrics
+	IP        netip.Addr
+	UserAgent string
+}
+
+// Authorize decides whether the holder of the token may do what the request
+// says. The request must be valid (see [models.Request.Validate]).
+func (a *Authorizer) Authorize(ctx context.Context, call Call) models.Decision {
+	start := a.cfg.Clock()
+	rec, code, cause := a.verify(ctx, call)
+	if code != "" {
+		return a.conclude(ctx, call, nil, models.Deny(code), start, cause)
+	}
+	d, cause := a.judge(ctx, a.cfg.Policy.Current(), rec, call.Request)
+	return a.conclude(ctx, call, rec, d, start, cause)
+}
+
+// AuthorizeBatch decides several requests of one token, verifying it once. The
+// decisions come in the order of the requests.
+func (a *Authorizer) AuthorizeBatch(ctx context.Context, call Call, requests []models.Request) []models.Decision {
+	start := a.cfg.Clock()
+	rec, code, verifyCause := a.verify(ctx, call)
+	policy := a.cfg.Policy.Current()
+	out := make([]models.Decision, len(requests))
+	for i, req := range requests {
+		call.Request = req
+		if code != "" {
+			out[i] = a.conclude(ctx, call, nil, models.Deny(code), start, verifyCause)
+			continue
+		}
+		d, cause := a.judge(ctx, policy, rec, req)
+		out[i] = a.conclude(ctx, call, rec, d, start, cause)
+		start = a.cfg.Clock()
+	}
+	return out
+}
+
+// verify finds the token's record and verifies the secret. Nothing of the
+// record's state is looked at before. code is a reason to deny, or ""; cause is
+// what kept the token from being looked up.
+func (a *Authorizer) verify(ctx context.Context, call Call) (rec *tokenRecord, code models.ReasonCode, cause error) {
+	if call.Token == "" {
+		return nil, models.TokenMissing, nil
+	}
+	token, err := models.ParseToken(call.Token)
+	if err != nil {
+		return nil, models.TokenMalformed, nil //nolint:nilerr // the reason says all that the error does
+	}
+	rec, err = a.facts.token(ctx, token.ID, call.IP)
+	if err != nil {
+		return nil, models.Unavailable, fmt.Errorf("look up the token: %w", err)
+	}
+	var keyID string
+	var mac []byte
+	if rec != nil {
+		keyID, mac = rec.pat.KeyID, rec.pat.MAC
+	}
+	if !a.cfg.Keys.Verify(token, keyID, mac) {
+		a.facts.lookups.failed(call.IP)
+		return nil, models.TokenUnknown, nil
+	}
+	a.facts.lookups.proved(token.ID)
+	return rec, "", nil
+}
+
+// judge gathers the facts about rec's owner and the request and has policy
+// decide. cause says why the decision is policy_error or unavailable.
+func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, req models.Request) (d models.Decision, cause error) {
+	facts := engine.Facts{Token: rec.value}
+	user, err := a.facts.user(ctx, rec.pat.UserID)
+	if err != nil {
+		return models.Deny(models.Unavailable), fmt.Errorf("read the token's owner: %w", err)
+	}
+	facts.User = user
+	domain, err := a.facts.domain(ctx, req.Domain)
+	if err != nil {
+		return models.Deny(models.Unavailable), fmt.Errorf("read the domain: %w", err)
+	}
+	if facts.Domain = domain; domain != nil {
+		member, err := a.facts.membership(ctx, rec.pat.UserID, req.Domain)
+		if err != nil {
+			return models.Deny(models.Unavailable), fmt.Errorf("read the membership: %w", err)
+		}
+		facts.Membership = member
+	}
+	d, err = policy.Decide(ctx, req, facts, a.cfg.Clock())
+	if err != nil {
+		d = models.Deny(models.PolicyError)
+		d.Revision = policy.Revision()
+		return d, fmt.Errorf("evaluate the policy: %w", err)
+	}
+	return d, nil
+}
+
+// conclude completes a decision and records it. rec is the verified token, or
+// nil.
+func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, d models.Decision, start time.Time, cause error) models.Decision {
+	d.ID = models.NewID()
+	if d.Revision == "" {
+		d.Revision = a.cfg.Policy.Current().Revision()
+	}
+	outcome, reason := OutcomeAllow, ""
+	if !d.Allowed {
+		outcome, reason = OutcomeDeny, string(d.Reasons[0].Code)
+		if d.Status() == http.StatusServiceUnavailable {
+			outcome = OutcomeError
+		}
+	}
+	now := a.cfg.Clock()
+	if rec != nil {
+		d.TokenID, d.UserID = rec.pat.ID, rec.pat.UserID
+		a.uses.note(rec, call, d, now)
+	}
+	a.cfg.Metrics.Decided(outcome, reason, call.Surface, now.Sub(start))
+	if cause != nil {
+		level := slog.LevelError
+		if errors.Is(ctx.Err(), context.Canceled) { // the caller went away, which is no fault
+			level = slog.LevelDebug
+		}
+		a.cfg.Logger.Log(ctx, level, "a request was refused because it could not be judged",
+			"decision_id", d.ID, "reason", reason, "surface", call.Surface, "revision", d.Revision, "error", cause)
+	}
+	return d
+}
+
+// Apply drops what the changes name from the cache and has streams that depend
+// on it judged again. The store calls it for this process's own writes, after
+// the commit and before the write returns.
+func (a *Authorizer) Apply(changes []models.Change) {
+	for _, c := range changes {
+		a.facts.drop(c)
+	}
+	a.holds.wake(changes)
+}
+
+// Ready returns nil if decisions can be made on current facts, else why not.
+func (a *Authorizer) Ready() error {
+	if a.cfg.Policy.Current() == nil {
+		return errors.New("no policy is loaded")
+	}
+	if !a.fresh() {
+		return fmt.Errorf("the change feed was last read %s ago", a.FeedLag().Round(time.Millisecond))
+	}
+	return nil
+}
+
+type noMetrics struct{}
+
+func (noMetrics) Decided(string, string, string, time.Duration) {}
+func (noMetrics) Cache(string, bool)                            {}
+
+// tokenRecord is a cached PAT with its part of the policy's input.
+type tokenRecord struct {
+	pat   models.PAT // as it counts under the maximum lifetime
+	value *engine.Value
+	// lastNoted is when a use was last noted, in Unix seconds; see useLog.
+	lastNoted atomic.Int64
+}

@@ -1,0 +1,193 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+// facts reads the store through caches. While the change feed is fresh an entry
+// is as current as the feed; while it is not, the caches are passed by.
+type facts struct {
+	source  Facts
+	fresh   func() bool
+	metrics Metrics
+	limit   time.Duration // maximum lifetime of a token
+	timeout time.Duration // of one look-up
+	lookups *lookups
+
+	tokens      *otter.Cache[string, *tokenRecord]
+	unknown     *otter.Cache[string, struct{}] // ids that the store does not have
+	users       *otter.Cache[string, *engine.Value]
+	domains     *otter.Cache[string, *engine.Value]
+	memberships *otter.Cache[memberKey, *engine.Value]
+}
+
+type memberKey struct{ user, domain string }
+
+// errAbsent marks a token that the store does not have, so that it is not kept
+// among the records.
+var errAbsent = errors.New("no such token")
+
+func newFacts(cfg Config, fresh func() bool) *facts {
+	return &facts{
+		source:      cfg.Facts,
+		fresh:       fresh,
+		metrics:     cfg.Metrics,
+		limit:       cfg.MaxLifetime,
+		timeout:     cfg.LookupTimeout,
+		lookups:     newLookups(cfg),
+		tokens:      newCache[string, *tokenRecord](cfg.CacheSize, cfg.FactTTL),
+		unknown:     newCache[string, struct{}](cfg.UnknownSize, cfg.FactTTL),
+		users:       newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
+		domains:     newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
+		memberships: newCache[memberKey, *engine.Value](cfg.CacheSize, cfg.FactTTL),
+	}
+}
+
+func newCache[K comparable, V any](size int, ttl time.Duration) *otter.Cache[K, V] {
+	return otter.Must(&otter.Options[K, V]{
+		MaximumSize:      size,
+		ExpiryCalculator: otter.ExpiryWriting[K, V](ttl),
+		Logger:           &otter.NoopLogger{}, // errors of loaders are returned to the caller
+	})
+}
+
+// token returns the record of a token id, or nil if there is none. Its secret
+// is not verified yet, so the look-up is bounded by what ip did before.
+func (f *facts) token(ctx context.Context, id string, ip netip.Addr) (*tokenRecord, error) {
+	load := func(ctx context.Context, id string) (*tokenRecord, error) {
+		release, err := f.lookups.enter(ctx, id, ip)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		ctx, cancel := context.WithTimeout(ctx, f.timeout)
+		defer cancel()
+		pat, err := f.source.PAT(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if pat == nil {
+			return nil, errAbsent
+		}
+		rec := &tokenRecord{pat: pat.WithMaxLifetime(f.limit)}
+		rec.value = engine.TokenValue(rec.pat)
+		if pat.LastUsedAt != nil {
+			rec.lastNoted.Store(pat.LastUsedAt.Unix())
+		}
+		return rec, nil
+	}
+	if !f.fresh() {
+		rec, err := load(ctx, id)
+		if errors.Is(err, errAbsent) {
+			return nil, nil
+		}
+		return rec, err
+	}
+	if rec, ok := f.tokens.GetIfPresent(id); ok {
+		f.metrics.Cache("token", true)
+		return rec, nil
+	}
+	if _, ok := f.unknown.GetIfPresent(id); ok {
+		f.metrics.Cache("unknown", true)
+		return nil, nil
+	}
+	f.metrics.Cache("token", false)
+	rec, err := f.tokens.Get(ctx, id, otter.LoaderFunc[string, *tokenRecord](load))
+	if errors.Is(err, errAbsent) {
+		// Nobody can present an id before it is drawn, so there is no race with
+		// its creation to guard against; a restored record is announced by the
+		// feed.
+		f.unknown.Set(id, struct{}{})
+		return nil, nil
+	}
+	return rec, err
+}
+
+func (f *facts) user(ctx context.Context, id string) (*engine.Value, error) {
+	return cached(ctx, f, f.users, "user", id, func(ctx context.Context) (*engine.Value, error) {
+		u, err := f.source.User(ctx, id)
+		if err != nil || u == nil {
+			return nil, err
+		}
+		return engine.UserValue(*u), nil
+	})
+}
+
+func (f *facts) domain(ctx context.Context, id string) (*engine.Value, error) {
+	return cached(ctx, f, f.domains, "domain", id, func(ctx context.Context) (*engine.Value, error) {
+		d, err := f.source.Domain(ctx, id)
+		if err != nil || d == nil {
+			return nil, err
+		}
+		return engine.DomainValue(*d), nil
+	})
+}
+
+func (f *facts) membership(ctx context.Context, user, domain string) (*engine.Value, error) {
+	return cached(ctx, f, f.memberships, "membership", memberKey{user, domain}, func(ctx context.Context) (*engine.Value, error) {
+		m, err := f.source.Membership(ctx, user, domain)
+		if err != nil || m == nil {
+			return nil, err
+		}
+		return engine.MembershipValue(*m), nil
+	})
+}
+
+// cached returns what read returns, through cache while the feed is fresh.
+// Absence (nil) is cached like presence. Concurrent misses for one key make one
+// read.
+func cached[K comparable](
+	ctx context.Context, f *facts, cache *otter.Cache[K, *engine.Value], name string, key K,
+	read func(context.Context) (*engine.Value, error),
+) (*engine.Value, error) {
+	bounded := func(ctx context.Context) (*engine.Value, error) {
+		ctx, cancel := context.WithTimeout(ctx, f.timeout)
+		defer cancel()
+		return read(ctx)
+	}
+	if !f.fresh() {
+		return bounded(ctx)
+	}
+	if v, ok := cache.GetIfPresent(key); ok {
+		f.metrics.Cache(name, true)
+		return v, nil
+	}
+	f.metrics.Cache(name, false)
+	return cache.Get(ctx, key, otter.LoaderFunc[K, *engine.Value](func(ctx context.Context, _ K) (*engine.Value, error) {
+		return bounded(ctx)
+	}))
+}
+
+// drop forgets what a change names. A load that is under way for it is thrown
+// away and done again.
+func (f *facts) drop(c models.Change) {
+	switch c.Kind {
+	case models.ChangeToken:
+		f.tokens.Invalidate(c.Key)
+		f.unknown.Invalidate(c.Key)
+	case models.ChangeUser:
+		f.users.Invalidate(c.Key)
+	case models.ChangeDomain:
+		f.domains.Invalidate(c.Key)
+	case models.ChangeMembership:
+		f.memberships.Invalidate(memberKey{c.Key, c.Key2})
+	default: // a newer process wrote a kind unknown here
+		f.dropAll()
+	}
+}
+
+func (f *facts) dropAll() {
+	f.tokens.InvalidateAll()
+	f.unknown.InvalidateAll()
+	f.users.InvalidateAll()
+	f.domains.InvalidateAll()
+	f.memberships.InvalidateAll()
+}

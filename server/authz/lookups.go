@@ -1,0 +1,98 @@
+package authz
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/time/rate"
+)
+
+// lookups bounds what callers who hold no valid token can make the store do.
+// Whoever is over a bound waits in line until the look-up's own deadline; no
+// answer changes because of it.
+type lookups struct {
+	clock func() time.Time
+	wide  chan struct{} // a place per concurrent look-up
+	slow  chan struct{} // the places for addresses that fail too often
+	// proven remembers ids that verified here; they pass without waiting.
+	proven *otter.Cache[string, struct{}]
+
+	perMinute int
+	failures  *otter.Cache[netip.Prefix, *rate.Limiter]
+}
+
+func newLookups(cfg Config) *lookups {
+	return &lookups{
+		clock:     cfg.Clock,
+		wide:      make(chan struct{}, cfg.MaxLookups),
+		slow:      make(chan struct{}, cfg.SlowLookups),
+		proven:    otter.Must(&otter.Options[string, struct{}]{MaximumSize: cfg.CacheSize}),
+		perMinute: cfg.FailuresPerMin,
+		failures: otter.Must(&otter.Options[netip.Prefix, *rate.Limiter]{
+			MaximumSize:      10_000,
+			ExpiryCalculator: otter.ExpiryAccessing[netip.Prefix, *rate.Limiter](2 * time.Minute),
+		}),
+	}
+}
+
+// enter waits for a place to look up id on behalf of ip. The caller calls
+// release when the look-up is over.
+func (l *lookups) enter(ctx context.Context, id string, ip netip.Addr) (release func(), err error) {
+	if _, ok := l.proven.GetIfPresent(id); ok {
+		return func() {}, nil
+	}
+	lane := l.wide
+	if l.slowed(ip) {
+		lane = l.slow
+	}
+	select {
+	case lane <- struct{}{}:
+		return func() { <-lane }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waited in vain for a place to look up a token: %w", ctx.Err())
+	}
+}
+
+// failed notes that a token from ip did not verify.
+func (l *lookups) failed(ip netip.Addr) {
+	l.limiter(ip).AllowN(l.clock(), 1)
+}
+
+// slowed reports whether ip has used up its failures.
+func (l *lookups) slowed(ip netip.Addr) bool {
+	limiter, ok := l.failures.GetIfPresent(addressKey(ip))
+	return ok && limiter.TokensAt(l.clock()) < 1
+}
+
+func (l *lookups) limiter(ip netip.Addr) *rate.Limiter {
+	key := addressKey(ip)
+	limiter, _ := l.failures.ComputeIfAbsent(key, func() (*rate.Limiter, bool) {
+		return rate.NewLimiter(rate.Every(time.Minute/time.Duration(l.perMinute)), l.perMinute), false
+	})
+	return limiter
+}
+
+// proved notes that the token with this id verified.
+func (l *lookups) proved(id string) {
+	if _, ok := l.proven.GetIfPresent(id); !ok {
+		l.proven.Set(id, struct{}{})
+	}
+}
+
+// addressKey groups addresses that one party is likely to hold: an IPv4 address
+// alone, an IPv6 /64.
+func addressKey(ip netip.Addr) netip.Prefix {
+	ip = ip.Unmap()
+	bits := 64
+	if ip.Is4() {
+		bits = 32
+	}
+	prefix, err := ip.Prefix(bits)
+	if err != nil { // the zero address: an unknown peer
+		return netip.Prefix{}
+	}
+	return prefix
+}

@@ -1,0 +1,258 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+// Proxied is a proxied request whose secret has verified and which is still to
+// be mapped and judged. One policy snapshot serves all its steps. It belongs to
+// one goroutine, except for what [Proxied.Hold] starts.
+type Proxied struct {
+	a       *Authorizer
+	call    Call
+	policy  *engine.Snapshot
+	tokenID string
+	rec     *tokenRecord
+	start   time.Time
+}
+
+// Begin verifies the token of a proxied request. If that fails, ok is false and
+// d is the answer. Nothing of the request but the token has been looked at.
+func (a *Authorizer) Begin(ctx context.Context, call Call) (p *Proxied, d models.Decision, ok bool) {
+	start := a.cfg.Clock()
+	rec, code, cause := a.verify(ctx, call)
+	if code != "" {
+		return nil, a.conclude(ctx, call, nil, models.Deny(code), start, cause), false
+	}
+	return &Proxied{a: a, call: call, policy: a.cfg.Policy.Current(), tokenID: rec.pat.ID, rec: rec, start: start}, d, true
+}
+
+// Hints returns what the policy says about how to treat the request before it is
+// judged: whether its body must be read to learn the entity (need, nil if not),
+// and whether it may be upgraded to a WebSocket.
+func (p *Proxied) Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error) {
+	return p.policy.BodyNeed(ctx, r)
+}
+
+// Decide maps the request to what it stands for and judges that, on the facts as
+// they are now: reading a body may have taken a while since Begin. Fields of
+// fixed that are not empty come from the operator and replace the route's.
+func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision {
+	req, ok, err := p.policy.Route(ctx, r)
+	switch {
+	case err != nil:
+		d := models.Deny(models.PolicyError)
+		d.Revision = p.policy.Revision()
+		return p.conclude(ctx, d, fmt.Errorf("map the request: %w", err))
+	case !ok && (fixed.Domain == "" || fixed.EntityType == "" || fixed.Entity == "" || fixed.Operation == ""):
+		return p.Refuse(ctx, models.RouteUnmapped)
+	}
+	overlay(&req.Domain, fixed.Domain)
+	overlay(&req.EntityType, fixed.EntityType)
+	overlay(&req.Entity, fixed.Entity)
+	overlay(&req.Operation, fixed.Operation)
+	p.call.Request = req
+	if req.Validate() != nil {
+		return p.Refuse(ctx, models.RouteUnmapped)
+	}
+	rec, err := p.a.facts.token(ctx, p.tokenID, p.call.IP)
+	switch {
+	case err != nil:
+		return p.conclude(ctx, models.Deny(models.Unavailable), fmt.Errorf("read the token again: %w", err))
+	case rec == nil: // deleted while the body was read
+		return p.conclude(ctx, models.Deny(models.TokenUnknown), nil)
+	}
+	p.rec = rec
+	d, cause := p.a.judge(ctx, p.policy, rec, req)
+	return p.conclude(ctx, d, cause)
+}
+
+func overlay(field *string, fixed string) {
+	if fixed != "" {
+		*field = fixed
+	}
+}
+
+// Refuse denies the request for a reason that was found outside the policy, such
+// as a path that can be read in two ways. The decision is recorded like any
+// other.
+func (p *Proxied) Refuse(ctx context.Context, code models.ReasonCode) models.Decision {
+	d := models.Deny(code)
+	d.Revision = p.policy.Revision()
+	return p.conclude(ctx, d, nil)
+}
+
+// Request returns what was judged; it is complete after Decide.
+func (p *Proxied) Request() models.Request { return p.call.Request }
+
+func (p *Proxied) conclude(ctx context.Context, d models.Decision, cause error) models.Decision {
+	return p.a.conclude(ctx, p.call, p.rec, d, p.start, cause)
+}
+
+// ErrDenied is the cause with which [Proxied.Hold] cancels.
+var ErrDenied = errors.New("the request is no longer allowed")
+
+// recheckEvery is how often a held request is judged even if nothing was
+// announced: as long as a fact may be cached.
+const recheckEvery = maxFactTTL
+
+// Hold keeps watch over an allowed request that goes on for a while. The
+// returned context ends with [ErrDenied] as its cause once the request would be
+// denied: its facts changed, its token expired, the policy was replaced. The
+// request is cut too when it could not be judged for MaxStaleness. The caller
+// calls stop when the request is over.
+func (p *Proxied) Hold(ctx context.Context) (held context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	h := &hold{
+		token: p.rec.pat.ID, user: p.rec.pat.UserID, domain: p.call.Request.Domain,
+		wakeUp: make(chan struct{}, 1),
+	}
+	p.a.holds.add(h)
+	// Something may have changed between the decision and the line above.
+	h.wakeUp <- struct{}{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.watch(ctx, h, cancel)
+	}()
+	return ctx, func() {
+		cancel(context.Canceled)
+		p.a.holds.remove(h)
+		<-done
+	}
+}
+
+// watch judges the request again whenever there is cause to, until it is denied
+// or ctx ends.
+func (p *Proxied) watch(ctx context.Context, h *hold, cancel context.CancelCauseFunc) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	timer.Stop()
+	var failingSince time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.wakeUp:
+		case <-timer.C:
+		}
+		d, cause, expires := p.again(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		now := p.a.cfg.Clock()
+		next := min(recheckEvery, expires.Sub(now))
+		switch {
+		case d.Allowed:
+			failingSince = time.Time{}
+		case d.Has(models.Unavailable):
+			if failingSince.IsZero() {
+				failingSince = now
+			}
+			if now.Sub(failingSince) < p.a.cfg.MaxStaleness {
+				next = p.a.cfg.PollInterval
+				break
+			}
+			fallthrough
+		default:
+			p.a.cfg.Logger.Info("a stream was cut because its request is no longer allowed",
+				"token_id", h.token, "surface", p.call.Surface, "reason", d.Reasons[0].Code, "error", cause)
+			cancel(ErrDenied)
+			return
+		}
+		timer.Reset(max(next, time.Millisecond))
+	}
+}
+
+// again judges the held request on current facts and the current policy.
+func (p *Proxied) again(ctx context.Context) (d models.Decision, cause error, expires time.Time) {
+	rec, err := p.a.facts.token(ctx, p.tokenID, p.call.IP)
+	switch {
+	case err != nil:
+		return models.Deny(models.Unavailable), err, expires
+	case rec == nil:
+		return models.Deny(models.TokenUnknown), nil, expires
+	}
+	d, cause = p.a.judge(ctx, p.a.cfg.Policy.Current(), rec, p.call.Request)
+	return d, cause, rec.pat.ExpiresAt
+}
+
+// hold is one request under watch and the facts that it depends on.
+type hold struct {
+	token, user, domain string
+	wakeUp              chan struct{} // holds at most one signal
+}
+
+func (h *hold) wake() {
+	select {
+	case h.wakeUp <- struct{}{}:
+	default: // it is going to look anyway
+	}
+}
+
+func (h *hold) dependsOn(c models.Change) bool {
+	switch c.Kind {
+	case models.ChangeToken:
+		return c.Key == h.token
+	case models.ChangeUser:
+		return c.Key == h.user
+	case models.ChangeDomain:
+		return c.Key == h.domain
+	case models.ChangeMembership:
+		return c.Key == h.user && c.Key2 == h.domain
+	}
+	return true
+}
+
+// holds are the requests under watch. The zero value is ready to use.
+type holds struct {
+	mu  sync.Mutex
+	set map[*hold]struct{}
+}
+
+func (s *holds) add(h *hold) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.set == nil {
+		s.set = map[*hold]struct{}{}
+	}
+	s.set[h] = struct{}{}
+}
+
+func (s *holds) remove(h *hold) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.set, h)
+}
+
+// wake has the requests judged again that depend on any of the changes.
+func (s *holds) wake(changes []models.Change) {
+	if len(changes) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for h := range s.set {
+		for _, c := range changes {
+			if h.dependsOn(c) {
+				h.wake()
+				break
+			}
+		}
+	}
+}
+
+func (s *holds) wakeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for h := range s.set {
+		h.wake()
+	}
+}

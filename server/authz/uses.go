@@ -1,0 +1,140 @@
+package authz
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"patrol/models"
+)
+
+// useLog notes when tokens were used and writes it down off the path of
+// requests: at most once a minute per token, in batches. What it holds is
+// bounded; past the bound, and when a write fails, notes are lost.
+type useLog struct {
+	journal Journal
+	logger  *slog.Logger
+	clock   func() time.Time
+
+	mu      sync.Mutex
+	pending []models.Use
+	retired []retiredUse
+	recent  map[noted]time.Time // what was noted in the last minute
+}
+
+// noted is one kind of note about one token.
+type noted struct {
+	id      string
+	retired bool
+}
+
+// retiredUse is the use of a token that has a successor and is dead: somebody
+// still has the old secret.
+type retiredUse struct {
+	models.Use
+	userID, successor string
+}
+
+const (
+	useEvery      = time.Minute
+	flushEvery    = time.Second
+	flushTimeout  = 5 * time.Second
+	maxUsesHeld   = 50_000
+	maxAgentBytes = 256
+)
+
+func newUseLog(cfg Config) *useLog {
+	return &useLog{
+		journal: cfg.Journal, logger: cfg.Logger, clock: cfg.Clock,
+		recent: map[noted]time.Time{},
+	}
+}
+
+// note takes down that rec was presented at now, verified, and got d as the
+// answer. It costs an atomic load unless a minute has gone by since the last
+// note, or the token is retired.
+func (l *useLog) note(rec *tokenRecord, call Call, d models.Decision, now time.Time) {
+	retired := rec.pat.RotatedTo != "" && (d.Has(models.TokenRevoked) || d.Has(models.TokenExpired))
+	last := rec.lastNoted.Load()
+	due := now.Unix()-last >= int64(useEvery/time.Second) && rec.lastNoted.CompareAndSwap(last, now.Unix())
+	if !due && !retired {
+		return
+	}
+	use := models.Use{TokenID: rec.pat.ID, At: now, UserAgent: truncate(call.UserAgent, maxAgentBytes)}
+	if call.IP.IsValid() {
+		use.IP = call.IP.Unmap().WithZone("").String()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if due && l.claim(noted{id: use.TokenID}, now) {
+		l.pending = append(l.pending, use)
+	}
+	if retired && l.claim(noted{id: use.TokenID, retired: true}, now) {
+		l.retired = append(l.retired, retiredUse{Use: use, userID: rec.pat.UserID, successor: rec.pat.RotatedTo})
+	}
+}
+
+// claim reports whether n may be noted at now, and if so remembers it. A reload
+// of the record does not make it forget. The caller holds mu.
+func (l *useLog) claim(n noted, now time.Time) bool {
+	if t, ok := l.recent[n]; ok && now.Sub(t) < useEvery || len(l.recent) >= maxUsesHeld {
+		return false
+	}
+	l.recent[n] = now
+	return true
+}
+
+func (l *useLog) run(ctx context.Context) {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.flush(context.WithoutCancel(ctx))
+			return
+		case <-tick.C:
+			l.flush(ctx)
+		}
+	}
+}
+
+// flush writes what is pending and forgets notes older than a minute.
+func (l *useLog) flush(ctx context.Context) {
+	now := l.clock()
+	l.mu.Lock()
+	uses, retired := l.pending, l.retired
+	l.pending, l.retired = nil, nil
+	for n, t := range l.recent {
+		if now.Sub(t) >= useEvery {
+			delete(l.recent, n)
+		}
+	}
+	l.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if len(uses) > 0 {
+		if err := l.journal.RecordUses(ctx, uses); err != nil {
+			l.logger.Warn("the last use of some tokens was not recorded", "tokens", len(uses), "error", err)
+		}
+	}
+	for _, r := range retired {
+		by := models.Actor{Kind: models.ActorToken, UserID: r.userID, TokenID: r.TokenID, IP: r.IP, UserAgent: r.UserAgent}
+		err := l.journal.Audit(ctx, by, "token.retired_use", r.TokenID, map[string]string{"rotated_to": r.successor})
+		if err != nil {
+			l.logger.Warn("the use of a retired token was not recorded", "token_id", r.TokenID, "error", err)
+		}
+	}
+}
+
+// truncate cuts s to at most n bytes, not inside a character.
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xC0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,173 @@
+package config
+
+import (
+	"maps"
+	"strings"
+	"time"
+
+	"patrol/models"
+)
+
+// Config is everything that can be set. The settings at the top are the ones
+// that most installations touch; each section below owns one part.
+type Config struct {
+	Listen         string              `key:"listen" flag:"listen" doc:"Address of the HTTP listener. Port 0 picks a free one; the log line 'listening' names it."`
+	GRPCListen     string              `key:"grpc_listen" flag:"grpc-listen" doc:"Address kept for the Envoy gRPC service. It is checked, but nothing listens there yet."`
+	PublicURL      URL                 `key:"public_url" flag:"public-url" doc:"URL under which people reach this server, if not the listener's. With https it makes session cookies Secure."`
+	DataDir        string              `key:"data_dir" flag:"data-dir" doc:"Folder for what this server keeps in files: the SQLite database and its token keys. Made on demand, for its owner only."`
+	Policy         string              `key:"policy" flag:"policy" doc:"Policy bundle: a folder or a .tar.gz archive. Empty: the one inside the binary."`
+	Upstream       URL                 `key:"upstream" flag:"upstream" doc:"Base URL of the service behind /proxy/<domain>/, for every domain that has no upstream of its own. The prefix is stripped."`
+	UpstreamCred   Secret              `key:"upstream_credential" doc:"What the upstream is sent as Authorization, such as 'Bearer sk-…', in place of the caller's token."`
+	Upstreams      map[string]Upstream `key:"upstreams" doc:"Upstreams by domain; see below."`
+	TokenKeys      Secret              `key:"token_keys" doc:"Keys that tokens are hashed with: id:base64 of at least 32 random bytes, several separated by commas, the current one first; or the path of a file with them. Required with PostgreSQL. With SQLite a key is made in the data folder if there is none and no token yet."`
+	TrustedProxies []string            `key:"trusted_proxies" doc:"Addresses or networks of the proxies in front, whose X-Forwarded-For is believed. Empty: nobody's."`
+	Database       Database            `key:"database" doc:"The database."`
+	TLS            TLS                 `key:"tls" doc:"HTTPS on the listener. Certificates are read again when their files change."`
+	Log            Log                 `key:"log" doc:"The log, on standard error."`
+	Metrics        Metrics             `key:"metrics" doc:"Prometheus metrics."`
+	HTTP           HTTP                `key:"http" doc:"Limits of the HTTP listener."`
+	Tokens         Tokens              `key:"tokens" doc:"What a token may be."`
+	Sessions       Sessions            `key:"sessions" doc:"Sign-ins."`
+	Decisions      Decisions           `key:"decisions" doc:"How decisions are made: caching and look-ups."`
+	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
+}
+
+// Upstream is a service behind the gateway.
+type Upstream struct {
+	URL              URL
+	Headers          map[string]Secret // set on every request; masked, because they often hold keys
+	Credential       Secret
+	CredentialHeader string // where Credential goes; Authorization if empty
+}
+
+// AnyDomain is the key in Upstreams of what every domain without an upstream of
+// its own gets.
+const AnyDomain = "*"
+
+// Database is where everything is stored.
+type Database struct {
+	URL      URL  `key:"url" flag:"database-url" default:"sqlite://<data dir>/patrol.db" doc:"Database: sqlite://<path> or postgres://user:password@host/name. A password is masked wherever the URL is shown."`
+	MaxConns int  `key:"max_conns" doc:"Most connections at a time. 0: a fitting number."`
+	Migrate  bool `key:"migrate" doc:"Bring the schema up to date at the start, under a lock. If false, an old schema is refused until patrol migrate has run."`
+}
+
+// TLS is HTTPS on the listener.
+type TLS struct {
+	CertFile string `key:"cert_file" flag:"tls-cert-file" doc:"PEM file with the certificate and its chain."`
+	KeyFile  string `key:"key_file" flag:"tls-key-file" doc:"PEM file with the certificate's private key."`
+}
+
+// Log is what is logged and how.
+type Log struct {
+	Level  string `key:"level" flag:"log-level" doc:"Least level that is logged: debug, info, warn or error."`
+	Format string `key:"format" flag:"log-format" doc:"json, text, or auto: text on a terminal, else json."`
+}
+
+// Metrics is where Prometheus finds its numbers.
+type Metrics struct {
+	Listen string `key:"listen" flag:"metrics-listen" doc:"Address of a listener for /metrics alone. Empty: /metrics is on the main listener."`
+}
+
+// HTTP bounds what clients may ask of the listener.
+type HTTP struct {
+	ReadHeaderTimeout time.Duration `key:"read_header_timeout" doc:"Time for a client to send its request's header."`
+	IdleTimeout       time.Duration `key:"idle_timeout" doc:"Time that an idle connection is kept."`
+	WriteTimeout      time.Duration `key:"write_timeout" doc:"Time for an answer of the API to be written. Proxied streams are not cut by it."`
+	MaxHeader         Size          `key:"max_header" doc:"Largest request header."`
+	ShutdownTimeout   time.Duration `key:"shutdown_timeout" doc:"Time for what is in flight to finish when the server stops."`
+}
+
+// Tokens bounds what a PAT may be.
+type Tokens struct {
+	MaxLifetime time.Duration `key:"max_lifetime" doc:"Longest life of a token, enforced when it is made and whenever it is used."`
+	MaxScopes   int           `key:"max_scopes" doc:"Most scopes of one token."`
+	MaxLive     int           `key:"max_live" doc:"Most live tokens of one user."`
+	MaxGrace    time.Duration `key:"max_grace" doc:"Longest time that a token may live on after its rotation."`
+}
+
+// Sessions is how long a sign-in lasts.
+type Sessions struct {
+	Idle        time.Duration `key:"idle" doc:"A session ends after this long without a request."`
+	Lifetime    time.Duration `key:"lifetime" doc:"A session ends this long after sign-in, whatever happens."`
+	FreshSignIn time.Duration `key:"fresh_sign_in" doc:"Creating, rotating or widening a token needs a password entered within this time."`
+}
+
+// Decisions is about the facts that decisions are made on.
+type Decisions struct {
+	CacheTTL       time.Duration `key:"cache_ttl" doc:"Longest time that a fact is cached; at most 30s. Changes drop it at once."`
+	CacheSize      int           `key:"cache_size" doc:"Most cached records of each kind."`
+	PollInterval   time.Duration `key:"poll_interval" doc:"How often changes by other processes are looked for; at most 250ms."`
+	MaxStaleness   time.Duration `key:"max_staleness" doc:"After this long without a look at the changes the cache is no longer trusted."`
+	LookupTimeout  time.Duration `key:"lookup_timeout" doc:"Time for one look-up in the database."`
+	MaxLookups     int           `key:"max_lookups" doc:"Most concurrent look-ups of ids that never verified here."`
+	FailuresPerMin int           `key:"failures_per_minute" doc:"Failed tokens per address and minute before the address is slowed down."`
+}
+
+// Gateway is the built-in proxy.
+type Gateway struct {
+	MaxJSONBody      Size          `key:"max_json_body" doc:"Largest JSON body on a route whose model name stands in the body."`
+	MaxMultipartBody Size          `key:"max_multipart_body" doc:"Largest multipart body on such a route; spooled to disk."`
+	MaxStream        time.Duration `key:"max_stream" doc:"Longest life of one proxied request, streams included."`
+}
+
+// Default returns the settings that hold unless something else is said.
+func Default() Config {
+	limits := models.DefaultLimits()
+	return Config{
+		Listen:     "127.0.0.1:8080",
+		GRPCListen: "127.0.0.1:9191",
+		DataDir:    "./data",
+		Database:   Database{Migrate: true},
+		Log:        Log{Level: "info", Format: "auto"},
+		HTTP: HTTP{
+			ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			WriteTimeout:      30 * time.Second,
+			MaxHeader:         64 << 10,
+			ShutdownTimeout:   30 * time.Second,
+		},
+		Tokens: Tokens{
+			MaxLifetime: limits.MaxLifetime,
+			MaxScopes:   limits.MaxScopes,
+			MaxLive:     limits.MaxLive,
+			MaxGrace:    limits.MaxGrace,
+		},
+		Sessions: Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute},
+		Decisions: Decisions{
+			CacheTTL:       30 * time.Second,
+			CacheSize:      100_000,
+			PollInterval:   200 * time.Millisecond,
+			MaxStaleness:   5 * time.Second,
+			LookupTimeout:  2 * time.Second,
+			MaxLookups:     32,
+			FailuresPerMin: 60,
+		},
+		Gateway: Gateway{MaxJSONBody: 16 << 20, MaxMultipartBody: 64 << 20, MaxStream: time.Hour},
+	}
+}
+
+// Limits returns the bounds on tokens as the domain knows them.
+func (t Tokens) Limits() models.Limits {
+	return models.Limits{MaxLifetime: t.MaxLifetime, MaxScopes: t.MaxScopes, MaxLive: t.MaxLive, MaxGrace: t.MaxGrace}
+}
+
+// OnSQLite reports whether the database is a file of this machine.
+func (d Database) OnSQLite() bool { return strings.HasPrefix(string(d.URL), "sqlite:") }
+
+// AllUpstreams returns the upstreams by domain, with [AnyDomain] for the rest:
+// `upstreams` with `upstream` and `upstream_credential` in their place.
+func (c Config) AllUpstreams() map[string]Upstream {
+	all := map[string]Upstream{}
+	maps.Copy(all, c.Upstreams)
+	rest := all[AnyDomain]
+	if c.Upstream != "" {
+		rest.URL = c.Upstream
+	}
+	if c.UpstreamCred != "" {
+		rest.Credential = c.UpstreamCred
+	}
+	if rest.URL != "" {
+		all[AnyDomain] = rest
+	}
+	return all
+}

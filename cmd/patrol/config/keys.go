@@ -1,0 +1,34 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"patrol/models"
+)
+
+// isPath tells a path from a ring in token_keys, which takes either: a ring has
+// a colon after its first id, and ids have neither dots nor slashes.
+func isPath(text string) bool {
+	id, _, ok := strings.Cut(text, ":")
+	return !ok || strings.ContainsAny(id, `./\`)
+}
+
+// Keyring returns the configured token keys, and false if there are none.
+func (c Config) Keyring() (ring models.Keyring, ok bool, err error) {
+	text := c.TokenKeys.Reveal()
+	if text == "" {
+		return models.Keyring{}, false, nil
+	}
+	if isPath(text) {
+		content, err := readFile(text)
+		if err != nil {
+			return models.Keyring{}, false, fmt.Errorf("token_keys is neither a ring of the form id:base64 nor a file that can be read")
+		}
+		text = string(content)
+	}
+	if ring, err = models.ParseKeyring(text); err != nil {
+		return models.Keyring{}, false, fmt.Errorf("token_keys: %w", err)
+	}
+	return ring, true, nil
+}

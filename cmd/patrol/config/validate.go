@@ -1,0 +1,228 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"patrol/models"
+)
+
+// validate adds to v, under the settings' keys, everything that cannot work.
+func (c Config) validate(v *models.Invalid) {
+	checkAddress("listen", c.Listen, v)
+	checkAddress("grpc_listen", c.GRPCListen, v)
+	if c.PublicURL != "" {
+		checkURL("public_url", c.PublicURL, false, v)
+	}
+	if c.DataDir == "" {
+		v.Add("data_dir", "is required")
+	}
+	if strings.Contains(c.Policy, "://") {
+		v.Add("policy", "must be a folder or a .tar.gz archive: bundles are not fetched from URLs")
+	}
+	if c.TokenKeys != "" && !isPath(c.TokenKeys.Reveal()) {
+		if _, err := models.ParseKeyring(c.TokenKeys.Reveal()); err != nil {
+			v.Add("token_keys", "%s", err)
+		}
+	}
+	for _, p := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(p); err == nil {
+			continue
+		}
+		if _, err := netip.ParseAddr(p); err != nil {
+			v.Add("trusted_proxies", "%q is neither an address nor a network such as 10.0.0.0/8", p)
+		}
+	}
+	c.validateUpstreams(v)
+	for _, section := range []interface{ validate(v *models.Invalid) }{
+		c.Database, c.TLS, c.Log, c.Metrics, c.HTTP, c.Tokens, c.Sessions, c.Decisions, c.Gateway,
+	} {
+		section.validate(v)
+	}
+}
+
+func (c Config) validateUpstreams(v *models.Invalid) {
+	if c.Upstream != "" {
+		checkURL("upstream", c.Upstream, true, v)
+	}
+	all := c.AllUpstreams()
+	if _, ok := all[AnyDomain]; c.UpstreamCred != "" && !ok {
+		v.Add("upstream_credential", "there is no upstream to send it to: set upstream")
+	}
+	checkHeaderValue("upstream_credential", c.UpstreamCred, v)
+	for _, name := range sortedKeys(c.Upstreams) {
+		u, at := c.Upstreams[name], "upstreams."+name
+		if name != AnyDomain {
+			models.ValidateDomainID(at, name, v)
+		}
+		switch {
+		case u.URL != "":
+			checkURL(at+".url", u.URL, true, v)
+		case name != AnyDomain || c.Upstream == "":
+			v.Add(at+".url", "is required")
+		}
+		for _, header := range sortedKeys(u.Headers) {
+			if !httpguts.ValidHeaderFieldName(header) {
+				v.Add(at+".headers", "%q is not a header name", header)
+			}
+			checkHeaderValue(at+".headers."+header, u.Headers[header], v)
+		}
+		if u.CredentialHeader != "" && !httpguts.ValidHeaderFieldName(u.CredentialHeader) {
+			v.Add(at+".credential_header", "is not a header name")
+		}
+		if u.CredentialHeader != "" && u.Credential == "" {
+			v.Add(at+".credential_header", "there is no credential to send in it")
+		}
+		checkHeaderValue(at+".credential", u.Credential, v)
+	}
+}
+
+func (d Database) validate(v *models.Invalid) {
+	scheme, rest, ok := strings.Cut(string(d.URL), "://")
+	switch {
+	case !ok || !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, scheme):
+		v.Add("database.url", "must start with sqlite:// or postgres://")
+	case rest == "":
+		v.Add("database.url", "names no database")
+	}
+	checkCount("database.max_conns", d.MaxConns, 0, v)
+}
+
+func (t TLS) validate(v *models.Invalid) {
+	if t.CertFile != "" && t.KeyFile == "" {
+		v.Add("tls.key_file", "is required with tls.cert_file")
+	}
+	if t.KeyFile != "" && t.CertFile == "" {
+		v.Add("tls.cert_file", "is required with tls.key_file")
+	}
+}
+
+func (l Log) validate(v *models.Invalid) {
+	checkOneOf("log.level", l.Level, []string{"debug", "info", "warn", "error"}, v)
+	checkOneOf("log.format", l.Format, []string{"auto", "json", "text"}, v)
+}
+
+func (m Metrics) validate(v *models.Invalid) {
+	if m.Listen != "" {
+		checkAddress("metrics.listen", m.Listen, v)
+	}
+}
+
+func (h HTTP) validate(v *models.Invalid) {
+	checkDuration("http.read_header_timeout", h.ReadHeaderTimeout, 10*time.Millisecond, 0, v)
+	checkDuration("http.idle_timeout", h.IdleTimeout, 10*time.Millisecond, 0, v)
+	checkDuration("http.write_timeout", h.WriteTimeout, 10*time.Millisecond, 0, v)
+	checkDuration("http.shutdown_timeout", h.ShutdownTimeout, 10*time.Millisecond, 0, v)
+	if h.MaxHeader < 1<<10 || h.MaxHeader > 16<<20 {
+		v.Add("http.max_header", "must be between 1KiB and 16MiB")
+	}
+}
+
+func (t Tokens) validate(v *models.Invalid) {
+	checkDuration("tokens.max_lifetime", t.MaxLifetime, time.Second, 0, v)
+	checkCount("tokens.max_scopes", t.MaxScopes, 1, v)
+	if t.MaxScopes > 64 {
+		v.Add("tokens.max_scopes", "must be at most 64")
+	}
+	checkCount("tokens.max_live", t.MaxLive, 1, v)
+	checkDuration("tokens.max_grace", t.MaxGrace, 0, 7*24*time.Hour, v)
+}
+
+func (s Sessions) validate(v *models.Invalid) {
+	checkDuration("sessions.idle", s.Idle, time.Second, 0, v)
+	checkDuration("sessions.lifetime", s.Lifetime, time.Second, 0, v)
+	checkDuration("sessions.fresh_sign_in", s.FreshSignIn, time.Second, 0, v)
+	if s.Idle > s.Lifetime {
+		v.Add("sessions.idle", "must not be longer than sessions.lifetime")
+	}
+}
+
+func (d Decisions) validate(v *models.Invalid) {
+	checkDuration("decisions.cache_ttl", d.CacheTTL, time.Millisecond, 30*time.Second, v)
+	checkCount("decisions.cache_size", d.CacheSize, 1, v)
+	checkDuration("decisions.poll_interval", d.PollInterval, time.Millisecond, 250*time.Millisecond, v)
+	checkDuration("decisions.max_staleness", d.MaxStaleness, time.Millisecond, 0, v)
+	checkDuration("decisions.lookup_timeout", d.LookupTimeout, time.Millisecond, 0, v)
+	checkCount("decisions.max_lookups", d.MaxLookups, 2, v)
+	checkCount("decisions.failures_per_minute", d.FailuresPerMin, 1, v)
+	if d.MaxStaleness <= d.PollInterval {
+		v.Add("decisions.max_staleness", "must be longer than decisions.poll_interval")
+	}
+}
+
+func (g Gateway) validate(v *models.Invalid) {
+	for _, s := range []struct {
+		key  string
+		size Size
+	}{{"gateway.max_json_body", g.MaxJSONBody}, {"gateway.max_multipart_body", g.MaxMultipartBody}} {
+		if s.size < 1<<10 {
+			v.Add(s.key, "must be at least 1KiB")
+		}
+	}
+	checkDuration("gateway.max_stream", g.MaxStream, time.Second, 0, v)
+}
+
+// checkAddress checks host:port. The host may be empty for all interfaces.
+func checkAddress(key, address string, v *models.Invalid) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		v.Add(key, "must be an address such as 127.0.0.1:8080 or :8080")
+		return
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		v.Add(key, "the port must be a number from 0 to 65535")
+	}
+	if strings.ContainsAny(host, " /@?#") {
+		v.Add(key, "the part before the port must be a host name or an IP address")
+	}
+}
+
+// checkURL checks a base URL. Only where credentials is true may it have a user
+// part.
+func checkURL(key string, u URL, credentials bool, v *models.Invalid) {
+	parsed, err := url.Parse(u.Reveal()) // its error would repeat the URL
+	switch {
+	case err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "":
+		v.Add(key, "must be a URL that starts with http:// or https://")
+	case parsed.RawQuery != "" || parsed.Fragment != "" || parsed.ForceQuery:
+		v.Add(key, "must end with its path: no ? or #")
+	case parsed.User != nil && !credentials:
+		v.Add(key, "must not hold a user name or password")
+	}
+}
+
+func checkHeaderValue(key string, value Secret, v *models.Invalid) {
+	if !httpguts.ValidHeaderFieldValue(value.Reveal()) {
+		v.Add(key, "has characters that no header can carry, such as a line break")
+	}
+}
+
+// checkDuration checks that d is at least least and, if most is not 0, at most
+// most.
+func checkDuration(key string, d, least, most time.Duration, v *models.Invalid) {
+	switch {
+	case d < least:
+		v.Add(key, "must be at least %s", formatDuration(least))
+	case most != 0 && d > most:
+		v.Add(key, "must be at most %s", formatDuration(most))
+	}
+}
+
+func checkCount(key string, n, least int, v *models.Invalid) {
+	if n < least {
+		v.Add(key, "must be at least %d", least)
+	}
+}
+
+func checkOneOf(key, value string, allowed []string, v *models.Invalid) {
+	if !slices.Contains(allowed, value) {
+		v.Add(key, "must be one of %s", strings.Join(allowed, ", "))
+	}
+}

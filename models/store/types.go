@@ -1,0 +1,111 @@
+package store
+
+import (
+	"time"
+
+	"patrol/models"
+)
+
+// Page asks for one page of a list.
+type Page struct {
+	Limit int    // how many items at most; 0 or less: [DefaultPageSize]
+	After string // the cursor that the previous page ended with, "" for the first page
+}
+
+// DefaultPageSize is the size of a page that names none.
+const DefaultPageSize = 50
+
+// UserFilter narrows a list of users. Nil fields do not narrow.
+type UserFilter struct {
+	Admin    *bool
+	Disabled *bool
+}
+
+// UserPatch is what changes about a user. Nil fields stay.
+type UserPatch struct {
+	Name         *string
+	Admin        *bool
+	Disabled     *bool
+	PasswordHash *string // "" takes the password away
+}
+
+// DomainFilter narrows a list of domains. Empty fields do not narrow.
+type DomainFilter struct {
+	UserID string // only domains of which this user is a member
+}
+
+// DomainPatch is what changes about a domain. Nil fields stay.
+type DomainPatch struct {
+	Name   *string
+	Status *models.DomainStatus
+}
+
+// Member is a user's role in a domain, as lists of members show it.
+type Member struct {
+	UserID string
+	Email  string
+	Role   string
+}
+
+// PATFilter narrows a list of tokens. Empty fields do not narrow.
+type PATFilter struct {
+	UserID string
+	Status models.Status // as it counts now, under Limits.MaxLifetime
+	Name   string        // the whole name
+}
+
+// PATPatch is what changes about a token's labels. Nil fields stay.
+type PATPatch struct {
+	Name        *string
+	Description *string
+}
+
+// Use says that a token was used.
+type Use struct {
+	TokenID   string
+	At        time.Time
+	IP        string
+	UserAgent string
+}
+
+// ChangeKind says what kind of fact changed.
+type ChangeKind string
+
+// The kinds of facts.
+const (
+	ChangeToken      ChangeKind = "token"      // Key is the token's id
+	ChangeUser       ChangeKind = "user"       // Key is the user's id
+	ChangeDomain     ChangeKind = "domain"     // Key is the domain's id
+	ChangeMembership ChangeKind = "membership" // Key is the user's id, Key2 the domain's
+)
+
+// Change says that a fact which decisions depend on was written: whoever caches
+// it must drop it. What it was or became is not told.
+type Change struct {
+	// Seq orders changes. It is 0 in what [Store.OnChange] hears of a write of
+	// which nobody knows whether it was committed.
+	Seq  int64
+	Kind ChangeKind
+	Key  string
+	Key2 string // "" but for memberships
+	At   time.Time
+}
+
+// AuditEvent is one line of the audit log.
+type AuditEvent struct {
+	ID      int64 // grows with time
+	At      time.Time
+	Actor   models.Actor
+	Action  string // such as pat.create
+	Subject string // what was acted on, as kind:id; a membership is membership:<domain>/<user id>
+	Detail  map[string]string
+}
+
+// AuditFilter narrows a list of audit events. Empty fields do not narrow.
+type AuditFilter struct {
+	Action  string
+	Subject string
+	UserID  string    // of the actor
+	Since   time.Time // at this time or later
+	Until   time.Time // before this time
+}

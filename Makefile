@@ -1,0 +1,67 @@
+# Everything that is done to this code by hand or by CI. Only Go is needed for
+# run, build and bench; test also uses a C compiler (race detector) and a
+# PostgreSQL server binary, and says so when they are missing.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO       ?= go
+ARGS     ?=
+FUZZTIME ?= 60s
+
+# The program and the tools are pure Go; the race detector turns cgo on for
+# itself.
+export CGO_ENABLED = 0
+
+# Everything but test is compiled in one way, so that the build cache is shared.
+BUILD    = -trimpath
+GOLANGCI = bin/golangci-lint
+OPA      = bin/opa
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## start a demo with throwaway data and print the curl lines to try
+	@exec bin/patrol serve --demo $(ARGS)
+
+.PHONY: build
+build: ## build bin/patrol
+	$(GO) build $(BUILD) -o bin/patrol ./cmd/patrol
+
+.PHONY: test
+test: ## run all tests, with the race detector, on both databases
+	@$(GO) run ./internal/testrun test $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME (60s)
+	@$(GO) run ./internal/testrun fuzz -time $(FUZZTIME) $(ARGS)
+
+.PHONY: bench
+bench: build $(OPA) ## measure, and hold the results against the bars
+	@$(GO) run $(BUILD) ./bench/load -benchmarks $(ARGS)
+
+.PHONY: lint
+lint: $(GOLANGCI) ## check style, imports and go.mod files; change nothing
+	GOFLAGS="$$GOFLAGS $(BUILD)" $(GOLANGCI) run $(ARGS)
+	@for m in . tools tools/opa; do echo "$(GO) mod tidy -diff # in $$m"; $(GO) -C $$m mod tidy -diff || exit 1; done
+
+.PHONY: fmt
+fmt: $(GOLANGCI) $(OPA) ## format Go and Rego
+	$(GOLANGCI) fmt
+	$(OPA) fmt --write policies
+
+.PHONY: generate
+generate: ## write the generated files anew
+	$(GO) generate ./...
+
+.PHONY: clean
+clean: ## remove what the targets built
+	rm -rf bin
+
+$(GOLANGCI): tools/go.mod tools/go.sum
+	$(GO) build -C tools $(BUILD) -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(OPA): tools/opa/go.mod tools/opa/go.sum
+	$(GO) build -C tools/opa $(BUILD) -o ../../$@ github.com/open-policy-agent/opa

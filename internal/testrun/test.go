@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// test runs `go test` over all packages, or over those that extra names, and
+// sums up. Extra arguments are handed to go test.
+func (r runner) test(ctx context.Context, extra []string) error {
+	begin := time.Now()
+	var left []string // what was left out, one line each
+
+	race := true
+	if why := r.noRace(ctx); why != "" {
+		if r.required("race") {
+			return fmt.Errorf("PATROL_REQUIRE names race, but %s", why)
+		}
+		race = false
+		left = append(left, "race detector: "+why)
+		fmt.Fprintf(r.out, "Running without the race detector: %s.\n", why)
+	}
+
+	dir, err := os.MkdirTemp("", "patrol-test-")
+	if err != nil {
+		return fmt.Errorf("make a temporary directory: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	// A new name each time keeps go test from answering with cached results
+	// for those tests that may skip.
+	skips := filepath.Join(dir, "skipped")
+
+	var failed failures
+	cmd := r.command(ctx, []string{"PATROL_SKIPPED=" + skips, cgo(race)}, testArgs(race, r.long(), extra)...)
+	cmd.Stdout = io.MultiWriter(r.out, &failed)
+	err = cmd.Run()
+
+	missing, readErr := readSkips(skips)
+	if readErr != nil {
+		return readErr
+	}
+	left = append(left, missing...)
+	took := time.Since(begin).Round(time.Second)
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted after %s", took)
+	case errors.As(err, &exit):
+		r.report(left)
+		for _, line := range failed.lines {
+			fmt.Fprintln(r.out, line)
+		}
+		return fmt.Errorf("some tests failed (%s)", took)
+	case err != nil:
+		return fmt.Errorf("start go test: %w", err)
+	}
+	r.report(left)
+	how := "with the race detector"
+	if !race {
+		how = "without the race detector"
+	}
+	fmt.Fprintf(r.out, "PASSED: all tests, %s (%s)\n", how, took)
+	return nil
+}
+
+// report prints what was left out.
+func (r runner) report(left []string) {
+	fmt.Fprintln(r.out)
+	if len(left) == 0 {
+		fmt.Fprintln(r.out, "Nothing was left out.")
+		return
+	}
+	fmt.Fprintln(r.out, "Left out:")
+	for _, line := range left {
+		fmt.Fprintln(r.out, "  "+line)
+	}
+}
+
+// testArgs returns the arguments of go. Two packages at a time keep the timing
+// of tests honest on small machines.
+func testArgs(race, long bool, extra []string) []string {
+	timeout := "15m"
+	if long {
+		timeout = "3h"
+	}
+	args := []string{"test", "-p", "2", "-timeout", timeout}
+	if race {
+		args = append(args, "-race")
+	}
+	args = append(args, extra...)
+	if !slices.ContainsFunc(extra, func(s string) bool { return strings.HasPrefix(s, "./") }) {
+		args = append(args, "./...")
+	}
+	return args
+}
+
+func cgo(on bool) string {
+	if on {
+		return "CGO_ENABLED=1"
+	}
+	return "CGO_ENABLED=0"
+}
+
+// noRace says in plain words why the race detector cannot be used, or nothing.
+func (r runner) noRace(ctx context.Context) string {
+	out, err := r.output(ctx, "env", "CC")
+	if err != nil {
+		return err.Error()
+	}
+	cc, _, _ := strings.Cut(strings.TrimSpace(out), " ") // CC may carry flags
+	if _, err := exec.LookPath(cc); err != nil {
+		return fmt.Sprintf("it needs a C compiler and %q is not installed", cc)
+	}
+	return ""
+}
+
+// readSkips reads the lines that internal/testenv left, and returns one per
+// component with the number of tests that went without it.
+func readSkips(file string) ([]string, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what was skipped: %w", err)
+	}
+	defer f.Close()
+	return countSkips(f)
+}
+
+// countSkips counts lines of the form `component<tab>test<tab>how to get it`.
+func countSkips(lines io.Reader) ([]string, error) {
+	type entry struct {
+		name, hint string
+		tests      int
+	}
+	var entries []*entry
+	scan := bufio.NewScanner(lines)
+	for scan.Scan() {
+		fields := append(strings.SplitN(scan.Text(), "\t", 3), "", "")
+		i := slices.IndexFunc(entries, func(e *entry) bool { return e.name == fields[0] })
+		if i < 0 {
+			entries, i = append(entries, &entry{name: fields[0], hint: fields[2]}), len(entries)
+		}
+		entries[i].tests++
+	}
+	if err := scan.Err(); err != nil {
+		return nil, fmt.Errorf("read what was skipped: %w", err)
+	}
+	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.name, b.name) })
+	var out []string
+	for _, e := range entries {
+		line := fmt.Sprintf("%s: %d skipped for want of it", e.name, e.tests)
+		if e.hint != "" {
+			line += "; " + e.hint
+		}
+		out = append(out, line)
+	}
+	return out, nil
+}
+
+// failures keeps those lines of go test's output that name what failed, so that
+// they can be shown again at the end.
+type failures struct {
+	partial string
+	lines   []string
+}
+
+// Write takes output in pieces of any size.
+func (f *failures) Write(p []byte) (int, error) {
+	text := f.partial + string(p)
+	for {
+		line, rest, ok := strings.Cut(text, "\n")
+		if !ok {
+			break
+		}
+		text = rest
+		if strings.HasPrefix(line, "--- FAIL") || strings.HasPrefix(line, "FAIL\t") {
+			f.lines = append(f.lines, line)
+		}
+	}
+	f.partial = text
+	return len(p), nil
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// screen takes standard output and standard error of several tools at once.
+type screen struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
+}
+
+// module writes a module of one package to a new directory, makes that the
+// working directory, and returns a runner with the given environment on top.
+func module(t *testing.T, test string, env ...string) (runner, *screen) {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module example.test\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "x_test.go"), []byte("package x\n\n"+test), 0o600))
+	t.Chdir(dir)
+	vars := map[string]string{}
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		vars[name] = value
+	}
+	out := &screen{}
+	return runner{
+		getenv:  func(name string) string { return vars[name] },
+		environ: append(os.Environ(), env...),
+		out:     out, errors: out,
+	}, out
+}
+
+const passing = `import "testing"
+func TestGood(t *testing.T) {}`
+
+func TestOutcomes(t *testing.T) {
+	for _, c := range []struct {
+		name, test string
+		env        []string
+		status     int
+		says       []string
+	}{
+		{
+			name: "all passed", test: passing, env: []string{"CC=cc-that-is-not-there"},
+			says: []string{
+				"ok  \texample.test",
+				"race detector: it needs a C compiler and \"cc-that-is-not-there\" is not installed",
+				"PASSED: all tests, without the race detector",
+			},
+		},
+		{
+			name: "the race detector is required but cannot be had", test: passing,
+			env: []string{"CC=cc-that-is-not-there", "PATROL_REQUIRE=postgres, race"}, status: 1,
+			says: []string{"FAILED: PATROL_REQUIRE names race, but it needs a C compiler"},
+		},
+		{
+			name: "one failed", test: `import "testing"
+				func TestGood(t *testing.T) {}
+				func TestBad(t *testing.T) { t.Fatal("seen") }`,
+			env: []string{"CC=cc-that-is-not-there"}, status: 1,
+			says: []string{"seen", "--- FAIL: TestBad", "FAIL\texample.test", "FAILED: some tests failed"},
+		},
+		{
+			name: "one skipped", test: `import ("os"; "testing")
+				func TestNone(t *testing.T) {
+					if err := os.WriteFile(os.Getenv("PATROL_SKIPPED"), []byte("postgres\tTestNone\tinstall it\n"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}`,
+			env:  []string{"CC=cc-that-is-not-there"},
+			says: []string{"Left out:", "postgres: 1 skipped for want of it; install it", "PASSED"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, out := module(t, c.test, c.env...)
+			assert.Equal(t, c.status, r.run(t.Context(), []string{"test"}), out.String())
+			for _, s := range c.says {
+				assert.Contains(t, out.String(), s)
+			}
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	var out bytes.Buffer
+	assert.Equal(t, 2, runner{out: &out, errors: &out}.run(t.Context(), []string{"tests"}))
+	assert.Contains(t, out.String(), "usage")
+}
+
+func TestCountSkips(t *testing.T) {
+	left, err := countSkips(strings.NewReader("postgres\tTestA\tinstall it\nenvoy\tTestB\npostgres\tTestC\tinstall it\n"))
+	require.NoError(t, err)
+	assert.Equal(t, []string{
+		"envoy: 1 skipped for want of it",
+		"postgres: 2 skipped for want of it; install it",
+	}, left)
+}
+
+func TestFailuresComeInPieces(t *testing.T) {
+	var f failures
+	for _, piece := range []string{"ok  \ta\n--- FA", "IL: TestX (0.1s)\n    x", ": FAIL\nFAIL\nFAIL\tb\t0.2s\n"} { //nolint:dupword // so says go test
+		n, err := f.Write([]byte(piece))
+		require.NoError(t, err)
+		assert.Equal(t, len(piece), n)
+	}
+	assert.Equal(t, []string{"--- FAIL: TestX (0.1s)", "FAIL\tb\t0.2s"}, f.lines)
+}
+
+func TestTestArgs(t *testing.T) {
+	assert.Equal(t, []string{"test", "-p", "2", "-timeout", "15m", "-race", "./..."}, testArgs(true, false, nil))
+	assert.Equal(t, []string{"test", "-p", "2", "-timeout", "3h", "-run", "X", "./models"}, testArgs(false, true, []string{"-run", "X", "./models"}))
+}
+
+func TestFindTargets(t *testing.T) {
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	targets, err := findTargets(fstest.MapFS{
+		"a/a_test.go":          file("package a\nfunc FuzzOne(f *testing.F) {\n}\nfunc FuzzTwo(f *testing.F) {}\n"),
+		"a/a.go":               file("func FuzzNotATest(f *testing.F) {}"),
+		"b/testdata/b_test.go": file("func FuzzData(f *testing.F) {}"),
+		".git/c_test.go":       file("func FuzzHidden(f *testing.F) {}"),
+		"b_test.go":            file("func TestX(t *testing.T) {}\n// func FuzzComment(f *testing.F)\nfunc FuzzRoot(f *testing.F) {}"),
+	})
+	require.NoError(t, err)
+	assert.Equal(t, []target{{"a", "FuzzOne"}, {"a", "FuzzTwo"}, {".", "FuzzRoot"}}, targets)
+}
+
+func TestFuzzCommand(t *testing.T) {
+	r, out := module(t, `import "testing"
+func FuzzGood(f *testing.F) { f.Fuzz(func(t *testing.T, s string) {}) }
+func FuzzBad(f *testing.F) { f.Add("x"); f.Fuzz(func(t *testing.T, s string) { t.Fatal("found") }) }`)
+	assert.Equal(t, 1, r.run(t.Context(), []string{"fuzz", "-time", "10ms"}))
+	assert.Contains(t, out.String(), "FAILED: 1 of 2 fuzz targets: . FuzzBad")
+}

@@ -138,33 +138,30 @@ func readSkips(file string) ([]string, error) {
 	return countSkips(f)
 }
 
-// countSkips counts lines of the form `component<tab>test<tab>how to get it`.
+// countSkips counts lines of the form `component: test (what was looked for)`.
 func countSkips(lines io.Reader) ([]string, error) {
 	type entry struct {
-		name, hint string
-		tests      int
+		component, detail string
+		tests             int
 	}
 	var entries []*entry
 	scan := bufio.NewScanner(lines)
 	for scan.Scan() {
-		fields := append(strings.SplitN(scan.Text(), "\t", 3), "", "")
-		i := slices.IndexFunc(entries, func(e *entry) bool { return e.name == fields[0] })
+		component, rest, _ := strings.Cut(scan.Text(), ": ")
+		_, detail, _ := strings.Cut(rest, " (")
+		i := slices.IndexFunc(entries, func(e *entry) bool { return e.component == component })
 		if i < 0 {
-			entries, i = append(entries, &entry{name: fields[0], hint: fields[2]}), len(entries)
+			entries, i = append(entries, &entry{component: component, detail: strings.TrimSuffix(detail, ")")}), len(entries)
 		}
 		entries[i].tests++
 	}
 	if err := scan.Err(); err != nil {
 		return nil, fmt.Errorf("read what was skipped: %w", err)
 	}
-	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.component, b.component) })
 	var out []string
 	for _, e := range entries {
-		line := fmt.Sprintf("%s: %d skipped for want of it", e.name, e.tests)
-		if e.hint != "" {
-			line += "; " + e.hint
-		}
-		out = append(out, line)
+		out = append(out, fmt.Sprintf("%s: %d skipped for want of it: %s", e.component, e.tests, e.detail))
 	}
 	return out, nil
 }

@@ -85,12 +85,12 @@ func TestOutcomes(t *testing.T) {
 		{
 			name: "one skipped", test: `import ("os"; "testing")
 				func TestNone(t *testing.T) {
-					if err := os.WriteFile(os.Getenv("PATROL_SKIPPED"), []byte("postgres\tTestNone\tinstall it\n"), 0o600); err != nil {
+					if err := os.WriteFile(os.Getenv("PATROL_SKIPPED"), []byte("postgres: TestNone (not installed)\n"), 0o600); err != nil {
 						t.Fatal(err)
 					}
 				}`,
 			env:  []string{"CC=cc-that-is-not-there"},
-			says: []string{"Left out:", "postgres: 1 skipped for want of it; install it", "PASSED"},
+			says: []string{"Left out:", "postgres: 1 skipped for want of it: not installed", "PASSED"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -110,11 +110,12 @@ func TestUsage(t *testing.T) {
 }
 
 func TestCountSkips(t *testing.T) {
-	left, err := countSkips(strings.NewReader("postgres\tTestA\tinstall it\nenvoy\tTestB\npostgres\tTestC\tinstall it\n"))
+	left, err := countSkips(strings.NewReader(
+		"postgres: TestA/postgres (no initdb (and no URL))\nenvoy: TestB (not in PATH)\npostgres: TestC (no initdb (and no URL))\n"))
 	require.NoError(t, err)
 	assert.Equal(t, []string{
-		"envoy: 1 skipped for want of it",
-		"postgres: 2 skipped for want of it; install it",
+		"envoy: 1 skipped for want of it: not in PATH",
+		"postgres: 2 skipped for want of it: no initdb (and no URL)",
 	}, left)
 }
 

@@ -1,0 +1,338 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"patrol/models"
+)
+
+// maxAnswer bounds what a client reads of one answer.
+const maxAnswer = 16 << 20
+
+// Client calls the HTTP interface of a Patrol server. Its methods are safe for
+// concurrent use; its fields are set before the first call.
+//
+// An answer that says no is an [*Error]; a server that cannot be reached, or does
+// not speak Patrol's interface, is some other error. Neither holds a secret.
+type Client struct {
+	base *url.URL
+	http *http.Client
+
+	// SessionToken is sent where a signed-in person is needed. [Client.SignIn]
+	// and [Client.Reauthenticate] set it.
+	SessionToken string
+	// UserAgent names the program in the server's audit log.
+	UserAgent string
+}
+
+// NewClient returns a client of the server at base, such as
+// https://patrol.example.com. transport is nil for [http.DefaultTransport].
+//
+// The client follows no redirect: what it sends holds passwords and tokens, which
+// must not go where an answer points.
+func NewClient(base string, transport http.RoundTripper) (*Client, error) {
+	u, err := url.Parse(base)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return nil, errors.New("the server's address must be a URL that starts with http:// or https://")
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("the server's address must have no user name, password, ? or #")
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	return &Client{base: u, http: &http.Client{
+		Transport:     transport,
+		Timeout:       time.Minute,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// Base returns the server's address.
+func (c *Client) Base() string { return c.base.String() }
+
+// Private reports whether what is sent can be read by nobody on the way: over
+// TLS, or without leaving this machine.
+func (c *Client) Private() bool {
+	if c.base.Scheme == "https" {
+		return true
+	}
+	host := c.base.Hostname()
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// Error is an answer of the server that says no.
+type Error struct {
+	Problem
+	RetryAfter time.Duration // how long to wait before the next attempt, 0 if it was not said
+}
+
+// Error returns the server's words, with the fields that are wrong.
+func (e *Error) Error() string {
+	text := e.Detail
+	if text == "" {
+		text = e.Title
+	}
+	if len(e.Errors) > 0 {
+		fields := make([]string, len(e.Errors))
+		for i, f := range e.Errors {
+			fields[i] = f.Field + ": " + f.Message
+		}
+		text = strings.Join(fields, "; ")
+	}
+	if e.Status >= http.StatusInternalServerError && e.RequestID != "" {
+		text += " (request " + e.RequestID + ")"
+	}
+	return text
+}
+
+// Is reports whether err is an [*Error] with this code.
+func Is(err error, code models.Code) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == string(code)
+}
+
+// call sends a request and reads its answer into out, if that is not nil. path is
+// escaped already; bearer is sent as the credential, "" for none.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, bearer string, in, out any) error {
+	address := c.base.String() + path
+	if len(query) > 0 {
+		address += "?" + query.Encode()
+	}
+	var body io.Reader
+	if in != nil {
+		encoded, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode the request: %w", err)
+		}
+		body = bytes.NewReader(encoded)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, body)
+	if err != nil {
+		return fmt.Errorf("make the request: %w", err)
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Accept", "application/json")
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	if c.UserAgent != "" {
+		req.Header.Set("User-Agent", c.UserAgent)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("cannot reach %s: %w", c.base.Host, plain(err))
+	}
+	defer func() { _ = resp.Body.Close() }() // everything that matters was read
+	return c.read(resp, out)
+}
+
+func (c *Client) read(resp *http.Response, out any) error {
+	content, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return fmt.Errorf("read the answer of %s: %w", c.base.Host, plain(err))
+	}
+	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case len(content) > maxAnswer:
+		return fmt.Errorf("the answer of %s is too long", c.base.Host)
+	case resp.StatusCode >= 300:
+		e := &Error{}
+		if mediaType != "application/problem+json" || json.Unmarshal(content, &e.Problem) != nil {
+			return fmt.Errorf("%s answered %s, and not in Patrol's words: is this the address of a Patrol server?", c.base.Host, resp.Status)
+		}
+		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+			e.RetryAfter = time.Duration(seconds) * time.Second
+		}
+		return e
+	case out == nil:
+		return nil
+	}
+	if err := json.Unmarshal(content, out); err != nil {
+		return fmt.Errorf("%s sent an answer that is not Patrol's: is this the address of a Patrol server?", c.base.Host)
+	}
+	return nil
+}
+
+// plain strips what net/http puts around an error: method and URL.
+func plain(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return errors.New("no answer in time")
+	}
+	return err
+}
+
+// at joins path segments, escaping each: an id comes from whoever types it.
+func at(segments ...string) string {
+	var b strings.Builder
+	for _, s := range segments {
+		b.WriteString("/" + url.PathEscape(s))
+	}
+	return b.String()
+}
+
+// SignIn opens a session for a program and keeps its token in SessionToken.
+func (c *Client) SignIn(ctx context.Context, email, password string) (Session, error) {
+	var out Session
+	in := SignIn{Email: email, Password: password, Transport: "bearer"}
+	if err := c.call(ctx, http.MethodPost, "/api/v1/session", nil, "", in, &out); err != nil {
+		return Session{}, err
+	}
+	if out.SessionToken == "" {
+		return Session{}, fmt.Errorf("%s opened a session but sent no token for it", c.base.Host)
+	}
+	c.SessionToken = out.SessionToken
+	return out, nil
+}
+
+// Reauthenticate makes the session's sign-in fresh again. The server may give the
+// session a new token, which is then in SessionToken and in the answer.
+func (c *Client) Reauthenticate(ctx context.Context, password string) (Session, error) {
+	var out Session
+	if err := c.session(ctx, http.MethodPost, at("session", "reauthenticate"), nil, Reauthenticate{Password: password}, &out); err != nil {
+		return Session{}, err
+	}
+	if out.SessionToken != "" {
+		c.SessionToken = out.SessionToken
+	}
+	return out, nil
+}
+
+// SignOut ends the session.
+func (c *Client) SignOut(ctx context.Context) error {
+	return c.session(ctx, http.MethodDelete, "/session", nil, nil, nil)
+}
+
+// session calls a route of the API that a signed-in person may use.
+func (c *Client) session(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	return c.call(ctx, method, "/api/v1"+path, query, c.SessionToken, in, out)
+}
+
+// Me returns who is signed in.
+func (c *Client) Me(ctx context.Context) (Me, error) {
+	var out Me
+	err := c.session(ctx, http.MethodGet, "/me", nil, nil, &out)
+	return out, err
+}
+
+// Catalog returns what can be asked for and granted.
+func (c *Client) Catalog(ctx context.Context) (models.Catalog, error) {
+	var out models.Catalog
+	err := c.session(ctx, http.MethodGet, "/catalog", nil, nil, &out)
+	return out, err
+}
+
+// CreatePAT makes a token. Its text is in the answer's Token, this once.
+func (c *Client) CreatePAT(ctx context.Context, in NewPAT) (PAT, error) {
+	var out PAT
+	err := c.session(ctx, http.MethodPost, "/pats", nil, in, &out)
+	return out, err
+}
+
+// PATFilter narrows a list of tokens. Its zero value narrows nothing.
+type PATFilter struct {
+	Status models.Status
+	Name   string
+}
+
+// PATs returns the user's tokens, newest first, from all pages.
+func (c *Client) PATs(ctx context.Context, filter PATFilter) ([]PAT, error) {
+	query := url.Values{"limit": {"200"}}
+	if filter.Status != "" {
+		query.Set("status", string(filter.Status))
+	}
+	if filter.Name != "" {
+		query.Set("name", filter.Name)
+	}
+	all := []PAT{}
+	for {
+		var page Page[PAT]
+		if err := c.session(ctx, http.MethodGet, "/pats", query, nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+		if page.Next == nil || *page.Next == query.Get("after") {
+			return all, nil
+		}
+		query.Set("after", *page.Next)
+	}
+}
+
+// PAT returns one token.
+func (c *Client) PAT(ctx context.Context, id string) (PAT, error) {
+	var out PAT
+	err := c.session(ctx, http.MethodGet, at("pats", id), nil, nil, &out)
+	return out, err
+}
+
+// UpdatePAT changes a token's name or description.
+func (c *Client) UpdatePAT(ctx context.Context, id string, patch PATPatch) (PAT, error) {
+	var out PAT
+	err := c.session(ctx, http.MethodPatch, at("pats", id), nil, patch, &out)
+	return out, err
+}
+
+// RotatePAT replaces a token by one with a new secret, which is in the answer's
+// Token, this once.
+func (c *Client) RotatePAT(ctx context.Context, id string, in Rotation) (PAT, error) {
+	var out PAT
+	err := c.session(ctx, http.MethodPost, at("pats", id, "rotate"), nil, in, &out)
+	return out, err
+}
+
+// RevokePAT ends a token. Ending a dead one again is no error.
+func (c *Client) RevokePAT(ctx context.Context, id string) (PAT, error) {
+	var out PAT
+	err := c.session(ctx, http.MethodPost, at("pats", id, "revoke"), nil, nil, &out)
+	return out, err
+}
+
+// RevokeAllPATs ends all tokens of the user.
+func (c *Client) RevokeAllPATs(ctx context.Context) error {
+	return c.session(ctx, http.MethodDelete, "/pats", nil, nil, nil)
+}
+
+// DeletePAT removes the record of a dead token.
+func (c *Client) DeletePAT(ctx context.Context, id string) error {
+	return c.session(ctx, http.MethodDelete, at("pats", id), nil, nil, nil)
+}
+
+// Authorize asks whether the holder of the PAT may do what req says. A denial is
+// an answer, not an error.
+func (c *Client) Authorize(ctx context.Context, token string, req AuthorizeItem) (Decision, error) {
+	var out Decision
+	err := c.call(ctx, http.MethodPost, "/authorize", nil, token, req, &out)
+	return out, err
+}
+
+// AuthorizeBatch asks 1 to 100 questions about one PAT. The decisions come in
+// the order of the questions.
+func (c *Client) AuthorizeBatch(ctx context.Context, token string, reqs []AuthorizeItem) ([]Decision, error) {
+	var out DecisionBatch
+	if err := c.call(ctx, http.MethodPost, "/authorize/batch", nil, token, AuthorizeBatch{Requests: reqs}, &out); err != nil {
+		return nil, err
+	}
+	if len(out.Decisions) != len(reqs) {
+		return nil, fmt.Errorf("%s decided %d of %d requests", c.base.Host, len(out.Decisions), len(reqs))
+	}
+	return out.Decisions, nil
+}

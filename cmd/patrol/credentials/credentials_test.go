@@ -1,0 +1,69 @@
+package credentials_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/cmd/patrol/credentials"
+)
+
+func TestKeepsOneSignInForEachServer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "made", "on", "demand", "c.json")
+	s, err := credentials.Load(path)
+	require.NoError(t, err)
+	s.Set("https://a", credentials.SignIn{Email: "ada@example.com", SessionToken: "one"})
+	s.Set("https://b", credentials.SignIn{Email: "bob@example.com", SessionToken: "two"})
+	require.NoError(t, s.Save())
+
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+	dir, err := os.Stat(filepath.Dir(path))
+	require.NoError(t, err)
+	assert.Equal(t, fs.FileMode(0o700), dir.Mode().Perm())
+
+	s, err = credentials.Load(path)
+	require.NoError(t, err)
+	assert.Equal(t, "https://b", s.Current)
+	assert.Equal(t, "one", s.Servers["https://a"].SessionToken)
+	assert.True(t, s.Forget("https://b"))
+	assert.False(t, s.Forget("https://b"))
+	assert.Empty(t, s.Current)
+	require.NoError(t, s.Save())
+
+	left, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	assert.Len(t, left, 1, "no temporary file stays")
+}
+
+func TestRefusesWhatOthersCanRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.json")
+	require.NoError(t, os.WriteFile(path, []byte(`{"servers":{}}`), 0o600))
+	require.NoError(t, os.Chmod(path, 0o640))
+	_, err := credentials.Load(path)
+	assert.ErrorContains(t, err, "others can read")
+}
+
+func TestDamagedFileIsNotQuoted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.json")
+	require.NoError(t, os.WriteFile(path, []byte(`{"servers": hunter2`), 0o600))
+	_, err := credentials.Load(path)
+	require.ErrorContains(t, err, "damaged")
+	assert.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestPath(t *testing.T) {
+	env := map[string]string{"XDG_CONFIG_HOME": "/config"}
+	getenv := func(name string) string { return env[name] }
+	path, err := credentials.Path("", getenv)
+	require.NoError(t, err)
+	assert.Equal(t, filepath.FromSlash("/config/patrol/credentials.json"), path)
+	path, err = credentials.Path("/elsewhere", getenv)
+	require.NoError(t, err)
+	assert.Equal(t, "/elsewhere", path)
+}

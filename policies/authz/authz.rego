@@ -1,0 +1,233 @@
+# METADATA
+# title: Authorization
+# description: |
+#   Judges whether a personal access token may do what is asked. `decision` is the
+#   one document that the server reads. A token narrows what its owner may do and
+#   never grants, so all that is proven below must hold, on current facts.
+#
+#   Every reason to deny negates something proven. A fact that is absent, or of
+#   another type than it should be, proves nothing and so denies.
+# schemas:
+#   - input: schema.authz_input
+#   - data.patrol.catalog: schema.catalog
+package patrol.authz
+
+# METADATA
+# title: The decision
+# description: Allowed, with the id of the scope that grants it, or denied with every reason that counts.
+# entrypoint: true
+decision := {"allow": true, "reasons": [], "scope": granting_scope} if {
+	allow
+} else := {"allow": false, "reasons": [reason | some reason in reasons]}
+
+# METADATA
+# title: Allow
+# description: |
+#   Holds exactly when there is no reason to deny; the tests prove it. Asking for
+#   all of it here, and for reasons only on a denial, keeps the common case fast.
+allow if {
+	token_unrevoked
+	token_unexpired
+	user_enabled
+	operation_exists
+	domain_exists
+	domain_admits_user
+	operation_permitted
+	granting_scope
+}
+
+# METADATA
+# title: The reasons that are reported
+# description: |
+#   Whoever is not authenticated learns nothing else. After an operation that does
+#   not exist, or a domain that does not, there is nothing else to say.
+reasons := unauthenticated if {
+	count(unauthenticated) > 0
+} else := unknown if {
+	count(unknown) > 0
+} else := forbidden
+
+###############################################################################
+# Who asks: 401
+###############################################################################
+
+# METADATA
+# title: The token was revoked
+# custom:
+#   code: token_revoked
+#   message: This access token was revoked.
+unauthenticated contains rego.metadata.rule().custom if not token_unrevoked
+
+# METADATA
+# title: The token has expired
+# custom:
+#   code: token_expired
+#   message: This access token has expired.
+unauthenticated contains rego.metadata.rule().custom if not token_unexpired
+
+# METADATA
+# title: The token's owner may not use Patrol any more
+# custom:
+#   code: user_disabled
+#   message: The account of this access token's owner is disabled or gone.
+unauthenticated contains rego.metadata.rule().custom if not user_enabled
+
+# METADATA
+# title: The token is not revoked
+token_unrevoked if input.token.revoked == false
+
+# METADATA
+# title: The token is not expired
+# description: Rego orders values of different types (null < 5 is true), hence the guards.
+token_unexpired if {
+	is_number(input.now)
+	is_number(input.token.expires_at)
+	input.now < input.token.expires_at
+}
+
+# METADATA
+# title: The owner exists and is not disabled
+user_enabled if input.user.disabled == false
+
+# METADATA
+# title: The owner is an admin of the whole platform
+platform_admin if input.user.admin == true
+
+###############################################################################
+# What is asked for: 403, nothing else reported
+###############################################################################
+
+# METADATA
+# title: There is no such operation
+# custom:
+#   code: unknown_operation
+#   message: This entity type does not exist or has no such operation.
+unknown contains rego.metadata.rule().custom if not operation_exists
+
+# METADATA
+# title: There is no such domain
+# description: It is only looked at when the operation exists, since unknown_operation stands alone.
+# custom:
+#   code: domain_unknown
+#   message: This domain does not exist.
+unknown contains rego.metadata.rule().custom if {
+	operation_exists
+	not domain_exists
+}
+
+# METADATA
+# title: The catalog has this operation
+operation_exists if data.patrol.catalog.entity_types[input.request.entity_type].operations[input.request.operation]
+
+# METADATA
+# title: The domain is known
+domain_exists if {
+	is_string(input.request.domain)
+	input.domain.id == input.request.domain
+	input.domain.status in {"enabled", "disabled", "frozen"}
+}
+
+###############################################################################
+# Whether it is theirs to do: 403
+###############################################################################
+
+# METADATA
+# title: The domain is disabled
+# custom:
+#   code: domain_disabled
+#   message: This domain is disabled. Only its admins and platform admins get in.
+forbidden contains rego.metadata.rule().custom if {
+	not domain_admits_user
+	input.domain.status == "disabled"
+}
+
+# METADATA
+# title: The domain is frozen
+# custom:
+#   code: domain_frozen
+#   message: This domain is frozen. Only platform admins get in.
+forbidden contains rego.metadata.rule().custom if {
+	not domain_admits_user
+	input.domain.status == "frozen"
+}
+
+# METADATA
+# title: The owner is not a member
+# custom:
+#   code: not_a_member
+#   message: The access token's owner is not a member of this domain.
+forbidden contains rego.metadata.rule().custom if not belongs_to_domain
+
+# METADATA
+# title: The owner's role does not permit it
+# description: Nothing is said of the role of somebody who has none.
+# custom:
+#   code: role_forbids
+#   message: The role of the access token's owner in this domain does not permit this.
+forbidden contains rego.metadata.rule().custom if {
+	belongs_to_domain
+	not operation_permitted
+}
+
+# METADATA
+# title: No scope of the token covers it
+# custom:
+#   code: out_of_scope
+#   message: None of the access token's scopes covers this.
+forbidden contains rego.metadata.rule().custom if not granting_scope
+
+# METADATA
+# title: The domain's status lets the owner in
+domain_admits_user if input.domain.status == "enabled"
+
+domain_admits_user if {
+	input.domain.status == "disabled"
+	data.patrol.roles[input.membership.role].domains.write == true
+}
+
+domain_admits_user if {
+	input.domain.status in {"disabled", "frozen"}
+	platform_admin
+}
+
+# METADATA
+# title: The owner is a member, or need not be one
+belongs_to_domain if is_string(input.membership.role)
+
+belongs_to_domain if platform_admin
+
+# METADATA
+# title: The owner's role permits the operation
+# description: A platform admin may do whatever the catalog has.
+operation_permitted if {
+	data.patrol.roles[input.membership.role][input.request.entity_type][input.request.operation] == true
+}
+
+operation_permitted if platform_admin
+
+# METADATA
+# title: The id of the scope that grants the request
+# description: |
+#   If several do, the most specific one, domain before entity. A request for the
+#   entity "*", the collection, is granted only by a scope for the entity "*": the
+#   look-up by the request's own entity sees to that.
+granting_scope := [id |
+	entity_fits_type
+	some domain in [input.request.domain, "*"]
+	some entity in [input.request.entity, "*"]
+	id := input.token.scopes[domain][input.request.entity_type][input.request.operation][entity]
+	is_string(id)
+][0]
+
+# METADATA
+# title: The entity can be one of its type
+# description: For the entity type `domains` the entity is the domain itself.
+entity_fits_type if {
+	is_string(input.request.entity)
+	input.request.entity_type != "domains"
+}
+
+entity_fits_type if {
+	is_string(input.request.entity)
+	input.request.entity == input.request.domain
+}

@@ -1,0 +1,192 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/util"
+
+	"patrol/models"
+	"patrol/policies"
+)
+
+// schemas are the JSON schemas of the policies folder by name, without .json. They
+// are part of the contract between server and policy, so they come with the
+// binary and not with a bundle.
+var schemas = sync.OnceValues(func() (map[string]any, error) {
+	files, err := fs.Glob(policies.FS, "schemas/*.json")
+	if err != nil {
+		return nil, err
+	}
+	byName := make(map[string]any, len(files))
+	for _, file := range files {
+		content, err := policies.FS.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var schema any
+		if err := util.UnmarshalJSON(content, &schema); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		byName[strings.TrimSuffix(path.Base(file), ".json")] = schema
+	}
+	return byName, nil
+})
+
+// schemaSet returns the schemas as modules refer to them: schema.<name>.
+func schemaSet() (*ast.SchemaSet, error) {
+	all, err := schemas()
+	if err != nil {
+		return nil, err
+	}
+	set := ast.NewSchemaSet()
+	for name, schema := range all {
+		set.Put(ast.SchemaRootRef.Append(ast.StringTerm(name)), schema)
+	}
+	return set, nil
+}
+
+// checkData holds the documents data.patrol.catalog, roles and routes against
+// their schemas, and roles and routes against the catalog: what names an entity
+// type or operation that does not exist is a typing error, not a wish.
+func checkData(ctx context.Context, data map[string]any) (models.Catalog, error) {
+	var docs struct {
+		Catalog models.Catalog         `json:"catalog"`
+		Roles   map[string]models.Role `json:"roles"`
+		Routes  map[string]route       `json:"routes"`
+	}
+	inRoot, _ := data[root].(map[string]any)
+	var errs []error
+	for _, name := range []string{"catalog", "roles", "routes"} {
+		doc, ok := inRoot[name]
+		if !ok {
+			errs = append(errs, fmt.Errorf("data.%s.%s is missing", root, name))
+			continue
+		}
+		errs = append(errs, checkSchema(ctx, name, doc))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return models.Catalog{}, err
+	}
+	content, err := json.Marshal(inRoot)
+	if err != nil {
+		return models.Catalog{}, fmt.Errorf("read the data documents: %w", err)
+	}
+	if err := json.NewDecoder(bytes.NewReader(content)).Decode(&docs); err != nil {
+		return models.Catalog{}, fmt.Errorf("read the data documents: %w", err)
+	}
+	catalog := docs.Catalog
+	catalog.Roles = docs.Roles
+	known := func(where, entityType, operation string) {
+		if _, ok := catalog.EntityTypes[entityType].Operations[operation]; !ok {
+			errs = append(errs, fmt.Errorf("data.%s.%s: the catalog has no %s on %s", root, where, operation, entityType))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(catalog.Roles)) {
+		for _, entityType := range slices.Sorted(maps.Keys(catalog.Roles[name])) {
+			for _, operation := range slices.Sorted(maps.Keys(catalog.Roles[name][entityType])) {
+				known("roles."+name, entityType, operation)
+			}
+		}
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(docs.Routes)) {
+		r, where := docs.Routes[pattern], fmt.Sprintf("routes[%q]", pattern)
+		known(where, r.EntityType, r.Operation)
+		if stars := starSegments(pattern); r.Entity.Path > stars {
+			errs = append(errs, fmt.Errorf("data.%s.%s: entity is from star %d of the path, which has %d", root, where, r.Entity.Path, stars))
+		}
+	}
+	return catalog, errors.Join(errs...)
+}
+
+// route is an entry of data.patrol.routes, as far as it needs checking beyond its
+// schema.
+type route struct {
+	EntityType string       `json:"entity_type"`
+	Operation  string       `json:"operation"`
+	Entity     entitySource `json:"entity"`
+}
+
+// entitySource is where a route finds its entity. Only Path is of interest here.
+type entitySource struct {
+	Path int `json:"path"`
+}
+
+// UnmarshalJSON passes over the form that names an entity.
+func (e *entitySource) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return nil
+	}
+	type plain entitySource
+	return json.Unmarshal(b, (*plain)(e))
+}
+
+// starSegments counts the segments of a pattern that stand for others.
+func starSegments(pattern string) int {
+	n := 0
+	for segment := range strings.SplitSeq(pattern, "/") {
+		if segment == "*" || segment == "**" {
+			n++
+		}
+	}
+	return n
+}
+
+// checkSchema holds one document of data.patrol against the schema of its name.
+// It uses OPA's own validator, which policies have no access to.
+func checkSchema(ctx context.Context, name string, doc any) error {
+	all, err := schemas()
+	if err != nil {
+		return err
+	}
+	docValue, err := ast.InterfaceToValue(doc)
+	if err != nil {
+		return fmt.Errorf("data.%s.%s: %w", root, name, err)
+	}
+	schemaValue, err := ast.InterfaceToValue(all[name])
+	if err != nil {
+		return fmt.Errorf("schema of data.%s.%s: %w", root, name, err)
+	}
+	if _, ok := docValue.(ast.Object); !ok {
+		return fmt.Errorf("data.%s.%s: must be an object", root, name)
+	}
+	bctx := topdown.BuiltinContext{Context: ctx, Capabilities: &ast.Capabilities{AllowNet: []string{}}}
+	var errs []error
+	err = topdown.GetBuiltin(ast.JSONMatchSchema.Name)(bctx,
+		[]*ast.Term{ast.NewTerm(docValue), ast.NewTerm(schemaValue)},
+		func(result *ast.Term) error { // [valid, [{"field", "desc", …}]]
+			found, err := ast.JSON(result.Value)
+			if err != nil {
+				return err
+			}
+			pair, _ := found.([]any)
+			if len(pair) != 2 {
+				return fmt.Errorf("unexpected answer %v", result)
+			}
+			list, _ := pair[1].([]any)
+			for _, e := range list {
+				if e, ok := e.(map[string]any); ok {
+					errs = append(errs, fmt.Errorf("data.%s.%s: %v: %v", root, name, e["field"], e["desc"]))
+				}
+			}
+			if valid, _ := pair[0].(bool); valid != (len(errs) == 0) {
+				return fmt.Errorf("unexpected answer %v", result)
+			}
+			return nil
+		})
+	if err != nil {
+		return fmt.Errorf("check data.%s.%s: %w", root, name, err)
+	}
+	return errors.Join(errs...)
+}

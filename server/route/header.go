@@ -1,0 +1,152 @@
+package route
+
+import (
+	"net/http"
+	"strings"
+
+	"patrol/models"
+)
+
+// IdentityPrefix begins, in lower case, the names of the headers in which Patrol
+// tells an upstream who is calling.
+const IdentityPrefix = "x-patrol-"
+
+// judgedHeaders returns the header as policies see it: names in lower case,
+// values joined with ", " and masked. What identifies or authenticates somebody
+// is left out, and so are names that could be taken for another name.
+func judgedHeaders(header http.Header) (map[string]string, error) {
+	headers := make(map[string]string, len(header))
+	for name, values := range header {
+		if isMethodOverride(name) {
+			return nil, ambiguous("a header asks for another method")
+		}
+		if !IsPlainName(name) {
+			continue
+		}
+		name = strings.ToLower(name)
+		if isCredential(name) || strings.HasPrefix(name, IdentityPrefix) {
+			continue
+		}
+		value := Mask(strings.ToValidUTF8(strings.Join(values, ", "), "\uFFFD"))
+		if prior, ok := headers[name]; ok { // two spellings of one name
+			value = prior + ", " + value
+		}
+		headers[name] = value
+	}
+	return headers, nil
+}
+
+// IsPlainName reports whether a header name consists of letters, digits and
+// hyphens. Servers that hand headers to programs as variables (CGI, WSGI, PHP)
+// fold other characters, so that X_Patrol_User arrives as X-Patrol-User.
+func IsPlainName(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; !isAlphanumeric(c) && c != '-' {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// credentialWords are parts of names, in lower case, that tell a header with
+// something secret in it.
+var credentialWords = []string{
+	"authorization", "cookie", "token", "secret", "password", "passwd",
+	"credential", "api-key", "apikey", "access-key", "private-key", "subscription-key", "session",
+}
+
+func isCredential(name string) bool {
+	if strings.HasPrefix(name, "sec-websocket-protocol") { // browsers have no other place for a key
+		return true
+	}
+	for _, word := range credentialWords {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// isMethodOverride reports whether a header or query parameter of this name is
+// an order to take the request for one with another method.
+func isMethodOverride(name string) bool {
+	if len(name) > 32 {
+		return false
+	}
+	switch strings.Map(fold, name) {
+	case "x-http-method-override", "x-http-method", "x-method-override", "-method", "-httpmethod":
+		return true
+	}
+	return false
+}
+
+// fold maps a character to what it becomes where names turn into variables:
+// lower case, and hyphens for all but letters and digits. `_method` becomes
+// `-method`, and so does Google's `$httpMethod`, `-httpmethod`.
+func fold(r rune) rune {
+	switch {
+	case 'A' <= r && r <= 'Z':
+		return r + 'a' - 'A'
+	case 'a' <= r && r <= 'z' || '0' <= r && r <= '9':
+		return r
+	default:
+		return '-'
+	}
+}
+
+const (
+	// What a mask leaves of a token.
+	maskText = "***"
+	// minSecret is how many characters must follow a prefix before it is taken
+	// for a token: enough that a name such as patrol_small is none, few enough
+	// that a token which lost its end still is one.
+	minSecret = models.IDLength + 1 + 8
+)
+
+// Mask replaces everything in s that is shaped like a token of Patrol, or like
+// the greater part of one, leaving its prefix.
+func Mask(s string) string {
+	const common = "patrol" // of both prefixes
+	at := strings.Index(s, common)
+	if at < 0 {
+		return s
+	}
+	var b strings.Builder
+	for at >= 0 {
+		prefix := tokenPrefix(s[at:])
+		end := at + len(prefix)
+		for prefix != "" && end < len(s) && (isAlphanumeric(s[end]) || s[end] == '_' || s[end] == '-' && prefix == models.BearerPrefix) {
+			end++
+		}
+		if prefix == "" || !isToken(s[at+len(prefix):end], prefix) {
+			end = at + len(common) // look again behind it
+			b.WriteString(s[:end])
+		} else {
+			b.WriteString(s[:at+len(prefix)])
+			b.WriteString(maskText)
+		}
+		s = s[end:]
+		at = strings.Index(s, common)
+	}
+	b.WriteString(s)
+	return b.String()
+}
+
+func tokenPrefix(s string) string {
+	for _, prefix := range []string{models.TokenPrefix, models.BearerPrefix} {
+		if strings.HasPrefix(s, prefix) {
+			return prefix
+		}
+	}
+	return ""
+}
+
+// isToken reports whether rest, the characters after a prefix that a token may
+// have, is a token's: an id, a separator and a secret; of a session token, whose
+// shape is not fixed, as many characters.
+func isToken(rest, prefix string) bool {
+	if len(rest) < minSecret {
+		return false
+	}
+	return prefix == models.BearerPrefix || rest[models.IDLength] == '_'
+}

@@ -1,0 +1,223 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"patrol/models"
+)
+
+// ErrAmbiguous is in the chain of every error that says that a request can be
+// read in more than one way, or not at all. The rest of the text names what was
+// found, in plain words and without quoting the request.
+var ErrAmbiguous = errors.New("the request is ambiguous")
+
+// maxTarget is the longest request target that is read, in bytes.
+const maxTarget = 16 << 10
+
+func ambiguous(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrAmbiguous}, args...)...)
+}
+
+// Parse returns the canonical form of a request from what the wire said: its
+// method, its request target as it was sent (net/http's RequestURI, not its URL),
+// and its header. Header names may be in any case. The body is not looked at. An
+// error wraps [ErrAmbiguous].
+func Parse(method, target string, header http.Header) (models.HTTPRequest, error) {
+	var none models.HTTPRequest
+	if err := checkMethod(method); err != nil {
+		return none, err
+	}
+	rawPath, rawQuery, err := splitTarget(target)
+	if err != nil {
+		return none, err
+	}
+	segments, err := parsePath(rawPath)
+	if err != nil {
+		return none, err
+	}
+	query, err := parseQuery(rawQuery)
+	if err != nil {
+		return none, err
+	}
+	headers, err := judgedHeaders(header)
+	if err != nil {
+		return none, err
+	}
+	path := "/" + strings.Join(segments, "/")
+	if len(segments) > 0 && strings.HasSuffix(rawPath, "/") {
+		path += "/"
+	}
+	return models.HTTPRequest{Method: method, Path: path, Segments: segments, Query: query, Headers: headers}, nil
+}
+
+// checkMethod accepts what registered methods look like (RFC 9110 §16.1.1: they
+// are in capitals). A method in lower case means nothing to one upstream and GET
+// to another. CONNECT asks for a tunnel, and TRACE for an echo of the credentials
+// that a proxy adds.
+func checkMethod(method string) error {
+	if method == "" || len(method) > 32 || strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
+		return ambiguous("the method is not a word in capital letters")
+	}
+	switch method {
+	case http.MethodConnect, http.MethodTrace, "TRACK":
+		return ambiguous("the method %s is not proxied", method)
+	}
+	return nil
+}
+
+// splitTarget cuts a target in origin form (RFC 9112 §3.2.1) at its question
+// mark and refuses every other form.
+func splitTarget(target string) (path, query string, err error) {
+	switch {
+	case len(target) > maxTarget:
+		return "", "", ambiguous("the request target is longer than %d bytes", maxTarget)
+	case !strings.HasPrefix(target, "/"):
+		return "", "", ambiguous("the request target is not a path")
+	}
+	for i := range len(target) {
+		switch c := target[i]; {
+		case c <= ' ' || c >= 0x7f:
+			return "", "", ambiguous("the request target has a character that must be percent-encoded")
+		case c == '#':
+			return "", "", ambiguous("the request target has a fragment")
+		}
+	}
+	path, query, _ = strings.Cut(target, "?")
+	return path, query, nil
+}
+
+// parsePath returns the decoded segments of a path that starts with a slash. One
+// trailing slash makes no segment.
+func parsePath(raw string) ([]string, error) {
+	raw = strings.TrimSuffix(raw[1:], "/")
+	if raw == "" {
+		return []string{}, nil
+	}
+	segments := make([]string, 0, strings.Count(raw, "/")+1)
+	for rest := range strings.SplitSeq(raw, "/") {
+		segment, err := decode(rest, false)
+		if err != nil {
+			return nil, fmt.Errorf("%w in the path", err)
+		}
+		if err := checkSegment(segment); err != nil {
+			return nil, err
+		}
+		segments = append(segments, Mask(segment))
+	}
+	return segments, nil
+}
+
+func checkSegment(s string) error {
+	// Some servers drop white space around names, and dots before it.
+	switch strings.TrimSpace(s) {
+	case "":
+		return ambiguous("the path has an empty segment")
+	case ".", "..":
+		return ambiguous("the path has a dot segment")
+	}
+	for _, r := range s {
+		switch {
+		case r == '/' || r == '\\':
+			return ambiguous("the path has an encoded slash or a backslash")
+		case r == ';':
+			return ambiguous("the path has a semicolon")
+		case unicode.IsControl(r):
+			return ambiguous("the path has a control character")
+		}
+	}
+	if encodedAgain(s) {
+		return ambiguous("the path is encoded twice")
+	}
+	return nil
+}
+
+// parseQuery returns the decoded parameters, in the order in which they came for
+// each name.
+func parseQuery(raw string) (map[string][]string, error) {
+	query := map[string][]string{}
+	if strings.Contains(raw, ";") { // a separator to some parsers
+		return nil, ambiguous("the query has a semicolon")
+	}
+	for pair := range strings.SplitSeq(raw, "&") {
+		if pair == "" {
+			continue
+		}
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, err := decode(rawName, true)
+		if err != nil {
+			return nil, fmt.Errorf("%w in the query", err)
+		}
+		value, err := decode(rawValue, true)
+		if err != nil {
+			return nil, fmt.Errorf("%w in the query", err)
+		}
+		switch {
+		case name == "":
+			return nil, ambiguous("the query has a parameter without a name")
+		case strings.ContainsFunc(name, unicode.IsControl) || encodedAgain(name):
+			return nil, ambiguous("the query has a parameter with a name that can be read in two ways")
+		case strings.ContainsRune(value, 0):
+			return nil, ambiguous("the query has a NUL")
+		case isMethodOverride(name):
+			return nil, ambiguous("the query asks for another method")
+		}
+		name = Mask(name)
+		query[name] = append(query[name], Mask(value))
+	}
+	return query, nil
+}
+
+// decode undoes percent-encoding once, and in a query + for a space.
+func decode(s string, query bool) (string, error) {
+	if !strings.ContainsAny(s, "%+") {
+		return s, nil
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '+' && query:
+			out = append(out, ' ')
+		case c != '%':
+			out = append(out, c)
+		case i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
+			out = append(out, unhex(s[i+1])<<4|unhex(s[i+2]))
+			i += 2
+		default:
+			return "", ambiguous("there is an incomplete percent-encoding")
+		}
+	}
+	if !utf8.Valid(out) { // overlong forms and surrogates are not valid either
+		return "", ambiguous("there is text that is not UTF-8")
+	}
+	return string(out), nil
+}
+
+// encodedAgain reports whether decoding s, already decoded, would change it.
+func encodedAgain(s string) bool {
+	for i := 0; i+2 < len(s); i++ {
+		if s[i] == '%' && isHex(s[i+1]) && isHex(s[i+2]) {
+			return true
+		}
+	}
+	return false
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	default:
+		return c - 'a' + 10
+	}
+}

@@ -40,7 +40,8 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 
 .PHONY: bench
 bench: build $(OPA) ## measure, and hold the results against the bars
-	@$(GO) run $(BUILD) ./bench/load -benchmarks $(ARGS)
+	$(GO) test $(BUILD) -run "^$$" -bench . -benchmem ./bench
+	$(GO) run $(BUILD) ./bench/load $(ARGS)
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check style, imports and go.mod files; change nothing

@@ -203,6 +203,22 @@ type SetMember struct {
 	Role string `json:"role"`
 }
 
+// Setup is the body of `POST /setup`, which makes the first account of an empty
+// server.
+type Setup struct {
+	Code     string `json:"code"` // from the file that the server's log names
+	Email    string `json:"email"`
+	Name     string `json:"name"`
+	Password string `json:"password"`
+}
+
+// Health is the answer of `GET /healthz` and `GET /readyz`. Checks, of the latter,
+// says of each part "ok" or "failed".
+type Health struct {
+	Status string            `json:"status"` // "ok" or "failed"
+	Checks map[string]string `json:"checks,omitempty"`
+}
+
 // Page is one page of a list. Next is the cursor for `?after=`, null on the last
 // page.
 type Page[T any] struct {

@@ -28,6 +28,7 @@ const (
 	CodeTokenAlive       Code = "token_alive"               // only dead tokens can be deleted
 	CodeLimitReached     Code = "limit_reached"             // a configured maximum would be exceeded
 	CodeTooLarge         Code = "body_too_large"            // the request body is over the limit
+	CodeMediaType        Code = "unsupported_media_type"    // the body is of a type or encoding that is not read
 	CodeRateLimited      Code = "rate_limited"              // too many attempts; see Error.RetryAfter
 	CodeUnavailable      Code = "unavailable"               // a part that is needed does not answer
 	CodeInternal         Code = "internal"                  // a defect; the cause is in the log under the request id

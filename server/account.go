@@ -1,0 +1,238 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/models/store"
+)
+
+// errBadPassword is the one answer to every failed sign-in: it does not tell
+// whether the account exists, has a password or is disabled.
+var errBadPassword = models.NewError(models.CodeBadCredentials, "the email address and password do not match an account that may sign in")
+
+// SignIn checks an email address and a password and begins a session. by is
+// where the request comes from. The token is for the cookie, or with transport
+// "bearer" for the answer's body.
+func (s *Server) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (user models.User, token string, ends time.Time, err error) {
+	var v models.Invalid
+	email := models.NormalizeEmail(in.Email)
+	if email == "" {
+		v.Add("email", "is required")
+	}
+	if in.Password == "" {
+		v.Add("password", "is required")
+	}
+	if in.Transport != "" && in.Transport != transportCookie && in.Transport != transportBearer {
+		v.Add("transport", "must be cookie or bearer")
+	}
+	if err := v.Err(); err != nil {
+		return user, "", ends, err
+	}
+	account, err := s.store.UserByEmail(ctx, email)
+	if err != nil {
+		return user, "", ends, err
+	}
+	if account == nil {
+		account = &models.User{Email: email}
+	}
+	outdated, err := s.checkPassword(ctx, by, *account, in.Password)
+	if err != nil {
+		return user, "", ends, err
+	}
+	if outdated {
+		s.rehash(ctx, by, account.ID, in.Password)
+	}
+	bearer := in.Transport == transportBearer
+	if token, ends, err = s.sessions.begin(ctx, account.ID, bearer); err != nil {
+		return user, "", ends, err
+	}
+	by.UserID = account.ID
+	detail := map[string]string{"transport": transportCookie}
+	if bearer {
+		detail["transport"] = transportBearer
+	}
+	// If this fails, the session is there, but its token has been told to nobody.
+	err = s.store.Audit(ctx, by, "session.create", "user:"+account.ID, detail)
+	return *account, token, ends, err
+}
+
+// The transports of a session token.
+const (
+	transportCookie = "cookie"
+	transportBearer = "bearer"
+)
+
+// checkPassword returns nil if password is account's and account may sign in. An
+// account without an id is one that does not exist. Attempts are counted per
+// account and address; wrong ones at existing accounts are audited, others only
+// counted, so that nobody can fill the audit log with invented names. outdated
+// says that the stored hash should be made anew.
+func (s *Server) checkPassword(ctx context.Context, by models.Actor, account models.User, password string) (outdated bool, err error) {
+	try, err := s.attempts.begin(account.Email, exchangeOf(ctx).client)
+	if err != nil {
+		s.metrics.signIn("throttled")
+		return false, err
+	}
+	match, outdated, err := s.passwords.Verify(ctx, password, account.PasswordHash)
+	if err != nil {
+		try.takeBack()
+		return false, err
+	}
+	if !match || account.Disabled {
+		s.metrics.signIn("refused")
+		if account.ID == "" {
+			return false, errBadPassword
+		}
+		reason := "wrong password"
+		if match {
+			reason = "disabled"
+		}
+		if err := s.store.Audit(ctx, by, "session.refuse", "user:"+account.ID, map[string]string{"reason": reason}); err != nil {
+			return false, err
+		}
+		return false, errBadPassword
+	}
+	try.succeeded()
+	s.metrics.signIn("accepted")
+	return outdated, nil
+}
+
+// rehash replaces a hash made with other parameters than today's. The store
+// takes it for a new password and ends the user's other sessions, once. If it
+// fails, the old hash still works, and the next sign-in tries again.
+func (s *Server) rehash(ctx context.Context, by models.Actor, userID, password string) {
+	hash, err := s.passwords.Hash(ctx, password)
+	if err == nil {
+		by.UserID = userID
+		_, err = s.store.UpdateUser(ctx, by, userID, store.UserPatch{PasswordHash: &hash})
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "a password hash could not be renewed", "request_id", RequestID(ctx), "error", err)
+	}
+}
+
+// SignOut ends the session of ctx.
+func (s *Server) SignOut(ctx context.Context, p Principal) error {
+	if err := s.sessions.end(ctx); err != nil {
+		return err
+	}
+	return s.store.Audit(ctx, p.Actor, "session.end", "user:"+p.User.ID, nil)
+}
+
+// Reauthenticate makes the sign-in of ctx recent again. It returns the session's
+// token, a new one if it is in a cookie.
+func (s *Server) Reauthenticate(ctx context.Context, p Principal, in api.Reauthenticate) (token string, err error) {
+	if in.Password == "" {
+		var v models.Invalid
+		v.Add("password", "is required")
+		return "", v.Err()
+	}
+	if _, err := s.checkPassword(ctx, p.Actor, p.User, in.Password); err != nil {
+		return "", err
+	}
+	if token, err = s.sessions.renew(ctx); err != nil {
+		return "", err
+	}
+	return token, s.store.Audit(ctx, p.Actor, "session.reauthenticate", "user:"+p.User.ID, nil)
+}
+
+// Me returns what a user may know of themselves.
+func (s *Server) Me(ctx context.Context, user models.User) (api.Me, error) {
+	memberships, err := s.store.Memberships(ctx, user.ID)
+	if err != nil {
+		return api.Me{}, err
+	}
+	me := api.Me{ID: user.ID, Email: user.Email, Name: user.Name, Admin: user.Admin, Memberships: []api.MyMembership{}}
+	for _, m := range memberships {
+		me.Memberships = append(me.Memberships, api.MyMembership{Domain: m.Domain, Role: m.Role})
+	}
+	return me, nil
+}
+
+func (s *Server) postSession(c *gin.Context, _ Principal) error {
+	// Another site must not be able to sign its visitor in as somebody else.
+	if err := s.sameSite(c.Request); err != nil {
+		return err
+	}
+	var in api.SignIn
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
+	user, token, ends, err := s.SignIn(ctx, x.actor(c.Request, models.ActorUser, "", ""), in)
+	if err != nil {
+		return err
+	}
+	x.userID = user.ID
+	return s.answerSession(c, http.StatusCreated, user, token, ends, in.Transport == transportBearer)
+}
+
+func (s *Server) postReauthenticate(c *gin.Context, p Principal) error {
+	var in api.Reauthenticate
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	token, err := s.Reauthenticate(ctx, p, in)
+	if err != nil {
+		return err
+	}
+	if s.sessions.bearer(ctx) {
+		token = "" // it stays the same, and is not told twice
+	}
+	return s.answerSession(c, http.StatusOK, p.User, token, s.sessions.ends(ctx), s.sessions.bearer(ctx))
+}
+
+func (s *Server) answerSession(c *gin.Context, status int, user models.User, token string, ends time.Time, bearer bool) error {
+	me, err := s.Me(c.Request.Context(), user)
+	if err != nil {
+		return err
+	}
+	out := api.Session{User: me, ExpiresAt: &ends}
+	switch {
+	case !bearer:
+		s.sessions.setCookie(c.Writer, token, ends)
+	case token != "":
+		out.SessionToken = models.BearerPrefix + token
+	}
+	writeJSON(c.Writer, status, out)
+	return nil
+}
+
+func (s *Server) deleteSession(c *gin.Context, p Principal) error {
+	ctx := c.Request.Context()
+	bearer := s.sessions.bearer(ctx)
+	if err := s.SignOut(ctx, p); err != nil {
+		return err
+	}
+	if !bearer {
+		s.sessions.setCookie(c.Writer, "", time.Time{})
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) getMe(c *gin.Context, p Principal) error {
+	me, err := s.Me(c.Request.Context(), p.User)
+	if err != nil {
+		return err
+	}
+	writeJSON(c.Writer, http.StatusOK, me)
+	return nil
+}
+
+func (s *Server) getCatalog(c *gin.Context, _ Principal) error {
+	writeJSON(c.Writer, http.StatusOK, s.engine.Current().Catalog())
+	return nil
+}
+
+// readBody reads the JSON body of an API request.
+func (s *Server) readBody(c *gin.Context, dst any) error {
+	return readJSON(c.Writer, c.Request, s.cfg.HTTP.MaxBodyBytes, dst)
+}

@@ -1,0 +1,143 @@
+package server
+
+import (
+	"bytes"
+	stdjson "encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/authz"
+)
+
+// maxBatch is how many requests one call of /authorize/batch may make.
+const maxBatch = 100
+
+// authorizeItem is [api.AuthorizeItem] as it is read: the context stays raw until
+// it is known that there is one.
+type authorizeItem struct {
+	Domain     string         `json:"domain"`
+	EntityType string         `json:"entity_type"`
+	Entity     string         `json:"entity"`
+	Operation  string         `json:"operation"`
+	Context    jsontext.Value `json:"context"`
+}
+
+// authorizeBody is [api.AuthorizeRequest] as it is read.
+type authorizeBody struct {
+	Token *string `json:"token"`
+	authorizeItem
+}
+
+// batchBody is [api.AuthorizeBatch] as it is read.
+type batchBody struct {
+	Token    *string         `json:"token"`
+	Requests []authorizeItem `json:"requests"`
+}
+
+func (s *Server) authorize(c *gin.Context, _ Principal) error {
+	var in authorizeBody
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	req, err := in.request("", nil)
+	if err != nil {
+		return err
+	}
+	call, err := s.authorizeCall(c, in.Token)
+	if err != nil {
+		return err
+	}
+	call.Request = req
+	writeJSON(c.Writer, http.StatusOK, wireDecision(s.authz.Authorize(c.Request.Context(), call)))
+	return nil
+}
+
+func (s *Server) authorizeBatch(c *gin.Context, _ Principal) error {
+	var in batchBody
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	var v models.Invalid
+	if n := len(in.Requests); n < 1 || n > maxBatch {
+		v.Add("requests", "must have 1 to %d items, not %d", maxBatch, n)
+		return v.Err()
+	}
+	requests := make([]models.Request, len(in.Requests))
+	for i, item := range in.Requests {
+		var err error
+		if requests[i], err = item.request(fmt.Sprintf("requests[%d].", i), &v); err != nil {
+			return err
+		}
+	}
+	if err := v.Err(); err != nil {
+		return err
+	}
+	call, err := s.authorizeCall(c, in.Token)
+	if err != nil {
+		return err
+	}
+	decisions := s.authz.AuthorizeBatch(c.Request.Context(), call, requests)
+	out := api.DecisionBatch{Decisions: make([]api.Decision, len(decisions))}
+	for i, d := range decisions {
+		out.Decisions[i] = wireDecision(d)
+	}
+	writeJSON(c.Writer, http.StatusOK, out)
+	return nil
+}
+
+// authorizeCall takes the token from where it was sent: the body or a Bearer
+// header, not both. Another scheme in the header is no token.
+func (s *Server) authorizeCall(c *gin.Context, inBody *string) (authz.Call, error) {
+	call := authz.Call{Surface: "authorize", IP: exchangeOf(c.Request.Context()).client, UserAgent: c.Request.UserAgent()}
+	cred := credentialOf(c.Request.Header)
+	bearer := cred.kind == patCredential || cred.kind == sessionCredential
+	switch {
+	case bearer && inBody != nil:
+		return call, models.NewError(models.CodeMalformed, "the token is in both the body and the Authorization header; send it once")
+	case inBody != nil:
+		call.Token = *inBody
+	case bearer:
+		call.Token = cred.token
+	}
+	return call, nil
+}
+
+// request turns an item into what is judged. What is wrong with it is added to v
+// under prefix, or with a nil v returned.
+func (in authorizeItem) request(prefix string, v *models.Invalid) (models.Request, error) {
+	req := models.Request{Domain: in.Domain, EntityType: in.EntityType, Entity: in.Entity, Operation: in.Operation}
+	own := v == nil
+	if own {
+		v = &models.Invalid{}
+	}
+	req.ValidateAt(prefix, v)
+	if len(in.Context) > 0 && in.Context.Kind() != jsontext.KindNull {
+		if in.Context.Kind() != jsontext.KindBeginObject {
+			v.Add(prefix+"context", "must be an object")
+		} else {
+			// Numbers stay as they were written: a policy may compare ids that
+			// a float64 cannot hold.
+			decoder := stdjson.NewDecoder(bytes.NewReader(in.Context))
+			decoder.UseNumber()
+			if err := decoder.Decode(&req.Context); err != nil {
+				return req, models.WrapError(models.CodeMalformed, "the context is not valid JSON", err)
+			}
+		}
+	}
+	if own {
+		return req, v.Err()
+	}
+	return req, nil
+}
+
+func wireDecision(d models.Decision) api.Decision {
+	return api.Decision{
+		Allowed: d.Allowed, DecisionID: d.ID, Reasons: d.Reasons, Status: d.Status(),
+		TokenID: d.TokenID, UserID: d.UserID, ScopeID: d.ScopeID, Revision: d.Revision,
+	}
+}

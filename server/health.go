@@ -1,0 +1,41 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+)
+
+// getHealth says that the process lives. It asks nothing of anybody.
+func (s *Server) getHealth(c *gin.Context, _ Principal) error {
+	writeJSON(c.Writer, http.StatusOK, api.Health{Status: "ok"})
+	return nil
+}
+
+// readyTimeout bounds the look at the database: a probe wants an answer.
+const readyTimeout = 2 * time.Second
+
+// getReady says whether requests should be sent here. It names what is not ready,
+// and leaves the cause to the log.
+func (s *Server) getReady(c *gin.Context, _ Principal) error {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
+	defer cancel()
+	out, status := api.Health{Status: "ok", Checks: map[string]string{}}, http.StatusOK
+	for name, check := range map[string]func(context.Context) error{
+		"database":  s.store.Ping,
+		"decisions": func(context.Context) error { return s.authz.Ready() },
+		"serving":   func(context.Context) error { return s.draining() },
+	} {
+		out.Checks[name] = "ok"
+		if err := check(ctx); err != nil {
+			out.Checks[name], out.Status, status = "failed", "failed", http.StatusServiceUnavailable
+			s.log.WarnContext(ctx, "not ready", "check", name, "error", err, "request_id", RequestID(ctx))
+		}
+	}
+	writeJSON(c.Writer, status, out)
+	return nil
+}

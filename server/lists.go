@@ -1,0 +1,44 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/models/store"
+)
+
+const (
+	defaultPage = 50
+	maxPage     = 200
+)
+
+// readPage reads `limit` and `after`, adding to v what is wrong with the first.
+// The store judges cursors.
+func readPage(query url.Values, v *models.Invalid) store.Page {
+	page := store.Page{Limit: defaultPage, After: query.Get("after")}
+	if query.Has("limit") {
+		n, err := strconv.Atoi(query.Get("limit"))
+		if err != nil || n < 1 || n > maxPage {
+			v.Add("limit", "must be a whole number from 1 to %d", maxPage)
+		}
+		page.Limit = n
+	}
+	return page
+}
+
+// writePage answers with one page of a list.
+func writePage[M, W any](c *gin.Context, items []M, next string, wire func(M) W) {
+	out := api.Page[W]{Items: make([]W, len(items))}
+	for i, item := range items {
+		out.Items[i] = wire(item)
+	}
+	if next != "" {
+		out.Next = &next
+	}
+	writeJSON(c.Writer, http.StatusOK, out)
+}

@@ -1,0 +1,134 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"patrol/models"
+)
+
+// Metrics counts what happens, for Prometheus, in a registry of its own. No label
+// ever holds an id, a path or anything else that a client chose, so the number of
+// series is bounded.
+type Metrics struct {
+	registry *prometheus.Registry
+	handler  http.Handler
+
+	decisions        *prometheus.CounterVec
+	decisionDuration *prometheus.HistogramVec
+	cacheRequests    *prometheus.CounterVec
+	queryDuration    *prometheus.HistogramVec
+	databaseErrors   *prometheus.CounterVec
+	requests         *prometheus.CounterVec
+	requestDuration  *prometheus.HistogramVec
+	signIns          *prometheus.CounterVec
+}
+
+// NewMetrics returns a registry with Patrol's, Go's and the process's metrics.
+func NewMetrics() *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+	}
+	fast := prometheus.ExponentialBuckets(25e-6, 2.5, 12) // 25 µs to 0.6 s
+	slow := prometheus.ExponentialBuckets(100e-6, 3, 11)  // 100 µs to 6 s
+	m := &Metrics{
+		registry:         prometheus.NewRegistry(),
+		decisions:        counter("patrol_decisions_total", "Decisions by outcome, first reason and surface.", "outcome", "reason", "surface"),
+		decisionDuration: histogram("patrol_decision_duration_seconds", "Time to decide, without HTTP.", fast, "surface"),
+		cacheRequests:    counter("patrol_cache_requests_total", "Look-ups in the cache of facts.", "cache", "result"),
+		queryDuration:    histogram("patrol_database_operation_duration_seconds", "Time of database operations.", slow, "operation"),
+		databaseErrors:   counter("patrol_database_errors_total", "Database operations that failed, by code.", "code"),
+		requests:         counter("patrol_http_requests_total", "HTTP requests by route, method and status.", "route", "method", "status"),
+		requestDuration:  histogram("patrol_http_request_duration_seconds", "Time from a request's headers to the end of its answer.", slow, "route"),
+		signIns:          counter("patrol_sign_ins_total", "Attempts to sign in with a password: accepted, refused or throttled.", "outcome"),
+	}
+	m.registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		m.decisions, m.decisionDuration, m.cacheRequests, m.queryDuration, m.databaseErrors, m.requests, m.requestDuration, m.signIns,
+	)
+	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return m
+}
+
+// Registry is where other parts of the program may register metrics of theirs.
+func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
+
+// Decided counts one decision; it is part of authz.Metrics.
+func (m *Metrics) Decided(outcome, reason, surface string, took time.Duration) {
+	m.decisions.WithLabelValues(outcome, knownReason(reason), surface).Inc()
+	m.decisionDuration.WithLabelValues(surface).Observe(took.Seconds())
+}
+
+// Cache counts one look-up in a cache of facts; it is part of authz.Metrics.
+func (m *Metrics) Cache(name string, hit bool) {
+	result := "miss"
+	if hit {
+		result = "hit"
+	}
+	m.cacheRequests.WithLabelValues(name, result).Inc()
+}
+
+// Query counts one database operation; it fits store.Config.OnQuery. Refusals
+// that are answers, such as a name that is taken, are no database errors.
+func (m *Metrics) Query(operation string, took time.Duration, err error) {
+	m.queryDuration.WithLabelValues(operation).Observe(took.Seconds())
+	switch code := models.CodeOf(err); code {
+	case models.CodeUnavailable, models.CodeInternal:
+		m.databaseErrors.WithLabelValues(string(code)).Inc()
+	}
+}
+
+func (m *Metrics) signIn(outcome string) { m.signIns.WithLabelValues(outcome).Inc() }
+
+func (m *Metrics) answered(r *route, method string, status int, took time.Duration) {
+	name := r.name()
+	if name == "" {
+		name = "none"
+	}
+	m.requests.WithLabelValues(name, knownMethod(method), strconv.Itoa(status)).Inc()
+	m.requestDuration.WithLabelValues(name).Observe(took.Seconds())
+}
+
+// watchFeed exposes how far behind the change feed is read.
+func (m *Metrics) watchFeed(lag func() time.Duration) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: "patrol_feed_lag_seconds", Help: "Time since the change feed was last read to its end."},
+		func() float64 { return lag().Seconds() },
+	))
+}
+
+// knownReason bounds a label: policies may add codes of their own, and could
+// build them from input.
+func knownReason(code string) string {
+	switch models.ReasonCode(code) {
+	case "", models.TokenMissing, models.TokenMalformed, models.TokenUnknown, models.TokenRevoked, models.TokenExpired,
+		models.UserDisabled, models.DomainUnknown, models.DomainDisabled, models.DomainFrozen, models.NotAMember,
+		models.RoleForbids, models.OutOfScope, models.UnknownOperation, models.RouteUnmapped, models.PolicyError, models.Unavailable:
+		return code
+	}
+	return "other"
+}
+
+// knownMethod bounds a label and a log field: a method can be any word.
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace:
+		return method
+	}
+	return "OTHER"
+}
+
+func (s *Server) getMetrics(c *gin.Context, _ Principal) error {
+	s.metrics.handler.ServeHTTP(c.Writer, c.Request)
+	return nil
+}

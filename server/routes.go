@@ -1,0 +1,184 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/models"
+)
+
+// caller says who may call a route. It is a closed set: the zero value names
+// nobody, and a route with it does not get into the router.
+type caller int
+
+const (
+	nobody caller = iota
+	// anyone needs no credentials. Those sent are not looked at.
+	anyone
+	// tokenHolder is whoever holds the PAT that the request is about. The
+	// handler judges the token; a refusal is its answer.
+	tokenHolder
+	// patItself is a PAT that is alive and whose owner is, acting on itself.
+	patItself
+	// session is a signed-in user.
+	session
+	// owner is a signed-in user, and the thing is theirs: the store is asked for
+	// it under their id, so that others' things are not found.
+	owner
+	// ownerFresh is owner on a recent sign-in.
+	ownerFresh
+	// ownerOrPlatformAdmin is the owner, or a signed-in platform admin.
+	ownerOrPlatformAdmin
+	// domainReader is a signed-in member of the route's domain, or a platform
+	// admin. To others the domain does not exist.
+	domainReader
+	// domainAdmin is a signed-in user whose role in the route's domain permits
+	// domains/write, unless the domain is frozen, or a platform admin.
+	domainAdmin
+	// platformAdmin is a signed-in platform admin.
+	platformAdmin
+)
+
+// route is one entry of the route table: what is served and who may call it.
+type route struct {
+	method string // "*" on a mount: every method
+	path   string // in gin's notation
+	by     caller
+	do     func(*Server, *gin.Context, Principal) error
+	// quiet keeps successes out of the access log unless it is at debug level.
+	quiet bool
+	// mount marks a path prefix that is served outside of gin's router, which
+	// knows too few paths: everything under path up to its wildcard.
+	mount bool
+	// metrics marks the route that moves to its own listener if there is one.
+	metrics bool
+}
+
+// routes is the whole HTTP surface. The router is built from it and from nothing
+// else; tests hold it against the router, the OpenAPI document and every kind of
+// caller.
+var routes = []route{
+	{method: "POST", path: "/authorize", by: tokenHolder, do: (*Server).authorize, quiet: true},
+	{method: "POST", path: "/authorize/batch", by: tokenHolder, do: (*Server).authorizeBatch, quiet: true},
+	{method: "*", path: "/proxy/*path", by: tokenHolder, mount: true},
+
+	{method: "POST", path: "/api/v1/session", by: anyone, do: (*Server).postSession},
+	{method: "DELETE", path: "/api/v1/session", by: session, do: (*Server).deleteSession},
+	{method: "POST", path: "/api/v1/session/reauthenticate", by: session, do: (*Server).postReauthenticate},
+	{method: "GET", path: "/api/v1/me", by: session, do: (*Server).getMe},
+	{method: "GET", path: "/api/v1/catalog", by: session, do: (*Server).getCatalog},
+
+	{method: "GET", path: "/api/v1/pats", by: owner, do: (*Server).getPATs},
+	{method: "POST", path: "/api/v1/pats", by: ownerFresh, do: (*Server).postPAT},
+	{method: "DELETE", path: "/api/v1/pats", by: owner, do: (*Server).deletePATs},
+	{method: "GET", path: "/api/v1/pats/self", by: patItself, do: (*Server).getSelf},
+	{method: "DELETE", path: "/api/v1/pats/self", by: patItself, do: (*Server).deleteSelf},
+	{method: "GET", path: "/api/v1/pats/:id", by: owner, do: (*Server).getPAT},
+	{method: "PATCH", path: "/api/v1/pats/:id", by: owner, do: (*Server).patchPAT},
+	{method: "DELETE", path: "/api/v1/pats/:id", by: owner, do: (*Server).deletePAT},
+	{method: "POST", path: "/api/v1/pats/:id/revoke", by: ownerOrPlatformAdmin, do: (*Server).postRevoke},
+	{method: "POST", path: "/api/v1/pats/:id/rotate", by: ownerFresh, do: (*Server).postRotate},
+	{method: "POST", path: "/api/v1/pats/:id/scopes", by: ownerFresh, do: (*Server).postScope},
+	{method: "DELETE", path: "/api/v1/pats/:id/scopes/:scope", by: owner, do: (*Server).deleteScope},
+
+	{method: "GET", path: "/api/v1/users", by: platformAdmin, do: (*Server).getUsers},
+	{method: "POST", path: "/api/v1/users", by: platformAdmin, do: (*Server).postUser},
+	{method: "GET", path: "/api/v1/users/:id", by: platformAdmin, do: (*Server).getUser},
+	{method: "PATCH", path: "/api/v1/users/:id", by: platformAdmin, do: (*Server).patchUser},
+
+	{method: "GET", path: "/api/v1/domains", by: session, do: (*Server).getDomains},
+	{method: "POST", path: "/api/v1/domains", by: platformAdmin, do: (*Server).postDomain},
+	{method: "GET", path: "/api/v1/domains/:id", by: domainReader, do: (*Server).getDomain},
+	{method: "PATCH", path: "/api/v1/domains/:id", by: platformAdmin, do: (*Server).patchDomain},
+	{method: "GET", path: "/api/v1/domains/:id/members", by: domainReader, do: (*Server).getMembers},
+	{method: "PUT", path: "/api/v1/domains/:id/members/:user", by: domainAdmin, do: (*Server).putMember},
+	{method: "DELETE", path: "/api/v1/domains/:id/members/:user", by: domainAdmin, do: (*Server).deleteMember},
+
+	{method: "GET", path: "/setup", by: anyone, do: (*Server).getSetup},
+	{method: "POST", path: "/setup", by: anyone, do: (*Server).postSetup},
+	{method: "GET", path: "/setup/setup.css", by: anyone, do: (*Server).getSetupStyle},
+
+	{method: "GET", path: "/healthz", by: anyone, do: (*Server).getHealth, quiet: true},
+	{method: "GET", path: "/readyz", by: anyone, do: (*Server).getReady, quiet: true},
+	{method: "GET", path: "/metrics", by: anyone, do: (*Server).getMetrics, quiet: true, metrics: true},
+}
+
+// name is the route in logs and metrics; "" if no route matched.
+func (r *route) name() string {
+	if r == nil {
+		return ""
+	}
+	return r.path
+}
+
+// prefix is the fixed part of a mount's path.
+func (r *route) prefix() string { return r.path[:strings.IndexByte(r.path, '*')] }
+
+// newRouter builds the router from the table. It panics on a route that names no
+// caller, so that none is ever served.
+func (s *Server) newRouter(table []route) *gin.Engine {
+	engine := gin.New()
+	engine.HandleMethodNotAllowed = true
+	// A path means what it says: nothing is redirected to a cleaner one.
+	engine.RedirectTrailingSlash = false
+	engine.RedirectFixedPath = false
+	engine.RemoveExtraSlash = false
+	// Forwarding headers are read in one place, proxies.client.
+	engine.ForwardedByClientIP = false
+	if err := engine.SetTrustedProxies(nil); err != nil {
+		panic(err) // nil is always fine
+	}
+	engine.NoRoute(func(c *gin.Context) {
+		WriteError(c.Writer, c.Request, models.NewError(models.CodeNotFound, "there is nothing at this path"))
+	})
+	engine.NoMethod(func(c *gin.Context) {
+		WriteError(c.Writer, c.Request, models.NewError(models.CodeMethodNotAllowed,
+			"this path does not have this method; the Allow header lists those it has"))
+	})
+	for i := range table {
+		r := &table[i]
+		if r.by == nobody {
+			panic("the route " + r.method + " " + r.path + " does not name who may call it")
+		}
+		if r.mount || r.metrics && s.cfg.MetricsListen != "" {
+			continue
+		}
+		engine.Handle(r.method, r.path, s.handler(r))
+		if r.method == http.MethodGet { // net/http leaves the body out
+			engine.Handle(http.MethodHead, r.path, s.handler(r))
+		}
+	}
+	return engine
+}
+
+// handler admits the caller, then does what the route is for.
+func (s *Server) handler(r *route) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		exchangeOf(c.Request.Context()).route = r
+		p, err := s.admit(c, r.by)
+		if err == nil {
+			err = r.do(s, c, p)
+		}
+		if err != nil {
+			WriteError(c.Writer, c.Request, err)
+		}
+	}
+}
+
+// mounted returns the mount that a request belongs to, judged by the path as it
+// was sent: paths that a router would clean or decode must reach the gateway,
+// which refuses them, and none that merely decodes to the prefix may.
+func (s *Server) mounted(r *http.Request) *route {
+	if s.gateway == nil {
+		return nil
+	}
+	path := r.URL.EscapedPath()
+	for _, m := range s.mounts {
+		if strings.HasPrefix(path, m.prefix()) {
+			return m
+		}
+	}
+	return nil
+}

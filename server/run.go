@@ -1,0 +1,173 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// listeners are what a server listens on, from Listen on.
+type listeners struct {
+	api, metrics net.Listener
+	certificate  *certificate // nil without TLS
+}
+
+// Run listens and serves until ctx ends; see [Server.Listen] and [Server.Serve].
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.Listen(ctx); err != nil {
+		return err
+	}
+	return s.Serve(ctx)
+}
+
+// Listen opens the listeners and logs their real addresses as `listening`, with
+// the attributes `http` and, if it has its own, `metrics`.
+func (s *Server) Listen(ctx context.Context) (err error) {
+	if s.cfg.TLS.CertFile != "" {
+		if s.listeners.certificate, err = loadCertificate(s.cfg.TLS); err != nil {
+			return err
+		}
+	}
+	var lc net.ListenConfig
+	if s.listeners.api, err = lc.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
+		return fmt.Errorf("listen on %s: %w", s.cfg.Listen, err)
+	}
+	attrs := []slog.Attr{slog.String("http", s.Addr()), slog.String("url", s.BaseURL())}
+	if s.cfg.MetricsListen != "" {
+		if s.listeners.metrics, err = lc.Listen(ctx, "tcp", s.cfg.MetricsListen); err != nil {
+			return errors.Join(fmt.Errorf("listen on %s: %w", s.cfg.MetricsListen, err), s.listeners.api.Close())
+		}
+		attrs = append(attrs, slog.String("metrics", s.MetricsAddr()))
+	}
+	s.log.LogAttrs(ctx, slog.LevelInfo, "listening", attrs...)
+	return nil
+}
+
+// Addr returns the real address of the API after Listen, host:port.
+func (s *Server) Addr() string { return s.listeners.api.Addr().String() }
+
+// MetricsAddr returns the real address of /metrics after Listen, "" if it has no
+// listener of its own.
+func (s *Server) MetricsAddr() string {
+	if s.listeners.metrics == nil {
+		return ""
+	}
+	return s.listeners.metrics.Addr().String()
+}
+
+// BaseURL returns the URL under which people reach the server: the public one,
+// else, after Listen, that of the listener.
+func (s *Server) BaseURL() string {
+	if origin, err := publicOrigin(s.cfg.PublicURL); err == nil && origin != "" {
+		return origin
+	}
+	scheme, addr := "http", s.cfg.Listen
+	if s.cfg.TLS.CertFile != "" {
+		scheme = "https"
+	}
+	if s.listeners.api != nil {
+		addr = s.Addr()
+	}
+	if host, port, err := net.SplitHostPort(addr); err == nil {
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			addr = net.JoinHostPort("localhost", port)
+		}
+	}
+	return scheme + "://" + addr
+}
+
+// Serve answers requests until ctx ends, then lets those in flight finish for at
+// most HTTP.ShutdownTimeout, while /readyz says no, and cuts the rest. It returns
+// nil after such an end. On a database without users it first makes a setup code.
+// Listen must have succeeded.
+func (s *Server) Serve(ctx context.Context) error {
+	if err := s.Setup(ctx); err != nil {
+		return errors.Join(err, s.closeListeners())
+	}
+	// What is in flight outlives ctx, by the shutdown timeout at most.
+	inFlight, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	background, stop := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer stop()
+	tasks.Go(func() { s.sweep(background) })
+
+	main := s.httpServer(s.Handler(), inFlight)
+	servers := []*http.Server{main}
+	failed := make(chan error, 2)
+	if cert := s.listeners.certificate; cert != nil {
+		main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
+		tasks.Go(func() { cert.watch(background, s.log) })
+		go func() { failed <- main.ServeTLS(s.listeners.api, "", "") }()
+	} else {
+		go func() { failed <- main.Serve(s.listeners.api) }()
+	}
+	if s.listeners.metrics != nil {
+		own := s.httpServer(s.metrics.handlerAt("/metrics"), inFlight)
+		servers = append(servers, own)
+		go func() { failed <- own.Serve(s.listeners.metrics) }()
+	}
+
+	var err error
+	select {
+	case err = <-failed:
+		err = fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+		s.log.InfoContext(ctx, "shutting down", "timeout", s.cfg.HTTP.ShutdownTimeout)
+	}
+	s.stopping.Store(true)
+	return errors.Join(err, s.shutdown(inFlight, servers))
+}
+
+// shutdown stops accepting and waits for requests in flight, then cuts those that
+// are left.
+func (s *Server) shutdown(ctx context.Context, servers []*http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HTTP.ShutdownTimeout)
+	defer cancel()
+	var errs []error
+	for _, srv := range servers {
+		err := srv.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.log.WarnContext(ctx, "requests were cut because they did not end in time")
+			err = srv.Close()
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) closeListeners() error {
+	err := s.listeners.api.Close()
+	if s.listeners.metrics != nil {
+		err = errors.Join(err, s.listeners.metrics.Close())
+	}
+	return err
+}
+
+func (s *Server) httpServer(h http.Handler, base context.Context) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: s.cfg.HTTP.ReadHeaderTimeout,
+		// Requests under a mount lift these two from themselves; see serve.
+		ReadTimeout:    s.cfg.HTTP.ReadTimeout,
+		WriteTimeout:   s.cfg.HTTP.WriteTimeout,
+		IdleTimeout:    s.cfg.HTTP.IdleTimeout,
+		MaxHeaderBytes: s.cfg.HTTP.MaxHeaderBytes,
+		// Failed handshakes and the like: the peer's doing, and as many as it likes.
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return base },
+	}
+}
+
+// handlerAt serves the metrics at one path and nothing else.
+func (m *Metrics) handlerAt(path string) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET "+path, m.handler)
+	return mux
+}

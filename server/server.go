@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/policies/engine"
+	"patrol/server/authz"
+)
+
+// Deps is what a [Server] works with. Store, Authz, Engine and Keys are required.
+type Deps struct {
+	Store   *store.Store
+	Authz   *authz.Authorizer
+	Engine  *engine.Engine // for its catalog
+	Keys    models.Keyring
+	Gateway http.Handler // serves /proxy/; nil: there is none
+	// Metrics is given where other parts of the program count into it too; nil
+	// makes one.
+	Metrics *Metrics
+	Logger  *slog.Logger     // nil: slog.Default()
+	Clock   func() time.Time // nil: time.Now
+	Random  io.Reader        // nil: crypto/rand
+}
+
+// Server is the HTTP surface of Patrol. It is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	store   *store.Store
+	authz   *authz.Authorizer
+	engine  *engine.Engine
+	keys    models.Keyring
+	gateway http.Handler
+	metrics *Metrics
+	log     *slog.Logger
+	now     func() time.Time
+	random  io.Reader
+
+	gin         *gin.Engine
+	mounts      []*route
+	trusted     proxies
+	hsts        bool // public over https: browsers are told to stay there
+	crossOrigin *http.CrossOriginProtection
+	sessions    *sessions
+	passwords   *Passwords
+	attempts    *attempts
+	setup       setup
+
+	listeners listeners
+	stopping  atomic.Bool
+}
+
+// New returns a server that listens nowhere yet. It fails if cfg is not valid.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Store == nil || deps.Authz == nil || deps.Engine == nil {
+		return nil, errors.New("the server needs a store, an authorizer and a policy engine")
+	}
+	s := &Server{
+		cfg: cfg, store: deps.Store, authz: deps.Authz, engine: deps.Engine, keys: deps.Keys,
+		gateway: deps.Gateway, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
+		crossOrigin: http.NewCrossOriginProtection(),
+	}
+	if s.metrics == nil {
+		s.metrics = NewMetrics()
+	}
+	s.metrics.watchFeed(s.authz.FeedLag)
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.random == nil {
+		s.random = rand.Reader
+	}
+	var err error
+	if s.trusted, err = parseProxies(cfg.TrustedProxies); err != nil {
+		return nil, err
+	}
+	origin, err := publicOrigin(cfg.PublicURL)
+	if err != nil {
+		return nil, err
+	}
+	if origin != "" {
+		if err := s.crossOrigin.AddTrustedOrigin(origin); err != nil {
+			return nil, fmt.Errorf("trust the public URL: %w", err)
+		}
+	}
+	s.hsts = strings.HasPrefix(origin, "https://")
+	s.sessions = newSessions(deps.Store.Sessions(), cfg.Sessions, s.hsts, s.now, s.log)
+	if s.passwords, err = NewPasswords(cfg.Login); err != nil {
+		return nil, err
+	}
+	s.attempts = newAttempts(cfg.Login, s.now)
+	s.setup.file = cfg.setupFile()
+
+	gin.SetMode(gin.ReleaseMode) // in other modes gin prints to standard output
+	s.gin = s.newRouter(routes)
+	for i := range routes {
+		if routes[i].mount {
+			s.mounts = append(s.mounts, &routes[i])
+		}
+	}
+	return s, nil
+}
+
+// Handler returns the whole HTTP surface.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+// Metrics returns what the server counts into.
+func (s *Server) Metrics() *Metrics { return s.metrics }
+
+var errDraining = errors.New("the server is shutting down")
+
+func (s *Server) draining() error {
+	if s.stopping.Load() {
+		return errDraining
+	}
+	return nil
+}
+
+// sweepEvery is how often ended sessions are removed from the database.
+const sweepEvery = 15 * time.Minute
+
+// sweep removes ended sessions until ctx ends.
+func (s *Server) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		if err := s.store.Sessions().Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "ended sessions could not be removed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

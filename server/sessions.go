@@ -1,0 +1,168 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+
+	"patrol/models/store"
+)
+
+// The data of a session, besides the user's id under [store.SessionUserKey].
+const (
+	sessionSignedIn = "signed_in_at" // Unix nanoseconds of the last password
+	sessionEnds     = "ends_at"      // Unix nanoseconds of the absolute end
+	sessionSeen     = "seen_at"      // Unix nanoseconds, as of the last write
+	sessionBearer   = "bearer"       // true if the token travels in the Authorization header
+)
+
+// sessions are the sign-ins of people. Tokens are 256 random bits, stored only
+// as hashes. Deadlines are kept here, on the injected clock, and not by scs,
+// whose idle timeout would write to the database at every call.
+type sessions struct {
+	scs    *scs.SessionManager
+	cfg    SessionConfig
+	now    func() time.Time
+	log    *slog.Logger
+	name   string // of the cookie
+	secure bool   // the cookie travels over https only
+}
+
+func newSessions(backing scs.CtxStore, cfg SessionConfig, secure bool, now func() time.Time, log *slog.Logger) *sessions {
+	manager := scs.New()
+	manager.Store = backing
+	manager.HashTokenInStore = true
+	manager.IdleTimeout = 0
+	manager.Lifetime = cfg.Lifetime
+	s := &sessions{scs: manager, cfg: cfg, now: now, log: log, name: "patrol_session", secure: secure}
+	if secure {
+		// Browsers accept this prefix only with Secure, Path=/ and no Domain, so
+		// that no neighbour host and no plain-HTTP answer can plant the cookie.
+		s.name = "__Host-patrol_session"
+	}
+	return s
+}
+
+// begin starts a session for a user and returns its token and absolute end. A
+// session that the client came with is not continued: its token may have been
+// planted.
+func (s *sessions) begin(ctx context.Context, userID string, bearer bool) (token string, ends time.Time, err error) {
+	if ctx, err = s.scs.Load(ctx, ""); err != nil {
+		return "", time.Time{}, fmt.Errorf("begin a session: %w", err)
+	}
+	now := s.now()
+	ends = now.Add(s.cfg.Lifetime).UTC()
+	s.scs.Put(ctx, store.SessionUserKey, userID)
+	s.scs.Put(ctx, sessionEnds, ends.UnixNano())
+	s.scs.Put(ctx, sessionBearer, bearer)
+	token, err = s.stamp(ctx, now)
+	return token, ends, err
+}
+
+// stamp notes that the password was just given, and stores the session.
+func (s *sessions) stamp(ctx context.Context, now time.Time) (token string, err error) {
+	s.scs.Put(ctx, sessionSignedIn, now.UnixNano())
+	return s.touch(ctx, now)
+}
+
+// touch moves the idle deadline and stores the session.
+func (s *sessions) touch(ctx context.Context, now time.Time) (token string, err error) {
+	s.scs.Put(ctx, sessionSeen, now.UnixNano())
+	deadline := now.Add(s.cfg.IdleTimeout)
+	if ends := s.ends(ctx); ends.Before(deadline) {
+		deadline = ends
+	}
+	s.scs.SetDeadline(ctx, deadline.UTC())
+	if token, _, err = s.scs.Commit(ctx); err != nil {
+		return "", fmt.Errorf("store the session: %w", err)
+	}
+	return token, nil
+}
+
+// load returns a context with the session of a token, and CodeUnauthenticated if
+// there is none or it is over. A token is good only for the transport that it
+// was issued for.
+func (s *sessions) load(ctx context.Context, token string, bearer bool) (context.Context, error) {
+	if token == "" || len(token) > 128 {
+		return nil, errSignInFirst
+	}
+	ctx, err := s.scs.Load(ctx, token)
+	if err != nil {
+		return nil, fmt.Errorf("load the session: %w", err)
+	}
+	now := s.now()
+	seen := s.time(ctx, sessionSeen)
+	switch {
+	case s.scs.Token(ctx) == "" || s.scs.GetBool(ctx, sessionBearer) != bearer:
+		return nil, errSignInFirst
+	case !now.Before(s.ends(ctx)) || !now.Before(seen.Add(s.cfg.IdleTimeout)):
+		if err := s.scs.Destroy(ctx); err != nil {
+			s.log.WarnContext(ctx, "an ended session could not be removed", "request_id", RequestID(ctx), "error", err)
+		}
+		return nil, errSignInFirst
+	}
+	// One write in a while is enough to know that a session is in use.
+	if now.Sub(seen) >= min(s.cfg.IdleTimeout/20, 5*time.Minute) {
+		if _, err := s.touch(ctx, now); err != nil {
+			s.log.WarnContext(ctx, "a session's last use could not be stored", "request_id", RequestID(ctx), "error", err)
+		}
+	}
+	return ctx, nil
+}
+
+// renew notes that the password was given again. A session in a cookie gets a
+// new token, which is returned; one of a program keeps its own.
+func (s *sessions) renew(ctx context.Context) (token string, err error) {
+	if !s.bearer(ctx) {
+		if err := s.scs.RenewToken(ctx); err != nil {
+			return "", fmt.Errorf("renew the session's token: %w", err)
+		}
+	}
+	return s.stamp(ctx, s.now())
+}
+
+// end removes the session from the server.
+func (s *sessions) end(ctx context.Context) error {
+	if err := s.scs.Destroy(ctx); err != nil {
+		return fmt.Errorf("end the session: %w", err)
+	}
+	return nil
+}
+
+// user returns whose the session of ctx is and when the password was last given.
+func (s *sessions) user(ctx context.Context) (id string, signedInAt time.Time) {
+	return s.scs.GetString(ctx, store.SessionUserKey), s.time(ctx, sessionSignedIn)
+}
+
+func (s *sessions) bearer(ctx context.Context) bool { return s.scs.GetBool(ctx, sessionBearer) }
+
+func (s *sessions) ends(ctx context.Context) time.Time { return s.time(ctx, sessionEnds).UTC() }
+
+func (s *sessions) time(ctx context.Context, key string) time.Time {
+	return time.Unix(0, s.scs.GetInt64(ctx, key))
+}
+
+// cookieValue returns the token in the request's session cookie, or "".
+func (s *sessions) cookieValue(r *http.Request) string {
+	if cookie, err := r.Cookie(s.name); err == nil {
+		return cookie.Value
+	}
+	return ""
+}
+
+// setCookie hands a browser its session, until ends at most; "" takes it away.
+func (s *sessions) setCookie(w http.ResponseWriter, token string, ends time.Time) {
+	cookie := &http.Cookie{
+		Name: s.name, Value: token, Path: "/",
+		HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode,
+		MaxAge: int(ends.Sub(s.now()) / time.Second),
+	}
+	if token == "" {
+		cookie.MaxAge = -1
+	}
+	http.SetCookie(w, cookie)
+}

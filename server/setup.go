@@ -1,0 +1,269 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	_ "embed"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+)
+
+// setup is the state of a first start: there is no default account, so whoever
+// can read a file on the server proves it with the code in there and makes the
+// first admin.
+type setup struct {
+	file string
+
+	mu      sync.Mutex
+	pending bool
+	code    [sha256.Size]byte
+	expires time.Time
+}
+
+// setupAccount is the name under which attempts at the code are counted; no email
+// address looks like it.
+const setupAccount = "setup code"
+
+// Setup makes a setup code if the database has no users, and writes it to a file
+// that only the owner of the process can read. The log names the file and the
+// page that asks for the code, never the code. [Server.Serve] calls it.
+func (s *Server) Setup(ctx context.Context) error {
+	n, err := s.store.CountUsers(ctx)
+	if err != nil {
+		return fmt.Errorf("look for users: %w", err)
+	}
+	if n > 0 {
+		return s.finishSetup()
+	}
+	var raw [13]byte // 104 bits
+	if _, err := io.ReadFull(s.random, raw[:]); err != nil {
+		return fmt.Errorf("draw a setup code: %w", err)
+	}
+	text := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(raw[:])[:20]
+	if err := writeSecret(s.setup.file, text[:5]+"-"+text[5:10]+"-"+text[10:15]+"-"+text[15:]+"\n"); err != nil {
+		return fmt.Errorf("write the setup code: %w", err)
+	}
+	s.setup.mu.Lock()
+	s.setup.pending, s.setup.code, s.setup.expires = true, sha256.Sum256([]byte(text)), s.now().Add(s.cfg.SetupValidFor)
+	s.setup.mu.Unlock()
+	s.log.InfoContext(ctx, "there are no users yet: create the first admin on the setup page, with the code from the file",
+		"file", s.setup.file, "page", s.BaseURL()+"/setup", "valid_for", s.cfg.SetupValidFor)
+	return nil
+}
+
+// writeSecret replaces the file at path by one that only its owner can read. A
+// file that is there already is not written into: it may be open to others.
+func writeSecret(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	temp := path + "." + strings.ToLower(rand.Text()[:8])
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return nil
+}
+
+// finishSetup forgets the code and removes its file.
+func (s *Server) finishSetup() error {
+	s.setup.mu.Lock()
+	s.setup.pending = false
+	s.setup.mu.Unlock()
+	if err := os.Remove(s.setup.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the setup code: %w", err)
+	}
+	return nil
+}
+
+var (
+	errNoSetup      = models.NewError(models.CodeNotFound, "there is nothing at this path")
+	errSetupCode    = models.NewError(models.CodeForbidden, "this is not the setup code")
+	errSetupExpired = models.NewError(models.CodeForbidden,
+		"the setup code has expired; restart Patrol for a new one, or run: patrol user create --admin")
+)
+
+// setupOpen returns nil while a first admin can be made, errNoSetup once there is
+// a user, whoever made it, and errSetupExpired when the code's time is over.
+func (s *Server) setupOpen(ctx context.Context) error {
+	s.setup.mu.Lock()
+	pending, expires := s.setup.pending, s.setup.expires
+	s.setup.mu.Unlock()
+	if !pending {
+		return errNoSetup
+	}
+	n, err := s.store.CountUsers(ctx)
+	switch {
+	case err != nil:
+		return err
+	case n > 0:
+		return errors.Join(errNoSetup, s.finishSetup())
+	case !s.now().Before(expires):
+		return errSetupExpired
+	}
+	return nil
+}
+
+// CreateFirstAdmin makes the first account of an empty database for whoever knows
+// the setup code. by is where the request comes from.
+func (s *Server) CreateFirstAdmin(ctx context.Context, by models.Actor, in api.Setup) (models.User, error) {
+	if err := s.setupOpen(ctx); err != nil {
+		return models.User{}, err
+	}
+	try, err := s.attempts.begin(setupAccount, exchangeOf(ctx).client)
+	if err != nil {
+		return models.User{}, err
+	}
+	sent := sha256.Sum256([]byte(strings.ToUpper(strings.NewReplacer("-", "", " ", "").Replace(in.Code))))
+	s.setup.mu.Lock()
+	same := subtle.ConstantTimeCompare(sent[:], s.setup.code[:]) == 1
+	s.setup.mu.Unlock()
+	if !same {
+		return models.User{}, errSetupCode
+	}
+	try.takeBack()
+	user, err := s.newUser(ctx, api.NewUser{Email: in.Email, Name: in.Name, Password: in.Password, Admin: true}, true)
+	if err != nil {
+		return models.User{}, err
+	}
+	if user, err = s.store.CreateFirstAdmin(ctx, by, user); err != nil {
+		return models.User{}, err
+	}
+	if err := s.finishSetup(); err != nil { // the account is there, and the code is forgotten
+		s.log.WarnContext(ctx, "the file with the used setup code is still there", "request_id", RequestID(ctx), "error", err)
+	}
+	return user, nil
+}
+
+//go:embed setup.html
+var setupHTML string
+
+//go:embed setup.css
+var setupCSS []byte
+
+var setupPage = template.Must(template.New("setup").Parse(setupHTML))
+
+// setupView is what the page shows.
+type setupView struct {
+	In      api.Setup // what was typed; never the code or the password
+	Problem string
+	Errors  map[string]string
+	Expired bool
+	Done    bool
+	BaseURL string
+}
+
+func (s *Server) getSetup(c *gin.Context, _ Principal) error {
+	err := s.setupOpen(c.Request.Context())
+	if errors.Is(err, errSetupExpired) {
+		return s.showSetup(c, http.StatusGone, setupView{Expired: true})
+	}
+	if err != nil {
+		return err
+	}
+	return s.showSetup(c, http.StatusOK, setupView{})
+}
+
+func (s *Server) postSetup(c *gin.Context, _ Principal) error {
+	if err := s.sameSite(c.Request); err != nil {
+		return err
+	}
+	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
+	media, _, _ := mime.ParseMediaType(c.Request.Header.Get("Content-Type")) // "" is not a form
+	form := media == "application/x-www-form-urlencoded"
+	var in api.Setup
+	if form {
+		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, s.cfg.HTTP.MaxBodyBytes)
+		if err := c.Request.ParseForm(); err != nil {
+			return models.WrapError(models.CodeMalformed, "the form could not be read", err)
+		}
+		posted := c.Request.PostForm
+		in = api.Setup{Code: posted.Get("code"), Email: posted.Get("email"), Name: posted.Get("name"), Password: posted.Get("password")}
+	} else if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	user, err := s.CreateFirstAdmin(ctx, x.actor(c.Request, models.ActorSystem, "", ""), in)
+	switch {
+	case err != nil && form:
+		return s.showSetupProblem(c, in, err)
+	case err != nil:
+		return err
+	case form:
+		return s.showSetup(c, http.StatusCreated, setupView{Done: true, In: api.Setup{Email: user.Email}})
+	}
+	writeJSON(c.Writer, http.StatusCreated, wireUser(user))
+	return nil
+}
+
+// showSetupProblem shows the form again with what was wrong. Other than wrong
+// input is a problem document, as everywhere.
+func (s *Server) showSetupProblem(c *gin.Context, in api.Setup, err error) error {
+	e, ok := errors.AsType[*models.Error](err)
+	if !ok {
+		return err
+	}
+	status := statuses[e.Code]
+	if status >= http.StatusInternalServerError || e.Code == models.CodeNotFound {
+		return err
+	}
+	view := setupView{
+		In: api.Setup{Email: in.Email, Name: in.Name}, Errors: map[string]string{},
+		Expired: errors.Is(err, errSetupExpired),
+	}
+	for _, f := range e.Fields {
+		view.Errors[f.Field] = f.Message
+	}
+	switch {
+	case errors.Is(err, errSetupCode):
+		view.Errors["code"] = "is not the code in the file"
+	case len(e.Fields) == 0:
+		view.Problem = e.Message
+	}
+	return s.showSetup(c, status, view)
+}
+
+func (s *Server) showSetup(c *gin.Context, status int, view setupView) error {
+	view.BaseURL = s.BaseURL()
+	var page bytes.Buffer
+	if err := setupPage.Execute(&page, view); err != nil {
+		return fmt.Errorf("render the setup page: %w", err)
+	}
+	c.Header("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	c.Header("Content-Type", "text/html; charset=utf-8")
+	c.Writer.WriteHeader(status)
+	_, _ = c.Writer.Write(page.Bytes()) // the client is gone if this fails
+	return nil
+}
+
+func (s *Server) getSetupStyle(c *gin.Context, _ Principal) error {
+	c.Header("Content-Type", "text/css; charset=utf-8")
+	_, _ = c.Writer.Write(setupCSS) // the client is gone if this fails
+	return nil
+}

@@ -1,11 +1,230 @@
 package store
 
-import "errors"
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+
+	"patrol/models"
+)
 
 // Store is a database with the records of Patrol. It is safe for concurrent use.
-type Store struct{}
+type Store struct {
+	config   Config
+	database database
+	dialect  dialect
 
-// SessionStore keeps sign-in sessions.
-type SessionStore struct{}
+	// reader and writer are the same pool on PostgreSQL. On SQLite the writer
+	// has one connection, so that writers of this process queue in Go, where a
+	// wait ends with its context.
+	reader, writer *gorm.DB
+	pools          []*sql.DB // to close
+	version        *dataVersion
 
-var errStub = errors.New("being written")
+	listeners struct {
+		sync.RWMutex
+		fns []func([]Change)
+	}
+}
+
+// Open connects to the database. It makes an SQLite file that is not there, but
+// no tables: see [Store.Migrate].
+func Open(ctx context.Context, c Config) (*Store, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	d, err := c.database()
+	if err != nil {
+		return nil, err
+	}
+	c = c.withDefaults(d.driver)
+	s := &Store{config: c, database: d, dialect: dialects[d.driver]}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	if d.driver == sqliteDriver {
+		err = s.openSQLite(ctx)
+	} else {
+		err = s.openPostgres(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(failure(ctx, "open", err), s.Close())
+	}
+	return s, nil
+}
+
+// Close ends all connections. Operations that are under way fail.
+func (s *Store) Close() error {
+	var errs []error
+	if s.version != nil {
+		errs = append(errs, s.version.close())
+	}
+	for _, pool := range s.pools {
+		errs = append(errs, pool.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close the database: %w", err)
+	}
+	return nil
+}
+
+// Ping reports whether the database can be read.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.read(ctx, "ping", func(db *gorm.DB) error {
+		var one int
+		return db.Raw("SELECT 1").Scan(&one).Error
+	})
+}
+
+// OnChange registers fn to hear of every change that this Store writes, after
+// the commit and before the writing method returns, in the writer's goroutine:
+// what fn did is in effect when the caller learns of the success. Changes by
+// other Stores and processes come by [Store.Changes] alone.
+//
+// If a commit fails so that nobody knows whether it took effect, fn hears of its
+// changes too, with Seq 0.
+func (s *Store) OnChange(fn func([]Change)) {
+	s.listeners.Lock()
+	defer s.listeners.Unlock()
+	s.listeners.fns = append(s.listeners.fns, fn)
+}
+
+func (s *Store) announce(changes []Change) {
+	if len(changes) == 0 {
+		return
+	}
+	s.listeners.RLock()
+	fns := s.listeners.fns
+	s.listeners.RUnlock()
+	for _, fn := range fns {
+		fn(changes)
+	}
+}
+
+// read runs fn on the reading connections.
+func (s *Store) read(ctx context.Context, op string, fn func(*gorm.DB) error) error {
+	return s.run(ctx, op, s.reader, fn)
+}
+
+// run runs fn outside of a transaction, in bounded time, and makes what it
+// returns an error of this package.
+func (s *Store) run(ctx context.Context, op string, pool *gorm.DB, fn func(*gorm.DB) error) error {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	defer cancel()
+	err := failure(ctx, op, fn(pool.WithContext(ctx)))
+	s.observe(op, begin, err)
+	return err
+}
+
+func (s *Store) observe(op string, begin time.Time, err error) {
+	if s.config.OnQuery != nil {
+		s.config.OnQuery(op, time.Since(begin), err)
+	}
+}
+
+// now is the time that rows carry: UTC, in the microseconds that both databases
+// keep.
+func (s *Store) now() time.Time { return exact(s.config.Clock()) }
+
+func exact(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// tx is a transaction that writes. What it notes with change and audit is
+// written with it.
+type tx struct {
+	*Store
+	db      *gorm.DB
+	now     time.Time
+	by      models.Actor
+	changes []changeRow
+	events  []auditRow
+}
+
+// writeAttempts is how often a transaction is tried that the database refuses
+// for the sake of another one.
+const writeAttempts = 4
+
+// write runs fn in a transaction. On PostgreSQL the isolation is read committed;
+// fn takes the locks that it needs, in the order that the package comment gives.
+// fn may run more than once, so what it leaves outside must be overwritten by
+// the next run.
+func (s *Store) write(ctx context.Context, op string, by models.Actor, fn func(*tx) error) error {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	defer cancel()
+	var err error
+	for attempt := 1; ; attempt++ {
+		err = s.writeOnce(ctx, by, fn)
+		if attempt == writeAttempts || !isCollision(err) {
+			break
+		}
+	}
+	err = failure(ctx, op, err)
+	s.observe(op, begin, err)
+	return err
+}
+
+func (s *Store) writeOnce(ctx context.Context, by models.Actor, fn func(*tx) error) error {
+	t := &tx{Store: s, now: s.now(), by: by}
+	complete := false
+	err := s.writer.WithContext(ctx).Transaction(func(db *gorm.DB) error {
+		t.db = db
+		if err := fn(t); err != nil {
+			return err
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+		complete = true
+		return nil
+	}, s.dialect.txOptions)
+	if complete {
+		s.announce(toChanges(t.changes, err == nil))
+	}
+	return err
+}
+
+// flush writes what was noted. The changes come last: from their lock to the
+// commit nobody else can commit changes.
+func (t *tx) flush() error {
+	if len(t.events) > 0 {
+		if err := t.db.Create(&t.events).Error; err != nil {
+			return fmt.Errorf("write audit events: %w", err)
+		}
+	}
+	if len(t.changes) == 0 {
+		return nil
+	}
+	if err := t.lock(lockFeed); err != nil {
+		return err
+	}
+	if err := t.db.Create(&t.changes).Error; err != nil {
+		return fmt.Errorf("write changes: %w", err)
+	}
+	return nil
+}
+
+// advisoryLock is a lock that one transaction at a time holds, until it ends. On
+// SQLite every writing transaction is alone anyway.
+type advisoryLock int64
+
+// The locks, in the order in which they are taken. The numbers share one space
+// with whatever else runs in the database, hence their odd values.
+const (
+	lockAccounts advisoryLock = 0x706174726f6c01 // who exists and who is an admin
+	lockFeed     advisoryLock = 0x706174726f6c02 // the order of changes
+)
+
+func (t *tx) lock(l advisoryLock) error {
+	if t.database.driver == sqliteDriver {
+		return nil
+	}
+	if err := t.db.Exec("SELECT pg_advisory_xact_lock(?)", int64(l)).Error; err != nil {
+		return fmt.Errorf("wait for a lock: %w", err)
+	}
+	return nil
+}

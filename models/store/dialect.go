@@ -1,0 +1,45 @@
+package store
+
+import "database/sql"
+
+// The scopes of the token p as a JSON array of arrays, so that tokens come whole
+// in one round trip.
+const (
+	sqliteScopes = `(SELECT json_group_array(json_array(s.id, s.domain, s.entity_type, s.entity, s.operation) ORDER BY s.position)
+		FROM scopes s WHERE s.pat_id = p.id) AS scopes`
+	postgresScopes = `(SELECT json_agg(json_build_array(s.id, s.domain, s.entity_type, s.entity, s.operation) ORDER BY s.position)
+		FROM scopes s WHERE s.pat_id = p.id) AS scopes`
+	fromPATByID = " FROM pats p WHERE p.id = ?"
+)
+
+// dialect is what the databases say differently.
+type dialect struct {
+	// txOptions are those of writing transactions.
+	txOptions *sql.TxOptions
+	// patSelect selects a [patRow] of the table pats as p.
+	patSelect string
+	// patByID is the statement that reads one token.
+	patByID string
+	// useRow is the placeholders for one row of [Store.RecordUses].
+	useRow string
+	// schemaVersionTable counts the tables that goose keeps.
+	schemaVersionTable string
+}
+
+var dialects = map[driver]dialect{
+	sqliteDriver: {
+		patSelect:          patColumns + ", " + sqliteScopes,
+		patByID:            "SELECT " + patColumns + ", " + sqliteScopes + fromPATByID,
+		useRow:             "(?, ?, ?, ?)",
+		schemaVersionTable: "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'goose_db_version'",
+	},
+	postgresDriver: {
+		// The locks of this package need each statement to see what was
+		// committed before it, whatever the database's default is.
+		txOptions:          &sql.TxOptions{Isolation: sql.LevelReadCommitted},
+		patSelect:          patColumns + ", " + postgresScopes,
+		patByID:            "SELECT " + patColumns + ", " + postgresScopes + fromPATByID,
+		useRow:             "(CAST(? AS text), CAST(? AS timestamptz), CAST(? AS text), CAST(? AS text))",
+		schemaVersionTable: "SELECT COUNT(*) FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = 'goose_db_version'",
+	},
+}

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	sqldriver "database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlitelib "modernc.org/sqlite/lib"
+
+	"patrol/models"
+)
+
+// failure makes err, which may come from a driver, a *models.Error. One that
+// already is passes as it is. Context errors stay in the chain.
+func failure(ctx context.Context, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*models.Error](err); ok {
+		return e
+	}
+	cause := fmt.Errorf("%s: %w", op, err)
+	if done := ctx.Err(); done != nil && !errors.Is(err, done) {
+		cause = fmt.Errorf("%s: %w: %w", op, done, err) // drivers may report only that they were interrupted
+	}
+	switch {
+	case isDuplicate(err):
+		return models.WrapError(models.CodeTaken, "it is in use already", cause)
+	case ctx.Err() != nil, isUnavailable(err):
+		return models.WrapError(models.CodeUnavailable, "the database does not answer; try again shortly", cause)
+	default:
+		return models.WrapError(models.CodeInternal, "the database could not do this", cause)
+	}
+}
+
+// isDuplicate reports whether a unique index refused a row.
+func isDuplicate(err error) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch e.Code() {
+		case sqlitelib.SQLITE_CONSTRAINT_UNIQUE, sqlitelib.SQLITE_CONSTRAINT_PRIMARYKEY, sqlitelib.SQLITE_CONSTRAINT_ROWID:
+			return true
+		}
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == "23505"
+}
+
+// isCollision reports whether PostgreSQL gave up a transaction for the sake of
+// another one, so that it may succeed when it is tried again.
+func isCollision(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (e.Code == "40P01" || e.Code == "40001") // deadlock_detected, serialization_failure
+}
+
+// isBusy reports whether another process held SQLite's lock for too long.
+func isBusy(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == sqlitelib.SQLITE_BUSY || e.Code()&0xff == sqlitelib.SQLITE_LOCKED)
+}
+
+// isUnavailable reports whether the database, rather than the statement, is at
+// fault, and may not be later.
+func isUnavailable(err error) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch e.Code() & 0xff { // the primary result code
+		case sqlitelib.SQLITE_BUSY, sqlitelib.SQLITE_LOCKED, sqlitelib.SQLITE_INTERRUPT, sqlitelib.SQLITE_IOERR,
+			sqlitelib.SQLITE_FULL, sqlitelib.SQLITE_CANTOPEN, sqlitelib.SQLITE_READONLY, sqlitelib.SQLITE_PROTOCOL:
+			return true
+		}
+		return false
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch e.Code[:min(2, len(e.Code))] {
+		case "08", // connection exception
+			"40", // transaction rollback: deadlock, serialization failure
+			"53", // insufficient resources
+			"57", // operator intervention: shutdown, statement timeout
+			"58": // system error
+			return true
+		}
+		return e.Code == "55P03" || e.Code == "25006" // lock not available; read-only: a standby after a failover
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	for _, target := range []error{
+		context.Canceled, context.DeadlineExceeded,
+		sql.ErrConnDone, sqldriver.ErrBadConn, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// notFound is the error for a thing that is not there, or not for the caller.
+func notFound(what string) error {
+	return models.NewError(models.CodeNotFound, fmt.Sprintf("there is no such %s", what))
+}

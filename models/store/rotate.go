@@ -1,0 +1,158 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"patrol/models"
+)
+
+// RotatePAT replaces a token by next, of which the caller fills ID, KeyID, MAC
+// and ExpiresAt, and CreatedAt if it is not now. The successor takes over name,
+// description and scopes (with new ids) and is returned. The old token is
+// revoked at once, or expires after the grace, rounded up to a whole second, if
+// it would not before.
+//
+// A token that was rotated before is CodeAlreadyRotated, whatever became of it
+// since; one that is revoked or expired is CodeConflict. With a grace both
+// tokens count as live, so that CodeLimitReached is possible.
+func (s *Store) RotatePAT(ctx context.Context, by models.Actor, userID, id string, next models.PAT, grace time.Duration) (models.PAT, error) {
+	var v models.Invalid
+	if limit := s.config.Limits.MaxGrace; grace < 0 || grace > limit {
+		v.Add("grace", "must be between 0 and %s", models.FormatDuration(limit))
+	}
+	if err := v.Err(); err != nil {
+		return models.PAT{}, err
+	}
+	var successor models.PAT
+	err := s.write(ctx, "rotate_pat", by, func(t *tx) error {
+		row, err := t.lockPAT(userID, id)
+		if err != nil {
+			return err
+		}
+		if row.RotatedTo != "" {
+			return &models.Error{Code: models.CodeAlreadyRotated, Message: "the token was rotated already", RotatedTo: row.RotatedTo}
+		}
+		if status := t.status(row); status != models.StatusActive {
+			return models.NewError(models.CodeConflict, fmt.Sprintf("the token is %s and cannot be rotated; create a new one", status))
+		}
+		if err := t.retire(row, next.ID, grace); err != nil {
+			return err
+		}
+		created := row.model()
+		created.ID, created.KeyID, created.MAC = next.ID, next.KeyID, next.MAC
+		created.CreatedAt, created.ExpiresAt = next.CreatedAt, next.ExpiresAt
+		for i := range created.Scopes {
+			created.Scopes[i].ID = ""
+		}
+		if err := t.insertPAT(created); err != nil {
+			return err
+		}
+		if grace > 0 {
+			if err := t.checkLive(row.UserID); err != nil {
+				return err
+			}
+		}
+		if successor, err = t.reload(next.ID); err != nil {
+			return err
+		}
+		if err := t.audit("pat.rotate", onPAT(id), map[string]string{
+			"user_id": row.UserID, "rotated_to": next.ID, "grace": grace.String(),
+		}); err != nil {
+			return err
+		}
+		return t.audit("pat.create", onPAT(next.ID), describe(successor))
+	})
+	return successor, err
+}
+
+// retire ends a token in favour of its successor.
+func (t *tx) retire(row patRow, successor string, grace time.Duration) error {
+	update := map[string]any{"rotated_to": successor, "name_held": false}
+	if grace == 0 {
+		update["revoked_at"] = t.now
+	} else if end := ceilSecond(t.now.Add(grace)); end.Before(row.ExpiresAt) {
+		update["expires_at"] = end
+	}
+	t.change(ChangeToken, row.ID, "")
+	return t.db.Model(&patRow{}).Where("id = ?", row.ID).Updates(update).Error
+}
+
+func ceilSecond(t time.Time) time.Time { return t.Add(time.Second - 1).Truncate(time.Second) }
+
+// RevokePAT ends a token for good, and with it the grace of the tokens that were
+// rotated to it, directly or over others: whoever revokes a token wants an end
+// of the access that it stands for. The token's successor lives on. Revoking a
+// dead token again changes nothing and is no error. With userID "" any user's
+// token can be revoked.
+func (s *Store) RevokePAT(ctx context.Context, by models.Actor, userID, id string) (models.PAT, error) {
+	// All of the chain that leads to the token and is not revoked yet. Dead links
+	// in between do not break it.
+	const chain = `WITH RECURSIVE chain (id) AS (
+			SELECT id FROM pats WHERE id = ?
+			UNION
+			SELECT p.id FROM pats p JOIN chain c ON p.rotated_to = c.id WHERE p.user_id = ?
+		)
+		SELECT p.id FROM chain c JOIN pats p ON p.id = c.id WHERE p.revoked_at IS NULL ORDER BY p.id`
+	var revoked models.PAT
+	err := s.write(ctx, "revoke_pat", by, func(t *tx) error {
+		row, err := t.lockPAT(userID, id)
+		if err != nil {
+			return err
+		}
+		var ids []string
+		if err := t.db.Raw(chain, id, row.UserID).Scan(&ids).Error; err != nil {
+			return err
+		}
+		if err := t.revoke(row.UserID, id, ids); err != nil {
+			return err
+		}
+		revoked, err = t.reload(id)
+		return err
+	})
+	return revoked, err
+}
+
+// RevokeAll ends all live tokens of a user and returns how many there were.
+func (s *Store) RevokeAll(ctx context.Context, by models.Actor, userID string) (int, error) {
+	var ids []string
+	err := s.write(ctx, "revoke_all", by, func(t *tx) error {
+		if _, err := t.lockUser(userID); err != nil {
+			return err
+		}
+		// Those over the maximum lifetime too: a later configuration may permit
+		// them again.
+		ids = nil
+		if err := t.db.Raw("SELECT id FROM pats WHERE user_id = ? AND revoked_at IS NULL AND expires_at > ? ORDER BY id", userID, t.now).Scan(&ids).Error; err != nil {
+			return err
+		}
+		return t.revoke(userID, "", ids)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(ids), nil
+}
+
+// revoke ends tokens that are not revoked. With a cause, the id of the token that
+// was meant, the others are noted as its predecessors.
+func (t *tx) revoke(userID, cause string, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	if err := t.db.Exec("UPDATE pats SET revoked_at = ?, name_held = FALSE WHERE id IN ?", t.now, ids).Error; err != nil {
+		return err
+	}
+	for _, id := range ids {
+		detail := map[string]string{"user_id": userID}
+		if cause != "" && id != cause {
+			detail["predecessor_of"] = cause
+		}
+		t.change(ChangeToken, id, "")
+		if err := t.audit("pat.revoke", onPAT(id), detail); err != nil {
+			return err
+		}
+	}
+	return nil
+}

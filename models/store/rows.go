@@ -1,0 +1,217 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"patrol/models"
+)
+
+// The row types are how records lie in tables, one to one with the columns of
+// the migrations. They stay in this package.
+
+type userRow struct {
+	ID           string `gorm:"primaryKey"`
+	Email        string
+	Name         string
+	PasswordHash string
+	Admin        bool
+	Disabled     bool
+	CreatedAt    time.Time
+}
+
+func (userRow) TableName() string { return "users" }
+
+func newUserRow(u models.User) userRow {
+	u.CreatedAt = exact(u.CreatedAt)
+	return userRow(u)
+}
+
+func (r userRow) model() models.User {
+	r.CreatedAt = r.CreatedAt.UTC()
+	return models.User(r)
+}
+
+type domainRow struct {
+	ID        string `gorm:"primaryKey"`
+	Name      string
+	Status    models.DomainStatus
+	CreatedAt time.Time
+}
+
+func (domainRow) TableName() string { return "domains" }
+
+func newDomainRow(d models.Domain) domainRow {
+	d.CreatedAt = exact(d.CreatedAt)
+	return domainRow(d)
+}
+
+func (r domainRow) model() models.Domain {
+	r.CreatedAt = r.CreatedAt.UTC()
+	return models.Domain(r)
+}
+
+type membershipRow struct {
+	UserID string `gorm:"primaryKey"`
+	Domain string `gorm:"primaryKey"`
+	Role   string
+}
+
+func (membershipRow) TableName() string { return "memberships" }
+
+type patRow struct {
+	ID            string `gorm:"primaryKey"`
+	UserID        string
+	Name          string
+	NameHeld      bool
+	Description   string
+	KeyID         string
+	MAC           []byte
+	CreatedAt     time.Time
+	ExpiresAt     time.Time
+	RevokedAt     *time.Time
+	RotatedTo     string
+	LastUsedAt    *time.Time
+	LastUsedIP    string
+	LastUsedAgent string
+	Scopes        scopeList `gorm:"->;type:text"` // of dialect.patSelect, no column
+}
+
+func (patRow) TableName() string { return "pats" }
+
+// patColumns are the columns of a [patRow] but its scopes, of the table pats as p.
+const patColumns = `p.id, p.user_id, p.name, p.name_held, p.description, p.key_id, p.mac, p.created_at, p.expires_at,
+	p.revoked_at, p.rotated_to, p.last_used_at, p.last_used_ip, p.last_used_agent`
+
+func newPATRow(p models.PAT) patRow {
+	return patRow{
+		ID: p.ID, UserID: p.UserID, Name: p.Name, Description: p.Description, KeyID: p.KeyID, MAC: p.MAC,
+		CreatedAt: exact(p.CreatedAt), ExpiresAt: exact(p.ExpiresAt), NameHeld: true,
+	}
+}
+
+func (r patRow) model() models.PAT {
+	return models.PAT{
+		ID: r.ID, UserID: r.UserID, Name: r.Name, Description: r.Description, KeyID: r.KeyID, MAC: r.MAC,
+		Scopes: r.Scopes, CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), RevokedAt: utc(r.RevokedAt),
+		RotatedTo: r.RotatedTo, LastUsedAt: utc(r.LastUsedAt), LastUsedIP: r.LastUsedIP, LastUsedAgent: r.LastUsedAgent,
+	}
+}
+
+func utc(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	u := t.UTC()
+	return &u
+}
+
+type scopeRow struct {
+	ID         string `gorm:"primaryKey"`
+	PATID      string `gorm:"column:pat_id"`
+	Position   int
+	Domain     string
+	EntityType string
+	Entity     string
+	Operation  string
+}
+
+func (scopeRow) TableName() string { return "scopes" }
+
+func newScopeRow(patID string, position int, s models.Scope) scopeRow {
+	return scopeRow{
+		ID: s.ID, PATID: patID, Position: position,
+		Domain: s.Domain, EntityType: s.EntityType, Entity: s.Entity, Operation: s.Operation,
+	}
+}
+
+// scopeList reads the scopes that dialect.patSelect selects.
+type scopeList []models.Scope
+
+// Scan implements [database/sql.Scanner].
+func (l *scopeList) Scan(from any) error {
+	var text []byte
+	switch v := from.(type) {
+	case nil:
+		*l = nil
+		return nil
+	case string:
+		text = []byte(v)
+	case []byte:
+		text = v
+	default:
+		return fmt.Errorf("scopes of type %T", from)
+	}
+	var fields [][5]string
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return fmt.Errorf("read scopes: %w", err)
+	}
+	*l = make(scopeList, len(fields))
+	for i, f := range fields {
+		(*l)[i] = models.Scope{ID: f[0], Domain: f[1], EntityType: f[2], Entity: f[3], Operation: f[4]}
+	}
+	return nil
+}
+
+type changeRow struct {
+	Seq  int64 `gorm:"primaryKey;autoIncrement"`
+	Kind ChangeKind
+	Key  string
+	Key2 string `gorm:"column:key2"`
+	At   time.Time
+}
+
+func (changeRow) TableName() string { return "changes" }
+
+func toChanges(rows []changeRow, committed bool) []Change {
+	changes := make([]Change, len(rows))
+	for i, r := range rows {
+		changes[i] = Change{Seq: r.Seq, Kind: r.Kind, Key: r.Key, Key2: r.Key2, At: r.At.UTC()}
+		if !committed {
+			changes[i].Seq = 0
+		}
+	}
+	return changes
+}
+
+type auditRow struct {
+	ID           int64 `gorm:"primaryKey;autoIncrement"`
+	At           time.Time
+	ActorKind    models.ActorKind
+	ActorUserID  string
+	ActorTokenID string
+	IP           string
+	UserAgent    string
+	RequestID    string
+	Action       string
+	Subject      string
+	Detail       string // a JSON object of strings
+}
+
+func (auditRow) TableName() string { return "audit_events" }
+
+// storable reports whether both databases can hold the text. PostgreSQL takes
+// neither NUL nor invalid UTF-8; as a key such a text finds nothing.
+func storable(texts ...string) bool {
+	for _, text := range texts {
+		if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// maxNote is how many bytes are kept of a text that a client chose and nothing
+// depends on, such as its User-Agent.
+const maxNote = 512
+
+// note makes such a text storable.
+func note(text string) string {
+	if len(text) > maxNote {
+		text = text[:maxNote]
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}

@@ -1,0 +1,75 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"patrol/models"
+)
+
+// AddScope widens a token. A scope that it has is CodeTaken, one too many
+// CodeLimitReached; a token that is dead or was rotated is CodeConflict.
+func (s *Store) AddScope(ctx context.Context, by models.Actor, userID, id string, sc models.Scope) (models.PAT, error) {
+	if sc.ID == "" {
+		sc.ID = models.NewID()
+	}
+	return s.editScopes(ctx, "add_scope", by, userID, id, func(t *tx, row patRow) error {
+		if row.RotatedTo != "" {
+			return models.NewError(models.CodeConflict, "the token was rotated; change its successor")
+		}
+		if limit := t.config.Limits.MaxScopes; len(row.Scopes) >= limit {
+			return models.NewError(models.CodeLimitReached, fmt.Sprintf("a token can have at most %d scopes", limit))
+		}
+		if slices.ContainsFunc(row.Scopes, sc.Same) {
+			return models.NewError(models.CodeTaken, fmt.Sprintf("the token has the scope %s already", sc))
+		}
+		var position int
+		if err := t.db.Raw("SELECT MAX(position) + 1 FROM scopes WHERE pat_id = ?", id).Scan(&position).Error; err != nil {
+			return err
+		}
+		scope := newScopeRow(id, position, sc)
+		if err := t.db.Create(&scope).Error; err != nil {
+			return err
+		}
+		return t.audit("pat.add_scope", onPAT(id), map[string]string{"user_id": row.UserID, "scope": sc.String()})
+	})
+}
+
+// RemoveScope narrows a token. The only scope cannot go: CodeLastScope. A scope
+// that the token does not have is CodeNotFound; a dead token is CodeConflict.
+func (s *Store) RemoveScope(ctx context.Context, by models.Actor, userID, id, scopeID string) (models.PAT, error) {
+	return s.editScopes(ctx, "remove_scope", by, userID, id, func(t *tx, row patRow) error {
+		i := slices.IndexFunc(row.Scopes, func(sc models.Scope) bool { return sc.ID == scopeID })
+		if i < 0 {
+			return notFound("scope")
+		}
+		if len(row.Scopes) == 1 {
+			return models.NewError(models.CodeLastScope, "a token keeps at least one scope; revoke the token instead")
+		}
+		if err := t.db.Exec("DELETE FROM scopes WHERE id = ? AND pat_id = ?", scopeID, id).Error; err != nil {
+			return err
+		}
+		return t.audit("pat.remove_scope", onPAT(id), map[string]string{"user_id": row.UserID, "scope": row.Scopes[i].String()})
+	})
+}
+
+func (s *Store) editScopes(ctx context.Context, op string, by models.Actor, userID, id string, edit func(*tx, patRow) error) (models.PAT, error) {
+	var edited models.PAT
+	err := s.write(ctx, op, by, func(t *tx) error {
+		row, err := t.lockPAT(userID, id)
+		if err != nil {
+			return err
+		}
+		if status := t.status(row); status != models.StatusActive {
+			return models.NewError(models.CodeConflict, fmt.Sprintf("the token is %s; its scopes do not change any more", status))
+		}
+		if err := edit(t, row); err != nil {
+			return err
+		}
+		t.change(ChangeToken, id, "")
+		edited, err = t.reload(id)
+		return err
+	})
+	return edited, err
+}

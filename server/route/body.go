@@ -134,8 +134,11 @@ func parseMediaValue(text string) (value string, params map[string]string, err e
 		if name, param, rest, more, err = cutParam(rest); err != nil {
 			return "", nil, err
 		}
-		if name == "" { // nothing between two semicolons, or behind the last
-			continue
+		if name == "" && !more { // nothing behind the last semicolon
+			break
+		}
+		if name == "" {
+			return "", nil, errHeaderValue
 		}
 		if _, twice := params[name]; twice {
 			return "", nil, fmt.Errorf("%w twice: %q", errHeaderValue, name)

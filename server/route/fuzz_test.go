@@ -145,7 +145,7 @@ func FuzzReadModelMultipart(f *testing.F) {
 func FuzzMask(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, after string) {
 		masked := route.Mask(before + pat + after)
-		assert.NotContains(t, masked, pat[24:])
+		assert.NotContains(t, masked, pat)
 		assert.Equal(t, masked, route.Mask(masked))
 	})
 }

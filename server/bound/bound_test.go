@@ -1,0 +1,121 @@
+package bound_test
+
+import (
+	"context"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/server/bound"
+)
+
+var limits = bound.Limits{Timeout: 150 * time.Millisecond, Margin: 20 * time.Millisecond, MaxInFlight: 2}
+
+func gate() *bound.Gate { return bound.NewGate(limits, func(any, []byte) {}) }
+
+func TestDoReturnsWhatTheWorkReturns(t *testing.T) {
+	got, err := bound.Do(t.Context(), gate(), func(context.Context) string { return "yes" })
+	require.NoError(t, err)
+	assert.Equal(t, "yes", got)
+}
+
+func TestDoAnswersInTime(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		deadline time.Duration // of the caller; 0: none
+		within   time.Duration
+	}{
+		{"no deadline", 0, 150 * time.Millisecond},
+		{"a late deadline", time.Second, 150 * time.Millisecond},
+		{"an early deadline", 100 * time.Millisecond, 80 * time.Millisecond},
+		{"a very early deadline", 21 * time.Millisecond, time.Millisecond},
+		{"a deadline within the margin", 20 * time.Millisecond, 0},
+		{"a deadline that is over", -time.Second, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				if c.deadline != 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, c.deadline)
+					defer cancel()
+				}
+				release := make(chan struct{})
+				start := time.Now()
+				_, err := bound.Do(ctx, gate(), func(context.Context) int { <-release; return 1 })
+				require.ErrorIs(t, err, bound.ErrTimeout)
+				assert.LessOrEqual(t, time.Since(start), c.within)
+				close(release)
+			})
+		})
+	}
+}
+
+func TestDoPrefersTheAnswerOfWorkThatNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got, err := bound.Do(t.Context(), gate(), func(ctx context.Context) string {
+			<-ctx.Done()
+			return "I was too slow"
+		})
+		require.NoError(t, err)
+		assert.Equal(t, "I was too slow", got)
+	})
+}
+
+func TestDoRefusesMoreThanItsPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := gate()
+		release := make(chan struct{})
+		for range limits.MaxInFlight {
+			_, err := bound.Do(t.Context(), g, func(context.Context) int { <-release; return 1 })
+			require.ErrorIs(t, err, bound.ErrTimeout) // given up, not over
+		}
+		assert.Equal(t, limits.MaxInFlight, g.InFlight())
+		start := time.Now()
+		_, err := bound.Do(t.Context(), g, func(context.Context) int { return 1 })
+		require.ErrorIs(t, err, bound.ErrOverload)
+		assert.Zero(t, time.Since(start))
+
+		close(release)
+		synctest.Wait()
+		assert.Zero(t, g.InFlight())
+		_, err = bound.Do(t.Context(), g, func(context.Context) int { return 1 })
+		assert.NoError(t, err)
+	})
+}
+
+func TestDoSurvivesWhatTheWorkDoes(t *testing.T) {
+	for name, work := range map[string]func(context.Context) int{
+		"panic":  func(context.Context) int { panic("a defect") },
+		"goexit": func(context.Context) int { runtime.Goexit(); return 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var told []any
+			var stack string
+			g := bound.NewGate(limits, func(value any, s []byte) { told, stack = append(told, value), string(s) })
+			_, err := bound.Do(t.Context(), g, work)
+			require.ErrorIs(t, err, bound.ErrPanic)
+			require.Len(t, told, 1)
+			assert.True(t, strings.Contains(stack, "bound_test"), "the stack leads to the defect")
+			assert.Eventually(t, func() bool { return g.InFlight() == 0 }, 10*time.Second, time.Millisecond)
+		})
+	}
+}
+
+func TestLimitsValidate(t *testing.T) {
+	require.NoError(t, limits.Validate())
+	for name, spoil := range map[string]func(*bound.Limits){
+		"timeout":   func(l *bound.Limits) { l.Timeout = 0 },
+		"margin":    func(l *bound.Limits) { l.Margin = -1 },
+		"in flight": func(l *bound.Limits) { l.MaxInFlight = 0 },
+	} {
+		l := limits
+		spoil(&l)
+		assert.Error(t, l.Validate(), name)
+	}
+}

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestConfig(t *testing.T) {
+	require.NoError(t, DefaultConfig().Validate())
+	for _, tc := range []struct {
+		says   string
+		change func(*Config)
+	}{
+		{"host:port", func(c *Config) { c.Listen = "localhost" }},
+		{"host:port", func(c *Config) { c.Listen = "localhost:99999" }},
+		{"metrics listen", func(c *Config) { c.MetricsListen = ":x" }},
+		{"public URL", func(c *Config) { c.PublicURL = "patrol.example.com" }},
+		{"public URL", func(c *Config) { c.PublicURL = "ftp://patrol.example.com" }},
+		{"root of its host", func(c *Config) { c.PublicURL = "https://example.com/patrol" }},
+		{"root of its host", func(c *Config) { c.PublicURL = "https://me:secret@example.com" }},
+		{"data directory", func(c *Config) { c.DataDir = "" }},
+		{"trusted proxy", func(c *Config) { c.TrustedProxies = []string{"proxy.internal"} }},
+		{"setup code", func(c *Config) { c.SetupValidFor = 0 }},
+		{"token limits", func(c *Config) { c.Limits.MaxScopes = 0 }},
+		{"both a certificate", func(c *Config) { c.TLS.CertFile = "cert.pem" }},
+		{"reload interval", func(c *Config) { c.TLS.ReloadInterval = 0 }},
+		{"read timeout", func(c *Config) { c.HTTP.ReadTimeout = 0 }},
+		{"write timeout", func(c *Config) { c.HTTP.WriteTimeout = -time.Second }},
+		{"header size", func(c *Config) { c.HTTP.MaxHeaderBytes = 100 }},
+		{"body size", func(c *Config) { c.HTTP.MaxBodyBytes = 100 }},
+		{"session times", func(c *Config) { c.Sessions.FreshFor = 0 }},
+		{"longer than its lifetime", func(c *Config) { c.Sessions.IdleTimeout = 8 * 24 * time.Hour }},
+		{"login limits", func(c *Config) { c.Login.PerAddress = 0 }},
+		{"too cheap", func(c *Config) { c.Login.Argon2Memory = 4 << 10 }},
+		{"too cheap", func(c *Config) { c.Login.Argon2Iterations = 1 }},
+		{"too expensive", func(c *Config) { c.Login.Argon2Memory = 8 << 20 }},
+		{"concurrency", func(c *Config) { c.Login.Concurrency = 0 }},
+	} {
+		t.Run(tc.says, func(t *testing.T) {
+			cfg := DefaultConfig()
+			tc.change(&cfg)
+			require.ErrorContains(t, cfg.Validate(), tc.says)
+			assert.NotContains(t, cfg.Validate().Error(), "secret")
+		})
+	}
+	t.Run("all at once", func(t *testing.T) {
+		err := Config{}.Validate()
+		for _, part := range []string{"listen", "data directory", "idle timeout", "session", "argon2id"} {
+			assert.ErrorContains(t, err, part)
+		}
+	})
+}
+
+func TestClientAddress(t *testing.T) {
+	trusted, err := parseProxies([]string{"10.0.0.0/8", "192.0.2.1", "2001:db8::/32"})
+	require.NoError(t, err)
+	for _, tc := range []struct {
+		name, peer string
+		forwarded  []string
+		want       string
+	}{
+		{"nobody in between", "203.0.113.9:4711", nil, "203.0.113.9"},
+		{"a stranger's header", "203.0.113.9:4711", []string{"198.51.100.7"}, "203.0.113.9"},
+		{"one proxy", "10.1.2.3:80", []string{"198.51.100.7"}, "198.51.100.7"},
+		{"two proxies", "10.1.2.3:80", []string{"198.51.100.7, 192.0.2.1"}, "198.51.100.7"},
+		{"two lines", "10.1.2.3:80", []string{"198.51.100.7", "10.9.9.9"}, "198.51.100.7"},
+		{"forged further left", "10.1.2.3:80", []string{"1.1.1.1, 198.51.100.7, 10.2.2.2"}, "198.51.100.7"},
+		{"with a port", "10.1.2.3:80", []string{"198.51.100.7:5000"}, "198.51.100.7"},
+		{"IPv6 with a port", "[2001:db8::1]:80", []string{"[2a00::1]:5000"}, "2a00::1"},
+		{"IPv4 in IPv6", "[::ffff:10.1.2.3]:80", []string{"::ffff:198.51.100.7"}, "198.51.100.7"},
+		{"nothing but proxies", "10.1.2.3:80", []string{"10.2.2.2"}, "10.2.2.2"},
+		{"no header", "10.1.2.3:80", nil, "10.1.2.3"},
+		{"garbage", "10.1.2.3:80", []string{"198.51.100.7, unknown"}, "10.1.2.3"},
+		{"a zone", "[fe80::1%eth0]:80", nil, "fe80::1"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := &http.Request{RemoteAddr: tc.peer, Header: http.Header{"X-Forwarded-For": tc.forwarded}}
+			assert.Equal(t, netip.MustParseAddr(tc.want), trusted.client(r))
+		})
+	}
+	assert.False(t, trusted.client(&http.Request{RemoteAddr: "@"}).IsValid(), "a Unix socket has no address")
+}
+
+func TestRequestIDsOfClients(t *testing.T) {
+	for id, ok := range map[string]bool{
+		"0191f3c2-6a7e-7d44-9d1b-2a1f0c9e5b11": true,
+		"abcdefgh":                             true,
+		"short":                                false,
+		"":                                     false,
+		"has space in it":                      false,
+		"line\nbreak":                          false,
+		"patrol_aaaaaaaaaaaaaaaa_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb":    false,
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": false,
+	} {
+		assert.Equal(t, ok, validRequestID(id), "%q", id)
+	}
+}

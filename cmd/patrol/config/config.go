@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -27,7 +28,8 @@ type Config struct {
 	Metrics        Metrics             `key:"metrics" doc:"Prometheus metrics."`
 	HTTP           HTTP                `key:"http" doc:"Limits of the HTTP listener."`
 	Tokens         Tokens              `key:"tokens" doc:"What a token may be."`
-	Sessions       Sessions            `key:"sessions" doc:"Sign-ins."`
+	Sessions       Sessions            `key:"sessions" doc:"How long a sign-in lasts."`
+	Passwords      Passwords           `key:"passwords" doc:"Guessing at passwords, and what one guess costs."`
 	Decisions      Decisions           `key:"decisions" doc:"How decisions are made: caching and look-ups."`
 	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
 }
@@ -53,8 +55,9 @@ type Database struct {
 
 // TLS is HTTPS on the listener.
 type TLS struct {
-	CertFile string `key:"cert_file" flag:"tls-cert-file" doc:"PEM file with the certificate and its chain."`
-	KeyFile  string `key:"key_file" flag:"tls-key-file" doc:"PEM file with the certificate's private key."`
+	CertFile       string        `key:"cert_file" flag:"tls-cert-file" doc:"PEM file with the certificate and its chain."`
+	KeyFile        string        `key:"key_file" flag:"tls-key-file" doc:"PEM file with the certificate's private key."`
+	ReloadInterval time.Duration `key:"reload_interval" doc:"How often the files are looked at."`
 }
 
 // Log is what is logged and how.
@@ -71,9 +74,10 @@ type Metrics struct {
 // HTTP bounds what clients may ask of the listener.
 type HTTP struct {
 	ReadHeaderTimeout time.Duration `key:"read_header_timeout" doc:"Time for a client to send its request's header."`
-	IdleTimeout       time.Duration `key:"idle_timeout" doc:"Time that an idle connection is kept."`
+	ReadTimeout       time.Duration `key:"read_timeout" doc:"Time for a client to send a request to the API, body included. Proxied requests are not cut by it."`
 	WriteTimeout      time.Duration `key:"write_timeout" doc:"Time for an answer of the API to be written. Proxied streams are not cut by it."`
-	MaxHeader         Size          `key:"max_header" doc:"Largest request header."`
+	IdleTimeout       time.Duration `key:"idle_timeout" doc:"Time that an idle connection is kept."`
+	MaxHeader         Size          `key:"max_header" doc:"Largest request line and header."`
 	ShutdownTimeout   time.Duration `key:"shutdown_timeout" doc:"Time for what is in flight to finish when the server stops."`
 }
 
@@ -92,6 +96,15 @@ type Sessions struct {
 	FreshSignIn time.Duration `key:"fresh_sign_in" doc:"Creating, rotating or widening a token needs a password entered within this time."`
 }
 
+// Passwords is about guessing at them.
+type Passwords struct {
+	FailuresPerAddress int  `key:"failures_per_address" doc:"Failed sign-ins a minute for one account from one address (IPv6: one /64)."`
+	FailuresPerAccount int  `key:"failures_per_account" doc:"Failed sign-ins an hour for one account, from everywhere."`
+	Memory             Size `key:"memory" doc:"Memory of one argon2id hash."`
+	Iterations         int  `key:"iterations" doc:"Passes of argon2id over its memory."`
+	Lanes              int  `key:"lanes" doc:"Threads of one argon2id hash."`
+}
+
 // Decisions is about the facts that decisions are made on.
 type Decisions struct {
 	CacheTTL       time.Duration `key:"cache_ttl" doc:"Longest time that a fact is cached; at most 30s. Changes drop it at once."`
@@ -107,6 +120,9 @@ type Decisions struct {
 type Gateway struct {
 	MaxJSONBody      Size          `key:"max_json_body" doc:"Largest JSON body on a route whose model name stands in the body."`
 	MaxMultipartBody Size          `key:"max_multipart_body" doc:"Largest multipart body on such a route; spooled to disk."`
+	BodyTimeout      time.Duration `key:"body_timeout" doc:"Time for a client to send such a body."`
+	DialTimeout      time.Duration `key:"dial_timeout" doc:"Time to connect to an upstream, and again to set TLS up."`
+	HeaderTimeout    time.Duration `key:"header_timeout" doc:"Time for an upstream to begin its answer. Models that do not stream answer late."`
 	MaxStream        time.Duration `key:"max_stream" doc:"Longest life of one proxied request, streams included."`
 }
 
@@ -118,12 +134,14 @@ func Default() Config {
 		GRPCListen: "127.0.0.1:9191",
 		DataDir:    "./data",
 		Database:   Database{Migrate: true},
+		TLS:        TLS{ReloadInterval: 10 * time.Second},
 		Log:        Log{Level: "info", Format: "auto"},
 		HTTP: HTTP{
 			ReadHeaderTimeout: 10 * time.Second,
+			ReadTimeout:       30 * time.Second,
+			WriteTimeout:      time.Minute,
 			IdleTimeout:       2 * time.Minute,
-			WriteTimeout:      30 * time.Second,
-			MaxHeader:         64 << 10,
+			MaxHeader:         32 << 10,
 			ShutdownTimeout:   30 * time.Second,
 		},
 		Tokens: Tokens{
@@ -132,7 +150,8 @@ func Default() Config {
 			MaxLive:     limits.MaxLive,
 			MaxGrace:    limits.MaxGrace,
 		},
-		Sessions: Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute},
+		Sessions:  Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute},
+		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, Memory: 19 << 20, Iterations: 2, Lanes: 1},
 		Decisions: Decisions{
 			CacheTTL:       30 * time.Second,
 			CacheSize:      100_000,
@@ -142,7 +161,14 @@ func Default() Config {
 			MaxLookups:     32,
 			FailuresPerMin: 60,
 		},
-		Gateway: Gateway{MaxJSONBody: 16 << 20, MaxMultipartBody: 64 << 20, MaxStream: time.Hour},
+		Gateway: Gateway{
+			MaxJSONBody:      16 << 20,
+			MaxMultipartBody: 64 << 20,
+			BodyTimeout:      5 * time.Minute,
+			DialTimeout:      10 * time.Second,
+			HeaderTimeout:    10 * time.Minute,
+			MaxStream:        time.Hour,
+		},
 	}
 }
 
@@ -150,6 +176,9 @@ func Default() Config {
 func (t Tokens) Limits() models.Limits {
 	return models.Limits{MaxLifetime: t.MaxLifetime, MaxScopes: t.MaxScopes, MaxLive: t.MaxLive, MaxGrace: t.MaxGrace}
 }
+
+// SQLiteIn returns the URL of the database in a data folder.
+func SQLiteIn(dir string) URL { return URL("sqlite://" + filepath.Join(dir, "patrol.db")) }
 
 // OnSQLite reports whether the database is a file of this machine.
 func (d Database) OnSQLite() bool { return strings.HasPrefix(string(d.URL), "sqlite:") }

@@ -95,6 +95,7 @@ func TestProblems(t *testing.T) {
 		"a port":                       {args: []string{"--grpc-listen", "127.0.0.1:70000"}, want: []string{"grpc_listen (--grpc-listen): the port"}, exact: 1},
 		"a database of another make":   {args: []string{"--database-url", "mysql://u:hunter2@h/d"}, want: []string{"database.url (--database-url): must start with sqlite:// or postgres://"}, exact: 1},
 		"public url with password":     {args: []string{"--public-url", "https://u:hunter2@example.com"}, want: []string{"public_url (--public-url): must not hold"}, exact: 1},
+		"upstream with password":       {args: []string{"--upstream", "http://u:hunter2@models.example"}, want: []string{"upstream (--upstream): must not hold"}, exact: 1},
 		"half a certificate":           {args: []string{"--tls-cert-file", "x.pem"}, want: []string{"tls.key_file: is required"}, exact: 1},
 		"both secret and file":         {yaml: "token_keys: " + key + "\ntoken_keys_file: /x\n", want: []string{"give either token_keys in patrol.yaml or token_keys_file in patrol.yaml"}, exact: 1},
 		"a secret file that is absent": {environ: []string{"PATROL_TOKEN_KEYS_FILE=/does/not/exist"}, want: []string{"token_keys_file (PATROL_TOKEN_KEYS_FILE): stat /does/not/exist"}, exact: 1},
@@ -173,12 +174,12 @@ func TestPrintMasksAndReadsBack(t *testing.T) {
 	yaml := `token_keys: ` + key + `
 database:
   url: postgres://patrol:hunter2@db.example/patrol?sslmode=verify-full&sslpassword=hunter2
-upstream: http://hunter2@models.example/base
+upstream: http://models.example/base
 upstream_credential: Bearer hunter2
 trusted_proxies: [10.0.0.0/8]
 upstreams:
-  "*": {url: "http://u:hunter2@x"}
-  acme: {url: "http://a:hunter2@x", credential: hunter2, credential_header: X-Key, headers: {X-Secret: hunter2}}
+  "*": {url: "http://x"}
+  acme: {url: "http://x", credential: hunter2, credential_header: X-Key, headers: {X-Secret: hunter2}}
 `
 	c, err := load(t, yaml, nil, nil)
 	require.NoError(t, err)
@@ -189,7 +190,7 @@ upstreams:
 	assert.NotContains(t, text, strings.TrimPrefix(key, "k1:"))
 	for _, want := range []string{
 		"url: postgres://patrol:***@db.example/patrol?sslmode=verify-full&sslpassword=***",
-		"upstream: http://***@models.example/base", "max_lifetime: 366d", "max_json_body: 16MiB", "X-Secret: '***'", "- 10.0.0.0/8",
+		"max_lifetime: 366d", "max_json_body: 16MiB", "X-Secret: '***'", "- 10.0.0.0/8",
 	} {
 		assert.Contains(t, strings.ReplaceAll(text, `"***"`, `'***'`), want)
 	}
@@ -236,6 +237,23 @@ func TestEverySettingIsDocumented(t *testing.T) {
 			assert.Empty(t, seen[env], "%s and %s share %s", seen[env], s.Key, env)
 			seen[env] = s.Key
 		}
+	}
+}
+
+func TestURLsMaskTheirCredentials(t *testing.T) {
+	for in, want := range map[config.URL]string{
+		"":                                       "",
+		"http://x/base":                          "http://x/base",
+		"http://hunter2@x/base":                  "http://***@x/base",
+		"postgres://u:hunter2@/d":                "postgres://u:***@/d",
+		"postgres://u:p@h/d?sslmode=off":         "postgres://u:***@h/d?sslmode=off",
+		"postgres://h/d?password=hunter2&user=u": "postgres://h/d?password=***&user=u",
+		"postgres://h/d?pass%77ord=hunter2":      "postgres://h/d?pass%77ord=***",
+		"postgres://u:hunter%2@h/d":              "***",
+		"sqlite://data/patrol.db":                "sqlite://data/patrol.db",
+		"sqlite:///var/lib/patrol/patrol.db":     "sqlite:///var/lib/patrol/patrol.db",
+	} {
+		assert.Equal(t, want, in.String())
 	}
 }
 

@@ -66,7 +66,7 @@ func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
 		l.fill(s)
 	}
 	if c.Database.URL == "" {
-		c.Database.URL = URL("sqlite://" + filepath.Join(c.DataDir, "patrol.db"))
+		c.Database.URL = SQLiteIn(c.DataDir)
 	}
 	// A value that could not be read has been reported; validating the default
 	// in its place could only confuse.

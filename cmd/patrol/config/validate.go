@@ -19,7 +19,10 @@ func (c Config) validate(v *models.Invalid) {
 	checkAddress("listen", c.Listen, v)
 	checkAddress("grpc_listen", c.GRPCListen, v)
 	if c.PublicURL != "" {
-		checkURL("public_url", c.PublicURL, false, v)
+		checkURL("public_url", c.PublicURL, v)
+		if u, err := url.Parse(c.PublicURL.Reveal()); err == nil && strings.Trim(u.Path, "/") != "" {
+			v.Add("public_url", "must have no path: Patrol is served at the root of its host")
+		}
 	}
 	if c.DataDir == "" {
 		v.Add("data_dir", "is required")
@@ -42,7 +45,7 @@ func (c Config) validate(v *models.Invalid) {
 	}
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
-		c.Database, c.TLS, c.Log, c.Metrics, c.HTTP, c.Tokens, c.Sessions, c.Decisions, c.Gateway,
+		c.Database, c.TLS, c.Log, c.Metrics, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.Decisions, c.Gateway,
 	} {
 		section.validate(v)
 	}
@@ -50,7 +53,7 @@ func (c Config) validate(v *models.Invalid) {
 
 func (c Config) validateUpstreams(v *models.Invalid) {
 	if c.Upstream != "" {
-		checkURL("upstream", c.Upstream, true, v)
+		checkURL("upstream", c.Upstream, v)
 	}
 	all := c.AllUpstreams()
 	if _, ok := all[AnyDomain]; c.UpstreamCred != "" && !ok {
@@ -64,7 +67,7 @@ func (c Config) validateUpstreams(v *models.Invalid) {
 		}
 		switch {
 		case u.URL != "":
-			checkURL(at+".url", u.URL, true, v)
+			checkURL(at+".url", u.URL, v)
 		case name != AnyDomain || c.Upstream == "":
 			v.Add(at+".url", "is required")
 		}
@@ -102,6 +105,7 @@ func (t TLS) validate(v *models.Invalid) {
 	if t.KeyFile != "" && t.CertFile == "" {
 		v.Add("tls.cert_file", "is required with tls.key_file")
 	}
+	checkDuration("tls.reload_interval", t.ReloadInterval, time.Second, 0, v)
 }
 
 func (l Log) validate(v *models.Invalid) {
@@ -117,11 +121,12 @@ func (m Metrics) validate(v *models.Invalid) {
 
 func (h HTTP) validate(v *models.Invalid) {
 	checkDuration("http.read_header_timeout", h.ReadHeaderTimeout, 10*time.Millisecond, 0, v)
+	checkDuration("http.read_timeout", h.ReadTimeout, 10*time.Millisecond, 0, v)
 	checkDuration("http.idle_timeout", h.IdleTimeout, 10*time.Millisecond, 0, v)
 	checkDuration("http.write_timeout", h.WriteTimeout, 10*time.Millisecond, 0, v)
 	checkDuration("http.shutdown_timeout", h.ShutdownTimeout, 10*time.Millisecond, 0, v)
-	if h.MaxHeader < 1<<10 || h.MaxHeader > 16<<20 {
-		v.Add("http.max_header", "must be between 1KiB and 16MiB")
+	if h.MaxHeader < 4<<10 || h.MaxHeader > 16<<20 {
+		v.Add("http.max_header", "must be between 4KiB and 16MiB")
 	}
 }
 
@@ -141,6 +146,24 @@ func (s Sessions) validate(v *models.Invalid) {
 	checkDuration("sessions.fresh_sign_in", s.FreshSignIn, time.Second, 0, v)
 	if s.Idle > s.Lifetime {
 		v.Add("sessions.idle", "must not be longer than sessions.lifetime")
+	}
+}
+
+// validate refuses argon2id parameters below OWASP's least: 19 MiB and two
+// passes, or 7 MiB and five.
+func (p Passwords) validate(v *models.Invalid) {
+	checkCount("passwords.failures_per_address", p.FailuresPerAddress, 1, v)
+	checkCount("passwords.failures_per_account", p.FailuresPerAccount, 1, v)
+	if p.Memory < 7<<20 || p.Memory > 4<<30 {
+		v.Add("passwords.memory", "must be between 7MiB and 4GiB")
+	}
+	if p.Iterations < 2 || p.Iterations > 100 {
+		v.Add("passwords.iterations", "must be between 2 and 100")
+	} else if int64(p.Memory)*int64(p.Iterations) < 5*7<<20 {
+		v.Add("passwords.iterations", "must be at least 5 with so little memory")
+	}
+	if p.Lanes < 1 || p.Lanes > 255 {
+		v.Add("passwords.lanes", "must be between 1 and 255")
 	}
 }
 
@@ -166,6 +189,9 @@ func (g Gateway) validate(v *models.Invalid) {
 			v.Add(s.key, "must be at least 1KiB")
 		}
 	}
+	checkDuration("gateway.body_timeout", g.BodyTimeout, time.Second, 0, v)
+	checkDuration("gateway.dial_timeout", g.DialTimeout, 10*time.Millisecond, 0, v)
+	checkDuration("gateway.header_timeout", g.HeaderTimeout, time.Second, 0, v)
 	checkDuration("gateway.max_stream", g.MaxStream, time.Second, 0, v)
 }
 
@@ -184,17 +210,16 @@ func checkAddress(key, address string, v *models.Invalid) {
 	}
 }
 
-// checkURL checks a base URL. Only where credentials is true may it have a user
-// part.
-func checkURL(key string, u URL, credentials bool, v *models.Invalid) {
+// checkURL checks a base URL.
+func checkURL(key string, u URL, v *models.Invalid) {
 	parsed, err := url.Parse(u.Reveal()) // its error would repeat the URL
 	switch {
 	case err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "":
 		v.Add(key, "must be a URL that starts with http:// or https://")
 	case parsed.RawQuery != "" || parsed.Fragment != "" || parsed.ForceQuery:
 		v.Add(key, "must end with its path: no ? or #")
-	case parsed.User != nil && !credentials:
-		v.Add(key, "must not hold a user name or password")
+	case parsed.User != nil:
+		v.Add(key, "must not hold a user name or password; an upstream's goes into its credential")
 	}
 }
 

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"patrol/api"
+	"patrol/cmd/patrol/credentials"
+	"patrol/models"
+)
+
+const (
+	defaultServer = "http://127.0.0.1:8080"
+	// completionPatience is how long somebody who pressed Tab waits.
+	completionPatience = 2 * time.Second
+)
+
+// client is what the commands that talk to a server share.
+type client struct {
+	*process
+	output
+	server   string
+	insecure bool
+
+	api   *api.Client
+	saved *credentials.Store
+}
+
+// addServer defines the flags that say which server, and how safe the way is.
+func (c *client) addServer(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.server, "server", "", "address of the server (PATROL_SERVER; default: where you signed in last, else "+defaultServer+")")
+	cmd.Flags().BoolVar(&c.insecure, "insecure", false, "send passwords and tokens over plain http to another machine, where anybody on the way can read them")
+	_ = cmd.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions) // fails only for a flag that does not exist
+	hideSettings(cmd)
+}
+
+// connect chooses the server. It refuses one to which secrets would travel in the
+// clear.
+func (c *client) connect() error {
+	address := c.server
+	if address == "" {
+		address = c.getenv("PATROL_SERVER")
+	}
+	path, err := credentials.Path(c.getenv("PATROL_CREDENTIALS"), c.getenv)
+	if err != nil {
+		return err
+	}
+	if c.saved, err = credentials.Load(path); err != nil {
+		return err
+	}
+	if address == "" {
+		address = c.saved.Current
+	}
+	if address == "" {
+		address = defaultServer
+	}
+	if c.api, err = api.NewClient(address, nil); err != nil {
+		return err
+	}
+	if !c.api.Private() && !c.insecure {
+		return fmt.Errorf("%s is not encrypted: anybody on the way could read the password or token; use https, or --insecure if the way is safe", c.api.Base())
+	}
+	c.api.UserAgent = "patrol-cli/" + currentVersion()
+	c.api.SessionToken = c.saved.Servers[c.api.Base()].SessionToken
+	return nil
+}
+
+// connectSignedIn is connect for commands that need a sign-in.
+func (c *client) connectSignedIn() error {
+	if err := c.connect(); err != nil {
+		return err
+	}
+	if c.api.SessionToken == "" {
+		return fmt.Errorf("you are not signed in to %s: run 'patrol login'", c.api.Base())
+	}
+	return nil
+}
+
+// remember saves the session that the API client now has.
+func (c *client) remember(in api.Session) error {
+	entry := c.saved.Servers[c.api.Base()]
+	if in.User.Email != "" {
+		entry.Email = in.User.Email
+	}
+	if in.ExpiresAt != nil {
+		entry.ExpiresAt = in.ExpiresAt
+	}
+	entry.SessionToken = c.api.SessionToken
+	c.saved.Set(c.api.Base(), entry)
+	return c.saved.Save()
+}
+
+// signedIn words the server's refusals of a session.
+func (c *client) signedIn(err error) error {
+	if api.Is(err, models.CodeUnauthenticated) {
+		return fmt.Errorf("your sign-in to %s has ended: run 'patrol login' (%w)", c.api.Base(), err)
+	}
+	return err
+}
+
+// freshly does something that needs a recent sign-in. If the sign-in is too old it
+// asks for the password and does it again; where there is nobody to ask it says
+// what to do.
+func (c *client) freshly(ctx context.Context, do func() error) error {
+	err := do()
+	if !api.Is(err, models.CodeReauthentication) {
+		return c.signedIn(err)
+	}
+	email := c.saved.Servers[c.api.Base()].Email
+	password, askErr := c.askPassword(ctx, fmt.Sprintf("Your sign-in is too old for this. Password of %s: ", email))
+	if errors.Is(askErr, errNoTerminal) {
+		return fmt.Errorf("your sign-in is too old for this: run 'patrol login' again, with --password-stdin in a script (%w)", err)
+	}
+	if askErr != nil {
+		return askErr
+	}
+	session, err := c.api.Reauthenticate(ctx, password)
+	if err != nil {
+		return c.signedIn(err)
+	}
+	if err := c.remember(session); err != nil {
+		return err
+	}
+	return c.signedIn(do())
+}

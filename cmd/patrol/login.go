@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"patrol/api"
+	"patrol/models"
+)
+
+func (p *process) loginCommand() *cobra.Command {
+	c := &client{process: p}
+	var email string
+	var fromStdin bool
+	cmd := &cobra.Command{
+		Use:     "login [email]",
+		GroupID: groupClient,
+		Short:   "Sign in to a server",
+		Long: `Sign in to a server and keep the session for the other client commands.
+
+The session is kept in patrol/credentials.json in your settings folder, readable by you alone; PATROL_CREDENTIALS names another file.
+The password is asked for on the terminal, or read from standard input with --password-stdin. It is not kept.`,
+		Example: `  patrol login ada@example.com
+  patrol login ada@example.com --server https://patrol.example.com --password-stdin < password.txt`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			if err := c.connect(); err != nil {
+				return err
+			}
+			var err error
+			if email, err = argument(args, 0, email, "email"); err != nil {
+				if fromStdin || terminal(p.stdin) == nil {
+					return err
+				}
+				if email, err = p.ask(ctx, "Email: "); err != nil {
+					return err
+				}
+			}
+			password := ""
+			if fromStdin {
+				password, err = p.readLine("password")
+			} else {
+				password, err = p.askPassword(ctx, "Password: ")
+			}
+			if err != nil {
+				return err
+			}
+			session, err := c.api.SignIn(ctx, email, password)
+			if err != nil {
+				return err
+			}
+			if err := c.remember(session); err != nil {
+				return err
+			}
+			cmd.PrintErrf("Signed in to %s as %s.\n", c.api.Base(), session.User.Email)
+			return nil
+		},
+	}
+	c.addServer(cmd)
+	cmd.Flags().StringVar(&email, "email", "", "whose account (in place of the argument)")
+	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	return cmd
+}
+
+func (p *process) logoutCommand() *cobra.Command {
+	c := &client{process: p}
+	cmd := &cobra.Command{
+		Use:               "logout",
+		GroupID:           groupClient,
+		Short:             "End the session on a server and forget it",
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.connect(); err != nil {
+				return err
+			}
+			if c.api.SessionToken == "" {
+				cmd.PrintErrf("You were not signed in to %s.\n", c.api.Base())
+				return nil
+			}
+			// The session is forgotten here whatever the server says; a server that
+			// could not be told must be reported, for the session lives on there.
+			ended := c.api.SignOut(cmd.Context())
+			if api.Is(ended, models.CodeUnauthenticated) {
+				ended = nil // it had ended already
+			}
+			c.saved.Forget(c.api.Base())
+			if err := errors.Join(c.saved.Save(), ended); err != nil {
+				return err
+			}
+			cmd.PrintErrf("Signed out of %s.\n", c.api.Base())
+			return nil
+		},
+	}
+	c.addServer(cmd)
+	return cmd
+}
+
+// argument returns what a command was given either as its i-th argument or by a
+// flag of the given name.
+func argument(args []string, i int, flag, name string) (string, error) {
+	switch {
+	case i < len(args) && flag != "" && args[i] != flag:
+		return "", usagef("the %s is given twice: as an argument and as --%s", name, name)
+	case i < len(args):
+		return args[i], nil
+	case flag != "":
+		return flag, nil
+	default:
+		return "", usagef("which %s? Give it as an argument or as --%s", name, name)
+	}
+}

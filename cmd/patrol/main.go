@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	p := &process{args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	status := p.run(ctx)
+	stop()
+	os.Exit(status)
+}
+
+// process is what a run of the program takes from the operating system, so that
+// a test can give it something else.
+type process struct {
+	args           []string
+	environ        []string // in the form of os.Environ
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// run carries out one command line and returns its exit status. When ctx ends,
+// so does the command: a server stops cleanly.
+func (p *process) run(ctx context.Context) int {
+	root := p.command()
+	root.SetArgs(p.args)
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	err := root.ExecuteContext(ctx)
+	return p.report(ctx, err)
+}
+
+// command is the whole tree of commands.
+func (p *process) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "patrol",
+		Short: "Personal access tokens, judged by policy",
+		Long: `Patrol issues, stores and judges personal access tokens.
+
+Try it:            patrol serve --demo
+Run a server:      patrol user create ada@example.com --admin && patrol serve
+Get a token:       patrol login && patrol pat create --name ci --expires-in 30d --scope acme:models:*:read
+
+The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2 if something went wrong.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddGroup(
+		&cobra.Group{ID: groupServer, Title: "Server:"},
+		&cobra.Group{ID: groupOperator, Title: "Operator commands, straight on the database:"},
+		&cobra.Group{ID: groupClient, Title: "Client commands, over HTTP:"},
+	)
+	root.AddCommand(p.serveCommand(), p.migrateCommand(), p.configCommand(), versionCommand())
+	root.AddCommand(p.userCommand(), p.domainCommand(), p.memberCommand())
+	root.AddCommand(p.loginCommand(), p.logoutCommand(), p.patCommand(), p.authorizeCommand())
+	shareSettings(root)
+	return root
+}
+
+const (
+	groupServer   = "server"
+	groupOperator = "operator"
+	groupClient   = "client"
+)
+
+// getenv returns an environment variable, "" if it is not set.
+func (p *process) getenv(name string) string {
+	value := ""
+	for _, entry := range p.environ {
+		if v, ok := strings.CutPrefix(entry, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// terminal returns the file behind a stream if that is a terminal, else nil.
+func terminal(stream any) *os.File {
+	if f, ok := stream.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}

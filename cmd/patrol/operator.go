@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"patrol/bundles"
+	"patrol/cmd/patrol/config"
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/policies/engine"
+)
+
+// listPage is how many rows operator commands read at a time; they print all.
+const listPage = 200
+
+// operator is what the commands share that work straight on the database.
+type operator struct {
+	*process
+	output
+	cfg   config.Config
+	store *store.Store
+	by    models.Actor
+}
+
+// command completes an operator command: do runs with the database open.
+func (o *operator) command(cmd *cobra.Command, do func(ctx context.Context, args []string) error) *cobra.Command {
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		if err := o.open(ctx, cmd); err != nil {
+			return err
+		}
+		err := do(ctx, args)
+		return errors.Join(err, o.store.Close())
+	}
+	addOutput(cmd, &o.output)
+	return cmd
+}
+
+func (o *operator) open(ctx context.Context, cmd *cobra.Command) (err error) {
+	if o.cfg, err = o.settings(cmd); err != nil {
+		return err
+	}
+	o.by = operatorActor(cmd)
+	// Only the first account may bring the database into being: any other command
+	// that finds none was most likely pointed at the wrong place.
+	may := existing
+	if cmd.CommandPath() == "patrol user create" {
+		may = orNew
+	}
+	o.store, err = openStore(ctx, o.cfg, may, store.Config{})
+	return err
+}
+
+// operatorActor is who acts, for the audit log: somebody with a shell, known by
+// the name that the operating system has for them.
+func operatorActor(cmd *cobra.Command) models.Actor {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	return models.Actor{Kind: models.ActorOperator, UserAgent: fmt.Sprintf("%s, as operating system user %s", cmd.CommandPath(), name)}
+}
+
+// presence says whether a database may be made.
+type presence bool
+
+const (
+	existing presence = false
+	orNew    presence = true
+)
+
+// openStore opens the configured database with its schema up to date. base holds
+// what does not come from the settings.
+func openStore(ctx context.Context, cfg config.Config, may presence, base store.Config) (*store.Store, error) {
+	if cfg.Database.OnSQLite() {
+		if err := prepareFile(cfg, may); err != nil {
+			return nil, err
+		}
+	}
+	base.URL = cfg.Database.URL.Reveal()
+	base.Limits = cfg.Tokens.Limits()
+	base.MaxConns = cfg.Database.MaxConns
+	s, err := store.Open(ctx, base)
+	if err != nil {
+		return nil, fmt.Errorf("open the database %s: %w", cfg.Database.URL, err)
+	}
+	if err := prepareSchema(ctx, cfg, s, base.Logger); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func prepareSchema(ctx context.Context, cfg config.Config, s *store.Store, log *slog.Logger) error {
+	if !cfg.Database.Migrate {
+		return s.CheckSchema(ctx)
+	}
+	from, to, err := s.Migrate(ctx)
+	if err == nil && from != to && log != nil {
+		log.InfoContext(ctx, "schema migrated", "from", from, "to", to)
+	}
+	return err
+}
+
+// prepareFile makes the data folder for a new database, or insists on one that is
+// there.
+func prepareFile(cfg config.Config, may presence) error {
+	if may == orNew {
+		return makeDataDir(cfg)
+	}
+	path := strings.TrimPrefix(cfg.Database.URL.Reveal(), "sqlite://")
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("there is no database at %s: point --data-dir or --database-url at the server's, or begin with 'patrol serve' or 'patrol user create'", path)
+	}
+	return nil
+}
+
+// makeDataDir makes the data folder, for its owner only.
+func makeDataDir(cfg config.Config) error {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	return nil
+}
+
+// loadPolicy reads and compiles the configured policy bundle.
+func loadPolicy(ctx context.Context, cfg config.Config) (*engine.Snapshot, error) {
+	source, err := bundles.Open(ctx, cfg.Policy)
+	if err != nil {
+		return nil, fmt.Errorf("read the policy: %w", err)
+	}
+	snapshot, err := engine.Load(ctx, source)
+	if err != nil {
+		return nil, fmt.Errorf("load the policy: %w", err)
+	}
+	return snapshot, nil
+}
+
+// findUser returns the user that text names: by email address or by id.
+func (o *operator) findUser(ctx context.Context, text string) (models.User, error) {
+	find := o.store.User
+	if strings.Contains(text, "@") {
+		find = o.store.UserByEmail
+	}
+	u, err := find(ctx, text)
+	if err != nil {
+		return models.User{}, err
+	}
+	if u == nil {
+		return models.User{}, models.NewError(models.CodeNotFound, fmt.Sprintf("there is no user %q", printable(text)))
+	}
+	return *u, nil
+}
+
+// all reads every page of a list.
+func all[T any](read func(store.Page) ([]T, string, error)) ([]T, error) {
+	out := []T{}
+	page := store.Page{Limit: listPage}
+	for {
+		items, next, err := read(page)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, items...)
+		if next == "" {
+			return out, nil
+		}
+		page.After = next
+	}
+}

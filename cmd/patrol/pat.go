@@ -1,0 +1,382 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"patrol/api"
+	"patrol/models"
+)
+
+func (p *process) patCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "pat",
+		Aliases: []string{"pats", "token"},
+		GroupID: groupClient,
+		Short:   "Your personal access tokens",
+		Long: `Create, look at and end your personal access tokens. A token is named by its id, or by its name if only one has it.
+
+A scope says what a token may do: domain:type:entity:operation, with * for any domain or any entity.`,
+		Example: `  patrol pat create --name ci --expires-in 30d --scope acme:models:*:read
+  patrol pat list
+  patrol pat rotate ci --grace 1h
+  patrol pat revoke ci`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	hideSettings(cmd)
+	cmd.AddCommand(p.patCreateCommand(), p.patListCommand(), p.patShowCommand(), p.patRenameCommand(),
+		p.patRotateCommand(), p.patRevokeCommand(), p.patDeleteCommand())
+	return cmd
+}
+
+func (p *process) patCreateCommand() *cobra.Command {
+	c := &client{process: p}
+	var in api.NewPAT
+	var scopes []string
+	var expiresAt string
+	cmd := &cobra.Command{
+		Use:   "create --name <name> --scope <domain:type:entity:operation>...",
+		Short: "Create a token and show it, this once",
+		Long: `Create a token. On a terminal it is shown with what it may do; otherwise it is printed alone, for a script to keep.
+With --output json the whole record is printed, the token in its member "token".`,
+		Example: `  patrol pat create --name ci --expires-in 30d --scope acme:models:*:read
+  TOKEN=$(patrol pat create --name ci --scope acme:models:llama3:execute --scope acme:models:*:read)`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if in.Scopes, err = parseScopes(scopes); err != nil {
+				return err
+			}
+			if in.ExpiresAt, err = parseMoment(expiresAt); err != nil {
+				return err
+			}
+			if in.ExpiresAt != nil && !cmd.Flags().Changed("expires-in") {
+				in.ExpiresIn = ""
+			}
+			if err := c.connectSignedIn(); err != nil {
+				return err
+			}
+			var made api.PAT
+			err = c.freshly(cmd.Context(), func() (err error) {
+				made, err = c.api.CreatePAT(cmd.Context(), in)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return c.printSecret(made, "created")
+		},
+	}
+	cmd.Flags().StringVar(&in.Name, "name", "", "name of the token")
+	cmd.Flags().StringVar(&in.Description, "description", "", "what it is for")
+	cmd.Flags().StringVar(&in.ExpiresIn, "expires-in", "30d", "how long it lives: 30d, 12h, 90s, P30D")
+	cmd.Flags().StringVar(&expiresAt, "expires-at", "", "when it ends instead: 2027-01-31T12:00:00Z")
+	cmd.Flags().StringArrayVar(&scopes, "scope", nil, "what it may do, as domain:type:entity:operation; repeat for more")
+	_ = cmd.MarkFlagRequired("name") // these fail only for a flag that does not exist
+	_ = cmd.MarkFlagRequired("scope")
+	_ = cmd.RegisterFlagCompletionFunc("scope", c.completeScopes)
+	c.addServer(cmd)
+	addOutput(cmd, &c.output)
+	return cmd
+}
+
+func parseScopes(texts []string) ([]api.NewScope, error) {
+	scopes := make([]api.NewScope, 0, len(texts))
+	for _, text := range texts {
+		s, err := models.ParseScope(text)
+		if err != nil {
+			return nil, err
+		}
+		scopes = append(scopes, api.NewScope{Domain: s.Domain, EntityType: s.EntityType, Entity: s.Entity, Operation: s.Operation})
+	}
+	return scopes, nil
+}
+
+func parseMoment(text string) (*time.Time, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // absent is one of the answers
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil, usagef("--expires-at must be a time such as 2027-01-31T12:00:00Z")
+	}
+	return &t, nil
+}
+
+// printSecret shows a token that was just made: with its circumstances to people,
+// alone to programs.
+func (c *client) printSecret(pat api.PAT, done string) error {
+	switch {
+	case c.json():
+		return c.printJSON(pat)
+	case terminal(c.w) == nil:
+		return c.printf("%s\n", pat.Token)
+	}
+	return c.printf("Token %q %s. Copy it now: it is not shown again.\n\n  %s\n\n%s", printable(pat.Name), done, pat.Token, describe(pat))
+}
+
+// describe lists a token's fields for people, one to a line.
+func describe(pat api.PAT) string {
+	var b strings.Builder
+	line := func(name, value string) { fmt.Fprintf(&b, "%-12s %s\n", name, printable(value)) }
+	line("id", pat.ID)
+	line("name", pat.Name)
+	if pat.Description != "" {
+		for i, text := range strings.Split(pat.Description, "\n") {
+			line([]string{"description", ""}[min(i, 1)], text)
+		}
+	}
+	line("status", string(pat.Status))
+	for i, s := range pat.Scopes {
+		line([]string{"scopes", ""}[min(i, 1)], scopeText(s))
+	}
+	line("created", moment(&pat.CreatedAt))
+	line("expires", moment(&pat.ExpiresAt))
+	used := moment(pat.LastUsedAt)
+	if pat.LastUsedIP != nil && *pat.LastUsedIP != "" {
+		used += " from " + *pat.LastUsedIP
+	}
+	line("last used", used)
+	if pat.RevokedAt != nil {
+		line("revoked", moment(pat.RevokedAt))
+	}
+	if pat.RotatedTo != nil && *pat.RotatedTo != "" {
+		line("rotated to", *pat.RotatedTo)
+	}
+	return b.String()
+}
+
+func scopeText(s api.Scope) string {
+	return models.Scope{Domain: s.Domain, EntityType: s.EntityType, Entity: s.Entity, Operation: s.Operation}.String()
+}
+
+func (p *process) patListCommand() *cobra.Command {
+	c := &client{process: p}
+	var filter api.PATFilter
+	var status string
+	cmd := &cobra.Command{
+		Use:               "list",
+		Aliases:           []string{"ls"},
+		Short:             "List your tokens, newest first",
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			filter.Status = models.Status(status)
+			if err := c.connectSignedIn(); err != nil {
+				return err
+			}
+			pats, err := c.api.PATs(cmd.Context(), filter)
+			if err != nil {
+				return c.signedIn(err)
+			}
+			if c.json() {
+				return c.printJSON(pats)
+			}
+			rows := make([][]string, len(pats))
+			for i, pat := range pats {
+				scopes := make([]string, len(pat.Scopes))
+				for j, s := range pat.Scopes {
+					scopes[j] = scopeText(s)
+				}
+				rows[i] = []string{pat.ID, pat.Name, string(pat.Status), moment(&pat.ExpiresAt), moment(pat.LastUsedAt), strings.Join(scopes, " ")}
+			}
+			return c.printTable([]column{{title: "ID"}, {title: "NAME", shrink: true}, {title: "STATUS"}, {title: "EXPIRES"}, {title: "LAST USED"}, {title: "SCOPES", shrink: true}}, rows)
+		},
+	}
+	cmd.Flags().StringVar(&status, "status", "", "only these: active, expired or revoked")
+	cmd.Flags().StringVar(&filter.Name, "name", "", "only those of this name")
+	_ = cmd.RegisterFlagCompletionFunc("status", fixed("active", "expired", "revoked")) // fails only for a flag that does not exist
+	c.addServer(cmd)
+	addOutput(cmd, &c.output)
+	return cmd
+}
+
+// onePAT makes a command that does something to one token.
+func (p *process) onePAT(c *client, use, short string, args int, prefer preference, do func(ctx context.Context, pat api.PAT, args []string) error) *cobra.Command {
+	c.process = p
+	cmd := &cobra.Command{
+		Use:               use,
+		Short:             short,
+		Args:              cobra.ExactArgs(args),
+		ValidArgsFunction: c.completePATs(prefer, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.connectSignedIn(); err != nil {
+				return err
+			}
+			pat, err := c.find(cmd.Context(), args[0], prefer)
+			if err != nil {
+				return err
+			}
+			return c.signedIn(do(cmd.Context(), pat, args))
+		},
+	}
+	c.addServer(cmd)
+	addOutput(cmd, &c.output)
+	return cmd
+}
+
+// print shows a token's record.
+func (c *client) print(pat api.PAT) error {
+	if c.json() {
+		return c.printJSON(pat)
+	}
+	return c.printf("%s", describe(pat))
+}
+
+func (p *process) patShowCommand() *cobra.Command {
+	c := &client{}
+	return p.onePAT(c, "show <id or name>", "Show one of your tokens", 1, preferAlive,
+		func(_ context.Context, pat api.PAT, _ []string) error { return c.print(pat) })
+}
+
+func (p *process) patRenameCommand() *cobra.Command {
+	c := &client{}
+	return p.onePAT(c, "rename <id or name> <new name>", "Give a token another name", 2, preferAlive,
+		func(ctx context.Context, pat api.PAT, args []string) error {
+			renamed, err := c.api.UpdatePAT(ctx, pat.ID, api.PATPatch{Name: &args[1]})
+			if err != nil {
+				return err
+			}
+			return c.print(renamed)
+		})
+}
+
+func (p *process) patRotateCommand() *cobra.Command {
+	c := &client{}
+	var in api.Rotation
+	var expiresAt string
+	var cmd *cobra.Command
+	cmd = p.onePAT(c, "rotate <id or name>", "Replace a token by one with a new secret", 1, preferAlive,
+		func(ctx context.Context, pat api.PAT, _ []string) error {
+			var err error
+			if in.ExpiresAt, err = parseMoment(expiresAt); err != nil {
+				return err
+			}
+			if in.ExpiresAt != nil && !cmd.Flags().Changed("expires-in") {
+				in.ExpiresIn = ""
+			}
+			var next api.PAT
+			err = c.freshly(ctx, func() (err error) {
+				next, err = c.api.RotatePAT(ctx, pat.ID, in)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return c.printSecret(next, "rotated")
+		})
+	cmd.Long = `Replace a token by one with the same name and scopes and a new secret, which is printed as 'pat create' does.
+The old one ends at once, or after --grace.`
+	cmd.Flags().StringVar(&in.ExpiresIn, "expires-in", "30d", "how long the new one lives: 30d, 12h, 90s, P30D")
+	cmd.Flags().StringVar(&expiresAt, "expires-at", "", "when the new one ends instead: 2027-01-31T12:00:00Z")
+	cmd.Flags().StringVar(&in.Grace, "grace", "", "how long the old one lives on, such as 1h")
+	return cmd
+}
+
+func (p *process) patRevokeCommand() *cobra.Command {
+	c := &client{process: p}
+	var all, yes bool
+	cmd := &cobra.Command{
+		Use:   "revoke <id or name>... | --all",
+		Short: "End tokens for good",
+		Long:  "End tokens for good. The next call with one of them is refused. A platform admin may name anybody's token by its id.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if all == (len(args) > 0) {
+				return usagef("name the tokens to revoke, or give --all")
+			}
+			return nil
+		},
+		ValidArgsFunction: c.completePATs(preferAlive, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			if err := c.connectSignedIn(); err != nil {
+				return err
+			}
+			if all {
+				if err := c.confirm(ctx, yes, "Revoke all of your tokens?"); err != nil {
+					return err
+				}
+				return c.signedIn(c.api.RevokeAllPATs(ctx))
+			}
+			return each(args, func(name string) error {
+				id := name
+				switch pat, err := c.find(ctx, name, preferAlive); {
+				case err == nil:
+					id = pat.ID
+				case !api.Is(err, models.CodeNotFound):
+					return err // an id that is not ours may still be an admin's to revoke
+				}
+				_, err := c.api.RevokePAT(ctx, id)
+				return c.signedIn(err)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "revoke all of your tokens")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask whether --all is meant")
+	c.addServer(cmd)
+	return cmd
+}
+
+func (p *process) patDeleteCommand() *cobra.Command {
+	c := &client{process: p}
+	cmd := &cobra.Command{
+		Use:               "delete <id or name>...",
+		Aliases:           []string{"rm"},
+		Short:             "Remove the records of dead tokens",
+		Long:              "Remove the records of tokens that are expired or revoked. A live token must be revoked first.",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: c.completePATs(preferDead, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.connectSignedIn(); err != nil {
+				return err
+			}
+			return each(args, func(name string) error {
+				pat, err := c.find(cmd.Context(), name, preferDead)
+				if err != nil {
+					return err
+				}
+				return c.signedIn(c.api.DeletePAT(cmd.Context(), pat.ID))
+			})
+		},
+	}
+	c.addServer(cmd)
+	return cmd
+}
+
+// each does something to every name, and reports each failure under its name.
+func each(names []string, do func(name string) error) error {
+	var errs []error
+	for _, name := range names {
+		err := do(name)
+		if err != nil && len(names) > 1 {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// confirm asks whether something sweeping is meant.
+func (c *client) confirm(ctx context.Context, yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	answer, err := c.ask(ctx, question+" [y/N] ")
+	switch {
+	case errors.Is(err, errNoTerminal):
+		return usagef("there is no terminal to ask on whether this is meant: give --yes")
+	case err != nil:
+		return err
+	case strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes"):
+		return nil
+	default:
+		return errors.New("nothing was done")
+	}
+}

@@ -1,0 +1,356 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+
+	"patrol/cmd/patrol/standin"
+	"patrol/internal/testenv"
+)
+
+// TestMain lets the test binary be the program: started under the name patrol it
+// does what patrol does, and under the name curl as much of curl as the demo's
+// lines ask for.
+func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case "patrol":
+		main()
+	case "curl":
+		os.Exit(curl(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	testenv.Main(m)
+}
+
+var updateScripts = flag.Bool("update", false, "write what commands print into the scripts that compare it")
+
+// testKeys is a ring for servers that must be given one.
+const testKeys = "test:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+// patience is how long anything may take that is not itself under test.
+const patience = 20 * time.Second
+
+// TestScripts runs each script in testdata/script by itself.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, params(t, testscript.Params{Dir: filepath.Join("testdata", "script")}, nil))
+}
+
+// TestScriptsOnEachDatabase runs each script in testdata/databases on every
+// database.
+func TestScriptsOnEachDatabase(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "databases", "*.txtar"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			testenv.EachDatabase(t, func(t *testing.T, url string) {
+				testscript.Run(t, params(t, testscript.Params{Files: []string{file}}, map[string]string{
+					"PATROL_DATABASE_URL": url,
+					"PATROL_TOKEN_KEYS":   testKeys,
+				}))
+			})
+		})
+	}
+}
+
+// params completes the parameters of a run: the program in PATH, an environment
+// with nothing of this machine's, and the commands below.
+func params(t *testing.T, p testscript.Params, env map[string]string) testscript.Params {
+	bin := t.TempDir()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(self, filepath.Join(bin, "patrol")))
+	if _, err := exec.LookPath("curl"); err != nil {
+		require.NoError(t, os.Symlink(self, filepath.Join(bin, "curl")))
+	}
+	upstream := httptest.NewServer(standin.Handler(0))
+	t.Cleanup(upstream.Close)
+	p.RequireExplicitExec = true
+	p.UpdateScripts = *updateScripts
+	p.Setup = func(e *testscript.Env) error {
+		e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
+		e.Setenv("HOME", e.WorkDir)
+		e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "settings"))
+		e.Setenv("UPSTREAM", upstream.URL)
+		for name, value := range env {
+			e.Setenv(name, value)
+		}
+		e.Values[serversKey{}] = servers{}
+		return nil
+	}
+	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
+		"serve": serveScript, "stop": stopScript, "http": httpScript, "eventually": eventuallyScript,
+		"let": letScript, "flip": flipScript, "mode": modeScript,
+	}
+	return p
+}
+
+// servers are the servers that a script has started, by name.
+type servers map[string]*running
+
+// running is a server; err is its end, once exited is closed.
+type running struct {
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error
+}
+
+func (r *running) hasExited() bool {
+	select {
+	case <-r.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+type serversKey struct{}
+
+func serversOf(ts *testscript.TestScript) servers { return ts.Value(serversKey{}).(servers) }
+
+// serveScript starts `patrol serve` on a free port and waits until it listens:
+//
+//	serve NAME [ARGUMENT...]
+//
+// Its log is NAME.log, its standard output NAME.out, its address $URL. With ! it
+// waits for the server to fail instead.
+func serveScript(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 1 {
+		ts.Fatalf("usage: serve name [argument...]")
+	}
+	name := args[0]
+	path, err := exec.LookPath(filepath.Join(strings.Split(ts.Getenv("PATH"), string(filepath.ListSeparator))[0], "patrol"))
+	ts.Check(err)
+	cmd := exec.Command(path, append([]string{"serve", "--listen", "127.0.0.1:0"}, args[1:]...)...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, variable := range []string{"PATH", "HOME", "TMPDIR", "PATROL_DATABASE_URL", "PATROL_TOKEN_KEYS"} {
+		if value := ts.Getenv(variable); value != "" {
+			cmd.Env = append(cmd.Env, variable+"="+value)
+		}
+	}
+	log, err := os.Create(ts.MkAbs(name + ".log"))
+	ts.Check(err)
+	out, err := os.Create(ts.MkAbs(name + ".out"))
+	ts.Check(err)
+	cmd.Stderr, cmd.Stdout = log, out
+	ts.Check(cmd.Start())
+	ts.Check(errors.Join(log.Close(), out.Close())) // the process has its own
+	r := &running{cmd: cmd, exited: make(chan struct{})}
+	go func() {
+		r.err = cmd.Wait()
+		close(r.exited)
+	}()
+	ts.Defer(func() {
+		_ = cmd.Process.Kill() // it may have been stopped
+		<-r.exited
+	})
+	serversOf(ts)[name] = r
+
+	listening := regexp.MustCompile(`"msg":"listening".*"url":"([^"]+)"`)
+	if !poll(patience, func() bool { return listening.MatchString(ts.ReadFile(name+".log")) || r.hasExited() }) {
+		ts.Fatalf("%s does not listen: %s", name, ts.ReadFile(name+".log"))
+	}
+	written := ts.ReadFile(name + ".log")
+	m := listening.FindStringSubmatch(written)
+	switch {
+	case neg && m == nil:
+		fmt.Fprint(ts.Stderr(), written)
+	case neg:
+		ts.Fatalf("%s listens, and should not", name)
+	case m == nil:
+		ts.Fatalf("%s failed: %s", name, written)
+	default:
+		ts.Setenv("URL", m[1])
+		ts.Setenv("PATROL_SERVER", m[1])
+	}
+}
+
+// poll asks for a condition until it holds or time is up.
+func poll(limit time.Duration, holds func() bool) bool {
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-deadline.C:
+			return holds()
+		case <-tick.C:
+		}
+	}
+	return true
+}
+
+// stopScript interrupts a server as Ctrl-C does, and expects status 0:
+//
+//	stop NAME
+func stopScript(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 || serversOf(ts)[args[0]] == nil {
+		ts.Fatalf("usage: stop name")
+	}
+	r := serversOf(ts)[args[0]]
+	ts.Check(r.cmd.Process.Signal(os.Interrupt))
+	if !poll(patience, r.hasExited) {
+		ts.Fatalf("%s does not stop: %s", args[0], ts.ReadFile(args[0]+".log"))
+	}
+	if r.err != nil {
+		ts.Fatalf("%s did not stop cleanly: %v: %s", args[0], r.err, ts.ReadFile(args[0]+".log"))
+	}
+}
+
+// httpScript makes a request and expects a status. The answer, head and body, is
+// then what `stdout` looks at:
+//
+//	http STATUS METHOD URL [-H 'Name: value']... [-d BODY]
+func httpScript(ts *testscript.TestScript, _ bool, args []string) {
+	status, answer, err := request(ts, args)
+	ts.Check(err)
+	fmt.Fprint(ts.Stdout(), answer)
+	if want, _ := strconv.Atoi(args[0]); status != want {
+		ts.Fatalf("status %d, not %d:\n%s", status, want, answer)
+	}
+}
+
+// eventuallyScript is http, again and again for at most so long:
+//
+//	eventually 1s http STATUS METHOD URL ...
+func eventuallyScript(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 5 || args[1] != "http" {
+		ts.Fatalf("usage: eventually duration http status method url ...")
+	}
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	want, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	var status int
+	var answer string
+	if !poll(limit, func() bool {
+		status, answer, err = request(ts, args[2:])
+		return err == nil && status == want
+	}) {
+		ts.Fatalf("after %s still status %d, not %d: %v\n%s", limit, status, want, err, answer)
+	}
+	fmt.Fprint(ts.Stdout(), answer)
+}
+
+func request(_ *testscript.TestScript, args []string) (status int, answer string, err error) {
+	if len(args) < 3 {
+		return 0, "", errors.New("usage: http status method url [-H header]... [-d body]")
+	}
+	req, err := http.NewRequest(args[1], args[2], nil)
+	if err != nil {
+		return 0, "", err
+	}
+	for rest := args[3:]; len(rest) >= 2; rest = rest[2:] {
+		setOption(req, rest[0], rest[1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s\n", resp.Proto, resp.Status)
+	if err := resp.Header.Write(&b); err != nil {
+		return 0, "", err
+	}
+	b.WriteString("\n")
+	_, err = io.Copy(&b, resp.Body)
+	return resp.StatusCode, strings.ReplaceAll(b.String(), "\r", "") + "\n", err
+}
+
+// setOption carries out one of curl's options.
+func setOption(req *http.Request, option, value string) {
+	switch option {
+	case "-H":
+		name, text, _ := strings.Cut(value, ":")
+		req.Header.Set(name, strings.TrimSpace(text))
+	case "-d":
+		req.Body, req.ContentLength = io.NopCloser(strings.NewReader(value)), int64(len(value))
+	}
+}
+
+// curl is as much of curl as the demo's lines need, for machines without it.
+func curl(args []string, stdout, stderr io.Writer) int {
+	rest, address, method := []string{}, "", "GET"
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "-H" || args[i] == "-d":
+			if args[i] == "-d" {
+				method = "POST"
+			}
+			rest = append(rest, args[i], args[i+1])
+			i++
+		case !strings.HasPrefix(args[i], "-"):
+			address = args[i]
+		}
+	}
+	_, answer, err := request(nil, append([]string{"0", method, address}, rest...))
+	if err != nil {
+		fmt.Fprintln(stderr, "curl:", err)
+		return 1
+	}
+	fmt.Fprint(stdout, answer)
+	return 0
+}
+
+// letScript sets a variable to the first group that a pattern finds in a file, or
+// in what the last command printed:
+//
+//	let NAME FILE PATTERN
+func letScript(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: let name file pattern")
+	}
+	m := regexp.MustCompile(args[2]).FindStringSubmatch(ts.ReadFile(args[1]))
+	if len(m) < 2 {
+		ts.Fatalf("%s has no %s:\n%s", args[1], args[2], ts.ReadFile(args[1]))
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// flipScript sets a variable to another one's value with its i-th character
+// changed, from the end if i is negative:
+//
+//	flip NAME OTHER I
+func flipScript(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: flip name other i")
+	}
+	value := []byte(ts.Getenv(args[1]))
+	i, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	if i < 0 {
+		i += len(value)
+	}
+	value[i] ^= 1
+	ts.Setenv(args[0], string(value))
+}
+
+// modeScript checks the permissions of files:
+//
+//	mode 0600 FILE...
+func modeScript(ts *testscript.TestScript, _ bool, args []string) {
+	for _, file := range args[1:] {
+		info, err := os.Stat(ts.MkAbs(file))
+		ts.Check(err)
+		if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
+			ts.Fatalf("%s has mode %s, not %s", file, got, args[0])
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"patrol/cmd/patrol/config"
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/policies/engine"
+	"patrol/server"
+	"patrol/server/authz"
+	"patrol/server/gateway"
+)
+
+func (p *process) serveCommand() *cobra.Command {
+	var demo bool
+	cmd := &cobra.Command{
+		Use:     "serve",
+		GroupID: groupServer,
+		Short:   "Run the server",
+		Long: `Run the server until it is interrupted; then it finishes what is in flight and exits with status 0.
+
+The schema is brought up to date at the start, under a lock, unless database.migrate is false. An empty database has no account: the log names
+a file with a setup code, or run 'patrol user create --admin'. With SQLite the key that tokens are hashed with is made in the data folder; with
+PostgreSQL it must be set (PATROL_TOKEN_KEYS).
+
+With --demo everything is thrown away at the end: accounts, a domain, tokens and a stand-in for a model server are made, and the lines to try
+are printed.`,
+		Example: `  patrol serve --demo
+  patrol serve --listen :8080 --upstream http://127.0.0.1:11434
+  patrol serve --config /etc/patrol.yaml`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.settings(cmd)
+			if err != nil {
+				return err
+			}
+			if demo {
+				return p.serveDemo(cmd.Context(), cfg, cmd.Flags().Changed("data-dir"))
+			}
+			return p.serve(cmd.Context(), cfg, nil)
+		},
+	}
+	cmd.Flags().BoolVar(&demo, "demo", false, "try Patrol with throwaway data and a stand-in upstream")
+	return cmd
+}
+
+const (
+	// keepChanges is how long the change feed is kept for readers that lag. They
+	// poll several times a second; one that lags more drops its whole cache.
+	keepChanges = time.Hour
+	pruneEvery  = 10 * time.Minute
+)
+
+// node is a server with everything that it works with.
+type node struct {
+	log    *slog.Logger
+	store  *store.Store
+	keys   models.Keyring
+	authz  *authz.Authorizer
+	proxy  *gateway.Gateway
+	server *server.Server
+}
+
+// serve runs a server until ctx ends. listening, if not nil, is called when it
+// listens, before it serves.
+func (p *process) serve(ctx context.Context, cfg config.Config, listening func(context.Context, *node) error) (err error) {
+	n, err := open(ctx, cfg, p.logger(cfg.Log))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.store.Close()) }()
+	if err := n.server.Listen(ctx); err != nil {
+		return err
+	}
+	if listening != nil {
+		if err := listening(ctx, n); err != nil {
+			return err
+		}
+	}
+	return n.run(ctx)
+}
+
+// open puts the parts together. Nothing runs yet.
+func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, err error) {
+	metrics := server.NewMetrics()
+	n = &node{log: log}
+	n.store, err = openStore(ctx, cfg, orNew, store.Config{Logger: log, OnQuery: metrics.Query})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.store.Close())
+		}
+	}()
+	if n.keys, err = tokenKeys(ctx, cfg, n.store, time.Now()); err != nil {
+		return nil, err
+	}
+	snapshot, err := loadPolicy(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	log.InfoContext(ctx, "policy loaded", "revision", snapshot.Revision())
+	policy := engine.New(snapshot)
+	n.authz, err = authz.New(authz.Config{
+		Keys: n.keys, Policy: policy, Facts: n.store, Feed: ledger{n.store}, Journal: ledger{n.store}, Metrics: metrics, Logger: log,
+		MaxLifetime: cfg.Tokens.MaxLifetime, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
+		PollInterval: cfg.Decisions.PollInterval, LookupTimeout: cfg.Decisions.LookupTimeout, CacheSize: cfg.Decisions.CacheSize,
+		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set decisions up: %w", err)
+	}
+	n.store.OnChange(func(changes []store.Change) { n.authz.Apply(toChanges(changes)) })
+	n.proxy, err = gateway.New(gatewayConfig(cfg), n.authz, log, server.Deny)
+	if err != nil {
+		return nil, fmt.Errorf("set the gateway up: %w", err)
+	}
+	n.server, err = server.New(serverConfig(cfg), server.Deps{
+		Store: n.store, Authz: n.authz, Engine: policy, Keys: n.keys, Gateway: n.proxy, Metrics: metrics, Logger: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set the server up: %w", err)
+	}
+	return n, nil
+}
+
+// run serves until ctx ends, and what runs beside the server a little longer: the
+// last uses of tokens are written when no request is in flight any more.
+func (n *node) run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBeside()
+
+	decided := make(chan error, 1)
+	go func() {
+		err := n.authz.Run(beside)
+		if err != nil && beside.Err() == nil {
+			stop(err) // without the change feed no decision is current
+		}
+		decided <- err
+	}()
+	pruned := make(chan struct{})
+	go func() {
+		defer close(pruned)
+		n.prune(beside)
+	}()
+
+	err := n.server.Serve(ctx)
+	n.proxy.Close()
+	stopBeside()
+	<-pruned
+	if runErr := <-decided; runErr != nil && !errors.Is(runErr, context.Canceled) {
+		err = errors.Join(err, runErr)
+	}
+	if err == nil {
+		n.log.Info("stopped")
+	}
+	return err
+}
+
+// prune keeps the change feed short until ctx ends.
+func (n *node) prune(ctx context.Context) {
+	ticker := time.NewTicker(pruneEvery)
+	defer ticker.Stop()
+	for {
+		if err := n.store.PruneChanges(ctx, keepChanges); err != nil && ctx.Err() == nil {
+			n.log.WarnContext(ctx, "old changes could not be removed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// gatewayConfig translates the settings for the gateway.
+func gatewayConfig(cfg config.Config) gateway.Config {
+	c := gateway.DefaultConfig()
+	c.PublicURL = cfg.PublicURL.Reveal()
+	c.MaxJSONBody, c.MaxMultipartBody = int64(cfg.Gateway.MaxJSONBody), int64(cfg.Gateway.MaxMultipartBody)
+	c.BodyTimeout, c.DialTimeout = cfg.Gateway.BodyTimeout, cfg.Gateway.DialTimeout
+	c.HeaderTimeout, c.MaxStream = cfg.Gateway.HeaderTimeout, cfg.Gateway.MaxStream
+	c.Upstreams = map[string]gateway.Upstream{}
+	for domain, u := range cfg.AllUpstreams() {
+		headers := map[string]gateway.Secret{}
+		for name, value := range u.Headers {
+			headers[name] = gateway.Secret(value.Reveal())
+		}
+		c.Upstreams[domain] = gateway.Upstream{
+			URL: u.URL.Reveal(), Headers: headers, Credential: gateway.Secret(u.Credential.Reveal()), CredentialHeader: u.CredentialHeader,
+		}
+	}
+	return c
+}
+
+// serverConfig translates the settings for the HTTP surface.
+func serverConfig(cfg config.Config) server.Config {
+	c := server.DefaultConfig()
+	c.Listen, c.MetricsListen = cfg.Listen, cfg.Metrics.Listen
+	c.PublicURL, c.DataDir, c.TrustedProxies = cfg.PublicURL.Reveal(), cfg.DataDir, cfg.TrustedProxies
+	c.Limits = cfg.Tokens.Limits()
+	c.TLS = server.TLSConfig{CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile, ReloadInterval: cfg.TLS.ReloadInterval}
+	c.Sessions = server.SessionConfig{IdleTimeout: cfg.Sessions.Idle, Lifetime: cfg.Sessions.Lifetime, FreshFor: cfg.Sessions.FreshSignIn}
+
+	c.HTTP.ReadHeaderTimeout, c.HTTP.ReadTimeout = cfg.HTTP.ReadHeaderTimeout, cfg.HTTP.ReadTimeout
+	c.HTTP.WriteTimeout, c.HTTP.IdleTimeout = cfg.HTTP.WriteTimeout, cfg.HTTP.IdleTimeout
+	c.HTTP.MaxHeaderBytes, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.ShutdownTimeout
+
+	c.Login.PerAddress, c.Login.PerAccount = cfg.Passwords.FailuresPerAddress, cfg.Passwords.FailuresPerAccount
+	c.Login.Argon2Memory = uint32(cfg.Passwords.Memory >> 10)   //nolint:gosec // at most 4 GiB, validated
+	c.Login.Argon2Iterations = uint32(cfg.Passwords.Iterations) //nolint:gosec // at most 100, validated
+	c.Login.Argon2Lanes = uint8(cfg.Passwords.Lanes)            //nolint:gosec // at most 255, validated
+	return c
+}

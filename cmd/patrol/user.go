@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/server"
+)
+
+func (p *process) userCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "user",
+		Aliases: []string{"users"},
+		GroupID: groupOperator,
+		Short:   "Accounts",
+		Long: `Make and change accounts, straight on the database. A user is named by id or email address.
+A running server obeys within a second.`,
+		Example: `  patrol user create ada@example.com --name "Ada Lovelace" --admin
+  patrol user disable ada@example.com`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userPasswordCommand())
+	return cmd
+}
+
+func (p *process) userCreateCommand() *cobra.Command {
+	o := &operator{process: p}
+	var email, name string
+	var admin, fromStdin, without bool
+	cmd := &cobra.Command{
+		Use:   "create <email>",
+		Short: "Make an account",
+		Long: `Make an account. The password is asked for on the terminal, or read from standard input with --password-stdin.
+On an empty database this is how the first administrator comes to be: give --admin.`,
+		Example: `  patrol user create ada@example.com --name "Ada Lovelace" --admin
+  patrol user create bob@example.com --password-stdin < password.txt`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	o.command(cmd, func(ctx context.Context, args []string) error {
+		var err error
+		if email, err = argument(args, 0, email, "email"); err != nil {
+			return err
+		}
+		u := models.User{Email: models.NormalizeEmail(email), Name: name, Admin: admin}
+		if u.Name == "" {
+			u.Name, _, _ = strings.Cut(u.Email, "@")
+		}
+		var v models.Invalid
+		models.ValidateEmail("email", u.Email, &v)
+		models.ValidateName("name", u.Name, &v)
+		if err := v.Err(); err != nil {
+			return err // before a password is asked for
+		}
+		if !without {
+			if u.PasswordHash, err = o.newPasswordHash(ctx, fromStdin, u.Email); err != nil {
+				return err
+			}
+		}
+		if u, err = o.store.CreateUser(ctx, o.by, u); err != nil {
+			return err
+		}
+		return o.printUsers(u)
+	})
+	cmd.Flags().StringVar(&email, "email", "", "email address (in place of the argument)")
+	cmd.Flags().StringVar(&name, "name", "", "name (default: the email address up to its @)")
+	cmd.Flags().BoolVar(&admin, "admin", false, "make the user an administrator of the whole platform")
+	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	cmd.Flags().BoolVar(&without, "no-password", false, "set no password; nobody can sign in with one until it is set")
+	cmd.MarkFlagsMutuallyExclusive("password-stdin", "no-password")
+	return cmd
+}
+
+// newPasswordHash gets a new password, checks it and returns its hash.
+func (o *operator) newPasswordHash(ctx context.Context, fromStdin bool, email string) (string, error) {
+	password, err := o.newPassword(ctx, fromStdin)
+	if errors.Is(err, errNoTerminal) {
+		return "", usagef("%w", err)
+	}
+	if err != nil {
+		return "", err
+	}
+	var v models.Invalid
+	models.ValidatePassword("password", password, email, &v)
+	if err := v.Err(); err != nil {
+		return "", err
+	}
+	passwords, err := server.NewPasswords(serverConfig(o.cfg).Login)
+	if err != nil {
+		return "", err
+	}
+	return passwords.Hash(ctx, password)
+}
+
+func (p *process) userListCommand() *cobra.Command {
+	o := &operator{process: p}
+	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List all accounts", Args: cobra.NoArgs}
+	return o.command(cmd, func(ctx context.Context, _ []string) error {
+		users, err := all(func(page store.Page) ([]models.User, string, error) {
+			return o.store.Users(ctx, store.UserFilter{}, page)
+		})
+		if err != nil {
+			return err
+		}
+		if o.json() {
+			out := make([]api.User, len(users))
+			for i, u := range users {
+				out[i] = wireUser(u)
+			}
+			return o.printJSON(out)
+		}
+		return o.printUsers(users...)
+	})
+}
+
+func wireUser(u models.User) api.User {
+	return api.User{ID: u.ID, Email: u.Email, Name: u.Name, Admin: u.Admin, Disabled: u.Disabled, CreatedAt: u.CreatedAt.UTC()}
+}
+
+// printUsers shows accounts; in JSON it is given exactly one.
+func (o *operator) printUsers(users ...models.User) error {
+	if o.json() {
+		return o.printJSON(wireUser(users[0]))
+	}
+	rows := make([][]string, len(users))
+	for i, u := range users {
+		kind, status := "user", "enabled"
+		if u.Admin {
+			kind = "admin"
+		}
+		if u.Disabled {
+			status = "disabled"
+		}
+		rows[i] = []string{u.ID, u.Email, u.Name, kind, status, moment(&u.CreatedAt)}
+	}
+	return o.printTable([]column{{title: "ID"}, {title: "EMAIL", shrink: true}, {title: "NAME", shrink: true}, {title: "KIND"}, {title: "STATUS"}, {title: "CREATED"}}, rows)
+}
+
+func (p *process) userDisableCommand() *cobra.Command {
+	return p.userSwitchCommand("disable <id or email>", "Shut an account out: its sessions end, its tokens are refused", true)
+}
+
+func (p *process) userEnableCommand() *cobra.Command {
+	return p.userSwitchCommand("enable <id or email>", "Let a disabled account in again", false)
+}
+
+func (p *process) userSwitchCommand(use, short string, disabled bool) *cobra.Command {
+	o := &operator{process: p}
+	var named string
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.MaximumNArgs(1)}
+	o.command(cmd, func(ctx context.Context, args []string) error {
+		u, err := o.userArgument(ctx, args, 0, named)
+		if err != nil {
+			return err
+		}
+		if u, err = o.store.UpdateUser(ctx, o.by, u.ID, store.UserPatch{Disabled: &disabled}); err != nil {
+			return err
+		}
+		return o.printUsers(u)
+	})
+	cmd.Flags().StringVar(&named, "user", "", "id or email address (in place of the argument)")
+	return cmd
+}
+
+// userArgument finds the user whom the i-th argument names, or the flag --user.
+func (o *operator) userArgument(ctx context.Context, args []string, i int, flag string) (models.User, error) {
+	text, err := argument(args, i, flag, "user")
+	if err != nil {
+		return models.User{}, err
+	}
+	return o.findUser(ctx, text)
+}
+
+func (p *process) userPasswordCommand() *cobra.Command {
+	o := &operator{process: p}
+	var named string
+	var fromStdin bool
+	cmd := &cobra.Command{
+		Use:   "set-password <id or email>",
+		Short: "Give an account a new password and end its sessions",
+		Args:  cobra.MaximumNArgs(1),
+	}
+	o.command(cmd, func(ctx context.Context, args []string) error {
+		u, err := o.userArgument(ctx, args, 0, named)
+		if err != nil {
+			return err
+		}
+		hash, err := o.newPasswordHash(ctx, fromStdin, u.Email)
+		if err != nil {
+			return err
+		}
+		if u, err = o.store.UpdateUser(ctx, o.by, u.ID, store.UserPatch{PasswordHash: &hash}); err != nil {
+			return err
+		}
+		return o.printUsers(u)
+	})
+	cmd.Flags().StringVar(&named, "user", "", "id or email address (in place of the argument)")
+	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	return cmd
+}

@@ -14,27 +14,24 @@ package patrol.authz
 
 # METADATA
 # title: The decision
-# description: Allowed, with the id of the scope that grants it, or denied with every reason that counts.
+# description: |
+#   Allowed, with the id of the scope that grants it, or denied with every reason
+#   that counts. It is allowed exactly when there is no reason to deny; the tests
+#   prove it. The conditions that reasons negate are repeated here, since to ask
+#   for reasons only on a denial keeps the common case fast.
 # entrypoint: true
 decision := {"allow": true, "reasons": [], "scope": granting_scope} if {
-	allow
-} else := {"allow": false, "reasons": [reason | some reason in reasons]}
-
-# METADATA
-# title: Allow
-# description: |
-#   Holds exactly when there is no reason to deny; the tests prove it. Asking for
-#   all of it here, and for reasons only on a denial, keeps the common case fast.
-allow if {
-	token_unrevoked
-	token_unexpired
-	user_enabled
-	operation_exists
-	domain_exists
+	input.token.revoked == false
+	is_number(input.now)
+	is_number(input.token.expires_at)
+	input.now < input.token.expires_at
+	input.user.disabled == false
+	data.patrol.catalog.entity_types[input.request.entity_type].operations[input.request.operation]
+	is_string(input.request.domain)
+	input.request.domain == input.domain.id
 	domain_admits_user
 	operation_permitted
-	granting_scope
-}
+} else := {"allow": false, "reasons": [reason | some reason in reasons]}
 
 # METADATA
 # title: The reasons that are reported
@@ -42,9 +39,9 @@ allow if {
 #   Whoever is not authenticated learns nothing else. After an operation that does
 #   not exist, or a domain that does not, there is nothing else to say.
 reasons := unauthenticated if {
-	count(unauthenticated) > 0
+	unauthenticated != set()
 } else := unknown if {
-	count(unknown) > 0
+	unknown != set()
 } else := forbidden
 
 ###############################################################################
@@ -88,10 +85,6 @@ token_unexpired if {
 # METADATA
 # title: The owner exists and is not disabled
 user_enabled if input.user.disabled == false
-
-# METADATA
-# title: The owner is an admin of the whole platform
-platform_admin if input.user.admin == true
 
 ###############################################################################
 # What is asked for: 403, nothing else reported
@@ -187,14 +180,14 @@ domain_admits_user if {
 
 domain_admits_user if {
 	input.domain.status in {"disabled", "frozen"}
-	platform_admin
+	input.user.admin == true
 }
 
 # METADATA
 # title: The owner is a member, or need not be one
 belongs_to_domain if is_string(input.membership.role)
 
-belongs_to_domain if platform_admin
+belongs_to_domain if input.user.admin == true
 
 # METADATA
 # title: The owner's role permits the operation
@@ -203,31 +196,20 @@ operation_permitted if {
 	data.patrol.roles[input.membership.role][input.request.entity_type][input.request.operation] == true
 }
 
-operation_permitted if platform_admin
+operation_permitted if input.user.admin == true
 
 # METADATA
 # title: The id of the scope that grants the request
 # description: |
 #   If several do, the most specific one, domain before entity. A request for the
 #   entity "*", the collection, is granted only by a scope for the entity "*": the
-#   look-up by the request's own entity sees to that.
+#   look-up by the request's own entity sees to that. For the entity type `domains`
+#   the entity is the domain itself, so no scope covers another.
 granting_scope := [id |
-	entity_fits_type
+	is_string(input.request.entity)
+	input.request.entity == object.get({"domains": input.request.domain}, input.request.entity_type, input.request.entity)
 	some domain in [input.request.domain, "*"]
 	some entity in [input.request.entity, "*"]
 	id := input.token.scopes[domain][input.request.entity_type][input.request.operation][entity]
 	is_string(id)
 ][0]
-
-# METADATA
-# title: The entity can be one of its type
-# description: For the entity type `domains` the entity is the domain itself.
-entity_fits_type if {
-	is_string(input.request.entity)
-	input.request.entity_type != "domains"
-}
-
-entity_fits_type if {
-	is_string(input.request.entity)
-	input.request.entity == input.request.domain
-}

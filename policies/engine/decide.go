@@ -46,46 +46,45 @@ func (s *Snapshot) decide(ctx context.Context, input *ast.Term) (models.Decision
 }
 
 // readDecision reads {"allow", "reasons", "scope"?, "headers"?} and nothing else.
-func readDecision(v ast.Value) (models.Decision, error) {
+func readDecision(v ast.Value) (d models.Decision, err error) {
 	obj, ok := v.(ast.Object)
 	if !ok {
-		return models.Decision{}, fmt.Errorf("it is %s, not an object", ast.ValueName(v))
+		return d, fmt.Errorf("it is %s, not an object", ast.ValueName(v))
 	}
-	var d models.Decision
-	var hasAllow, hasReasons bool
-	err := obj.Iter(func(k, x *ast.Term) (err error) {
-		field, _ := k.Value.(ast.String)
-		switch field {
-		case "allow":
-			hasAllow = true
-			allow, ok := x.Value.(ast.Boolean)
-			if !ok {
-				return errors.New("allow is not true or false")
-			}
-			d.Allowed = bool(allow)
-		case "reasons":
-			hasReasons = true
-			d.Reasons, err = readReasons(x.Value)
-		case "scope":
-			d.ScopeID, err = readString("scope", x)
-		case "headers":
-			d.Headers, err = readHeaders(x.Value)
-		default:
-			return fmt.Errorf("it has a field %v that decisions do not have", k)
+	allow, reasons := obj.Get(key.allow), obj.Get(key.reasons)
+	if allow == nil || reasons == nil {
+		return d, errors.New("it must have allow and reasons")
+	}
+	fields := 2
+	verdict, ok := allow.Value.(ast.Boolean)
+	if !ok {
+		return d, errors.New("allow is not true or false")
+	}
+	d.Allowed = bool(verdict)
+	if d.Reasons, err = readReasons(reasons.Value); err != nil {
+		return d, err
+	}
+	if scope := obj.Get(key.scope); scope != nil {
+		fields++
+		if d.ScopeID, err = readString("scope", scope); err != nil {
+			return d, err
 		}
-		return err
-	})
+	}
+	if headers := obj.Get(key.headers); headers != nil {
+		fields++
+		if d.Headers, err = readHeaders(headers.Value); err != nil {
+			return d, err
+		}
+	}
 	switch {
-	case err != nil:
-		return models.Decision{}, err
-	case !hasAllow || !hasReasons:
-		return models.Decision{}, errors.New("it must have allow and reasons")
+	case obj.Len() != fields:
+		return d, fmt.Errorf("it has other fields than allow, reasons, scope and headers: %v", obj.Keys())
 	case d.Allowed && len(d.Reasons) > 0:
-		return models.Decision{}, errors.New("it allows and has reasons not to")
+		return d, errors.New("it allows and has reasons not to")
 	case !d.Allowed && len(d.Reasons) == 0:
-		return models.Decision{}, errors.New("it denies without a reason")
-	case !d.Allowed && (d.ScopeID != "" || d.Headers != nil):
-		return models.Decision{}, errors.New("it denies, yet has scope or headers")
+		return d, errors.New("it denies without a reason")
+	case !d.Allowed && fields > 2:
+		return d, errors.New("it denies, yet has scope or headers")
 	}
 	return d, nil
 }

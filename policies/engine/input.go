@@ -77,7 +77,7 @@ var key = struct {
 
 	http, method, path, segments, query, headers, body, model *ast.Term
 
-	code, message, format, fields *ast.Term // of what policies answer
+	allow, reasons, scope, code, message, format, fields *ast.Term // of what policies answer
 }{
 	request: ast.StringTerm("request"), token: ast.StringTerm("token"), user: ast.StringTerm("user"),
 	domain: ast.StringTerm("domain"), membership: ast.StringTerm("membership"), now: ast.StringTerm("now"),
@@ -92,6 +92,7 @@ var key = struct {
 	segments: ast.StringTerm("segments"), query: ast.StringTerm("query"), headers: ast.StringTerm("headers"),
 	body: ast.StringTerm("body"), model: ast.StringTerm("model"),
 
+	allow: ast.StringTerm("allow"), reasons: ast.StringTerm("reasons"), scope: ast.StringTerm("scope"),
 	code: ast.StringTerm("code"), message: ast.StringTerm("message"), format: ast.StringTerm("format"), fields: ast.StringTerm("fields"),
 }
 
@@ -159,24 +160,27 @@ func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error
 			return nil, fmt.Errorf("request context: %w", err)
 		}
 	}
-	input := ast.NewObjectWithCapacity(6)
-	input.Insert(key.request, ast.ObjectTerm(
-		ast.Item(key.domain, ast.StringTerm(req.Domain)),
-		ast.Item(key.entityType, ast.StringTerm(req.EntityType)),
-		ast.Item(key.entity, ast.StringTerm(req.Entity)),
-		ast.Item(key.operation, ast.StringTerm(req.Operation)),
-		ast.Item(key.context, context),
-	))
-	input.Insert(key.now, unix(now))
+	items := [6][2]*ast.Term{
+		ast.Item(key.request, ast.ObjectTerm(
+			ast.Item(key.domain, ast.StringTerm(req.Domain)),
+			ast.Item(key.entityType, ast.StringTerm(req.EntityType)),
+			ast.Item(key.entity, ast.StringTerm(req.Entity)),
+			ast.Item(key.operation, ast.StringTerm(req.Operation)),
+			ast.Item(key.context, context),
+		)),
+		ast.Item(key.now, unix(now)),
+	}
+	n := 2
 	for _, fact := range [...]struct {
 		key   *ast.Term
 		value *Value
 	}{{key.token, f.Token}, {key.user, f.User}, {key.domain, f.Domain}, {key.membership, f.Membership}} {
 		if fact.value != nil {
-			input.Insert(fact.key, fact.value.term)
+			items[n] = ast.Item(fact.key, fact.value.term)
+			n++
 		}
 	}
-	return ast.NewTerm(input), nil
+	return ast.ObjectTerm(items[:n]...), nil
 }
 
 var emptyObject = ast.ObjectTerm()

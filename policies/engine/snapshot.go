@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
@@ -25,11 +24,13 @@ type Snapshot struct {
 	catalog  models.Catalog
 	timeout  time.Duration
 
-	compiler *ast.Compiler
-	store    storage.Store
-	txn      storage.Transaction // for reading, shared by all evaluations: nothing ever writes
+	compiler  *ast.Compiler
+	documents documents
+	store     storage.Store
+	txn       storage.Transaction // for reading, shared by all evaluations: nothing ever writes
 
 	decision, request, hints document
+	constants                []constant
 }
 
 // The documents that are asked for.
@@ -38,8 +39,6 @@ var (
 	requestRef  = ast.MustParseRef("data.patrol.http.request")
 	hintsRef    = ast.MustParseRef("data.patrol.http.hints")
 )
-
-var noMetrics = metrics.NoOp()
 
 // Option changes how a policy is loaded.
 type Option func(*Snapshot)
@@ -88,6 +87,9 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 			return err
 		}
 	}
+	if err := s.evaluateConstants(ctx); err != nil {
+		return err
+	}
 	s.revision = b.revision
 	return s.try(ctx)
 }
@@ -99,7 +101,8 @@ func (s *Snapshot) open(ctx context.Context, data map[string]any) error {
 		return fmt.Errorf("read the data documents: %w", err)
 	}
 	settle(v)
-	s.store = inmem.NewFromASTObject(v.(ast.Object))
+	s.documents.data = v.(ast.Object)
+	s.store = inmem.NewFromASTObject(s.documents.data)
 	s.txn, err = s.store.NewTransaction(ctx)
 	return err
 }

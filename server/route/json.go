@@ -1,6 +1,8 @@
 package route
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +27,9 @@ func readJSON(n *names, body io.Reader, contentType string) error {
 		if err := checkCharset(params); err != nil {
 			return err
 		}
+	}
+	if _, ok := body.(*bytes.Buffer); !ok { // the decoder reads in small pieces
+		body = bufio.NewReaderSize(body, windowSize)
 	}
 	// Names that repeat in nested objects are the upstream's affair, and to
 	// remember them all would take memory.

@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"patrol/models"
+	"patrol/server/route"
+)
+
+// Config says where requests go and how much of them. Start from
+// [DefaultConfig].
+type Config struct {
+	// Upstreams are the services behind the gateway by domain id. The one under
+	// [AnyDomain] serves every domain without one of its own. An upstream inherits
+	// nothing from it: a credential goes to the host that it was configured for
+	// and to no other.
+	Upstreams map[string]Upstream
+	// PublicURL is the base URL that clients know this server by; upstreams learn
+	// it as X-Forwarded-Host and -Proto. Empty: what the client says.
+	PublicURL string
+
+	MaxJSONBody      int64 // bytes of a JSON body that must be looked at
+	MaxMultipartBody int64 // bytes of a multipart body that must be looked at
+	// BodyTimeout is how long a client may take to send such a body.
+	BodyTimeout time.Duration
+	// TempDir is where bodies over 1 MiB are kept meanwhile, in files that are
+	// removed as soon as they are open. Empty: the system's.
+	TempDir string
+
+	// MaxStream is the longest life of a proxied request, its answer included.
+	MaxStream time.Duration
+	// DialTimeout is how long it may take to connect to an upstream, and again to
+	// set TLS up.
+	DialTimeout time.Duration
+	// HeaderTimeout is how long an upstream may take from the end of a request to
+	// the first byte of its answer. Models that do not stream answer late.
+	HeaderTimeout time.Duration
+	// IdleTimeout is how long an unused connection to an upstream is kept.
+	IdleTimeout time.Duration
+	// MaxIdle is how many unused connections are kept per upstream.
+	MaxIdle int
+}
+
+// Upstream is a service behind the gateway.
+type Upstream struct {
+	// URL is what /proxy/{domain} stands for: an http or https URL without user,
+	// query or fragment.
+	URL string
+	// Headers are set on every request.
+	Headers map[string]Secret
+	// Credential is sent in the header CredentialHeader, in the place of the
+	// caller's token, such as `Bearer sk-…`. Empty: none.
+	Credential Secret
+	// CredentialHeader is where the credential goes; Authorization if empty.
+	CredentialHeader string
+}
+
+// AnyDomain is the key of the upstream that every domain has which has none of
+// its own.
+const AnyDomain = "*"
+
+// Secret is text that nobody may see but the upstream. It masks itself in every
+// form of output; converting it to a string is the one way to the text.
+type Secret string
+
+// String masks the secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "***"
+}
+
+// GoString masks the secret.
+func (s Secret) GoString() string { return s.String() }
+
+// LogValue masks the secret.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText masks the secret.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// DefaultConfig returns the configuration that applies where nothing else is
+// said. It has no upstreams.
+func DefaultConfig() Config {
+	return Config{
+		MaxJSONBody:      16 << 20,
+		MaxMultipartBody: 64 << 20,
+		BodyTimeout:      5 * time.Minute,
+		MaxStream:        time.Hour,
+		DialTimeout:      10 * time.Second,
+		HeaderTimeout:    10 * time.Minute,
+		IdleTimeout:      30 * time.Second,
+		MaxIdle:          64,
+	}
+}
+
+// Validate returns everything that is wrong with c as one CodeInvalid error.
+func (c Config) Validate() error {
+	var v models.Invalid
+	for domain, u := range c.Upstreams {
+		at := "upstreams." + domain
+		if domain != AnyDomain {
+			models.ValidateDomainID(at, domain, &v)
+		}
+		u.validate(at, &v)
+	}
+	if c.PublicURL != "" {
+		if _, problem := parseBase(c.PublicURL); problem != "" {
+			v.Add("public_url", "%s", problem)
+		}
+	}
+	for _, size := range []struct {
+		field string
+		value int64
+	}{{"max_json_body", c.MaxJSONBody}, {"max_multipart_body", c.MaxMultipartBody}, {"max_idle", int64(c.MaxIdle)}} {
+		if size.value < 1 {
+			v.Add(size.field, "must be at least 1")
+		}
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{
+		{"body_timeout", c.BodyTimeout},
+		{"max_stream", c.MaxStream},
+		{"dial_timeout", c.DialTimeout},
+		{"header_timeout", c.HeaderTimeout},
+		{"idle_timeout", c.IdleTimeout},
+	} {
+		if d.value <= 0 {
+			v.Add(d.field, "must be longer than zero")
+		}
+	}
+	return v.Err()
+}
+
+func (u Upstream) validate(at string, v *models.Invalid) {
+	if _, problem := parseBase(u.URL); problem != "" {
+		v.Add(at+".url", "%s", problem)
+	}
+	for name, value := range u.Headers {
+		validateHeader(at+".headers", name, value, v)
+	}
+	switch {
+	case u.Credential != "":
+		validateHeader(at+".credential_header", u.credentialHeader(), u.Credential, v)
+	case u.CredentialHeader != "":
+		v.Add(at+".credential_header", "is set, but there is no credential")
+	}
+}
+
+func (u Upstream) credentialHeader() string {
+	if u.CredentialHeader == "" {
+		return "Authorization"
+	}
+	return u.CredentialHeader
+}
+
+// ownHeaders are set by the gateway or by HTTP itself, in lower case.
+var ownHeaders = map[string]bool{
+	"host": true, "connection": true, "content-length": true, "transfer-encoding": true, "upgrade": true, "te": true,
+	"trailer": true, "keep-alive": true, "proxy-connection": true, "expect": true, "x-request-id": true,
+	"x-forwarded-for": true, "x-forwarded-host": true, "x-forwarded-proto": true,
+}
+
+func validateHeader(field, name string, value Secret, v *models.Invalid) {
+	lower := strings.ToLower(name)
+	switch {
+	case !route.IsPlainName(name):
+		v.Add(field, "%q is not a header name of letters, digits and hyphens", name)
+	case ownHeaders[lower] || strings.HasPrefix(lower, route.IdentityPrefix):
+		v.Add(field, "%s is set by Patrol itself", http.CanonicalHeaderKey(name))
+	case !httpguts.ValidHeaderFieldValue(string(value)):
+		v.Add(field, "the value of %s has a character that no header can have", http.CanonicalHeaderKey(name))
+	}
+}
+
+// parseBase reads the base URL of an upstream, without a slash at its end, or
+// says what is wrong with it without repeating it, since a URL can hold a
+// password.
+func parseBase(text string) (base *url.URL, problem string) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "":
+		return nil, "must be a URL such as http://127.0.0.1:11434"
+	case u.User != nil:
+		return nil, "must have no user or password; use credential"
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, "must have no query or fragment"
+	}
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	if path != "" {
+		if _, err := route.Parse(http.MethodGet, path, nil); err != nil {
+			return nil, "must have a plain path"
+		}
+	}
+	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), path
+	return u, ""
+}

@@ -1,0 +1,294 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"time"
+
+	"patrol/models"
+	"patrol/server/authz"
+	"patrol/server/route"
+)
+
+const (
+	// continueTimeout is how long an upstream has to ask for the body of a request
+	// that offers to wait for that, before it is sent unasked.
+	continueTimeout = time.Second
+	// cutTime is how long writes that hang on a slow client may go on hanging once
+	// a request was cut, and how long what is left of a body is waited for at the
+	// end.
+	cutTime = 2 * time.Second
+	// statusClientGone is what access logs say of a client that did not wait, as
+	// nginx does. Nobody reads the answer.
+	statusClientGone = 499
+)
+
+var (
+	errLifetime     = errors.New("the request reached its longest life")
+	errUpstreamAuth = errors.New("the upstream refused the gateway's credential")
+)
+
+// target is an upstream, prepared.
+type target struct {
+	base   *url.URL
+	header http.Header // set on every request
+}
+
+func newTarget(u Upstream) *target {
+	t := &target{header: http.Header{}}
+	t.base, _ = parseBase(u.URL) // validated
+	for name, value := range u.Headers {
+		t.header.Set(name, string(value))
+	}
+	if u.Credential != "" {
+		t.header.Set(u.credentialHeader(), string(u.Credential))
+	}
+	return t
+}
+
+// url returns where r goes: what stands behind /proxy/{domain}, in the canonical
+// spelling.
+func (t *target) url(r models.HTTPRequest) *url.URL {
+	u := *t.base
+	u.RawPath = t.base.RawPath + route.EscapedPath(r, 2)
+	u.Path, _ = url.PathUnescape(u.RawPath) // valid, as it was just written
+	u.RawQuery = route.EncodedQuery(r)
+	return &u
+}
+
+func (g *Gateway) target(domain string) *target {
+	if t, ok := g.targets[domain]; ok {
+		return t
+	}
+	return g.targets[AnyDomain]
+}
+
+// forward streams the request to its upstream and the answer back.
+func (x *exchange) forward() {
+	t := x.g.target(x.domain)
+	if t == nil {
+		problem(x.w, http.StatusNotFound, codeNoUpstream, "There is no service behind this domain.")
+		return
+	}
+	alive, cancel := context.WithTimeoutCause(x.r.Context(), x.g.cfg.MaxStream, errLifetime)
+	defer cancel()
+	held, stop := x.p.Hold(alive)
+	defer stop()
+	body := &bodyReader{ReadCloser: x.r.Body}
+	defer x.watch(held, body)()
+
+	in := x.r.WithContext(held)
+	in.Body = body
+	if x.kept != nil {
+		in.Body = io.NopCloser(x.kept.reader())
+		in.ContentLength, in.TransferEncoding = x.kept.size, nil
+	}
+	if x.noUpgrade {
+		in.Header = in.Header.Clone()
+		in.Header.Del("Upgrade")
+	}
+	out := &answer{ResponseWriter: x.w, header: http.Header{}}
+	proxy := httputil.ReverseProxy{
+		Transport:     x.g.transport,
+		FlushInterval: -1,
+		BufferPool:    buffers,
+		ErrorLog:      slog.NewLogLogger(x.g.log.Handler(), slog.LevelDebug),
+		Rewrite:       func(pr *httputil.ProxyRequest) { x.rewrite(pr.Out, t) },
+		ModifyResponse: func(res *http.Response) error {
+			return x.admitAnswer(res, t)
+		},
+		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
+			if !out.hijacked {
+				x.failed(held, err, body)
+			}
+		},
+	}
+	proxy.ServeHTTP(out, in)
+	out.sendTrailer()
+}
+
+// watch lifts the server's timeouts from the request and cuts it off once held
+// ends for a reason other than the client. The function it returns ends that and
+// must be called before the handler returns.
+func (x *exchange) watch(held context.Context, body *bodyReader) (done func()) {
+	// Where there is no connection underneath there is nothing to lift.
+	control := http.NewResponseController(x.w)
+	_ = control.SetReadDeadline(time.Time{})
+	_ = control.SetWriteDeadline(time.Time{})
+	streaming := x.kept == nil && x.r.ContentLength != 0
+	if streaming {
+		_ = control.EnableFullDuplex()
+	}
+	client, finished := x.r.Context(), make(chan struct{})
+	unwatch := context.AfterFunc(held, func() {
+		defer close(finished)
+		if client.Err() != nil {
+			return
+		}
+		x.logger().InfoContext(held, "a proxied request was cut", "reason", context.Cause(held))
+		// The transport sees held for itself. What it cannot end is a copy that
+		// hangs on the client.
+		_ = control.SetReadDeadline(time.Now().Add(cutTime))
+		_ = control.SetWriteDeadline(time.Now().Add(cutTime))
+	})
+	return func() {
+		if !unwatch() {
+			<-finished
+		}
+		if streaming && !body.ended() {
+			// The server is going to read what is left of the body, to keep the
+			// connection; it sets its own deadline for the next request.
+			_ = control.SetReadDeadline(time.Now().Add(cutTime))
+		}
+	}
+}
+
+// rewrite turns out, a copy of the client's request without hop-by-hop headers,
+// into what is sent to t.
+func (x *exchange) rewrite(out *http.Request, t *target) {
+	out.URL, out.Host = t.url(x.judged), ""
+	out.Trailer = nil // some servers merge trailers into the header
+	if x.kept != nil {
+		out.Header.Del("Expect")
+		// Lets the transport send the request again if a connection turns out to
+		// be closed before a byte of it was written.
+		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(x.kept.reader()), nil }
+	}
+	h := out.Header
+	cleanRequestHeader(h)
+	identify(h, x.decision, x.domain)
+	if x.requestID != "" {
+		h.Set("X-Request-Id", x.requestID)
+	}
+	if ip := clientIP(x.r); ip.IsValid() {
+		h.Set("X-Forwarded-For", ip.String())
+	}
+	scheme, host := x.public()
+	h.Set("X-Forwarded-Proto", scheme)
+	h.Set("X-Forwarded-Host", host)
+	for name, values := range t.header {
+		h[name] = values
+	}
+}
+
+// public returns scheme and host of this server as clients know it.
+func (x *exchange) public() (scheme, host string) {
+	switch {
+	case x.g.public != nil:
+		return x.g.public.Scheme, x.g.public.Host
+	case x.r.TLS != nil:
+		return "https", x.r.Host
+	default:
+		return "http", x.r.Host
+	}
+}
+
+// admitAnswer makes an upstream's answer fit for the client.
+func (x *exchange) admitAnswer(res *http.Response, t *target) error {
+	switch res.StatusCode {
+	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
+		return errUpstreamAuth
+	}
+	_, host := x.public()
+	for _, name := range []string{"Location", "Content-Location"} {
+		if value := res.Header.Get(name); value != "" {
+			res.Header.Del(name)
+			if value = translate(value, t.base, t.url(x.judged), "/proxy/"+x.domain, []string{host, x.r.Host}); value != "" {
+				res.Header.Set(name, value)
+			}
+		}
+	}
+	cleanAnswerHeader(res.Header)
+	cleanAnswerHeader(res.Trailer)
+	return nil
+}
+
+// failed answers a request for which there is no answer of the upstream.
+func (x *exchange) failed(held context.Context, err error, body *bodyReader) {
+	ctx, cause := x.r.Context(), context.Cause(held)
+	netErr, isNet := errors.AsType[net.Error](err)
+	opErr, isOp := errors.AsType[*net.OpError](err)
+	switch {
+	case ctx.Err() != nil:
+		x.w.WriteHeader(statusClientGone)
+		return
+	case errors.Is(cause, authz.ErrDenied):
+		x.deniedMeanwhile()
+		return
+	case errors.Is(cause, errLifetime):
+		problem(x.w, http.StatusGatewayTimeout, codeUpstreamTimeout, "The service behind this domain did not answer in the time that a request may take.")
+		return
+	case body.failed():
+		problem(x.w, http.StatusBadRequest, models.CodeMalformed, "The body could not be read to its end.")
+		return
+	}
+	x.logger().WarnContext(ctx, "an upstream gave no answer that can be passed on", "error", err)
+	switch {
+	case errors.Is(err, errUpstreamAuth):
+		problem(x.w, http.StatusBadGateway, codeUpstreamAuth, "The service behind this domain refused the gateway's own credential. Your token is not at fault.")
+	case isNet && netErr.Timeout() && !(isOp && opErr.Op == "dial"):
+		problem(x.w, http.StatusGatewayTimeout, codeUpstreamTimeout, "The service behind this domain did not answer in time.")
+	default:
+		problem(x.w, http.StatusBadGateway, codeUpstreamUnavailable, "The service behind this domain cannot be reached, or gave no proper answer.")
+	}
+}
+
+// deniedMeanwhile answers a request that was allowed but no longer was before the
+// upstream answered. The decision says why; if it has changed once more, the
+// client may try again.
+func (x *exchange) deniedMeanwhile() {
+	d := x.p.Decide(x.r.Context(), x.judged, models.Request{Domain: x.domain})
+	if d.Allowed {
+		problem(x.w, http.StatusServiceUnavailable, models.CodeUnavailable, "What this request is allowed to do changed while it waited. Try again.")
+		return
+	}
+	x.g.deny(x.w, x.r, d, x.p.Request())
+}
+
+// bodyReader remembers how the client's body ended, so that its failure is not
+// blamed on the upstream. The transport may read it while the handler asks.
+type bodyReader struct {
+	io.ReadCloser
+	mu  sync.Mutex
+	err error // the first one, io.EOF included
+}
+
+func (b *bodyReader) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.mu.Lock()
+		b.err = cmp.Or(b.err, err)
+		b.mu.Unlock()
+	}
+	return n, err
+}
+
+// ended reports whether the body was read to its end.
+func (b *bodyReader) ended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return errors.Is(b.err, io.EOF)
+}
+
+// failed reports whether the body could not be read to its end.
+func (b *bodyReader) failed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err != nil && !errors.Is(b.err, io.EOF)
+}
+
+// bufferPool holds the buffers that answers are copied through.
+type bufferPool struct{ pool sync.Pool }
+
+var buffers = &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+
+func (p *bufferPool) Get() []byte  { return p.pool.Get().(*[32 << 10]byte)[:] }
+func (p *bufferPool) Put(b []byte) { p.pool.Put((*[32 << 10]byte)(b)) }

@@ -1,0 +1,308 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime"
+	"strings"
+
+	"patrol/models"
+	"patrol/server/authz"
+	"patrol/server/route"
+)
+
+// Authorizer is what the gateway needs of [authz.Authorizer].
+type Authorizer[P Proxied] interface {
+	// Begin verifies the token of a request before anything else of it is looked
+	// at. If ok is false, d is the answer.
+	Begin(ctx context.Context, call authz.Call) (p P, d models.Decision, ok bool)
+}
+
+// Proxied is what the gateway needs of [authz.Proxied], whose contract it is.
+type Proxied interface {
+	Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error)
+	Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision
+	Refuse(ctx context.Context, code models.ReasonCode) models.Decision
+	Request() models.Request
+	Hold(ctx context.Context) (held context.Context, stop func())
+}
+
+// Gateway is the handler of /proxy/{domain}/. It judges request targets as they
+// were sent, so what routes to it must not have rewritten them.
+//
+// It takes the client's address from the request's RemoteAddr and the request id
+// from the X-Request-Id that the answer's header already has; both are for the
+// server around it to set.
+type Gateway struct {
+	cfg       Config
+	begin     func(context.Context, authz.Call) (Proxied, models.Decision, bool)
+	log       *slog.Logger
+	deny      DenyFunc
+	public    *url.URL // nil: not configured
+	targets   map[string]*target
+	transport *http.Transport
+	// scans holds a place for each large body that is looked at now, so that many
+	// of them do not take memory at a time.
+	scans chan struct{}
+}
+
+// DenyFunc answers a request that was refused. req is what was judged, as far as
+// it got.
+type DenyFunc func(w http.ResponseWriter, r *http.Request, d models.Decision, req models.Request)
+
+// New returns a gateway. It fails if cfg is not valid.
+func New[P Proxied](cfg Config, a Authorizer[P], log *slog.Logger, deny DenyFunc) (*Gateway, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		cfg: cfg, log: log, deny: deny,
+		begin: func(ctx context.Context, call authz.Call) (Proxied, models.Decision, bool) {
+			return a.Begin(ctx, call)
+		},
+		targets: make(map[string]*target, len(cfg.Upstreams)),
+		scans:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+		transport: &http.Transport{
+			Proxy:                  nil, // see the package comment
+			DialContext:            (&net.Dialer{Timeout: cfg.DialTimeout}).DialContext,
+			TLSHandshakeTimeout:    cfg.DialTimeout,
+			ResponseHeaderTimeout:  cfg.HeaderTimeout,
+			IdleConnTimeout:        cfg.IdleTimeout,
+			MaxIdleConnsPerHost:    cfg.MaxIdle,
+			MaxResponseHeaderBytes: 256 << 10,
+			ExpectContinueTimeout:  continueTimeout,
+			ForceAttemptHTTP2:      true,
+			DisableCompression:     true, // the client's Accept-Encoding and the upstream's answer pass as they are
+		},
+	}
+	if cfg.PublicURL != "" {
+		g.public, _ = parseBase(cfg.PublicURL)
+	}
+	for domain, u := range cfg.Upstreams {
+		g.targets[domain] = newTarget(u)
+	}
+	return g, nil
+}
+
+// Close closes the connections to upstreams that are not in use.
+func (g *Gateway) Close() { g.transport.CloseIdleConnections() }
+
+// ServeHTTP judges r and forwards or refuses it.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	token, ok := bearer(r.Header)
+	if !ok {
+		problem(w, http.StatusBadRequest, models.CodeMalformed, "The request has more than one Authorization header.")
+		return
+	}
+	x := &exchange{g: g, w: w, r: r, requestID: w.Header().Get("X-Request-Id")}
+	x.judged, x.ambiguity = route.Parse(r.Method, r.RequestURI, r.Header)
+	if x.ambiguity == nil {
+		x.domain, x.ambiguity = domainOf(x.judged)
+	}
+	call := authz.Call{
+		Token: token, Request: models.Request{Domain: x.domain},
+		Surface: "gateway", IP: clientIP(r), UserAgent: route.Mask(r.UserAgent()),
+	}
+	p, d, ok := g.begin(r.Context(), call)
+	if !ok {
+		g.deny(w, r, d, call.Request)
+		return
+	}
+	x.p = p
+	defer x.close()
+	if x.judge() {
+		x.forward()
+	}
+}
+
+// bearer returns the token that a request presents, "" if it presents none. A
+// scheme other than Bearer presents none (RFC 6750 §3.1). ok is false if there is
+// more than one Authorization header: nobody can tell which one counts.
+func bearer(h http.Header) (token string, ok bool) {
+	lines := h["Authorization"]
+	switch len(lines) {
+	case 0:
+		return "", true
+	case 1:
+		scheme, token, _ := strings.Cut(lines[0], " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return "", true
+		}
+		return strings.Trim(token, " "), true
+	default:
+		return "", false
+	}
+}
+
+// domainOf returns the domain in a path below /proxy/.
+func domainOf(r models.HTTPRequest) (string, error) {
+	if len(r.Segments) < 2 || r.Segments[0] != "proxy" {
+		return "", fmt.Errorf("%w: the path is not /proxy/{domain}/…", route.ErrAmbiguous)
+	}
+	return r.Segments[1], nil
+}
+
+func clientIP(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // a Unix socket
+	}
+	return peer.Addr().Unmap().WithZone("")
+}
+
+// exchange is one request on its way through the gateway.
+type exchange struct {
+	g *Gateway
+	w http.ResponseWriter
+	r *http.Request
+	p Proxied
+
+	requestID string
+	judged    models.HTTPRequest
+	ambiguity error  // why judged is not to be used
+	domain    string // of the path
+	noUpgrade bool   // the client asks for an upgrade that is passed over
+	kept      *kept  // the body, if it was read
+	decision  models.Decision
+}
+
+func (x *exchange) close() {
+	if x.kept != nil {
+		x.kept.close()
+	}
+}
+
+// judge has the request judged. If it is not to be forwarded, judge answers it
+// and returns false.
+func (x *exchange) judge() bool {
+	ctx := x.r.Context()
+	if x.ambiguity != nil {
+		return x.refuse(models.RouteUnmapped, x.ambiguity)
+	}
+	need, websocket, err := x.p.Hints(ctx, x.judged)
+	if err != nil {
+		x.logger().ErrorContext(ctx, "the policy could not say how to treat a route", "error", err)
+		return x.refuse(models.PolicyError, nil)
+	}
+	if err := x.checkUpgrade(websocket); err != nil {
+		return x.refuse(models.RouteUnmapped, err)
+	}
+	if need != nil && !x.readBody(*need) {
+		return false
+	}
+	x.decision = x.p.Decide(ctx, x.judged, models.Request{Domain: x.domain})
+	if !x.decision.Allowed {
+		x.g.deny(x.w, x.r, x.decision, x.p.Request())
+		return false
+	}
+	// Whatever is told to the upstream about the domain, and which upstream that
+	// is, hangs on the path's domain having been judged.
+	if judged := x.p.Request().Domain; judged != x.domain {
+		x.logger().ErrorContext(ctx, "a domain other than the path's was judged")
+		return x.refuse(models.PolicyError, nil)
+	}
+	if err := checkPolicyHeaders(x.decision.Headers); err != nil {
+		x.logger().ErrorContext(ctx, "the policy sets a header that it cannot set", "error", err)
+		return x.refuse(models.PolicyError, nil)
+	}
+	return true
+}
+
+// refuse answers with a denial that was found here. It returns false.
+func (x *exchange) refuse(code models.ReasonCode, why error) bool {
+	if why != nil {
+		x.logger().DebugContext(x.r.Context(), "a request was not judged", "error", why)
+	}
+	x.g.deny(x.w, x.r, x.p.Refuse(x.r.Context(), code), x.p.Request())
+	return false
+}
+
+func (x *exchange) logger() *slog.Logger {
+	return x.g.log.With("request_id", x.requestID, "domain", x.domain)
+}
+
+// readBody reads the body and finds the model in it. If it cannot, it answers
+// and returns false.
+func (x *exchange) readBody(need models.BodyNeed) bool {
+	limit := x.g.cfg.MaxJSONBody
+	if need.Format == models.BodyMultipart {
+		limit = x.g.cfg.MaxMultipartBody
+	}
+	kept, err := x.keepBody(limit)
+	switch netErr, isNet := errors.AsType[net.Error](err); {
+	case errors.Is(err, errTooLarge):
+		problem(x.w, http.StatusRequestEntityTooLarge, models.CodeTooLarge,
+			fmt.Sprintf("The body is larger than the %d bytes that can be looked at on this route.", limit))
+		return false
+	case errors.Is(err, errKeep):
+		return x.notKept(err)
+	case isNet && netErr.Timeout():
+		problem(x.w, http.StatusRequestTimeout, models.CodeMalformed, "The body took too long to arrive.")
+		return false
+	case err != nil:
+		problem(x.w, http.StatusBadRequest, models.CodeMalformed, "The body could not be read to its end.")
+		return false
+	}
+	x.kept = kept
+	if kept.size == 0 {
+		return true // nothing to look at: the entity is the collection
+	}
+	if kept.file != nil {
+		x.g.scans <- struct{}{}
+		defer func() { <-x.g.scans }()
+	}
+	model, err := route.ReadModel(need, kept.reader(), x.r.Header)
+	switch {
+	case errors.Is(err, route.ErrAmbiguous):
+		return x.refuse(models.RouteUnmapped, err)
+	case err != nil:
+		return x.notKept(err)
+	}
+	x.judged.Body = &models.HTTPBody{Model: model}
+	return true
+}
+
+// notKept answers that the disk failed. It returns false.
+func (x *exchange) notKept(err error) bool {
+	x.logger().ErrorContext(x.r.Context(), "a body could not be kept", "error", err)
+	problem(x.w, http.StatusServiceUnavailable, models.CodeUnavailable, "The body could not be kept here. Try again shortly.")
+	return false
+}
+
+// checkUpgrade finds out what the client wants of its connection. Offers to
+// speak another HTTP (h2c) are passed over, as RFC 9110 §7.8 allows.
+func (x *exchange) checkUpgrade(allowed bool) error {
+	upgrade := x.r.Header["Upgrade"]
+	if !hasToken(x.r.Header["Connection"], "upgrade") {
+		return nil // without that, Upgrade asks for nothing
+	}
+	if !hasToken(upgrade, "websocket") {
+		x.noUpgrade = true
+		return nil
+	}
+	switch {
+	case !allowed:
+		return errors.New("this route is not for WebSockets")
+	case x.r.Method != http.MethodGet || x.r.ContentLength != 0 || len(upgrade) > 1 || !strings.EqualFold(upgrade[0], "websocket"):
+		return errors.New("the request is not a proper WebSocket handshake")
+	}
+	return nil
+}
+
+// hasToken reports whether a comma-separated list has an element, in any case.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for element := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.Trim(element, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}

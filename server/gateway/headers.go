@@ -1,0 +1,171 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"patrol/models"
+	"patrol/server/route"
+)
+
+// The headers that tell an upstream who is calling.
+const (
+	headerUser    = "X-Patrol-User"
+	headerDomain  = "X-Patrol-Domain"
+	headerTokenID = "X-Patrol-Token-Id"
+)
+
+const guardrailsPrefix = "x-guardrails-"
+
+// untrusted are the request headers that do not pass, in lower case: credentials
+// meant for Patrol, and names under which one proxy or another tells its upstream
+// who the client is or where it wanted to go.
+var untrusted = map[string]bool{
+	"authorization": true, "proxy-authorization": true, "cookie": true, "cookie2": true,
+	"forwarded": true, "x-real-ip": true, "x-client-ip": true, "client-ip": true, "true-client-ip": true,
+	"x-cluster-client-ip": true, "cf-connecting-ip": true, "fastly-client-ip": true,
+	"remote-user": true, "x-remote-user": true, "x-remote-group": true, "x-webauth-user": true,
+	"x-request-id": true, "proxy": true, "http2-settings": true, "content-length": true,
+}
+
+var untrustedPrefixes = []string{
+	route.IdentityPrefix, guardrailsPrefix,
+	"x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-", "x-auth-request-", "x-authenticated-", "x-ms-client-principal",
+	"proxy-",
+}
+
+// cleanRequestHeader removes from h what an upstream must not see or would be
+// wrong to believe, and masks tokens in the rest.
+func cleanRequestHeader(h http.Header) {
+	for name, values := range h {
+		if dropped(strings.ToLower(name), untrusted, untrustedPrefixes) || !route.IsPlainName(name) {
+			delete(h, name)
+			continue
+		}
+		for i, value := range values {
+			values[i] = route.Mask(value)
+		}
+	}
+}
+
+func dropped(lower string, names map[string]bool, prefixes []string) bool {
+	if names[lower] {
+		return true
+	}
+	for _, prefix := range prefixes {
+		if strings.HasPrefix(lower, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPolicyHeaders checks what a policy wants to tell the upstream: headers
+// under Patrol's own prefix, save those that the gateway sets from the token, and
+// those of guardrails. Others could replace the credential or the framing.
+func checkPolicyHeaders(headers map[string]string) error {
+	for name, value := range headers {
+		lower := strings.ToLower(name)
+		switch {
+		case !route.IsPlainName(name) || !strings.HasPrefix(lower, route.IdentityPrefix) && !strings.HasPrefix(lower, guardrailsPrefix):
+			return fmt.Errorf("header %q is neither X-Patrol-… nor X-Guardrails-…", name)
+		case strings.EqualFold(name, headerUser) || strings.EqualFold(name, headerDomain) || strings.EqualFold(name, headerTokenID):
+			return fmt.Errorf("header %q is set from the token", name)
+		case !httpguts.ValidHeaderFieldValue(value):
+			return fmt.Errorf("the value of header %q has a character that no header can have", name)
+		}
+	}
+	return nil
+}
+
+// identify tells the upstream whom d allowed what in domain.
+func identify(h http.Header, d models.Decision, domain string) {
+	for name, value := range d.Headers {
+		h.Set(name, value)
+	}
+	h.Set(headerUser, d.UserID)
+	h.Set(headerDomain, domain)
+	h.Set(headerTokenID, d.TokenID)
+}
+
+// originWide are the answer headers that speak for the whole origin, or for
+// Patrol, in lower case. An upstream has no say there.
+var originWide = map[string]bool{
+	"set-cookie": true, "set-cookie2": true, "clear-site-data": true, "service-worker-allowed": true,
+	"strict-transport-security": true, "public-key-pins": true, "public-key-pins-report-only": true, "expect-ct": true,
+	"alt-svc": true, "nel": true, "report-to": true, "reporting-endpoints": true, "origin-agent-cluster": true,
+	"accept-ch": true, "critical-ch": true, "accept-ch-lifetime": true, "permissions-policy": true, "document-policy": true,
+	"content-security-policy-report-only": true, "refresh": true, "x-request-id": true,
+	"www-authenticate": true, "proxy-authenticate": true, "authentication-info": true, "proxy-authentication-info": true,
+	"set-login": true, "speculation-rules": true, "sourcemap": true, "x-sourcemap": true, "x-accel-redirect": true,
+}
+
+var originWidePrefixes = []string{route.IdentityPrefix}
+
+// cleanAnswerHeader removes from h what would let an upstream act for Patrol's
+// origin.
+func cleanAnswerHeader(h http.Header) {
+	for name := range h {
+		if dropped(strings.ToLower(strings.TrimPrefix(name, http.TrailerPrefix)), originWide, originWidePrefixes) {
+			delete(h, name)
+		}
+	}
+}
+
+// protect keeps a browser from giving an answer the powers of Patrol's origin:
+// a sandboxed document has an origin of its own and runs no script.
+func protect(h http.Header) {
+	h["Content-Security-Policy"] = []string{"sandbox"}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+}
+
+// translate returns where a Location of an upstream leads seen from the client,
+// or "" if it leads nowhere that a client should go: to a part of the upstream
+// that the gateway does not show, or to Patrol itself, which an upstream must not
+// have a client call with its token. base is the upstream's, prefix what stands
+// for it here, from the URL that was asked for there.
+func translate(location string, base, from *url.URL, prefix string, here []string) string {
+	ref, err := url.Parse(location)
+	if err != nil {
+		return ""
+	}
+	to := from.ResolveReference(ref)
+	if to.Scheme != "http" && to.Scheme != "https" || to.User != nil {
+		return ""
+	}
+	if !strings.EqualFold(to.Hostname(), base.Hostname()) {
+		for _, host := range here {
+			if strings.EqualFold(to.Host, host) {
+				return ""
+			}
+		}
+		return to.String()
+	}
+	rest, under := strings.CutPrefix(to.EscapedPath(), base.EscapedPath())
+	if port(to) != port(base) || !under || rest != "" && rest[0] != '/' {
+		return ""
+	}
+	local := prefix + rest
+	if to.RawQuery != "" {
+		local += "?" + to.RawQuery
+	}
+	if fragment := to.EscapedFragment(); fragment != "" {
+		local += "#" + fragment
+	}
+	return local
+}
+
+func port(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	default:
+		return "80"
+	}
+}

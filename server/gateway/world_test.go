@@ -1,0 +1,316 @@
+package gateway_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/authz"
+	"patrol/server/gateway"
+)
+
+const (
+	goodToken = "patrol_0123456789abcdef_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef012345"
+	requestID = "request-0001"
+	wait      = 10 * time.Second // for what must happen
+)
+
+func TestMain(m *testing.M) {
+	// Gateways trust what the system trusts; here that is httptest's certificate.
+	s := httptest.NewTLSServer(nil)
+	file, err := os.CreateTemp("", "patrol-test-*.pem")
+	if err == nil {
+		err = pem.Encode(file, &pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	}
+	s.Close()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	_ = os.Setenv("SSL_CERT_FILE", file.Name())
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.Remove(file.Name())
+		os.Exit(code)
+	}))
+}
+
+// judge is an authorizer that allows goodToken whatever decide says.
+type judge struct {
+	need      *models.BodyNeed
+	websocket bool
+	hintsErr  error
+	decide    func(r models.HTTPRequest, fixed models.Request) models.Decision // nil: allow
+	judges    func(domain string) string                                       // the domain that is judged; nil: the fixed one
+
+	mu     sync.Mutex
+	calls  []authz.Call
+	judged []models.HTTPRequest
+	holds  []context.CancelCauseFunc
+}
+
+func (j *judge) Begin(_ context.Context, call authz.Call) (*proxied, models.Decision, bool) {
+	j.mu.Lock()
+	j.calls = append(j.calls, call)
+	j.mu.Unlock()
+	switch call.Token {
+	case goodToken:
+		return &proxied{judge: j, request: call.Request}, models.Decision{}, true
+	case "":
+		return nil, models.Deny(models.TokenMissing), false
+	default:
+		return nil, models.Deny(models.TokenUnknown), false
+	}
+}
+
+// last returns what was judged last.
+func (j *judge) last() models.HTTPRequest {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.judged) == 0 {
+		return models.HTTPRequest{}
+	}
+	return j.judged[len(j.judged)-1]
+}
+
+func (j *judge) held() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.holds)
+}
+
+// denyAll takes back what was allowed.
+func (j *judge) denyAll() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.decide = func(models.HTTPRequest, models.Request) models.Decision { return models.Deny(models.TokenUnknown) }
+	for _, cancel := range j.holds {
+		cancel(authz.ErrDenied)
+	}
+}
+
+type proxied struct {
+	judge   *judge
+	request models.Request
+}
+
+func (p *proxied) Hints(context.Context, models.HTTPRequest) (*models.BodyNeed, bool, error) {
+	return p.judge.need, p.judge.websocket, p.judge.hintsErr
+}
+
+func (p *proxied) Decide(_ context.Context, r models.HTTPRequest, fixed models.Request) models.Decision {
+	p.judge.mu.Lock()
+	defer p.judge.mu.Unlock()
+	p.judge.judged = append(p.judge.judged, r)
+	p.request = models.Request{Domain: fixed.Domain, EntityType: "models", Entity: "*", Operation: "read"}
+	if p.judge.judges != nil {
+		p.request.Domain = p.judge.judges(fixed.Domain)
+	}
+	if p.judge.decide != nil {
+		return p.judge.decide(r, fixed)
+	}
+	return allowed()
+}
+
+func allowed() models.Decision {
+	return models.Decision{ID: "d", Allowed: true, UserID: "user-1", TokenID: "0123456789abcdef"}
+}
+
+func (p *proxied) Refuse(_ context.Context, code models.ReasonCode) models.Decision {
+	return models.Deny(code)
+}
+
+func (p *proxied) Request() models.Request { return p.request }
+
+func (p *proxied) Hold(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	p.judge.mu.Lock()
+	defer p.judge.mu.Unlock()
+	p.judge.holds = append(p.judge.holds, cancel)
+	return ctx, func() { cancel(context.Canceled) }
+}
+
+// world is a client, a gateway in a server, and an upstream.
+type world struct {
+	*judge
+	t        *testing.T
+	upstream *httptest.Server
+	front    *httptest.Server
+	client   *http.Client
+	log      *logs
+}
+
+type setup struct {
+	upstream http.HandlerFunc
+	tls      bool // HTTP/2 and TLS on both sides
+	judge    *judge
+	config   func(*gateway.Config)
+	serve    func(*http.Server)
+}
+
+func newWorld(t *testing.T, s setup) *world {
+	w := &world{t: t, judge: s.judge, log: &logs{}}
+	if w.judge == nil {
+		w.judge = &judge{}
+	}
+	w.upstream = httptest.NewUnstartedServer(s.upstream)
+	w.upstream.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	start(w.upstream, s.tls)
+	t.Cleanup(w.upstream.Close)
+
+	cfg := gateway.DefaultConfig()
+	cfg.Upstreams = map[string]gateway.Upstream{gateway.AnyDomain: {URL: w.upstream.URL}}
+	cfg.TempDir = t.TempDir()
+	if s.config != nil {
+		s.config(&cfg)
+	}
+	g, err := gateway.New(cfg, w.judge, slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), deny)
+	require.NoError(t, err)
+	t.Cleanup(g.Close)
+	w.front = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("X-Request-Id", requestID)
+		rw.Header().Set("Strict-Transport-Security", "max-age=1")
+		g.ServeHTTP(rw, r)
+	}))
+	w.front.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	if s.serve != nil {
+		s.serve(w.front.Config)
+	}
+	start(w.front, s.tls)
+	t.Cleanup(w.front.Close)
+	w.client = w.front.Client()
+	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	w.client.Transport.(*http.Transport).DisableCompression = true
+	t.Cleanup(func() { // nothing is left behind
+		left, err := os.ReadDir(cfg.TempDir)
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
+	return w
+}
+
+func start(s *httptest.Server, tls bool) {
+	if tls {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+		return
+	}
+	s.Start()
+}
+
+func deny(w http.ResponseWriter, _ *http.Request, d models.Decision, req models.Request) {
+	w.Header().Set("WWW-Authenticate", d.Challenge(req))
+	w.WriteHeader(d.Status())
+	_ = json.NewEncoder(w).Encode(api.Problem{Status: d.Status(), Code: string(d.Reasons[0].Code), Reasons: d.Reasons})
+}
+
+// request makes a request of the holder of goodToken.
+func (w *world) request(ctx context.Context, method, target string, body io.Reader) *http.Request {
+	r, err := http.NewRequestWithContext(ctx, method, w.front.URL+target, body)
+	require.NoError(w.t, err)
+	r.Header.Set("Authorization", "Bearer "+goodToken)
+	return r
+}
+
+// reply is an answer with its body read.
+type reply struct {
+	*http.Response
+	body string
+}
+
+// code is that of the problem that the answer is.
+func (r reply) code() string {
+	var p api.Problem
+	_ = json.Unmarshal([]byte(r.body), &p)
+	return p.Code
+}
+
+func (w *world) do(r *http.Request) reply {
+	w.t.Helper()
+	res, err := w.client.Do(r)
+	require.NoError(w.t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(w.t, err)
+	return reply{res, string(body)}
+}
+
+func (w *world) get(target string) reply {
+	w.t.Helper()
+	return w.do(w.request(w.t.Context(), http.MethodGet, target, nil))
+}
+
+// raw sends text as it is, as the holder of goodToken unless the text says
+// otherwise, and returns the answer.
+func (w *world) raw(requestLine string, headers ...string) reply {
+	w.t.Helper()
+	conn := w.dial()
+	lines := append([]string{requestLine, "Host: patrol.test", "Connection: close"}, headers...)
+	if !strings.Contains(strings.ToLower(strings.Join(headers, "\n")), "authorization:") {
+		lines = append(lines, "Authorization: Bearer "+goodToken)
+	}
+	_, err := io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n\r\n")
+	require.NoError(w.t, err)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(w.t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(w.t, err)
+	return reply{res, string(body)}
+}
+
+func (w *world) dial() net.Conn {
+	w.t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(w.t.Context(), "tcp", w.front.Listener.Addr().String())
+	require.NoError(w.t, err)
+	require.NoError(w.t, conn.SetDeadline(time.Now().Add(wait)))
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// logs is what was logged.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// receive waits for a value, or fails the test.
+func receive[T any](t *testing.T, c <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(wait):
+		require.FailNow(t, "waited in vain for "+what)
+		panic("unreachable")
+	}
+}

@@ -36,12 +36,11 @@ const (
 
 // IsPolicyFile reports whether a file of a bundle, named by its path in it, takes
 // part in evaluation: the manifest, the modules but for tests, the data
-// documents, and a capabilities.json at the top.
+// documents, and a capabilities.json at the top. It also reports those that OPA
+// would let take part and [Load] refuses.
 func IsPolicyFile(name string) bool {
-	if name == manifestFile || name == capabilitiesFile {
-		return true
-	}
-	return isModule(name) || isData(name)
+	return name == manifestFile || name == capabilitiesFile ||
+		isModule(name) || isData(name) || slices.Contains(unsupported, path.Base(name))
 }
 
 func isModule(name string) bool {

@@ -1,0 +1,76 @@
+package bundles
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"patrol/policies/engine"
+)
+
+// readArchive reads a bundle from a gzipped tar archive. Besides files and folders
+// it may hold nothing: what a link would mean depends on who unpacks it.
+func readArchive(ctx context.Context, name string, r io.Reader) (engine.Source, error) {
+	f := newFiles(name)
+	if err := f.unpack(ctx, r); err != nil {
+		return engine.Source{}, fmt.Errorf("open policy %s: %w", name, err)
+	}
+	return f.source, nil
+}
+
+func (f *files) unpack(ctx context.Context, r io.Reader) error {
+	unzipped, err := gzip.NewReader(r)
+	if err != nil {
+		return fmt.Errorf("it is not a gzipped tar archive: %w", err)
+	}
+	// Everything that comes out of the decompressor counts, what is passed over too.
+	limited := &io.LimitedReader{R: unzipped, N: maxTotal + maxFiles*1024}
+	archive := tar.NewReader(limited)
+	for ctx.Err() == nil {
+		header, err := archive.Next()
+		switch {
+		case errors.Is(err, io.EOF) && limited.N > 0:
+			return nil
+		case limited.N <= 0:
+			return fmt.Errorf("its files are larger than %d MiB together", maxTotal>>20)
+		case err != nil:
+			return fmt.Errorf("it is not a sound tar archive: %w", err)
+		}
+		if err := f.admit(); err != nil {
+			return err
+		}
+		name, err := entryName(header.Name)
+		if err != nil {
+			return err
+		}
+		switch header.Typeflag {
+		case tar.TypeDir:
+		case tar.TypeReg:
+			if err := f.add(name, archive); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("%q is neither a file nor a folder; archives may not contain links or devices", header.Name)
+		}
+	}
+	return ctx.Err()
+}
+
+// entryName returns the path of an entry inside the bundle. A leading slash or `./`
+// is what tools write and means nothing.
+func entryName(name string) (string, error) {
+	clean := path.Clean(strings.TrimPrefix(name, "/"))
+	inside := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(name, "/"), "./"), "/")
+	switch {
+	case strings.ContainsAny(name, "\\\x00"),
+		inside != clean && inside != "" && inside != ".",
+		clean == "..", strings.HasPrefix(clean, "../"), strings.HasPrefix(clean, "/"):
+		return "", fmt.Errorf("%q is not a plain path inside the bundle", name)
+	}
+	return clean, nil
+}

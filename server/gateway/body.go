@@ -34,15 +34,14 @@ func (x *exchange) keepBody(limit int64) (k *kept, err error) {
 		return nil, errTooLarge
 	}
 	control := http.NewResponseController(x.w)
-	// A writer without deadlines has no connection that could be slow.
-	_ = control.SetReadDeadline(time.Now().Add(x.g.cfg.BodyTimeout))
+	_ = control.SetReadDeadline(time.Now().Add(x.g.cfg.BodyTimeout)) // as in open
 	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
 
 	var memory bytes.Buffer
 	if n := x.r.ContentLength; n > 0 && n <= inMemory {
 		memory.Grow(int(n) + bytes.MinRead)
 	}
-	body := io.LimitReader(x.r.Body, limit+1)
+	body := io.LimitReader(x.body, limit+1)
 	n, err := memory.ReadFrom(io.LimitReader(body, inMemory+1))
 	switch {
 	case err != nil:

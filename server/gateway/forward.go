@@ -82,11 +82,10 @@ func (x *exchange) forward() {
 	defer cancel()
 	held, stop := x.p.Hold(alive)
 	defer stop()
-	body := &bodyReader{ReadCloser: x.r.Body}
-	defer x.watch(held, body)()
+	defer x.watch(held)()
 
 	in := x.r.WithContext(held)
-	in.Body = body
+	in.Body = x.body
 	if x.kept != nil {
 		in.Body = io.NopCloser(x.kept.reader())
 		in.ContentLength, in.TransferEncoding = x.kept.size, nil
@@ -107,7 +106,7 @@ func (x *exchange) forward() {
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
 			if !out.hijacked {
-				x.failed(held, err, body)
+				x.failed(held, err)
 			}
 		},
 	}
@@ -115,18 +114,9 @@ func (x *exchange) forward() {
 	out.sendTrailer()
 }
 
-// watch lifts the server's timeouts from the request and cuts it off once held
-// ends for a reason other than the client. The function it returns ends that and
-// must be called before the handler returns.
-func (x *exchange) watch(held context.Context, body *bodyReader) (done func()) {
-	// Where there is no connection underneath there is nothing to lift.
-	control := http.NewResponseController(x.w)
-	_ = control.SetReadDeadline(time.Time{})
-	_ = control.SetWriteDeadline(time.Time{})
-	streaming := x.kept == nil && x.r.ContentLength != 0
-	if streaming {
-		_ = control.EnableFullDuplex()
-	}
+// watch cuts the request off once held ends for a reason other than the client.
+// The function it returns ends that and must be called before the handler returns.
+func (x *exchange) watch(held context.Context) (done func()) {
 	client, finished := x.r.Context(), make(chan struct{})
 	unwatch := context.AfterFunc(held, func() {
 		defer close(finished)
@@ -136,17 +126,13 @@ func (x *exchange) watch(held context.Context, body *bodyReader) (done func()) {
 		x.logger().InfoContext(held, "a proxied request was cut", "reason", context.Cause(held))
 		// The transport sees held for itself. What it cannot end is a copy that
 		// hangs on the client.
+		control := http.NewResponseController(x.w)
 		_ = control.SetReadDeadline(time.Now().Add(cutTime))
 		_ = control.SetWriteDeadline(time.Now().Add(cutTime))
 	})
 	return func() {
 		if !unwatch() {
 			<-finished
-		}
-		if streaming && !body.ended() {
-			// The server is going to read what is left of the body, to keep the
-			// connection; it sets its own deadline for the next request.
-			_ = control.SetReadDeadline(time.Now().Add(cutTime))
 		}
 	}
 }
@@ -212,7 +198,7 @@ func (x *exchange) admitAnswer(res *http.Response, t *target) error {
 }
 
 // failed answers a request for which there is no answer of the upstream.
-func (x *exchange) failed(held context.Context, err error, body *bodyReader) {
+func (x *exchange) failed(held context.Context, err error) {
 	ctx, cause := x.r.Context(), context.Cause(held)
 	netErr, isNet := errors.AsType[net.Error](err)
 	opErr, isOp := errors.AsType[*net.OpError](err)
@@ -226,7 +212,7 @@ func (x *exchange) failed(held context.Context, err error, body *bodyReader) {
 	case errors.Is(cause, errLifetime):
 		problem(x.w, http.StatusGatewayTimeout, codeUpstreamTimeout, "The service behind this domain did not answer in the time that a request may take.")
 		return
-	case body.failed():
+	case x.body.failed():
 		problem(x.w, http.StatusBadRequest, models.CodeMalformed, "The body could not be read to its end.")
 		return
 	}

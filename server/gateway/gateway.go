@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"time"
 
 	"patrol/models"
 	"patrol/server/authz"
@@ -95,12 +96,13 @@ func (g *Gateway) Close() { g.transport.CloseIdleConnections() }
 
 // ServeHTTP judges r and forwards or refuses it.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{g: g, w: w, r: r, body: &bodyReader{ReadCloser: r.Body}, requestID: w.Header().Get("X-Request-Id")}
+	defer x.open()()
 	token, ok := bearer(r.Header)
 	if !ok {
 		problem(w, http.StatusBadRequest, models.CodeMalformed, "The request has more than one Authorization header.")
 		return
 	}
-	x := &exchange{g: g, w: w, r: r, requestID: w.Header().Get("X-Request-Id")}
 	x.judged, x.ambiguity = route.Parse(r.Method, r.RequestURI, r.Header)
 	if x.ambiguity == nil {
 		x.domain, x.ambiguity = domainOf(x.judged)
@@ -115,7 +117,6 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.p = p
-	defer x.close()
 	if x.judge() {
 		x.forward()
 	}
@@ -162,7 +163,8 @@ type exchange struct {
 	w http.ResponseWriter
 	r *http.Request
 	p Proxied
-
+	// body is the client's.
+	body      *bodyReader
 	requestID string
 	judged    models.HTTPRequest
 	ambiguity error  // why judged is not to be used
@@ -172,9 +174,28 @@ type exchange struct {
 	decision  models.Decision
 }
 
-func (x *exchange) close() {
-	if x.kept != nil {
-		x.kept.close()
+// open lifts the limits that the server around sets for requests that are soon
+// over. The function it returns is for the end of the handler.
+func (x *exchange) open() (end func()) {
+	// A writer that cannot do one of these has no connection underneath for which
+	// it would matter, or is HTTP/2 and needs it not.
+	control := http.NewResponseController(x.w)
+	_ = control.SetReadDeadline(time.Time{})
+	_ = control.SetWriteDeadline(time.Time{})
+	if x.r.ContentLength != 0 {
+		// Otherwise HTTP/1 would read what there is of the body before it sends
+		// the first byte of an answer.
+		_ = control.EnableFullDuplex()
+	}
+	return func() {
+		if x.kept != nil {
+			x.kept.close()
+		}
+		if x.r.ContentLength != 0 && !x.body.ended() {
+			// The server is going to read what is left of the body, to keep the
+			// connection; it sets its own deadline for the next request.
+			_ = control.SetReadDeadline(time.Now().Add(cutTime))
+		}
 	}
 }
 

@@ -177,7 +177,8 @@ func newWorld(t *testing.T, s setup) *world {
 
 	cfg := gateway.DefaultConfig()
 	cfg.Upstreams = map[string]gateway.Upstream{gateway.AnyDomain: {URL: w.upstream.URL}}
-	cfg.TempDir = t.TempDir()
+	dir := t.TempDir()
+	cfg.TempDir = dir
 	if s.config != nil {
 		s.config(&cfg)
 	}
@@ -199,7 +200,7 @@ func newWorld(t *testing.T, s setup) *world {
 	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	w.client.Transport.(*http.Transport).DisableCompression = true
 	t.Cleanup(func() { // nothing is left behind
-		left, err := os.ReadDir(cfg.TempDir)
+		left, err := os.ReadDir(dir)
 		require.NoError(t, err)
 		require.Empty(t, left)
 	})

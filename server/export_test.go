@@ -1,0 +1,49 @@
+package server
+
+import (
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// What the tests from outside need to see.
+
+// Route is one entry of the route table.
+type Route struct {
+	Method, Path string
+	By           string
+	Mount        bool
+}
+
+// Routes is the route table.
+func Routes() []Route {
+	names := map[caller]string{
+		anyone: "anyone", tokenHolder: "tokenHolder", patItself: "patItself", session: "session", owner: "owner", ownerFresh: "ownerFresh",
+		ownerOrPlatformAdmin: "ownerOrPlatformAdmin", domainReader: "domainReader", domainAdmin: "domainAdmin", platformAdmin: "platformAdmin",
+	}
+	out := make([]Route, len(routes))
+	for i, r := range routes {
+		out[i] = Route{Method: r.method, Path: r.path, By: names[r.by], Mount: r.mount}
+	}
+	return out
+}
+
+// GinRoutes is what the router really serves.
+func (s *Server) GinRoutes() gin.RoutesInfo { return s.gin.Routes() }
+
+// Clock is a time that tests move.
+type Clock = clock
+
+// NewClock returns a clock that stands still.
+var NewClock = newClock
+
+// Now returns the clock's time.
+func (c *clock) Now() time.Time { return c.now() }
+
+// Advance moves the clock.
+func (c *clock) Advance(d time.Duration) { c.advance(d) }
+
+// RouteWithoutCaller builds a router with a route that names no caller.
+func RouteWithoutCaller() {
+	(&Server{}).newRouter([]route{{method: "GET", path: "/new"}})
+}

@@ -1,0 +1,338 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/policies"
+	"patrol/policies/engine"
+	"patrol/server"
+	"patrol/server/authz"
+)
+
+// password is everybody's; hashing it takes a while and is done once.
+const password = "correct horse battery staple"
+
+var passwordHash = sync.OnceValues(func() (string, error) { return server.HashPassword(password) })
+
+// policySnapshot is the default policy, compiled once.
+var policySnapshot = sync.OnceValues(func() (*engine.Snapshot, error) {
+	files := map[string][]byte{}
+	err := fs.WalkDir(policies.FS, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !engine.IsPolicyFile(path) {
+			return err
+		}
+		files[path], err = fs.ReadFile(policies.FS, path)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return engine.Load(context.Background(), engine.Source{Name: "default", Files: files})
+})
+
+// world is a whole server on a real database with the default policy, and these
+// people: root, a platform admin; ann, a member of acme; dom, admin of acme; eve,
+// who is in no domain. Two domains: acme and beta.
+type world struct {
+	t      *testing.T
+	clock  *server.Clock
+	store  *store.Store
+	authz  *authz.Authorizer
+	server *server.Server
+	http   *httptest.Server
+	logs   *lockedBuffer
+	dbURL  string
+	dir    string
+	users  map[string]models.User
+
+	mu       sync.Mutex
+	sessions map[string]string // by name, for as long as they last
+}
+
+var by = models.Actor{Kind: models.ActorOperator}
+
+// newWorld starts a server. change, if not nil, has the last word on its
+// configuration.
+func newWorld(t *testing.T, dbURL string, change func(*server.Config, *server.Deps)) *world {
+	t.Helper()
+	w := newEmptyWorld(t, dbURL, change)
+	hash, err := passwordHash()
+	require.NoError(t, err)
+	for _, u := range []models.User{
+		{Name: "root", Admin: true}, {Name: "ann"}, {Name: "dom"}, {Name: "eve"},
+	} {
+		u.Email, u.PasswordHash = u.Name+"@example.com", hash
+		w.users[u.Name], err = w.store.CreateUser(t.Context(), by, u)
+		require.NoError(t, err)
+	}
+	for _, id := range []string{"acme", "beta"} {
+		_, err := w.store.CreateDomain(t.Context(), by, models.Domain{ID: id, Name: strings.ToUpper(id), Status: models.DomainEnabled})
+		require.NoError(t, err)
+	}
+	w.member("ann", "acme", "member")
+	w.member("dom", "acme", "admin")
+	return w
+}
+
+// newEmptyWorld starts a server on an empty database.
+func newEmptyWorld(t *testing.T, dbURL string, change func(*server.Config, *server.Deps)) *world {
+	t.Helper()
+	w := &world{
+		t: t, clock: server.NewClock(), logs: &lockedBuffer{}, dbURL: dbURL, dir: t.TempDir(),
+		users: map[string]models.User{}, sessions: map[string]string{},
+	}
+	log := slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	metrics := server.NewMetrics()
+	var err error
+	w.store, err = store.Open(t.Context(), store.Config{URL: dbURL, Clock: w.clock.Now, Logger: log, OnQuery: metrics.Query})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, w.store.Close()) })
+	_, _, err = w.store.Migrate(t.Context())
+	require.NoError(t, err)
+
+	snapshot, err := policySnapshot()
+	require.NoError(t, err)
+	policy := engine.New(snapshot)
+	keys, err := models.NewKeyring(models.Key{ID: "k1", Secret: bytes.Repeat([]byte{7}, 32)})
+	require.NoError(t, err)
+	w.authz, err = authz.New(authz.Config{
+		Keys: keys, Policy: policy, Facts: w.store, Feed: feed{w.store}, Journal: feed{w.store},
+		Metrics: metrics, Logger: log, Clock: w.clock.Now, MaxLifetime: models.DefaultLimits().MaxLifetime,
+	})
+	require.NoError(t, err)
+	w.store.OnChange(func(changes []store.Change) { w.authz.Apply(toModels(changes)) })
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ran := make(chan error, 1)
+	go func() { ran <- w.authz.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		assert.NoError(t, <-ran)
+	})
+
+	cfg := server.DefaultConfig()
+	cfg.DataDir = filepath.Join(w.dir, "data")
+	deps := server.Deps{
+		Store: w.store, Authz: w.authz, Engine: policy, Keys: keys, Metrics: metrics, Logger: log, Clock: w.clock.Now,
+		Gateway: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			server.Deny(w, r, models.Deny(models.TokenMissing), models.Request{})
+		}),
+	}
+	if change != nil {
+		change(&cfg, &deps)
+	}
+	w.server, err = server.New(cfg, deps)
+	require.NoError(t, err)
+	w.http = httptest.NewServer(w.server.Handler())
+	t.Cleanup(w.http.Close)
+	return w
+}
+
+// feed is the store's change feed and journal in the types of package models.
+type feed struct{ *store.Store }
+
+func (f feed) Changes(ctx context.Context, after int64, limit int) ([]models.Change, bool, error) {
+	changes, complete, err := f.Store.Changes(ctx, after, limit)
+	return toModels(changes), complete, err
+}
+
+func (f feed) RecordUses(ctx context.Context, uses []models.Use) error {
+	out := make([]store.Use, len(uses))
+	for i, u := range uses {
+		out[i] = store.Use(u)
+	}
+	return f.Store.RecordUses(ctx, out)
+}
+
+func toModels(changes []store.Change) []models.Change {
+	out := make([]models.Change, len(changes))
+	for i, c := range changes {
+		out[i] = models.Change{Seq: c.Seq, Kind: models.ChangeKind(c.Kind), Key: c.Key, Key2: c.Key2, At: c.At}
+	}
+	return out
+}
+
+func (w *world) member(name, domain, role string) {
+	w.t.Helper()
+	_, err := w.store.SetMember(w.t.Context(), by, models.Membership{UserID: w.users[name].ID, Domain: domain, Role: role})
+	require.NoError(w.t, err)
+}
+
+// lockedBuffer is a bytes.Buffer for many goroutines.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// answer is what came back.
+type answer struct {
+	t      *testing.T
+	status int
+	header http.Header
+	body   []byte
+}
+
+// call is one request in the making.
+type call struct {
+	w              *world
+	method, target string
+	body           io.Reader
+	header         http.Header
+}
+
+// as begins a call: with name's session, which is signed in if need be, or
+// nobody's if name is "".
+func (w *world) as(name string) *call {
+	c := &call{w: w, header: http.Header{}}
+	if name != "" {
+		c.header.Set("Authorization", "Bearer "+w.session(name))
+	}
+	return c
+}
+
+// with begins a call with a token.
+func (w *world) with(token string) *call {
+	return (&call{w: w, header: http.Header{}}).set("Authorization", "Bearer "+token)
+}
+
+func (c *call) set(name, value string) *call {
+	c.header.Set(name, value)
+	return c
+}
+
+func (c *call) get(target string) *answer          { return c.send("GET", target, nil) }
+func (c *call) delete(target string) *answer       { return c.send("DELETE", target, nil) }
+func (c *call) post(target string, in any) *answer { return c.send("POST", target, in) }
+
+// send sends the request and holds the answer against the OpenAPI document. in is
+// a string, sent as it is, or marshalled.
+func (c *call) send(method, target string, in any) *answer {
+	c.w.t.Helper()
+	switch in := in.(type) {
+	case nil:
+	case string:
+		c.body = strings.NewReader(in)
+	default:
+		encoded, err := json.Marshal(in)
+		require.NoError(c.w.t, err)
+		c.body = bytes.NewReader(encoded)
+	}
+	req, err := http.NewRequestWithContext(c.w.t.Context(), method, c.w.http.URL+target, c.body)
+	require.NoError(c.w.t, err)
+	req.Header = c.header
+	resp, err := c.w.http.Client().Transport.RoundTrip(req)
+	require.NoError(c.w.t, err)
+	defer func() { _ = resp.Body.Close() }()
+	a := &answer{t: c.w.t, status: resp.StatusCode, header: resp.Header}
+	a.body, err = io.ReadAll(resp.Body)
+	require.NoError(c.w.t, err)
+	conforms(c.w.t, method, req.URL.Path, a)
+	return a
+}
+
+// is requires a status and returns the answer.
+func (a *answer) is(status int) *answer {
+	a.t.Helper()
+	require.Equal(a.t, status, a.status, "%s", a.body)
+	return a
+}
+
+// problem requires a problem document with a status and code.
+func (a *answer) problem(status int, code models.Code) api.Problem {
+	a.t.Helper()
+	a.is(status)
+	var p api.Problem
+	a.into(&p)
+	require.Equal(a.t, string(code), p.Code, "%s", a.body)
+	return p
+}
+
+// into reads the body.
+func (a *answer) into(out any) *answer {
+	a.t.Helper()
+	require.NoError(a.t, json.Unmarshal(a.body, out), "%s", a.body)
+	return a
+}
+
+// session returns a session token of name.
+func (w *world) session(name string) string {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sessions[name] == "" {
+		w.sessions[name] = w.signIn(name)
+	}
+	return w.sessions[name]
+}
+
+// signIn signs name in as a program.
+func (w *world) signIn(name string) string {
+	w.t.Helper()
+	var out api.Session
+	w.as("").post("/api/v1/session", api.SignIn{Email: name + "@example.com", Password: password, Transport: "bearer"}).is(201).into(&out)
+	return out.SessionToken
+}
+
+// pat creates a token of name that may do what scopes say, domain:type:entity:operation.
+func (w *world) pat(name, title string, scopes ...string) api.PAT {
+	w.t.Helper()
+	in := api.NewPAT{Name: title, ExpiresIn: "30d"}
+	for _, text := range scopes {
+		sc, err := models.ParseScope(text)
+		require.NoError(w.t, err)
+		in.Scopes = append(in.Scopes, api.NewScope{Domain: sc.Domain, EntityType: sc.EntityType, Entity: sc.Entity, Operation: sc.Operation})
+	}
+	var out api.PAT
+	w.as(name).post("/api/v1/pats", in).is(201).into(&out)
+	return out
+}
+
+// ask puts one request to /authorize.
+func (w *world) ask(token, scope string) api.Decision {
+	w.t.Helper()
+	sc, err := models.ParseScope(scope)
+	require.NoError(w.t, err)
+	var d api.Decision
+	w.with(token).post("/authorize", api.AuthorizeRequest{
+		Domain: sc.Domain, EntityType: sc.EntityType, Entity: sc.Entity, Operation: sc.Operation,
+	}).is(200).into(&d)
+	return d
+}
+
+// reauthenticate makes the sign-in of name fresh again.
+func (w *world) freshen(name string) {
+	w.t.Helper()
+	w.as(name).post("/api/v1/session/reauthenticate", api.Reauthenticate{Password: password}).is(200)
+}
+
+// soon is how long tests wait for what happens in the background.
+const soon = 10 * time.Second

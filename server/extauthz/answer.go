@@ -1,0 +1,302 @@
+package extauthz
+
+import (
+	"html"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	jsonv2 "github.com/go-json-experiment/json"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/route"
+)
+
+// The headers that tell an upstream who is calling.
+const (
+	headerUser    = "x-patrol-user"
+	headerDomain  = "x-patrol-domain"
+	headerTokenID = "x-patrol-token-id"
+)
+
+var identityHeaders = [...]string{headerUser, headerDomain, headerTokenID}
+
+// headerDecision tells the client which decision its request got, for questions
+// to the operator.
+const headerDecision = "x-patrol-decision-id"
+
+// guardrailsPrefix begins the names of headers by which guardrails are told what
+// they have already seen. guardrails is the best known.
+const (
+	guardrailsPrefix = "x-guardrails-"
+	guardrails       = guardrailsPrefix + "request"
+)
+
+// answer puts a verdict into Envoy's words. Under a dry run it lets everything
+// through.
+func (s *Server) answer(v verdict) reply {
+	dry := s.dryRun || s.routeDryRun && v.question.dryRun
+	switch {
+	case v.malformed == "" && v.decision.Allowed:
+		return reply{s.allow(v, false), outcomeAllow}
+	case dry:
+		s.logger.Info("a request was let through that would have been refused",
+			"decision_id", v.decision.ID, "token_id", v.decision.TokenID, "status", v.status(), "reason", v.reason())
+		return reply{s.allow(v, true), outcomeDryRun}
+	default:
+		return reply{s.deny(v), v.outcome()}
+	}
+}
+
+func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
+	m := mutations{
+		set:    make([]*corev3.HeaderValueOption, 0, len(identityHeaders)+len(v.decision.Headers)),
+		remove: make([]string, 0, len(s.remove)+2),
+	}
+	m.put(headerUser, v.decision.UserID)
+	m.put(headerTokenID, v.decision.TokenID)
+	m.put(headerDomain, v.domain())
+	for name, value := range v.decision.Headers {
+		m.put(strings.ToLower(name), value)
+	}
+	for _, name := range s.remove {
+		// A dry run must not break what worked before Patrol, such as another
+		// credential in the same header.
+		if !dry || name != "authorization" || v.decision.TokenID != "" {
+			m.put(name, "")
+		}
+	}
+	for _, name := range v.question.raw {
+		if reserved(name) {
+			m.put(name, "")
+		}
+	}
+	for name, values := range v.question.header {
+		if value := strings.Join(values, ","); name != "Authorization" && name != "Cookie" && route.Mask(value) != value {
+			m.put(strings.ToLower(name), route.Mask(value)) // a token that has lost its way
+		}
+	}
+	if cookies, changed := withoutSession(v.question.header["Cookie"]); changed {
+		m.put("cookie", cookies)
+	}
+	ok := &authv3.OkHttpResponse{
+		Headers: m.set, HeadersToRemove: m.remove,
+		QueryParametersToRemove: tokenParameters(v.question.target),
+	}
+	if v.decision.ID != "" {
+		ok.ResponseHeadersToAdd = []*corev3.HeaderValueOption{header(headerDecision, v.decision.ID)}
+	}
+	return &authv3.CheckResponse{
+		Status:          &statuspb.Status{Code: int32(codes.OK)},
+		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
+		DynamicMetadata: v.metadata(dry),
+	}
+}
+
+// mutations are what becomes of an allowed request's headers. Envoy removes
+// after it sets, so each name is on one side only: the first word counts.
+type mutations struct {
+	set    []*corev3.HeaderValueOption
+	remove []string
+}
+
+// put sets a header, or with an empty value removes it.
+func (m *mutations) put(name, value string) {
+	switch {
+	case slices.Contains(m.remove, name):
+	case slices.ContainsFunc(m.set, func(h *corev3.HeaderValueOption) bool { return h.GetHeader().GetKey() == name }):
+	case value == "":
+		m.remove = append(m.remove, name)
+	default:
+		m.set = append(m.set, header(name, value))
+	}
+}
+
+// domain is where the allowed request goes; "" if that is not known, as can be
+// under a dry run.
+func (v *verdict) domain() string {
+	if v.decision.TokenID == "" {
+		return ""
+	}
+	return v.request.Domain
+}
+
+// reserved reports whether a header name, in lower case, is one that speaks for
+// Patrol or for a guardrail, also to servers that take other characters for
+// hyphens.
+func reserved(name string) bool {
+	if !route.IsPlainName(name) {
+		name = strings.Map(func(r rune) rune {
+			if 'a' <= r && r <= 'z' || '0' <= r && r <= '9' {
+				return r
+			}
+			return '-'
+		}, name)
+	}
+	return strings.HasPrefix(name, route.IdentityPrefix) || strings.HasPrefix(name, guardrailsPrefix)
+}
+
+// sessionCookie is the name of Patrol's own cookie, without the prefix that it
+// has over https.
+const sessionCookie = "patrol_session"
+
+// withoutSession returns the cookies without Patrol's own, and whether there was
+// one: the pages may share the host with what Envoy protects.
+func withoutSession(values []string) (rest string, changed bool) {
+	var keep []string
+	for _, value := range values {
+		for pair := range strings.SplitSeq(value, ";") {
+			pair = strings.TrimSpace(pair)
+			name, _, _ := strings.Cut(pair, "=")
+			switch strings.TrimPrefix(strings.TrimSpace(name), "__Host-") {
+			case sessionCookie:
+				changed = true
+			case "":
+			default:
+				keep = append(keep, pair)
+			}
+		}
+	}
+	return strings.Join(keep, "; "), changed
+}
+
+func (s *Server) deny(v verdict) *authv3.CheckResponse {
+	status := v.status()
+	denied := &authv3.DeniedHttpResponse{
+		Status: &typev3.HttpStatus{Code: typev3.StatusCode(status)}, //nolint:gosec // one of a few three-digit numbers
+		Headers: []*corev3.HeaderValueOption{
+			header("cache-control", "no-store"),
+			header("x-content-type-options", "nosniff"),
+		},
+	}
+	set := func(name, value string) { denied.Headers = append(denied.Headers, header(name, value)) }
+	problem := v.problem()
+	contentType, text := render(problem, v.question.header.Get("Accept"))
+	denied.Body = text
+	set("content-type", contentType)
+	if c := v.challenge(); c != "" {
+		set("www-authenticate", c)
+	}
+	if status == http.StatusServiceUnavailable {
+		set("retry-after", "1")
+	}
+	if v.decision.ID != "" {
+		set(headerDecision, v.decision.ID)
+	}
+	code := codes.PermissionDenied
+	switch status {
+	case http.StatusUnauthorized:
+		code = codes.Unauthenticated
+	case http.StatusServiceUnavailable:
+		code = codes.Unavailable
+	case http.StatusBadRequest:
+		code = codes.InvalidArgument
+	}
+	return &authv3.CheckResponse{
+		Status:          &statuspb.Status{Code: int32(code)}, //nolint:gosec // codes go to 16
+		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
+		DynamicMetadata: v.metadata(false),
+	}
+}
+
+// status is what the client is told.
+func (v *verdict) status() int {
+	if v.malformed != "" {
+		return http.StatusBadRequest
+	}
+	return v.decision.Status()
+}
+
+// reason is the first reason of a denial.
+func (v *verdict) reason() string {
+	switch {
+	case v.malformed != "":
+		return string(models.CodeMalformed)
+	case len(v.decision.Reasons) > 0:
+		return string(v.decision.Reasons[0].Code)
+	}
+	return ""
+}
+
+func (v *verdict) challenge() string {
+	if v.malformed != "" {
+		return ""
+	}
+	return v.decision.Challenge(v.request)
+}
+
+// problem is the denial as a problem document, the same that the gateway sends.
+func (v *verdict) problem() api.Problem {
+	requestID := v.question.header.Get("X-Request-Id")
+	if len(requestID) > 64 || !route.IsPlainName(requestID) { // also what is shaped like a token
+		requestID = ""
+	}
+	if v.malformed != "" {
+		return api.Problem{
+			Type: "about:blank", Title: http.StatusText(http.StatusBadRequest), Status: http.StatusBadRequest,
+			Code: string(models.CodeMalformed), Detail: v.malformed, RequestID: requestID,
+		}
+	}
+	return api.Denied(v.decision, requestID)
+}
+
+// render writes a problem in the form that the client prefers among the few that
+// there are: a problem document, for people a page, and plain text.
+func render(p api.Problem, accept string) (contentType, text string) {
+	line := strconv.Itoa(p.Status) + " " + p.Title
+	switch preferred(accept) {
+	case "text/html":
+		return "text/html; charset=utf-8", "<!doctype html><html lang=\"en\"><title>" + line + "</title><h1>" + line + "</h1><p>" +
+			html.EscapeString(p.Detail) + "</p></html>\n"
+	case "text/plain":
+		return "text/plain; charset=utf-8", line + "\n" + p.Detail + "\n"
+	}
+	encoded, err := jsonv2.Marshal(p)
+	if err != nil { // its strings come from policies, which OPA keeps to UTF-8
+		return "text/plain; charset=utf-8", line + "\n"
+	}
+	return "application/problem+json", string(encoded)
+}
+
+// preferred returns text/html or text/plain if an Accept header names one of them
+// and prefers it to JSON in every form, else "". Weights are read (RFC 9110
+// §12.5.1); of several with one weight the first counts.
+func preferred(accept string) string {
+	best, weight := "", 0.0
+	for item := range strings.SplitSeq(accept, ",") {
+		media, params, _ := strings.Cut(item, ";")
+		media = strings.ToLower(strings.TrimSpace(media))
+		q := 1.0
+		for param := range strings.SplitSeq(params, ";") {
+			name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+			if strings.EqualFold(name, "q") {
+				var err error
+				if q, err = strconv.ParseFloat(value, 64); err != nil {
+					q = 0
+				}
+			}
+		}
+		if q > weight {
+			best, weight = media, q
+		}
+	}
+	if best == "text/html" || best == "text/plain" {
+		return best
+	}
+	return ""
+}
+
+func header(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}

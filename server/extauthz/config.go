@@ -1,0 +1,187 @@
+package extauthz
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"patrol/server/bound"
+	"patrol/server/route"
+)
+
+// Config is all that an operator can choose. Start from [DefaultConfig].
+type Config struct {
+	// Listen is host:port. Port 0 picks a free one.
+	Listen string
+	TLS    TLSConfig
+
+	// Timeout is how long an answer may take; Margin is how long before Envoy's
+	// deadline it is given if that comes first. After that it is a denial.
+	Timeout time.Duration
+	Margin  time.Duration
+	// MaxInFlight is how many requests are judged at a time. More are denied.
+	MaxInFlight int
+	// MaxMessageBytes must be above Envoy's max_request_bytes, by the size of the
+	// request's head. A larger message is denied.
+	MaxMessageBytes int
+
+	// RemoveHeaders are taken from allowed requests, besides those in Patrol's own
+	// name, which always are.
+	RemoveHeaders []string
+	// TrustedProxies are the peers of Envoy, as addresses or ranges, whose
+	// X-Forwarded-For names the client. Empty: the client is who Envoy says.
+	TrustedProxies []string
+
+	// DryRun allows everything and records what would have been denied.
+	DryRun bool
+	// RouteDryRun permits the same route by route, with the context extension
+	// patrol.dry_run: "true", which is ignored otherwise.
+	RouteDryRun bool
+
+	// Reflection describes the service to grpcurl and the like.
+	Reflection bool
+	Keepalive  KeepaliveConfig
+
+	// DrainDelay is how long everything is still served after the end was
+	// announced through the health service.
+	DrainDelay time.Duration
+	// DrainTimeout is how long requests in flight may take to end after that.
+	DrainTimeout time.Duration
+}
+
+// TLSConfig names the files of the listener's TLS. They are read again when they
+// change.
+type TLSConfig struct {
+	CertFile string // PEM, leaf first; empty: no TLS
+	KeyFile  string // PEM
+	// ClientCAFile holds the authorities, PEM, one of which must have signed the
+	// certificate that a client has to show then. Empty: clients show none.
+	ClientCAFile   string
+	ReloadInterval time.Duration // how often the files are looked at
+}
+
+// KeepaliveConfig is about connections on which nothing happens.
+type KeepaliveConfig struct {
+	Time    time.Duration // of silence after which a peer is pinged
+	Timeout time.Duration // to answer it
+	// MinClientTime is the least time between two pings of a client, whose
+	// connection is closed if it pings more often.
+	MinClientTime time.Duration
+	// MaxConnectionAge has connections made anew this often, so that load
+	// spreads to new replicas. 0: never.
+	MaxConnectionAge time.Duration
+}
+
+// DefaultConfig returns the configuration that applies where nothing else is
+// said.
+func DefaultConfig() Config {
+	return Config{
+		Listen:          "127.0.0.1:9191",
+		TLS:             TLSConfig{ReloadInterval: 10 * time.Second},
+		Timeout:         150 * time.Millisecond, // Envoy gives up after 200 ms unless told otherwise
+		Margin:          20 * time.Millisecond,
+		MaxInFlight:     1024,
+		MaxMessageBytes: 17 << 20, // a JSON body of 16 MiB, and the head
+		RemoveHeaders:   []string{"authorization"},
+		Keepalive: KeepaliveConfig{
+			Time:          30 * time.Second,
+			Timeout:       10 * time.Second,
+			MinClientTime: 5 * time.Second,
+		},
+		DrainTimeout: 30 * time.Second,
+	}
+}
+
+// maxMessage is the largest MaxMessageBytes.
+const maxMessage = 256 << 20
+
+// Validate reports everything that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	_, port, err := net.SplitHostPort(c.Listen)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	check(err == nil, "listen %q is not host:port", c.Listen)
+	check((c.TLS.CertFile == "") == (c.TLS.KeyFile == ""), "TLS needs both a certificate file and a key file")
+	check(c.TLS.ClientCAFile == "" || c.TLS.CertFile != "", "clients can show certificates only over TLS: the client CA needs a certificate file and a key file")
+	check(c.TLS.ReloadInterval > 0, "the TLS reload interval must be longer than zero")
+	errs = append(errs, c.limits().Validate())
+	check(c.MaxMessageBytes >= 64<<10 && c.MaxMessageBytes <= maxMessage, "the largest message must be between 64KiB and %dMiB", maxMessage>>20)
+	for _, name := range c.RemoveHeaders {
+		check(removable(name), "header %q cannot be removed", name)
+	}
+	if _, err := parsePeers(c.TrustedProxies); err != nil {
+		errs = append(errs, err)
+	}
+	check(c.Keepalive.Time >= time.Second && c.Keepalive.Timeout > 0, "the keepalive time must be at least 1s, its timeout longer than zero")
+	check(c.Keepalive.MinClientTime >= 0 && c.Keepalive.MaxConnectionAge >= 0, "keepalive times must not be negative")
+	check(c.DrainDelay >= 0, "the drain delay must not be negative")
+	check(c.DrainTimeout > 0, "the drain timeout must be longer than zero")
+	return errors.Join(errs...)
+}
+
+func (c Config) limits() bound.Limits {
+	return bound.Limits{Timeout: c.Timeout, Margin: c.Margin, MaxInFlight: c.MaxInFlight}
+}
+
+// removable reports whether Envoy removes a header of this name: not its pseudo
+// headers and not Host. Those that are set cannot be removed as well, because
+// Envoy removes after it sets.
+func removable(name string) bool {
+	name = strings.ToLower(name)
+	return route.IsPlainName(name) && name != "host" && !slices.Contains(identityHeaders[:], name)
+}
+
+// peers are addresses that are believed.
+type peers []netip.Prefix
+
+func parsePeers(texts []string) (peers, error) {
+	out := make(peers, 0, len(texts))
+	for _, text := range texts {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			addr = addr.Unmap()
+			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
+			continue
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("trusted proxy %q is neither an address nor a range such as 10.0.0.0/8", text)
+		}
+		out = append(out, prefix.Masked())
+	}
+	return out, nil
+}
+
+func (p peers) contain(addr netip.Addr) bool {
+	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
+}
+
+// client returns the address that a request comes from: source, or if that is
+// believed, the last address in forwarded, a value of X-Forwarded-For, that is
+// not.
+func (p peers) client(source netip.Addr, forwarded string) netip.Addr {
+	for forwarded != "" && p.contain(source) {
+		hop := forwarded
+		if at := strings.LastIndexByte(forwarded, ','); at >= 0 {
+			forwarded, hop = forwarded[:at], forwarded[at+1:]
+		} else {
+			forwarded = ""
+		}
+		next, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil {
+			break // as far as the chain can be believed
+		}
+		source = next.Unmap().WithZone("")
+	}
+	return source
+}

@@ -1,0 +1,32 @@
+package extauthz
+
+import "google.golang.org/protobuf/types/known/structpb"
+
+// metadata is what access logs, rate limits and later filters learn, in the
+// namespace envoy.filters.http.ext_authz. Names are stable. Nothing in it comes
+// from the client unjudged.
+func (v *verdict) metadata(dry bool) *structpb.Struct {
+	fields := make(map[string]*structpb.Value, 10)
+	put := func(name, value string) {
+		if value != "" {
+			fields[name] = structpb.NewStringValue(value)
+		}
+	}
+	d := &v.decision
+	put("decision_id", d.ID)
+	put("user", d.UserID)
+	put("token_id", d.TokenID)
+	put("scope", d.ScopeID)
+	put("revision", d.Revision)
+	fields["allowed"] = structpb.NewBoolValue(d.Allowed)
+	if d.Allowed {
+		put("domain", v.request.Domain)
+	} else {
+		put("reason", v.reason())
+	}
+	if dry {
+		fields["dry_run"] = structpb.NewBoolValue(true)
+		fields["would_be_status"] = structpb.NewNumberValue(float64(v.status()))
+	}
+	return &structpb.Struct{Fields: fields}
+}

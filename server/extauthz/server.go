@@ -1,0 +1,231 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"patrol/models"
+	"patrol/server/authz"
+	"patrol/server/bound"
+)
+
+// Authorizer decides; it is an *authz.Authorizer.
+type Authorizer interface {
+	Begin(ctx context.Context, call authz.Call) (*authz.Proxied, models.Decision, bool)
+	// Ready returns nil if decisions are made on current facts.
+	Ready() error
+}
+
+// Deps are what a [Server] works with.
+type Deps struct {
+	Authz      Authorizer
+	Logger     *slog.Logger          // nil: slog.Default
+	Registerer prometheus.Registerer // nil: metrics go nowhere
+}
+
+// Server is the gRPC service and its listener.
+type Server struct {
+	authv3.UnimplementedAuthorizationServer
+	cfg         Config
+	authz       Authorizer
+	logger      *slog.Logger
+	log         *sparseLog
+	metrics     *metrics
+	gate        *bound.Gate
+	trusted     peers
+	remove      []string // from allowed requests, always
+	dryRun      bool
+	routeDryRun bool
+
+	listener net.Listener
+	identity *identity // nil without TLS
+}
+
+// New returns a server that does not listen yet.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("extauthz: %w", err)
+	}
+	if deps.Authz == nil {
+		return nil, errors.New("extauthz: there is nobody to decide")
+	}
+	s := &Server{
+		cfg: cfg, authz: deps.Authz, logger: deps.Logger,
+		dryRun: cfg.DryRun, routeDryRun: cfg.RouteDryRun,
+		remove: []string{guardrails},
+	}
+	if s.logger == nil {
+		s.logger = slog.Default()
+	}
+	s.log = newSparseLog(s.logger)
+	for _, name := range cfg.RemoveHeaders {
+		s.remove = append(s.remove, strings.ToLower(name))
+	}
+	s.gate = bound.NewGate(cfg.limits(), func(value any, stack []byte) {
+		s.logger.Error("judging a question of Envoy panicked", "panic", value, "stack", string(stack))
+	})
+	var err error
+	if s.trusted, err = parsePeers(cfg.TrustedProxies); err != nil {
+		return nil, err
+	}
+	if s.metrics, err = newMetrics(deps.Registerer, s.gate.InFlight); err != nil {
+		return nil, fmt.Errorf("extauthz: register the metrics: %w", err)
+	}
+	return s, nil
+}
+
+// Run listens and serves until ctx ends; see [Server.Listen] and [Server.Serve].
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.Listen(ctx); err != nil {
+		return err
+	}
+	return s.Serve(ctx)
+}
+
+// Listen opens the listener and logs its real address as `listening`, with the
+// attribute `grpc`.
+func (s *Server) Listen(ctx context.Context) (err error) {
+	if s.cfg.TLS.CertFile != "" {
+		if s.identity, err = loadIdentity(s.cfg.TLS); err != nil {
+			return err
+		}
+	}
+	var lc net.ListenConfig
+	if s.listener, err = lc.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
+		return fmt.Errorf("listen for Envoy on %s: %w", s.cfg.Listen, err)
+	}
+	s.logger.InfoContext(ctx, "listening", "grpc", s.Addr())
+	if s.dryRun {
+		s.logger.WarnContext(ctx, "dry run: every request of Envoy is allowed")
+	}
+	return nil
+}
+
+// Addr returns the real address after Listen, host:port.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Names in the health service besides "", the whole.
+const (
+	healthService = "envoy.service.auth.v3.Authorization" // like the whole
+	healthReady   = "ready"                               // decisions are made on current facts
+)
+
+// readyEvery is how often "ready" is looked at.
+const readyEvery = time.Second
+
+// Serve answers until ctx ends and then drains, as the package comment says. It
+// returns nil after such an end. Listen must have succeeded.
+func (s *Server) Serve(ctx context.Context) error {
+	checker := health.NewServer()
+	server := s.grpcServer(checker)
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer stop()
+	tasks.Go(func() { s.reportReady(background, checker) })
+	if s.identity != nil {
+		tasks.Go(func() { s.identity.watch(background, s.logger) })
+	}
+
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve Envoy: %w", err)
+	case <-ctx.Done():
+	}
+	checker.Shutdown() // every name says NOT_SERVING from now on
+	s.linger(failed)
+	s.drain(server)
+	return nil
+}
+
+// linger serves on for the drain delay.
+func (s *Server) linger(failed <-chan error) {
+	if s.cfg.DrainDelay == 0 {
+		return
+	}
+	timer := time.NewTimer(s.cfg.DrainDelay)
+	defer timer.Stop()
+	select {
+	case <-failed:
+	case <-timer.C:
+	}
+}
+
+// drain tells connections to go away, waits for what is in flight, and cuts what
+// does not end.
+func (s *Server) drain(server *grpc.Server) {
+	done := make(chan struct{})
+	go func() {
+		server.GracefulStop()
+		close(done)
+	}()
+	timer := time.NewTimer(s.cfg.DrainTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		s.logger.Warn("connections of Envoy were cut because they did not end in time")
+		server.Stop()
+		<-done
+	}
+}
+
+func (s *Server) grpcServer(checker *health.Server) *grpc.Server {
+	k := s.cfg.Keepalive
+	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec(s.cfg.MaxMessageBytes)),
+		// Of what is larger than MaxMessageBytes, all that grpc-go lets through is
+		// denied; what it does not is an error.
+		grpc.MaxRecvMsgSize(2 * maxMessage),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: k.Time, Timeout: k.Timeout, MaxConnectionAge: k.MaxConnectionAge, MaxConnectionAgeGrace: s.cfg.DrainTimeout,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: k.MinClientTime, PermitWithoutStream: true}),
+	}
+	if s.identity != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(s.identity.server())))
+	}
+	server := grpc.NewServer(options...)
+	authv3.RegisterAuthorizationServer(server, s)
+	healthpb.RegisterHealthServer(server, checker)
+	checker.SetServingStatus(healthService, healthpb.HealthCheckResponse_SERVING)
+	if s.cfg.Reflection {
+		reflection.Register(server)
+	}
+	return server
+}
+
+// reportReady keeps the health service's "ready" current until ctx ends.
+func (s *Server) reportReady(ctx context.Context, checker *health.Server) {
+	ticker := time.NewTicker(readyEvery)
+	defer ticker.Stop()
+	for {
+		status := healthpb.HealthCheckResponse_SERVING
+		if s.authz.Ready() != nil {
+			status = healthpb.HealthCheckResponse_NOT_SERVING
+		}
+		checker.SetServingStatus(healthReady, status)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

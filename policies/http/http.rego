@@ -71,8 +71,13 @@ method := "GET" if {
 #   It ends in no slash, in particular. Stars have a meaning in patterns and none
 #   in requests.
 path_is_plain if {
-	input.http.path == concat("/", array.concat([""], input.http.segments))
+	split(input.http.path, "/") == array.concat([""], input.http.segments)
 	not contains(input.http.path, "*")
+}
+
+path_is_plain if {
+	input.http.path == "/"
+	input.http.segments == []
 }
 
 # METADATA
@@ -156,10 +161,14 @@ entity := input.http.body.model if {
 	body_hint.body
 } else := match.stars[match.route.entity.path - 1] if {
 	match.route.entity.path
-} else := input.http.query[match.route.entity.query][0] if {
-	count(input.http.query[match.route.entity.query]) == 1
+} else := query_values[0] if {
+	count(query_values) == 1
 } else := match.route.entity if {
 	is_string(match.route.entity)
 } else := "*" if {
-	not input.http.query[match.route.entity.query]
+	not query_values
 }
+
+# METADATA
+# title: The values of the query parameter that names the entity
+query_values := input.http.query[match.route.entity.query]

@@ -1,0 +1,206 @@
+package patrol.authz_test
+
+import data.patrol.authz
+
+# The request that everything is tried on: a member reads a model, with a token
+# that may. Each case patches it.
+allowed := {
+	"request": {"domain": "acme", "entity_type": "models", "entity": "llama3", "operation": "read", "context": {}},
+	"token": {
+		"id": "aaaaaaaaaaaaaaaa",
+		"name": "ci",
+		"revoked": false,
+		"created_at": 1790000000,
+		"expires_at": 1792592000,
+		"scopes": {"acme": {"models": {"read": {"*": "scope-1"}}}},
+	},
+	"user": {"id": "u1", "email": "ann@example.com", "admin": false, "disabled": false},
+	"domain": {"id": "acme", "status": "enabled"},
+	"membership": {"role": "member"},
+	"now": 1790500000,
+}
+
+put(path, value) := {"op": "add", "path": path, "value": value}
+
+gone(path) := {"op": "remove", "path": path}
+
+codes(decision) := [reason.code | some reason in decision.reasons]
+
+platform_admin := [put("user/admin", true), gone("membership")]
+
+# What is allowed, and by which scope.
+test_allow[note] if {
+	some note, case in {
+		"a member, by a scope for any model": {"patches": []},
+		"by a scope for this model, before one for any": {"patches": [put("token/scopes/acme/models/read/llama3", "scope-2")], "scope": "scope-2"},
+		"by a scope for any domain": {"patches": [put("token/scopes", {"*": {"models": {"read": {"*": "scope-3"}}}})], "scope": "scope-3"},
+		"by a scope for this model in any domain": {"patches": [put("token/scopes", {"*": {"models": {"read": {"llama3": "scope-4", "*": "x"}}}})], "scope": "scope-4"},
+		"this domain before any domain": {"patches": [put("token/scopes/*", {"models": {"read": {"llama3": "x"}}})]},
+		"the collection, by a scope for the collection": {"patches": [put("request/entity", "*")]},
+		"in the last second": {"patches": [put("now", 1792591999)]},
+		"a viewer": {"patches": [put("membership/role", "viewer")]},
+		"a domain, which is its own entity": {
+			"patches": [
+				put("request/entity_type", "domains"),
+				put("request/entity", "acme"),
+				put("token/scopes/acme/domains", {"read": {"acme": "scope-5"}}),
+			],
+			"scope": "scope-5",
+		},
+		"the admin of a disabled domain": {"patches": [put("domain/status", "disabled"), put("membership/role", "admin")]},
+		"a platform admin who is no member": {"patches": platform_admin},
+		"a platform admin, whatever their role": {
+			"patches": [
+				put("user/admin", true),
+				put("request/operation", "write"),
+				put("token/scopes/acme/models/write", {"llama3": "scope-6"}),
+			],
+			"scope": "scope-6",
+		},
+		"a platform admin in a disabled domain": {"patches": array.concat(platform_admin, [put("domain/status", "disabled")])},
+		"a platform admin in a frozen domain": {"patches": array.concat(platform_admin, [put("domain/status", "frozen")])},
+	}
+	decision := authz.decision with input as json.patch(allowed, case.patches)
+	decision == {"allow": true, "reasons": [], "scope": object.get(case, "scope", "scope-1")}
+}
+
+# What is denied, and with which reasons.
+test_deny[note] if {
+	some note, case in {
+		"revoked": {"patches": [put("token/revoked", true)], "codes": ["token_revoked"]},
+		"expired in this second": {"patches": [put("now", 1792592000)], "codes": ["token_expired"]},
+		"the owner is disabled": {"patches": [put("user/disabled", true)], "codes": ["user_disabled"]},
+		"the owner is gone": {"patches": [gone("user")], "codes": ["user_disabled"]},
+		"no token": {"patches": [gone("token")], "codes": ["token_expired", "token_revoked"]},
+		"all that says who asks": {
+			"patches": [put("token/revoked", true), put("now", 1792592000), put("user/disabled", true)],
+			"codes": ["token_expired", "token_revoked", "user_disabled"],
+		},
+		"who asks hides what is asked": {
+			"patches": [put("token/revoked", true), put("request/operation", "fly"), gone("domain"), gone("membership")],
+			"codes": ["token_revoked"],
+		},
+		"nothing known": {"patches": [put("", {})], "codes": ["token_expired", "token_revoked", "user_disabled"]},
+		"no such operation": {"patches": [put("request/operation", "fly")], "codes": ["unknown_operation"]},
+		"no such operation on this type": {"patches": [put("request/entity_type", "datasets"), put("request/operation", "execute")], "codes": ["unknown_operation"]},
+		"no such type": {"patches": [put("request/entity_type", "planes")], "codes": ["unknown_operation"]},
+		"no such operation, for a platform admin": {"patches": array.concat(platform_admin, [put("request/operation", "fly")]), "codes": ["unknown_operation"]},
+		"no such operation stands alone": {
+			"patches": [put("request/operation", "fly"), gone("domain"), gone("membership"), put("token/scopes", {})],
+			"codes": ["unknown_operation"],
+		},
+		"no request": {"patches": [gone("request")], "codes": ["unknown_operation"]},
+		"no such domain": {"patches": [gone("domain")], "codes": ["domain_unknown"]},
+		"another domain": {"patches": [put("domain/id", "other")], "codes": ["domain_unknown"]},
+		"a status that does not exist": {"patches": [put("domain/status", "open")], "codes": ["domain_unknown"]},
+		"no such domain hides membership, role and scope": {
+			"patches": [gone("domain"), gone("membership"), put("token/scopes", {})],
+			"codes": ["domain_unknown"],
+		},
+		"disabled": {"patches": [put("domain/status", "disabled")], "codes": ["domain_disabled"]},
+		"frozen": {"patches": [put("domain/status", "frozen")], "codes": ["domain_frozen"]},
+		"frozen, for its admin": {"patches": [put("domain/status", "frozen"), put("membership/role", "admin")], "codes": ["domain_frozen"]},
+		"no member": {"patches": [gone("membership")], "codes": ["not_a_member"]},
+		"no member hides what the role forbids": {
+			"patches": [gone("membership"), put("request/operation", "write"), put("token/scopes/acme/models/write", {"*": "x"})],
+			"codes": ["not_a_member"],
+		},
+		"the role": {
+			"patches": [put("request/operation", "execute"), put("membership/role", "viewer"), put("token/scopes/acme/models/execute", {"*": "x"})],
+			"codes": ["role_forbids"],
+		},
+		"nobody's role writes models": {
+			"patches": [put("request/operation", "write"), put("membership/role", "admin"), put("token/scopes/acme/models/write", {"*": "x"})],
+			"codes": ["role_forbids"],
+		},
+		"a role that does not exist": {"patches": [put("membership/role", "pilot")], "codes": ["role_forbids"]},
+		"no scopes": {"patches": [put("token/scopes", {})], "codes": ["out_of_scope"]},
+		"a scope for another model": {"patches": [put("token/scopes/acme/models/read", {"phi": "x"})], "codes": ["out_of_scope"]},
+		"a scope for another operation": {"patches": [put("token/scopes/acme/models", {"execute": {"*": "x"}})], "codes": ["out_of_scope"]},
+		"a scope for another type": {"patches": [put("token/scopes/acme", {"datasets": {"read": {"*": "x"}}})], "codes": ["out_of_scope"]},
+		"a scope for another domain": {"patches": [put("token/scopes", {"other": {"models": {"read": {"*": "x"}}}})], "codes": ["out_of_scope"]},
+		"a scope for one model does not cover the collection": {
+			"patches": [put("request/entity", "*"), put("token/scopes/acme/models/read", {"llama3": "x"})],
+			"codes": ["out_of_scope"],
+		},
+		"stars for type and operation mean nothing": {"patches": [put("token/scopes", {"*": {"*": {"*": {"*": "x"}}}})], "codes": ["out_of_scope"]},
+		"scopes bind platform admins": {"patches": array.concat(platform_admin, [put("token/scopes", {})]), "codes": ["out_of_scope"]},
+		"a domain that is not its own entity": {
+			"patches": [
+				put("request/entity_type", "domains"),
+				put("request/entity", "other"),
+				put("token/scopes/acme/domains", {"read": {"*": "x", "other": "y"}}),
+			],
+			"codes": ["out_of_scope"],
+		},
+		"the collection of domains": {
+			"patches": [
+				put("request/entity_type", "domains"),
+				put("request/entity", "*"),
+				put("token/scopes/acme/domains", {"read": {"*": "x"}}),
+			],
+			"codes": ["out_of_scope"],
+		},
+		"disabled, the role, the scope": {
+			"patches": [put("domain/status", "disabled"), put("request/operation", "write")],
+			"codes": ["domain_disabled", "out_of_scope", "role_forbids"],
+		},
+		"frozen, no member, the scope": {
+			"patches": [put("domain/status", "frozen"), gone("membership"), put("token/scopes", {})],
+			"codes": ["domain_frozen", "not_a_member", "out_of_scope"],
+		},
+	}
+	decision := authz.decision with input as json.patch(allowed, case.patches)
+	decision.allow == false
+	object.keys(decision) == {"allow", "reasons"}
+	codes(decision) == case.codes
+	every reason in decision.reasons { object.keys(reason) == {"code", "message"} }
+}
+
+# Every fact, wrongly typed or absent, denies, and with a reason.
+test_deny_malformed[note] if {
+	some path, code in {
+		"request/domain": "domain_unknown",
+		"request/entity_type": "unknown_operation",
+		"request/entity": "out_of_scope",
+		"request/operation": "unknown_operation",
+		"token/revoked": "token_revoked",
+		"token/expires_at": "token_expired",
+		"token/scopes": "out_of_scope",
+		"token/scopes/acme": "out_of_scope",
+		"token/scopes/acme/models": "out_of_scope",
+		"token/scopes/acme/models/read": "out_of_scope",
+		"token/scopes/acme/models/read/*": "out_of_scope",
+		"user/disabled": "user_disabled",
+		"domain/id": "domain_unknown",
+		"domain/status": "domain_unknown",
+		"membership/role": "not_a_member",
+	}
+	some value in [null, 0, -1, [], {}, ["acme"], "absent"]
+	patch := {true: gone(path), false: put(path, value)}[value == "absent"]
+	note := sprintf("%s: %v", [path, value])
+	decision := authz.decision with input as json.patch(allowed, [patch])
+	decision.allow == false
+	code in codes(decision)
+}
+
+# `now` and the times of a token are compared as numbers or not at all: Rego holds
+# null < 5 and 100 < "20".
+test_times_are_numbers if {
+	every now in [null, false, "0", [], {}] {
+		not authz.token_unexpired with input as {"now": now, "token": {"expires_at": 5}}
+	}
+	every expires_at in [null, true, "9", [5], {}] {
+		not authz.token_unexpired with input as {"now": 1, "token": {"expires_at": expires_at}}
+	}
+}
+
+# A domain that is null is not the null domain.
+test_nothing_equals_nothing if {
+	decision := authz.decision with input as json.patch(allowed, array.concat(platform_admin, [
+		put("request/domain", null),
+		put("domain/id", null),
+		put("token/scopes", {"*": {"models": {"read": {"*": "x"}}}}),
+	]))
+	codes(decision) == ["domain_unknown"]
+}

@@ -99,8 +99,15 @@ func (j *judge) held() int {
 // denyAll takes back what was allowed.
 func (j *judge) denyAll() {
 	j.mu.Lock()
+	j.decide = denial
+	j.mu.Unlock()
+	j.cut()
+}
+
+// cut tells those who hold a request that it is denied.
+func (j *judge) cut() {
+	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.decide = func(models.HTTPRequest, models.Request) models.Decision { return models.Deny(models.TokenUnknown) }
 	for _, cancel := range j.holds {
 		cancel(authz.ErrDenied)
 	}

@@ -1,0 +1,92 @@
+package bench_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/bench"
+	"patrol/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// TestCases holds the cases to what their names promise, so that benchmarks
+// measure what they say.
+func TestCases(t *testing.T) {
+	w, err := bench.NewWorld(1, time.Now())
+	require.NoError(t, err)
+	policy, err := bench.LoadPolicy(t.Context())
+	require.NoError(t, err)
+	reasons := map[string][]string{
+		"deny":     {"out_of_scope", "role_forbids"},
+		"deny_403": {"domain_frozen", "out_of_scope", "role_forbids"},
+		"deny_401": {"token_expired", "token_revoked", "user_disabled"},
+	}
+	for _, c := range w.Cases() {
+		d, err := policy.Decide(t.Context(), c.Request, c.Facts, c.Now)
+		require.NoError(t, err, c.Name)
+		assert.Equal(t, c.Allowed, d.Allowed, c.Name)
+		var codes []string
+		for _, r := range d.Reasons {
+			codes = append(codes, string(r.Code))
+		}
+		assert.Equal(t, reasons[c.Name], codes, c.Name)
+	}
+}
+
+// loop measures op, after as many calls as there are things to warm up.
+func loop(b *testing.B, warm int, op bench.Op) {
+	b.Helper()
+	for range warm {
+		require.NoError(b, op())
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := op(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkParseVerify(b *testing.B) {
+	w, err := bench.NewWorld(1, time.Now())
+	require.NoError(b, err)
+	loop(b, 1, bench.ParseVerify(w))
+}
+
+func BenchmarkEvaluate(b *testing.B) {
+	w, err := bench.NewWorld(1, time.Now())
+	require.NoError(b, err)
+	policy, err := bench.LoadPolicy(b.Context())
+	require.NoError(b, err)
+	for _, c := range w.Cases() {
+		b.Run(c.Name, func(b *testing.B) { loop(b, 1, bench.Evaluate(b.Context(), policy, c)) })
+	}
+}
+
+func BenchmarkAuthorize(b *testing.B) {
+	policy, err := bench.LoadPolicy(b.Context())
+	require.NoError(b, err)
+	for _, db := range []struct {
+		name string
+		url  func(testing.TB) string
+	}{{"sqlite", testenv.SQLite}, {"postgres", testenv.Postgres}} {
+		b.Run(db.name, func(b *testing.B) {
+			w, err := bench.NewWorld(100, time.Now())
+			require.NoError(b, err)
+			s, err := bench.OpenStore(b.Context(), db.url(b), w)
+			require.NoError(b, err)
+			b.Cleanup(func() { assert.NoError(b, s.Close()) })
+			a, err := bench.NewAuthorizer(w, s, policy)
+			require.NoError(b, err)
+			b.Run("uncached", func(b *testing.B) { loop(b, 100, bench.Authorize(b.Context(), a, w)) })
+			stop, err := bench.StartCaching(b.Context(), a)
+			require.NoError(b, err)
+			b.Run("cached", func(b *testing.B) { loop(b, 100, bench.Authorize(b.Context(), a, w)) })
+			require.NoError(b, stop())
+		})
+	}
+}

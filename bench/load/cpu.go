@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"time"
+
+	"patrol/bench"
+)
+
+// sample is what one call of an operation costs in this process.
+type sample struct {
+	cpu    time.Duration // user and system, garbage collection included
+	allocs int64
+}
+
+// measure calls op for about d. CPU time, unlike time on the wall, says the same
+// on a busy machine, and is what the servers are measured by.
+func measure(op bench.Op, d time.Duration) (sample, error) {
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	cpu, err := ownCPU()
+	if err != nil {
+		return sample{}, err
+	}
+	calls := 0
+	for begin := time.Now(); time.Since(begin) < d; {
+		for range 32 {
+			if err := op(); err != nil {
+				return sample{}, err
+			}
+			calls++
+		}
+	}
+	end, err := ownCPU()
+	runtime.ReadMemStats(&after)
+	return sample{
+		cpu:    (end - cpu) / time.Duration(calls),
+		allocs: int64(after.Mallocs-before.Mallocs) / int64(calls), //nolint:gosec // counts of one run
+	}, err
+}
+
+// ownCPU returns the CPU time that this process has used so far.
+func ownCPU() (time.Duration, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("read this process's CPU time: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// options say how much is done.
+type options struct {
+	patrol, opa, policies string // two programs and a folder
+	tokens                int
+	rounds                int
+	requests              int // per round and server
+	connections           int
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	failed, err := run(ctx, os.Args[1:])
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(2)
+	case failed:
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (failed bool, err error) {
+	var o options
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	flags.StringVar(&o.patrol, "patrol", "bin/patrol", "the program")
+	flags.StringVar(&o.opa, "opa", "bin/opa", "the program of the same version as the library")
+	flags.StringVar(&o.policies, "policies", "policies", "folder of the default policy")
+	flags.IntVar(&o.tokens, "tokens", 1000, "tokens in the database, each with 10 scopes")
+	flags.IntVar(&o.rounds, "rounds", 7, "rounds, in each of which every server has its turn")
+	flags.IntVar(&o.requests, "requests", 10_000, "requests per server and round")
+	flags.IntVar(&o.connections, "connections", 16, "connections at the same time")
+	constant := flags.Int("constant", 0, "be the constant handler, with an answer of this many bytes")
+	if err := flags.Parse(args); err != nil {
+		return false, err
+	}
+	if *constant > 0 {
+		return false, serveConstant(ctx, *constant)
+	}
+	if min(o.tokens, o.rounds, o.requests, o.connections) < 1 {
+		return false, errors.New("every number must be at least 1")
+	}
+
+	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Minute, errors.New("it took longer than 20 minutes"))
+	defer cancel()
+	return compare(ctx, o, os.Stdout)
+}

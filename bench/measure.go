@@ -1,0 +1,119 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"patrol/bundles"
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/policies/engine"
+	"patrol/server/authz"
+)
+
+// LoadPolicy compiles the default policy.
+func LoadPolicy(ctx context.Context) (*engine.Snapshot, error) {
+	source, err := bundles.Open(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	return engine.Load(ctx, source)
+}
+
+// OpenStore opens an empty database and saves the world in it. Close it after
+// use.
+func OpenStore(ctx context.Context, url string, w *World) (*store.Store, error) {
+	s, err := store.Open(ctx, store.Config{URL: url})
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err = s.Migrate(ctx); err == nil {
+		err = w.Save(ctx, s)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// NewAuthorizer returns an authorizer over the store. Until its Run has read
+// the change feed it caches nothing.
+func NewAuthorizer(w *World, s *store.Store, policy *engine.Snapshot) (*authz.Authorizer, error) {
+	return authz.New(authz.Config{
+		Keys: w.Keys, Policy: engine.New(policy), Facts: s, Feed: ledger{s}, Journal: ledger{s},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+}
+
+// StartCaching runs a, and returns once it caches. stop ends it.
+func StartCaching(ctx context.Context, a *authz.Authorizer) (stop func() error, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	stop = func() error {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	}
+	for deadline := time.Now().Add(10 * time.Second); a.Ready() != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return nil, errors.Join(fmt.Errorf("the authorizer does not get ready: %w", a.Ready()), stop())
+		}
+	}
+	return stop, nil
+}
+
+// An Op does once what is measured. It fails if the outcome is not the expected
+// one.
+type Op func() error
+
+// ParseVerify is what is done to a presented token before anything is known
+// about it.
+func ParseVerify(w *World) Op {
+	h := w.Holders[0]
+	text := h.Token.Reveal()
+	return func() error {
+		token, err := models.ParseToken(text)
+		if err == nil && !w.Keys.Verify(token, h.PAT.KeyID, h.PAT.MAC) {
+			err = errors.New("the token does not verify")
+		}
+		return err
+	}
+}
+
+// Evaluate is one evaluation of the policy on facts that are at hand.
+func Evaluate(ctx context.Context, policy *engine.Snapshot, c Case) Op {
+	return func() error {
+		d, err := policy.Decide(ctx, c.Request, c.Facts, c.Now)
+		if err == nil && d.Allowed != c.Allowed {
+			err = fmt.Errorf("%s: allowed %t, reasons %v", c.Name, d.Allowed, d.Reasons)
+		}
+		return err
+	}
+}
+
+// Authorize is one call of the path that every surface takes. It goes through
+// the tokens in turn.
+func Authorize(ctx context.Context, a *authz.Authorizer, w *World) Op {
+	calls := make([]authz.Call, len(w.Holders))
+	for i, h := range w.Holders {
+		calls[i] = authz.Call{
+			Token: h.Token.Reveal(), Request: Request(), Surface: "authorize",
+			IP: netip.AddrFrom4([4]byte{127, 0, 0, 1}), UserAgent: "bench",
+		}
+	}
+	i := 0
+	return func() error {
+		i++
+		if d := a.Authorize(ctx, calls[i%len(calls)]); !d.Allowed {
+			return fmt.Errorf("refused: %v", d.Reasons)
+		}
+		return nil
+	}
+}

@@ -212,4 +212,5 @@ granting_scope := [id |
 	some entity in [input.request.entity, "*"]
 	id := input.token.scopes[domain][input.request.entity_type][input.request.operation][entity]
 	is_string(id)
+	id != ""
 ][0]

@@ -114,6 +114,7 @@ test_deny[note] if {
 			"codes": ["role_forbids"],
 		},
 		"a role that does not exist": {"patches": [put("membership/role", "pilot")], "codes": ["role_forbids"]},
+		"a scope without an id": {"patches": [put("token/scopes/acme/models/read/*", "")], "codes": ["out_of_scope"]},
 		"no scopes": {"patches": [put("token/scopes", {})], "codes": ["out_of_scope"]},
 		"a scope for another model": {"patches": [put("token/scopes/acme/models/read", {"phi": "x"})], "codes": ["out_of_scope"]},
 		"a scope for another operation": {"patches": [put("token/scopes/acme/models", {"execute": {"*": "x"}})], "codes": ["out_of_scope"]},

@@ -14,8 +14,9 @@ import (
 )
 
 // DefaultTimeout bounds an evaluation unless [WithTimeout] says otherwise. One of
-// the default policy takes some tens of microseconds.
-const DefaultTimeout = 100 * time.Millisecond
+// the default policy takes some tens of microseconds; the rest is room for a
+// container whose CPU quota is used up, which stands still for 100 ms at a time.
+const DefaultTimeout = 250 * time.Millisecond
 
 // Snapshot is one policy, compiled, checked and immutable. It is safe for use by
 // many goroutines. Every answer of one snapshot comes from the same policy.

@@ -1,0 +1,36 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"patrol/models"
+)
+
+// DecideRaw judges a whole input document, which need not be one that the typed
+// API can make.
+func (s *Snapshot) DecideRaw(ctx context.Context, input any) (models.Decision, error) {
+	v, err := ast.InterfaceToValue(input)
+	if err != nil {
+		return models.Decision{}, err
+	}
+	return s.decide(ctx, ast.NewTerm(v))
+}
+
+// InputOf returns the input document that Decide would evaluate.
+func InputOf(req models.Request, f Facts, now time.Time) (any, error) {
+	t, err := decisionInput(req, f, now)
+	if err != nil {
+		return nil, err
+	}
+	return ast.JSON(t.Value)
+}
+
+// Broken returns a copy of s in which every look at data panics.
+func (s *Snapshot) Broken() *Snapshot {
+	c := *s
+	c.documents = documents{}
+	return &c
+}

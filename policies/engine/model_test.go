@@ -1,0 +1,103 @@
+package engine_test
+
+import (
+	"slices"
+
+	"patrol/models"
+)
+
+// judge is section 2 of the design in plain Go, written from its text and not from
+// the Rego. It returns why input is denied, nothing if it is allowed, and the
+// scope that grants it.
+func judge(input any, roles map[string]models.Role, catalog models.Catalog) (reasons []models.ReasonCode, scope string) {
+	// Who asks.
+	if v, ok := at(input, "token", "revoked").(bool); !ok || v {
+		reasons = append(reasons, models.TokenRevoked)
+	}
+	now, nowIsNumber := number(at(input, "now"))
+	if end, ok := number(at(input, "token", "expires_at")); !ok || !nowIsNumber || now >= end {
+		reasons = append(reasons, models.TokenExpired)
+	}
+	if v, ok := at(input, "user", "disabled").(bool); !ok || v {
+		reasons = append(reasons, models.UserDisabled)
+	}
+	if len(reasons) > 0 {
+		return sorted(reasons), ""
+	}
+
+	// What they ask for.
+	entityType, _ := at(input, "request", "entity_type").(string)
+	operation, _ := at(input, "request", "operation").(string)
+	if _, ok := catalog.EntityTypes[entityType].Operations[operation]; !ok {
+		return []models.ReasonCode{models.UnknownOperation}, ""
+	}
+	domain, ok1 := at(input, "request", "domain").(string)
+	id, ok2 := at(input, "domain", "id").(string)
+	status, _ := at(input, "domain", "status").(string)
+	known := status == "enabled" || status == "disabled" || status == "frozen"
+	if !ok1 || !ok2 || id != domain || !known {
+		return []models.ReasonCode{models.DomainUnknown}, ""
+	}
+
+	// Whether it is theirs to do.
+	admin, _ := at(input, "user", "admin").(bool)
+	role, isMember := at(input, "membership", "role").(string)
+	if !admin {
+		if status == "disabled" && !roles[role].AdministersDomain() {
+			reasons = append(reasons, models.DomainDisabled)
+		}
+		if status == "frozen" {
+			reasons = append(reasons, models.DomainFrozen)
+		}
+		if !isMember {
+			reasons = append(reasons, models.NotAMember)
+		} else if !roles[role].Permits(entityType, operation) {
+			reasons = append(reasons, models.RoleForbids)
+		}
+	}
+	entity, isEntity := at(input, "request", "entity").(string)
+	if isEntity && (entityType != "domains" || entity == domain) {
+		for _, d := range []string{domain, "*"} {
+			for _, e := range []string{entity, "*"} {
+				if id, ok := at(input, "token", "scopes", d, entityType, operation, e).(string); ok && scope == "" {
+					scope = id
+				}
+			}
+		}
+	}
+	if scope == "" {
+		reasons = append(reasons, models.OutOfScope)
+	}
+	if len(reasons) > 0 {
+		return sorted(reasons), ""
+	}
+	return nil, scope
+}
+
+// at returns what is at the path of keys in a JSON document, nil if there is
+// nothing.
+func at(doc any, path ...string) any {
+	for _, key := range path {
+		object, ok := doc.(map[string]any)
+		if !ok {
+			return nil
+		}
+		doc = object[key]
+	}
+	return doc
+}
+
+func number(v any) (float64, bool) {
+	switch v := v.(type) {
+	case int:
+		return float64(v), true
+	case float64:
+		return v, true
+	}
+	return 0, false
+}
+
+func sorted(codes []models.ReasonCode) []models.ReasonCode {
+	slices.Sort(codes)
+	return codes
+}

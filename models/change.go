@@ -6,7 +6,9 @@ import "time"
 // write appends its changes in the same transaction; a process that caches facts
 // drops what a change names.
 type Change struct {
-	Seq  int64 // grows in the order in which changes become visible
+	// Seq grows in the order in which changes become visible. It is 0 for a write
+	// of which nobody knows whether it was committed.
+	Seq  int64
 	Kind ChangeKind
 	Key  string    // id of the token, user or domain; of the user for a membership
 	Key2 string    // the domain of a membership, else ""

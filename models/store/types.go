@@ -60,36 +60,20 @@ type PATPatch struct {
 	Description *string
 }
 
-// Use says that a token was used.
-type Use struct {
-	TokenID   string
-	At        time.Time
-	IP        string
-	UserAgent string
-}
-
-// ChangeKind says what kind of fact changed.
-type ChangeKind string
-
-// The kinds of facts.
-const (
-	ChangeToken      ChangeKind = "token"      // Key is the token's id
-	ChangeUser       ChangeKind = "user"       // Key is the user's id
-	ChangeDomain     ChangeKind = "domain"     // Key is the domain's id
-	ChangeMembership ChangeKind = "membership" // Key is the user's id, Key2 the domain's
+// Change and its kinds belong to the domain; these names are for the store's
+// own code.
+type (
+	Change     = models.Change
+	ChangeKind = models.ChangeKind
+	Use        = models.Use
 )
 
-// Change says that a fact which decisions depend on was written: whoever caches
-// it must drop it. What it was or became is not told.
-type Change struct {
-	// Seq orders changes. It is 0 in what [Store.OnChange] hears of a write of
-	// which nobody knows whether it was committed.
-	Seq  int64
-	Kind ChangeKind
-	Key  string
-	Key2 string // "" but for memberships
-	At   time.Time
-}
+const (
+	ChangeToken      = models.ChangeToken
+	ChangeUser       = models.ChangeUser
+	ChangeDomain     = models.ChangeDomain
+	ChangeMembership = models.ChangeMembership
+)
 
 // AuditEvent is one line of the audit log.
 type AuditEvent struct {

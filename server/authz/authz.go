@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -82,6 +83,11 @@ type Config struct {
 	MaxLookups     int // concurrent look-ups of ids that never verified; default 32
 	SlowLookups    int // of these, by addresses that fail too often; default 2
 	FailuresPerMin int // failed tokens per address and minute before it is slowed; default 60
+
+	// MaxEvaluations is how many evaluations run at a time; the others wait in
+	// line, which does not count against the policy's own time limit. Default:
+	// GOMAXPROCS, since evaluating is nothing but computing.
+	MaxEvaluations int
 }
 
 // The bounds that the contract sets.
@@ -100,6 +106,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxLookups, 32)
 	setDefault(&c.SlowLookups, 2)
 	setDefault(&c.FailuresPerMin, 60)
+	setDefault(&c.MaxEvaluations, runtime.GOMAXPROCS(0))
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -137,6 +144,7 @@ func (c Config) Validate() error {
 	check(c.CacheSize < 1 || c.UnknownSize < 1, "cache sizes must be positive")
 	check(c.MaxLookups < 1 || c.SlowLookups < 1 || c.SlowLookups > c.MaxLookups, "look-up limits must be positive, the slow lane no wider than the whole")
 	check(c.FailuresPerMin < 1, "failures per minute must be positive")
+	check(c.MaxEvaluations < 1, "concurrent evaluations must be positive")
 	return errors.Join(errs...)
 }
 
@@ -145,6 +153,7 @@ type Authorizer struct {
 	cfg   Config
 	facts *facts
 	feed  feedState
+	turns chan struct{} // a place per concurrent evaluation
 	uses  *useLog
 	holds holds
 }
@@ -156,7 +165,7 @@ func New(cfg Config) (*Authorizer, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	a := &Authorizer{cfg: cfg, uses: newUseLog(cfg)}
+	a := &Authorizer{cfg: cfg, uses: newUseLog(cfg), turns: make(chan struct{}, cfg.MaxEvaluations)}
 	a.facts = newFacts(cfg, a.fresh)
 	cfg.Policy.OnSwap(a.holds.wakeAll)
 	return a, nil
@@ -251,7 +260,11 @@ func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *to
 		}
 		facts.Membership = member
 	}
+	if err := a.takeTurn(ctx); err != nil {
+		return models.Deny(models.Unavailable), err
+	}
 	d, err = policy.Decide(ctx, req, facts, a.cfg.Clock())
+	a.endTurn()
 	if err != nil {
 		d = models.Deny(models.PolicyError)
 		d.Revision = policy.Revision()
@@ -259,6 +272,24 @@ func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *to
 	}
 	return d, nil
 }
+
+// takeTurn waits until an evaluation may run. Without it, a burst of calls
+// would have every one of them take as long as all, and end many for it.
+func (a *Authorizer) takeTurn(ctx context.Context) error {
+	select {
+	case a.turns <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case a.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waited in vain for other evaluations: %w", ctx.Err())
+	}
+}
+
+func (a *Authorizer) endTurn() { <-a.turns }
 
 // conclude completes a decision and records it. rec is the verified token, or
 // nil.

@@ -38,6 +38,10 @@ func (a *Authorizer) Begin(ctx context.Context, call Call) (p *Proxied, d models
 // judged: whether its body must be read to learn the entity (need, nil if not),
 // and whether it may be upgraded to a WebSocket.
 func (p *Proxied) Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error) {
+	if err := p.a.takeTurn(ctx); err != nil {
+		return nil, false, err
+	}
+	defer p.a.endTurn()
 	return p.policy.BodyNeed(ctx, r)
 }
 
@@ -45,7 +49,11 @@ func (p *Proxied) Hints(ctx context.Context, r models.HTTPRequest) (need *models
 // they are now: reading a body may have taken a while since Begin. Fields of
 // fixed that are not empty come from the operator and replace the route's.
 func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision {
+	if err := p.a.takeTurn(ctx); err != nil {
+		return p.conclude(ctx, models.Deny(models.Unavailable), err)
+	}
 	req, ok, err := p.policy.Route(ctx, r)
+	p.a.endTurn()
 	switch {
 	case err != nil:
 		d := models.Deny(models.PolicyError)

@@ -25,7 +25,10 @@ import (
 	"patrol/server/extauthz"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The authorizer's caches live as long as the process.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/maypok86/otter/v2.periodicCleanUp[...]"))
+}
 
 // bed is a running server in a world, and a connection to it.
 type bed struct {

@@ -229,7 +229,7 @@ func TestDrainIsBounded(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	b := start(t, func(c *extauthz.Config) { c.DrainDelay = time.Minute })
+	b := start(t, nil)
 	client := healthpb.NewHealthClient(b.conn)
 	check := func(service string) healthpb.HealthCheckResponse_ServingStatus {
 		res, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})

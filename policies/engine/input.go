@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -145,6 +146,24 @@ func unix(t time.Time) *ast.Term {
 	return ast.NumberTerm(json.Number(strconv.FormatInt(t.Unix(), 10)))
 }
 
+// lastSecond is the `input.now` that was made last; there are many requests a
+// second.
+var lastSecond atomic.Pointer[instant]
+
+type instant struct {
+	unix int64
+	term *ast.Term
+}
+
+func second(at time.Time) *ast.Term {
+	last := lastSecond.Load()
+	if last == nil || last.unix != at.Unix() {
+		last = &instant{unix: at.Unix(), term: unix(at)}
+		lastSecond.Store(last)
+	}
+	return last.term
+}
+
 // noFacts is the input when nothing is known but that somebody asks.
 var noFacts = ast.ObjectTerm(
 	ast.Item(key.request, ast.ObjectTerm()),
@@ -168,7 +187,7 @@ func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error
 			ast.Item(key.operation, ast.StringTerm(req.Operation)),
 			ast.Item(key.context, context),
 		)),
-		ast.Item(key.now, unix(now)),
+		ast.Item(key.now, second(now)),
 	}
 	n := 2
 	for _, fact := range [...]struct {

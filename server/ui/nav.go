@@ -1,0 +1,87 @@
+package ui
+
+// section is the part of the site that a page belongs to.
+type section string
+
+const (
+	noSection    section = ""
+	tokens       section = "tokens"
+	password     section = "password"
+	sessionsPart section = "sessions"
+	help         section = "help"
+	testToken    section = "test"
+	adminUsers   section = "users"
+	adminDomains section = "domains"
+	adminTokens  section = "inventory"
+	adminLeaked  section = "leaked"
+	adminAudit   section = "audit"
+)
+
+// navItem is one link of a navigation.
+type navItem struct {
+	Label, URL string
+	Current    bool // the page itself
+	Within     bool // the page is somewhere below
+	parts      []section
+}
+
+type navGroup struct {
+	label, url string
+	admin      bool
+	items      []navItem
+}
+
+var navigation = []navGroup{
+	{label: "Profile", url: "/profile/pats", items: []navItem{
+		{Label: "Personal access tokens", URL: "/profile/pats", parts: []section{tokens}},
+		{Label: "Password", URL: "/profile/password", parts: []section{password}},
+		{Label: "Sessions", URL: "/profile/sessions", parts: []section{sessionsPart}},
+	}},
+	{label: "Administration", url: "/admin/pats", admin: true, items: []navItem{
+		{Label: "All tokens", URL: "/admin/pats", parts: []section{adminTokens}},
+		{Label: "Leaked token", URL: "/admin/leaked", parts: []section{adminLeaked}},
+		{Label: "Users", URL: "/admin/users", parts: []section{adminUsers}},
+		{Label: "Domains", URL: "/admin/domains", parts: []section{adminDomains}},
+		{Label: "Audit log", URL: "/admin/audit", parts: []section{adminAudit}},
+	}},
+	{label: "Help", url: "/help", items: []navItem{
+		{Label: "About tokens", URL: "/help", parts: []section{help}},
+		{Label: "Test a token", URL: "/help/test", parts: []section{testToken}},
+	}},
+}
+
+// newView finds the place of a page in the navigation.
+func newView(frame Frame, page Page) view {
+	v := view{Frame: frame, Page: page}
+	if frame.Viewer == nil {
+		return v
+	}
+	here := noSection
+	if p, ok := page.(interface{ section() section }); ok {
+		here = p.section()
+	}
+	top := false
+	if p, ok := page.(interface{ top() bool }); ok {
+		top = p.top()
+	}
+	for _, group := range navigation {
+		if group.admin && !frame.Viewer.Admin {
+			continue
+		}
+		item := navItem{Label: group.label, URL: group.url}
+		var sub []navItem
+		for _, i := range group.items {
+			for _, part := range i.parts {
+				if here != noSection && part == here {
+					item.Within, i.Current, i.Within = true, top, !top
+				}
+			}
+			sub = append(sub, i)
+		}
+		if item.Within {
+			v.Sub = sub
+		}
+		v.Nav = append(v.Nav, item)
+	}
+	return v
+}

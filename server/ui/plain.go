@@ -1,0 +1,59 @@
+package ui
+
+// Form is a page with one form of plain fields.
+type Form struct {
+	Heading string
+	Intro   string
+	Fields  []Field
+	Action  string // where the form is sent
+	Submit  string // label of the button
+	Danger  bool   // the button ends something
+	Cancel  string // where Cancel leads, "" for none
+	// Hidden fields go along.
+	Hidden   map[string]string
+	Problems Problems
+	Part     section
+	Aside    string // a note under the form
+	Narrow   bool   // stands alone, as the sign-in does
+}
+
+// Title implements [Page].
+func (f Form) Title() string    { return f.Heading }
+func (Form) template() string   { return "form" }
+func (f Form) section() section { return f.Part }
+func (f Form) failed() bool     { return f.Problems.Any() }
+
+// Confirm is a page that asks before something ends.
+type Confirm struct {
+	Heading  string
+	Lines    []string
+	Token    *Token // what it is about, if a token
+	Action   string
+	Hidden   map[string]string
+	Submit   string
+	Cancel   string
+	Problems Problems
+	// Fields are for what has to be typed to confirm.
+	Fields []Field
+	Part   section
+}
+
+// Title implements [Page].
+func (c Confirm) Title() string    { return c.Heading }
+func (Confirm) template() string   { return "confirm" }
+func (c Confirm) section() section { return c.Part }
+func (c Confirm) failed() bool     { return c.Problems.Any() }
+
+// Message is a page that says one thing.
+type Message struct {
+	Heading string
+	Lines   []string
+	Link    string
+	Label   string
+	// ShowID asks for the request's id to be shown.
+	ShowID bool
+}
+
+// Title implements [Page].
+func (m Message) Title() string  { return m.Heading }
+func (Message) template() string { return "message" }

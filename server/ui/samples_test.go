@@ -1,0 +1,156 @@
+package ui
+
+import (
+	"time"
+
+	"patrol/api"
+	"patrol/models"
+)
+
+// The pages as tests and pictures show them.
+
+var sampleNow = time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC)
+
+var sampleViewer = &Viewer{Name: "Ada Lovelace", Email: "ada@example.com", Admin: true}
+
+func sampleCatalog() models.Catalog {
+	ops := func(pairs ...string) map[string]models.Operation {
+		out := map[string]models.Operation{}
+		for i := 0; i < len(pairs); i += 2 {
+			out[pairs[i]] = models.Operation{Title: pairs[i+1]}
+		}
+		return out
+	}
+	return models.Catalog{
+		EntityTypes: map[string]models.EntityType{
+			"models":   {Title: "Models", Operations: ops("read", "List and inspect", "write", "Manage", "execute", "Use"), Entities: []string{"llama3:8b"}},
+			"datasets": {Title: "Datasets", Operations: ops("read", "List and download", "write", "Upload, change and delete")},
+			"domains":  {Title: "Domain", Operations: ops("read", "See settings and members", "write", "Administer")},
+		},
+		Roles: map[string]models.Role{
+			"viewer": {"models": {"read": true}, "datasets": {"read": true}, "domains": {"read": true}},
+			"member": {"models": {"read": true, "execute": true}, "datasets": {"read": true, "write": true}, "domains": {"read": true}},
+		},
+	}
+}
+
+func sampleChoices() Choices {
+	c := sampleCatalog()
+	return NewChoices(c, models.DefaultLimits(), []DomainRole{
+		{Domain: models.Domain{ID: "acme", Name: "Acme Research"}, Role: c.Roles["member"]},
+		{Domain: models.Domain{ID: "sandbox", Name: "Sandbox"}, Role: c.Roles["viewer"]},
+	})
+}
+
+func scope(id, text string) models.Scope {
+	s, err := models.ParseScope(text)
+	if err != nil {
+		panic(err)
+	}
+	s.ID = id
+	return s
+}
+
+func ago(d time.Duration) *time.Time {
+	t := sampleNow.Add(-d)
+	return &t
+}
+
+func samplePATs() []models.PAT {
+	const day = 24 * time.Hour
+	return []models.PAT{
+		{
+			ID: "7hQ2mZk0Rw4XtBvN", Name: "ci", Description: "Evaluates prompts on every merge request.",
+			Scopes:    []models.Scope{scope("s1", "acme:models:*:execute"), scope("s2", "acme:models:*:read"), scope("s3", "acme:datasets:golden-set:read")},
+			CreatedAt: sampleNow.Add(-20 * day), ExpiresAt: sampleNow.Add(70 * day), LastUsedAt: ago(4 * time.Minute), LastUsedIP: "203.0.113.7", LastUsedAgent: "python-httpx/0.28.1",
+		},
+		{
+			ID: "Jd81LpTy6sEoQa3C", Name: "notebook on my laptop",
+			Scopes:    []models.Scope{scope("s4", "acme:models:llama3:8b:execute")},
+			CreatedAt: sampleNow.Add(-26 * day), ExpiresAt: sampleNow.Add(4 * day), LastUsedAt: ago(2 * day), LastUsedIP: "2001:db8::17",
+		},
+		{
+			ID: "b0VxK4nUe9ZrHg2W", Name: "nightly export", Description: "Copies the golden set to the archive.",
+			Scopes:    []models.Scope{scope("s5", "sandbox:datasets:*:read")},
+			CreatedAt: sampleNow.Add(-100 * day), ExpiresAt: sampleNow.Add(-10 * day), LastUsedAt: ago(11 * day),
+		},
+		{
+			ID: "Pw5cYi7DfM1oJk8S", Name: "old workstation",
+			Scopes:    []models.Scope{scope("s6", "*:models:*:read")},
+			CreatedAt: sampleNow.Add(-200 * day), ExpiresAt: sampleNow.Add(100 * day), RevokedAt: ago(33 * day),
+		},
+	}
+}
+
+func sampleTokens() []Token {
+	var out []Token
+	for _, p := range samplePATs() {
+		out = append(out, TokenOf(p, sampleNow))
+	}
+	return out
+}
+
+type sample struct {
+	frame Frame
+	page  Page
+}
+
+func samples() map[string]sample {
+	in := Frame{Viewer: sampleViewer, Now: sampleNow}
+	user := Frame{Viewer: &Viewer{Name: "Grace Hopper", Email: "grace@example.com"}, Now: sampleNow}
+	out := Frame{Now: sampleNow}
+	choices := sampleChoices()
+	token := sampleTokens()[0]
+	secret := "patrol_7hQ2mZk0Rw4XtBvN_example0example0example0example0123456"
+
+	refused := DecodeCreate(map[string][]string{
+		"name": {""}, "expires_in": {"custom"}, "action": {"create"},
+		"scopes[0].domain": {"acme"}, "scopes[0].entity_type": {"datasets"}, "scopes[0].pick": {"*"}, "scopes[0].operation": {"datasets/write"},
+		"scopes[1].domain": {"acme"}, "scopes[1].entity_type": {"datasets"}, "scopes[1].pick": {":typed"}, "scopes[1].entity": {"golden-set"}, "scopes[1].operation": {"datasets/write"},
+		"scopes[2].domain": {"acme"},
+	}, choices, sampleNow)
+	_, _, problems := refused.Submit()
+	refused = refused.Refused(problems)
+	refused.AskPassword = true
+
+	create := PrefillCreate(map[string][]string{"preset": {"inference"}, "name": {"ci"}}, choices, sampleNow)
+	rotated := samplePATs()[0]
+	rotated.RotatedTo, rotated.RevokedAt, rotated.ID = token.ID, ago(20*24*time.Hour), "R2d2C3poBb8Hal90"
+	current := samplePATs()[0]
+
+	return map[string]sample{
+		"sign-in":       {out, SignIn(api.SignIn{}, "", "", Problems{})},
+		"sign-in-wrong": {out, SignIn(api.SignIn{Email: "ada@example.com"}, "/profile/pats", "Your session has ended. Sign in to go on; what you typed is kept.", Problems{General: "The email address and password do not match an account that may sign in."})},
+		"setup":         {out, SetupPage(api.Setup{}, Problems{}, false)},
+		"setup-expired": {out, SetupPage(api.Setup{}, Problems{}, true)},
+		"list":          {in, List{Tokens: sampleTokens(), Presets: choices.Presets(), Any: true, Alive: true, Domains: true}},
+		"list-filtered": {withNotice(user, "The token was revoked."), List{Filter: Filter{Name: "nothing like it", Sort: sortExpires}, Any: true, Domains: true}},
+		"list-empty":    {user, List{Presets: choices.Presets(), Domains: true}},
+		"create":        {in, create},
+		"create-wrong":  {in, refused},
+		"reveal":        {in, Reveal{Token: token, Secret: secret, BaseURL: "https://patrol.example.com", Domain: "acme", Summary: []string{"use any model in acme", "list and inspect any model in acme"}}},
+		"view":          {in, View{Token: token, Meanings: choices.Meanings(samplePATs()[0].Scopes), Family: Family(current, []models.PAT{rotated}, sampleNow)}},
+		"rotate":        {in, DecodeRotate(nil, token, models.DefaultLimits(), sampleNow)},
+		"widen":         {in, DecodeWiden(nil, token, choices)},
+		"spent":         {in, Spent{Token: &token}},
+		"revoke": {in, Confirm{
+			Heading: "Revoke ci?", Lines: []string{"Every request with it is refused from now on. This cannot be undone."},
+			Token: &token, Action: token.Link() + "/revoke", Submit: "Revoke ci", Cancel: token.Link(), Part: tokens,
+		}},
+		"password": {user, ChangePassword(Problems{})},
+		"sessions": {user, Sessions{Sessions: []Session{
+			{ID: "a", Current: true, SignedIn: At(sampleNow.Add(-time.Hour), sampleNow), Seen: At(sampleNow, sampleNow), Ends: At(sampleNow.Add(167*time.Hour), sampleNow)},
+			{ID: "b", Program: true, SignedIn: At(sampleNow.Add(-50*time.Hour), sampleNow), Seen: At(sampleNow.Add(-3*time.Hour), sampleNow), Ends: At(sampleNow.Add(90*time.Hour), sampleNow)},
+		}}},
+		"help": {user, NewHelp("https://patrol.example.com", choices)},
+		"test": {user, Test{choices: choices, Request: models.Request{Domain: "acme", EntityType: "models", Entity: "llama3:8b", Operation: "execute"}, Decision: &models.Decision{
+			ID: "d1", TokenID: token.ID, Revision: "2026-11-20", Reasons: []models.Reason{{Code: models.OutOfScope, Message: "No scope of the token covers this."}},
+		}}},
+		"message": {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
+	}
+}
+
+func withNotice(f Frame, text string) Frame {
+	f.Notice = text
+	return f
+}

@@ -17,7 +17,7 @@ func (s *Store) Domain(ctx context.Context, id string) (*models.Domain, error) {
 	var row domainRow
 	found := false
 	err := s.read(ctx, "domain", func(db *gorm.DB) error {
-		result := db.Raw("SELECT * FROM domains WHERE id = ?", id).Scan(&row)
+		result := db.Raw("SELECT * FROM domains WHERE id = ?", id).Find(&row)
 		found = result.RowsAffected > 0
 		return result.Error
 	})
@@ -141,7 +141,7 @@ func (s *Store) Membership(ctx context.Context, userID, domain string) (*models.
 	var row membershipRow
 	found := false
 	err := s.read(ctx, "membership", func(db *gorm.DB) error {
-		result := db.Raw("SELECT * FROM memberships WHERE user_id = ? AND domain = ?", userID, domain).Scan(&row)
+		result := db.Raw("SELECT * FROM memberships WHERE user_id = ? AND domain = ?", userID, domain).Find(&row)
 		found = result.RowsAffected > 0
 		return result.Error
 	})
@@ -187,7 +187,7 @@ func (s *Store) Members(ctx context.Context, domain string, p Page) ([]Member, s
 		if key != nil { // by id, so that no address is in a URL
 			q = q.Where("u.email > (SELECT email FROM users WHERE id = ?)", key[0])
 		}
-		return q.Scan(&rows).Error
+		return q.Find(&rows).Error
 	})
 	if err != nil {
 		return nil, "", err
@@ -252,7 +252,7 @@ func (t *tx) lockMember(userID, domain string) (*membershipRow, error) {
 		return nil, notFound("user")
 	}
 	var users int64
-	if err := t.db.Raw("SELECT COUNT(*) FROM users WHERE id = ?", userID).Scan(&users).Error; err != nil {
+	if err := t.db.Raw("SELECT COUNT(*) FROM users WHERE id = ?", userID).Find(&users).Error; err != nil {
 		return nil, err
 	}
 	if users == 0 {

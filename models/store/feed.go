@@ -17,7 +17,7 @@ func (t *tx) change(kind ChangeKind, key, key2 string) {
 // LastChange returns the number of the latest change, 0 if there was none.
 func (s *Store) LastChange(ctx context.Context) (seq int64, err error) {
 	err = s.read(ctx, "last_change", func(db *gorm.DB) error {
-		return db.Raw("SELECT COALESCE((SELECT MAX(seq) FROM changes), (SELECT pruned_through FROM change_feed))").Scan(&seq).Error
+		return db.Raw("SELECT COALESCE((SELECT MAX(seq) FROM changes), (SELECT pruned_through FROM change_feed))").Find(&seq).Error
 	})
 	return seq, err
 }
@@ -45,7 +45,7 @@ func (s *Store) Changes(ctx context.Context, after int64, limit int) (changes []
 		At                       *time.Time
 	}
 	err = s.read(ctx, "changes", func(db *gorm.DB) error {
-		return db.Raw(query, after, limit).Scan(&rows).Error
+		return db.Raw(query, after, limit).Find(&rows).Error
 	})
 	if err != nil {
 		return nil, false, err
@@ -92,10 +92,10 @@ func (s *Store) PruneChanges(ctx context.Context, olderThan time.Duration) error
 				return err
 			}
 			var last, first int64
-			if err := t.db.Raw(through, cutoff).Scan(&last).Error; err != nil {
+			if err := t.db.Raw(through, cutoff).Find(&last).Error; err != nil {
 				return err
 			}
-			if err := t.db.Raw("SELECT COALESCE(MIN(seq), 0) FROM changes").Scan(&first).Error; err != nil {
+			if err := t.db.Raw("SELECT COALESCE(MIN(seq), 0) FROM changes").Find(&first).Error; err != nil {
 				return err
 			}
 			last = min(last, first+pruneBatch-1)

@@ -23,6 +23,13 @@ func (queryLog) ParamsFilter(_ context.Context, sql string, _ ...any) (string, [
 	return sql, nil
 }
 
+// GORM's Scan, unlike its Find, describes statements by a logger of its own,
+// which writes their values out on every call. This package uses Find; should
+// anyone use Scan, it shall not tell values either.
+func init() {
+	logger.RecorderParamsFilter = queryLog{}.ParamsFilter
+}
+
 // LogMode returns the logger itself: the level is that of the slog.Logger.
 func (l queryLog) LogMode(logger.LogLevel) logger.Interface { return l }
 

@@ -31,11 +31,17 @@ const lockMigration = 0x706174726f6c00
 func (s *Store) Migrate(ctx context.Context) (from, to int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, migrationTimeout)
 	defer cancel()
-	provider, closeProvider, err := s.provider()
+	defer func() { err = failure(ctx, "migrate", err) }()
+	provider, pool, err := s.provider()
 	if err != nil {
-		return 0, 0, failure(ctx, "migrate", err)
+		return 0, 0, err
 	}
-	defer func() { err = failure(ctx, "migrate", errors.Join(err, closeProvider())) }()
+	defer func() { err = errors.Join(err, pool.Close()) }()
+	unlock, err := s.lockMigration(ctx, pool)
+	if err != nil {
+		return 0, 0, fmt.Errorf("wait for another migration: %w", err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 
 	if from, err = s.schemaVersion(ctx); err != nil {
 		return 0, 0, err
@@ -44,24 +50,20 @@ func (s *Store) Migrate(ctx context.Context) (from, to int64, err error) {
 	if from > newest {
 		return from, from, newerSchema(from, newest)
 	}
-	if _, err := provider.Up(ctx); err != nil {
-		return from, from, err
+	if from < newest {
+		if _, err := provider.Up(ctx); err != nil {
+			return from, from, err
+		}
 	}
-	if to, err = s.schemaVersion(ctx); err != nil {
-		return from, from, err
-	}
-	if to > newest { // a newer binary was at it while this one waited
-		return from, to, newerSchema(to, newest)
-	}
-	return from, to, nil
+	return from, newest, nil
 }
 
 // CheckSchema reports whether the schema is the one that this binary works with.
 // It changes nothing.
 func (s *Store) CheckSchema(ctx context.Context) error {
-	provider, closeProvider, err := s.provider()
+	provider, pool, err := s.provider()
 	if err == nil {
-		err = closeProvider()
+		err = pool.Close()
 	}
 	if err != nil {
 		return failure(ctx, "check_schema", err)
@@ -97,79 +99,80 @@ func newestVersion(p *goose.Provider) int64 {
 func (s *Store) schemaVersion(ctx context.Context) (version int64, err error) {
 	err = s.run(ctx, "schema_version", s.writer, func(db *gorm.DB) error {
 		var tables int
-		if err := db.Raw(s.dialect.schemaVersionTable).Scan(&tables).Error; err != nil || tables == 0 {
+		if err := db.Raw(s.dialect.schemaVersionTable).Find(&tables).Error; err != nil || tables == 0 {
 			return err
 		}
-		return db.Raw("SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version").Scan(&version).Error
+		return db.Raw("SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version").Find(&version).Error
 	})
 	return version, err
 }
 
 // provider returns goose on connections of its own, whose statements may take
-// long, and with a lock that ends with the process that holds it.
-func (s *Store) provider() (_ *goose.Provider, closeProvider func() error, err error) {
+// long. Goose's locks are not used: they are taken after its first look at the
+// schema, and it has none for SQLite.
+func (s *Store) provider() (*goose.Provider, *sql.DB, error) {
 	files, err := fs.Sub(migrations.FS, string(s.database.driver))
 	if err != nil {
 		return nil, nil, err
 	}
-	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger())}
-	var pool *sql.DB
-	var d goose.Dialect
+	d, pool := goose.DialectPostgres, (*sql.DB)(nil)
 	if s.database.driver == sqliteDriver {
 		d = goose.DialectSQLite3
-		lockPath := s.database.path + "-migrate"
-		if err := s.makeFile(lockPath); err != nil {
-			return nil, nil, err
-		}
 		pool, err = sql.Open("sqlite", sqliteDSN(s.database.path, "_txlock=immediate", "_synchronous=FULL"))
-		options = append(options, goose.WithLocker(&fileLock{path: lockPath}))
-	} else {
-		d = goose.DialectPostgres
-		var locker lock.SessionLocker
-		locker, err = lock.NewPostgresSessionLocker(lock.WithLockID(lockMigration),
-			lock.WithLockTimeout(1, uint64(migrationTimeout/time.Second)))
 		if err != nil {
 			return nil, nil, err
 		}
-		pool, err = s.newPostgresPool(2, 0)
-		options = append(options, goose.WithSessionLocker(locker))
+	} else {
+		pool = s.newPostgresPool(2, 0) // the lock and the migration
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	p, err := goose.NewProvider(d, pool, files, options...)
+	p, err := goose.NewProvider(d, pool, files, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 	if err != nil {
 		return nil, nil, errors.Join(err, pool.Close())
 	}
-	return p, pool.Close, nil
+	return p, pool, nil
 }
 
-// fileLock is the lock that migrations of an SQLite database hold: an exclusive
-// transaction on an empty database file beside it. SQLite locks files on every
-// platform, and the operating system ends such a lock with its process.
-type fileLock struct {
-	path string
-	pool *sql.DB
-	tx   *sql.Tx
+// lockMigration waits for the lock that a migration holds. It ends with the
+// process that holds it, however that ends.
+func (s *Store) lockMigration(ctx context.Context, pool *sql.DB) (unlock func() error, err error) {
+	if s.database.driver == sqliteDriver {
+		return s.lockFile(ctx, s.database.path+"-migrate")
+	}
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockMigration),
+		lock.WithLockTimeout(1, uint64(migrationTimeout/time.Second)))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := locker.SessionLock(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return func() error {
+		return errors.Join(locker.SessionUnlock(context.WithoutCancel(ctx), conn), conn.Close())
+	}, nil
 }
 
-// Lock waits for the lock until ctx ends.
-func (l *fileLock) Lock(ctx context.Context, _ *sql.DB) (err error) {
-	if l.pool, err = sql.Open("sqlite", sqliteDSN(l.path, "_txlock=exclusive")); err != nil {
-		return err
+// lockFile takes the lock of SQLite migrations: an exclusive transaction on an
+// empty database file beside the database. SQLite locks files on every platform,
+// and the operating system ends such a lock with its process.
+func (s *Store) lockFile(ctx context.Context, path string) (unlock func() error, err error) {
+	if err := s.makeFile(path); err != nil {
+		return nil, err
+	}
+	pool, err := sql.Open("sqlite", sqliteDSN(path, "_txlock=exclusive"))
+	if err != nil {
+		return nil, err
 	}
 	for {
-		l.tx, err = l.pool.BeginTx(ctx, nil)
+		tx, err := pool.BeginTx(ctx, nil) // which waits for the busy timeout
 		if err == nil {
-			return nil
+			return func() error { return errors.Join(tx.Rollback(), pool.Close()) }, nil
 		}
 		if !isBusy(err) || ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("wait for another migration: %w", err), l.pool.Close())
+			return nil, errors.Join(err, ctx.Err(), pool.Close())
 		}
 	}
-}
-
-// Unlock gives the lock back.
-func (l *fileLock) Unlock(context.Context, *sql.DB) error {
-	return errors.Join(l.tx.Rollback(), l.pool.Close())
 }

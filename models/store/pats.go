@@ -42,7 +42,7 @@ func (s *Store) onePAT(ctx context.Context, op, id, userID string) (*models.PAT,
 }
 
 func (s *Store) patByID(db *gorm.DB, id string) (row patRow, found bool, err error) {
-	result := db.Raw(s.dialect.patByID, id).Scan(&row)
+	result := db.Raw(s.dialect.patByID, id).Find(&row)
 	return row, result.RowsAffected > 0, result.Error
 }
 
@@ -78,7 +78,7 @@ func (s *Store) PATs(ctx context.Context, f PATFilter, p Page) ([]models.PAT, st
 		if where, args := s.statusIs(f.Status, s.now()); where != "" {
 			q = q.Where(where, args...)
 		}
-		return q.Scan(&rows).Error
+		return q.Find(&rows).Error
 	})
 	if err != nil {
 		return nil, "", err
@@ -172,7 +172,7 @@ func (t *tx) takeName(userID, name, forID string) error {
 		return err
 	}
 	var holders int64
-	if err := t.db.Raw("SELECT COUNT(*) FROM pats WHERE user_id = ? AND name = ? AND name_held AND id <> ?", userID, name, forID).Scan(&holders).Error; err != nil {
+	if err := t.db.Raw("SELECT COUNT(*) FROM pats WHERE user_id = ? AND name = ? AND name_held AND id <> ?", userID, name, forID).Find(&holders).Error; err != nil {
 		return err
 	}
 	if holders > 0 {
@@ -218,7 +218,7 @@ func (t *tx) insertPAT(p models.PAT) error {
 // checkLive counts the user's live tokens after one was added.
 func (t *tx) checkLive(userID string) error {
 	var n int
-	if err := t.db.Raw("SELECT COUNT(*) FROM pats WHERE user_id = ? AND "+live, append([]any{userID}, t.liveAt(t.now)...)...).Scan(&n).Error; err != nil {
+	if err := t.db.Raw("SELECT COUNT(*) FROM pats WHERE user_id = ? AND "+live, append([]any{userID}, t.liveAt(t.now)...)...).Find(&n).Error; err != nil {
 		return err
 	}
 	if limit := t.config.Limits.MaxLive; n > limit {
@@ -331,7 +331,7 @@ func (s *Store) DeletePAT(ctx context.Context, by models.Actor, userID, id strin
 // hashed with, in order.
 func (s *Store) KeyIDs(ctx context.Context) (ids []string, err error) {
 	err = s.read(ctx, "key_ids", func(db *gorm.DB) error {
-		return db.Raw("SELECT DISTINCT key_id FROM pats ORDER BY key_id").Scan(&ids).Error
+		return db.Raw("SELECT DISTINCT key_id FROM pats ORDER BY key_id").Find(&ids).Error
 	})
 	return ids, err
 }

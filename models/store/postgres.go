@@ -24,27 +24,21 @@ const (
 )
 
 func (s *Store) openPostgres(ctx context.Context) error {
-	pool, err := s.newPostgresPool(s.config.MaxConns, s.config.Timeout)
-	if err != nil {
-		return err
-	}
+	pool := s.newPostgresPool(s.config.MaxConns, s.config.Timeout)
 	s.pools = append(s.pools, pool)
 	if err := pool.PingContext(ctx); err != nil {
 		return err
 	}
 	// pgx keeps prepared statements by itself.
-	db, err := s.gorm(gormpostgres.New(gormpostgres.Config{Conn: pool}), false)
+	db, err := s.gorm(gormpostgres.New(gormpostgres.Config{Conn: pool}))
 	s.reader, s.writer = db, db
 	return err
 }
 
 // newPostgresPool makes a pool without connecting. A statementTimeout of 0 bounds
 // nothing.
-func (s *Store) newPostgresPool(conns int, statementTimeout time.Duration) (*sql.DB, error) {
-	c, err := postgresConfig(s.database.url)
-	if err != nil {
-		return nil, err
-	}
+func (s *Store) newPostgresPool(conns int, statementTimeout time.Duration) *sql.DB {
+	c := s.postgres.Copy()
 	c.ConnectTimeout = s.config.ConnectTimeout
 	params := map[string]string{
 		"application_name": "patrol",
@@ -63,7 +57,7 @@ func (s *Store) newPostgresPool(conns int, statementTimeout time.Duration) (*sql
 	pool.SetMaxIdleConns(conns)
 	pool.SetConnMaxLifetime(connLifetime)
 	pool.SetConnMaxIdleTime(connIdleTime)
-	return pool, nil
+	return pool
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -78,7 +72,7 @@ func postgresConfig(from *url.URL) (*pgx.ConnConfig, error) {
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, errors.New("the parameters of the database URL cannot be read")
+		return nil, errors.New("store: the parameters of the database URL cannot be read")
 	}
 	if query.Has("password") {
 		password, given = query.Get("password"), true
@@ -94,7 +88,7 @@ func postgresConfig(from *url.URL) (*pgx.ConnConfig, error) {
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the database URL: %w", err)
+		return nil, fmt.Errorf("store: read the database URL: %w", err)
 	}
 	if given {
 		c.Password = password

@@ -102,7 +102,7 @@ func (s *Store) RevokePAT(ctx context.Context, by models.Actor, userID, id strin
 			return err
 		}
 		var ids []string
-		if err := t.db.Raw(chain, id, row.UserID).Scan(&ids).Error; err != nil {
+		if err := t.db.Raw(chain, id, row.UserID).Find(&ids).Error; err != nil {
 			return err
 		}
 		if err := t.revoke(row.UserID, id, ids); err != nil {
@@ -124,7 +124,7 @@ func (s *Store) RevokeAll(ctx context.Context, by models.Actor, userID string) (
 		// Those over the maximum lifetime too: a later configuration may permit
 		// them again.
 		ids = nil
-		if err := t.db.Raw("SELECT id FROM pats WHERE user_id = ? AND revoked_at IS NULL AND expires_at > ? ORDER BY id", userID, t.now).Scan(&ids).Error; err != nil {
+		if err := t.db.Raw("SELECT id FROM pats WHERE user_id = ? AND revoked_at IS NULL AND expires_at > ? ORDER BY id", userID, t.now).Find(&ids).Error; err != nil {
 			return err
 		}
 		return t.revoke(userID, "", ids)

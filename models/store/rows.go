@@ -110,9 +110,9 @@ func utc(t *time.Time) *time.Time {
 }
 
 type scopeRow struct {
-	ID         string `gorm:"primaryKey"`
-	PATID      string `gorm:"column:pat_id"`
-	Position   int
+	PATID      string `gorm:"column:pat_id;primaryKey"`
+	Position   int    `gorm:"primaryKey;autoIncrement:false"`
+	ID         string
 	Domain     string
 	EntityType string
 	Entity     string
@@ -123,7 +123,7 @@ func (scopeRow) TableName() string { return "scopes" }
 
 func newScopeRow(patID string, position int, s models.Scope) scopeRow {
 	return scopeRow{
-		ID: s.ID, PATID: patID, Position: position,
+		PATID: patID, Position: position, ID: s.ID,
 		Domain: s.Domain, EntityType: s.EntityType, Entity: s.Entity, Operation: s.Operation,
 	}
 }

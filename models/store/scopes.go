@@ -25,7 +25,7 @@ func (s *Store) AddScope(ctx context.Context, by models.Actor, userID, id string
 			return models.NewError(models.CodeTaken, fmt.Sprintf("the token has the scope %s already", sc))
 		}
 		var position int
-		if err := t.db.Raw("SELECT MAX(position) + 1 FROM scopes WHERE pat_id = ?", id).Scan(&position).Error; err != nil {
+		if err := t.db.Raw("SELECT MAX(position) + 1 FROM scopes WHERE pat_id = ?", id).Find(&position).Error; err != nil {
 			return err
 		}
 		scope := newScopeRow(id, position, sc)

@@ -38,7 +38,7 @@ func (ss *SessionStore) FindCtx(ctx context.Context, token string) (data []byte,
 	}
 	var row struct{ Data []byte }
 	err = ss.s.read(ctx, "find_session", func(db *gorm.DB) error {
-		result := db.Raw("SELECT data FROM sessions WHERE token = ? AND NOT ended AND expires_at > ?", token, ss.s.now()).Scan(&row)
+		result := db.Raw("SELECT data FROM sessions WHERE token = ? AND NOT ended AND expires_at > ?", token, ss.s.now()).Find(&row)
 		found = result.RowsAffected > 0
 		return result.Error
 	})

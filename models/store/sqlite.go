@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	gormsqlite "gorm.io/driver/sqlite"
-	"gorm.io/gorm"
 
 	_ "modernc.org/sqlite" // the driver named sqlite, in pure Go
 )
@@ -43,31 +43,43 @@ func (s *Store) openSQLite(ctx context.Context) error {
 
 	// Statements of the readers are prepared once per connection. Those of the
 	// writer are not: what is prepared in a transaction ends with it.
-	if s.writer, err = s.gorm(gormsqlite.New(gormsqlite.Config{Conn: writer}), false); err != nil {
+	if s.writer, err = s.gorm(gormsqlite.New(gormsqlite.Config{Conn: writer})); err != nil {
 		return err
 	}
-	s.reader, err = s.gorm(gormsqlite.New(gormsqlite.Config{Conn: reader}), true)
+	s.reader, err = s.gorm(gormsqlite.New(gormsqlite.Config{Conn: &preparedPool{DB: reader}}))
 	return err
 }
 
+// making keeps one file from being made twice at a time.
+var making sync.Mutex
+
 // makeFile makes the database file if it is not there, for its owner's eyes
-// alone. SQLite gives the files beside it the same mode.
+// alone. SQLite gives the files beside it the same mode. A file that is there is
+// not even opened: on closing it, POSIX would drop the locks that SQLite holds
+// on it elsewhere in this process.
 func (s *Store) makeFile(path string) error {
+	making.Lock()
+	defer making.Unlock()
+	if info, err := os.Stat(path); err == nil {
+		if info.IsDir() {
+			return fmt.Errorf("the database file %s is a folder", path)
+		}
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			s.config.Logger.Warn("the database file is open to other users of this machine", "path", path, "mode", mode.String())
+		}
+		return nil
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make the database's folder: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the path is the operator's setting
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the path is the operator's setting
+	if errors.Is(err, fs.ErrExist) {                                    // another process was quicker
+		return nil
+	}
 	if err != nil {
-		return fmt.Errorf("open the database file: %w", err)
+		return fmt.Errorf("make the database file: %w", err)
 	}
-	info, err := f.Stat()
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("open the database file: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		s.config.Logger.Warn("the database file can be read by other users of this machine", "path", path, "mode", info.Mode().Perm().String())
-	}
-	return nil
+	return f.Close()
 }
 
 // sqlitePool opens a pool and makes one connection. Switching a new file to WAL
@@ -114,14 +126,51 @@ func sqliteDSN(path string, settings ...string) string {
 	return "file://" + escaped + "?" + strings.Join(settings, "&")
 }
 
-func (s *Store) gorm(d gorm.Dialector, prepare bool) (*gorm.DB, error) {
-	return gorm.Open(d, &gorm.Config{
-		PrepareStmt:              prepare,
-		SkipDefaultTransaction:   true, // transactions are written out where they are needed
-		DisableNestedTransaction: true,
-		DisableAutomaticPing:     true,
-		Logger:                   queryLog{to: s.config.Logger, slow: s.config.SlowQuery},
-	})
+// preparedPool is a pool that prepares each query once and keeps it. GORM's own
+// way, PrepareStmt, closes statements that are in use when they are a day old,
+// and keeps a goroutine for good.
+type preparedPool struct {
+	*sql.DB
+	mu         sync.RWMutex
+	statements map[string]*sql.Stmt
+}
+
+// maxPrepared is far more statements than this package has; the rest would be
+// run without being kept.
+const maxPrepared = 500
+
+// QueryContext implements gorm.ConnPool.
+func (p *preparedPool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	p.mu.RLock()
+	statement, full := p.statements[query], len(p.statements) >= maxPrepared
+	p.mu.RUnlock()
+	if statement == nil {
+		if full {
+			return p.DB.QueryContext(ctx, query, args...)
+		}
+		var err error
+		if statement, err = p.prepare(ctx, query); err != nil {
+			return nil, err
+		}
+	}
+	return statement.QueryContext(ctx, args...)
+}
+
+func (p *preparedPool) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	statement, err := p.DB.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if first := p.statements[query]; first != nil { // somebody was quicker
+		return first, statement.Close()
+	}
+	if p.statements == nil {
+		p.statements = map[string]*sql.Stmt{}
+	}
+	p.statements[query] = statement
+	return statement, nil
 }
 
 // dataVersion watches for commits by other connections. SQLite's number means

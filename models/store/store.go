@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 
 	"patrol/models"
@@ -24,7 +25,8 @@ type Store struct {
 	// wait ends with its context.
 	reader, writer *gorm.DB
 	pools          []*sql.DB // to close
-	version        *dataVersion
+	postgres       *pgx.ConnConfig
+	version        *dataVersion // of SQLite
 
 	listeners struct {
 		sync.RWMutex
@@ -44,6 +46,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	c = c.withDefaults(d.driver)
 	s := &Store{config: c, database: d, dialect: dialects[d.driver]}
+	if d.driver == postgresDriver {
+		if s.postgres, err = postgresConfig(d.url); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	if d.driver == sqliteDriver {
@@ -55,6 +62,15 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.Join(failure(ctx, "open", err), s.Close())
 	}
 	return s, nil
+}
+
+func (s *Store) gorm(d gorm.Dialector) (*gorm.DB, error) {
+	return gorm.Open(d, &gorm.Config{
+		SkipDefaultTransaction:   true, // transactions are written out where they are needed
+		DisableNestedTransaction: true,
+		DisableAutomaticPing:     true,
+		Logger:                   queryLog{to: s.config.Logger, slow: s.config.SlowQuery},
+	})
 }
 
 // Close ends all connections. Operations that are under way fail.
@@ -76,7 +92,7 @@ func (s *Store) Close() error {
 func (s *Store) Ping(ctx context.Context) error {
 	return s.read(ctx, "ping", func(db *gorm.DB) error {
 		var one int
-		return db.Raw("SELECT 1").Scan(&one).Error
+		return db.Raw("SELECT 1").Find(&one).Error
 	})
 }
 

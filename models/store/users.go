@@ -28,7 +28,7 @@ func (s *Store) oneUser(ctx context.Context, op, query, key string) (*models.Use
 	var row userRow
 	found := false
 	err := s.read(ctx, op, func(db *gorm.DB) error {
-		result := db.Raw(query, key).Scan(&row)
+		result := db.Raw(query, key).Find(&row)
 		found = result.RowsAffected > 0
 		return result.Error
 	})
@@ -69,7 +69,7 @@ func (s *Store) Users(ctx context.Context, f UserFilter, p Page) ([]models.User,
 // CountUsers returns how many users there are, disabled ones included.
 func (s *Store) CountUsers(ctx context.Context) (n int64, err error) {
 	err = s.read(ctx, "count_users", func(db *gorm.DB) error {
-		return db.Raw("SELECT COUNT(*) FROM users").Scan(&n).Error
+		return db.Raw("SELECT COUNT(*) FROM users").Find(&n).Error
 	})
 	return n, err
 }
@@ -87,7 +87,7 @@ func (s *Store) CreateFirstAdmin(ctx context.Context, by models.Actor, u models.
 	u.Admin, u.Disabled = true, false
 	return s.createUser(ctx, "create_first_admin", by, u, func(t *tx) error {
 		var n int64
-		if err := t.db.Raw("SELECT COUNT(*) FROM users").Scan(&n).Error; err != nil {
+		if err := t.db.Raw("SELECT COUNT(*) FROM users").Find(&n).Error; err != nil {
 			return err
 		}
 		if n > 0 {
@@ -202,7 +202,7 @@ func (t *tx) lockUser(id string) (userRow, error) {
 
 func (t *tx) checkOtherAdmin(id string) error {
 	var others int64
-	if err := t.db.Raw("SELECT COUNT(*) FROM users WHERE admin AND NOT disabled AND id <> ?", id).Scan(&others).Error; err != nil {
+	if err := t.db.Raw("SELECT COUNT(*) FROM users WHERE admin AND NOT disabled AND id <> ?", id).Find(&others).Error; err != nil {
 		return err
 	}
 	if others == 0 {

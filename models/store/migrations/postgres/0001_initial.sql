@@ -49,14 +49,16 @@ CREATE INDEX pats_list ON pats (user_id, created_at DESC, id DESC);
 CREATE INDEX pats_rotated_to ON pats (rotated_to) WHERE rotated_to <> '';
 
 CREATE TABLE scopes (
-    id          text    COLLATE "C" PRIMARY KEY,
     pat_id      text    COLLATE "C" NOT NULL REFERENCES pats (id) ON DELETE CASCADE,
     position    integer NOT NULL, -- the order in which they were given
+    id          text    COLLATE "C" NOT NULL,
     domain      text    COLLATE "C" NOT NULL,
     entity_type text    COLLATE "C" NOT NULL,
     entity      text    COLLATE "C" NOT NULL,
-    operation   text    COLLATE "C" NOT NULL
+    operation   text    COLLATE "C" NOT NULL,
+    PRIMARY KEY (pat_id, position)
 );
+CREATE UNIQUE INDEX scopes_id ON scopes (id);
 CREATE UNIQUE INDEX scopes_once ON scopes (pat_id, domain, entity_type, entity, operation);
 
 -- What changed, for those who cache facts. Numbers become visible in their

@@ -49,14 +49,16 @@ CREATE INDEX pats_list ON pats (user_id, created_at DESC, id DESC);
 CREATE INDEX pats_rotated_to ON pats (rotated_to) WHERE rotated_to <> '';
 
 CREATE TABLE scopes (
-    id          TEXT    NOT NULL PRIMARY KEY,
     pat_id      TEXT    NOT NULL REFERENCES pats (id) ON DELETE CASCADE,
     position    INTEGER NOT NULL, -- the order in which they were given
+    id          TEXT    NOT NULL,
     domain      TEXT    NOT NULL,
     entity_type TEXT    NOT NULL,
     entity      TEXT    NOT NULL,
-    operation   TEXT    NOT NULL
+    operation   TEXT    NOT NULL,
+    PRIMARY KEY (pat_id, position) -- a token's scopes lie together
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX scopes_id ON scopes (id);
 CREATE UNIQUE INDEX scopes_once ON scopes (pat_id, domain, entity_type, entity, operation);
 
 -- What changed, for those who cache facts. AUTOINCREMENT never uses a number

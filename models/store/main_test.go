@@ -1,9 +1,0 @@
-package store_test
-
-import (
-	"testing"
-
-	"patrol/internal/testenv"
-)
-
-func TestMain(m *testing.M) { testenv.Main(m) }

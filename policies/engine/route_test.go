@@ -1,0 +1,158 @@
+package engine_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+// asked is a proxied request with nothing but method and path.
+func asked(line string) models.HTTPRequest {
+	method, path, _ := strings.Cut(line, " ")
+	r := models.HTTPRequest{Method: method, Path: path}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment != "" {
+			r.Segments = append(r.Segments, segment)
+		}
+	}
+	return r
+}
+
+// TestRoute tries the typed API; the table of routes is tested in Rego.
+func TestRoute(t *testing.T) {
+	s := load(t, map[string]string{"patrol/routes/data.yaml": `
+"GET /v1/models": {entity_type: models, operation: read}
+"GET /v1/models/**": {entity_type: models, operation: read, entity: {path: 1}}
+"POST /v1/chat/completions": {entity_type: models, operation: execute, entity: {json: [model, name]}}
+"POST /v1/audio/transcriptions": {entity_type: models, operation: execute, entity: {multipart: [model]}}
+"GET /v1/realtime": {entity_type: models, operation: execute, entity: {query: model}, websocket: true}
+`})
+	jsonBody := &models.BodyNeed{Format: models.BodyJSON, Fields: []string{"model", "name"}}
+	multipart := &models.BodyNeed{Format: models.BodyMultipart, Fields: []string{"model"}}
+	for name, c := range map[string]struct {
+		line    string
+		query   map[string][]string
+		body    *models.HTTPBody
+		want    string // as a scope, "" if unmapped
+		need    *models.BodyNeed
+		upgrade bool
+	}{
+		"with the prefix":      {line: "GET /proxy/acme/v1/models", want: "acme:models:*:read"},
+		"without":              {line: "GET /v1/models", want: ":models:*:read"},
+		"HEAD":                 {line: "HEAD /v1/models", want: ":models:*:read"},
+		"by path":              {line: "GET /proxy/acme/v1/models/meta/llama", want: "acme:models:meta/llama:read"},
+		"by body":              {line: "POST /proxy/acme/v1/chat/completions", body: &models.HTTPBody{Model: "phi"}, want: "acme:models:phi:execute", need: jsonBody},
+		"by a body of no name": {line: "POST /proxy/acme/v1/chat/completions", body: &models.HTTPBody{}, want: "acme:models:*:execute", need: jsonBody},
+		"without a body":       {line: "POST /proxy/acme/v1/chat/completions", want: "acme:models:*:execute", need: jsonBody},
+		"by multipart":         {line: "POST /proxy/acme/v1/audio/transcriptions", body: &models.HTTPBody{Model: "whisper"}, want: "acme:models:whisper:execute", need: multipart},
+		"by query":             {line: "GET /v1/realtime", query: map[string][]string{"model": {"phi"}}, want: ":models:phi:execute", upgrade: true},
+		"by query, twice":      {line: "GET /v1/realtime", query: map[string][]string{"model": {"phi", "phi"}}, upgrade: true},
+		"by query, empty":      {line: "GET /v1/realtime", query: map[string][]string{"model": {""}}, upgrade: true},
+		"a name with a blank":  {line: "POST /v1/chat/completions", body: &models.HTTPBody{Model: "a b"}, need: jsonBody},
+		"a name without end":   {line: "POST /v1/chat/completions", body: &models.HTTPBody{Model: strings.Repeat("x", 257)}, need: jsonBody},
+		"a name in Cyrillic":   {line: "POST /v1/chat/completions", body: &models.HTTPBody{Model: "мodel"}, need: jsonBody},
+		"a domain with blanks": {line: "GET /proxy/a b/v1/models"},
+		"no route":             {line: "GET /v2/models"},
+		"no path":              {line: "GET /"},
+		"a slash too many":     {line: "GET /v1/models/"},
+		"a star":               {line: "GET /v1/models/**"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := asked(c.line)
+			r.Query, r.Body = c.query, c.body
+			r.Headers = map[string]string{"accept": "application/json"}
+			req, ok, err := s.Route(t.Context(), r)
+			require.NoError(t, err)
+			assert.Equal(t, c.want != "", ok)
+			if ok {
+				assert.Equal(t, c.want, req.Scope())
+			}
+			need, upgrade, err := s.BodyNeed(t.Context(), r)
+			require.NoError(t, err)
+			assert.Equal(t, c.need, need)
+			assert.Equal(t, c.upgrade, upgrade)
+		})
+	}
+}
+
+func TestRouteFailsClosed(t *testing.T) {
+	for name, c := range map[string]struct{ request, want string }{
+		"a string":       {`"models"`, "not an object"},
+		"three fields":   {`{"domain": "a", "entity_type": "b", "entity": "c"}`, "not an object"},
+		"another field":  {`{"domain": "a", "entity_type": "b", "entity": "c", "op": "d"}`, `it has no "operation"`},
+		"one more field": {`{"domain": "a", "entity_type": "b", "entity": "c", "operation": "d", "x": 1}`, "not an object"},
+		"a number":       {`{"domain": 1, "entity_type": "b", "entity": "c", "operation": "d"}`, `"domain" is not a string`},
+		"an error":       {`{"domain": to_number(input.http.path), "entity_type": "b", "entity": "c", "operation": "d"}`, "eval_builtin_error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := load(t, map[string]string{"http/http.rego": "package patrol.http\n\nrequest := " + c.request})
+			_, ok, err := s.Route(t.Context(), asked("GET /v1/models"))
+			require.ErrorContains(t, err, c.want)
+			assert.False(t, ok)
+			need, upgrade, err := s.BodyNeed(t.Context(), asked("GET /v1/models"))
+			require.NoError(t, err, "hints may be left out")
+			assert.Nil(t, need)
+			assert.False(t, upgrade)
+		})
+	}
+}
+
+func TestBodyNeedFailsClosed(t *testing.T) {
+	for hints, want := range map[string]string{
+		`true`:                  "not an object",
+		`{"bodies": 1}`:         "a field \"bodies\"",
+		`{"websocket": "true"}`: "websocket is not true or false",
+		`{"body": "json"}`:      "body is not an object",
+		`{"body": {"format": "xml", "fields": ["a"]}}`:              `body.format is "xml"`,
+		`{"body": {"format": 1, "fields": ["a"]}}`:                  "body.format is not a text",
+		`{"body": {"format": "json", "fields": []}}`:                "body.fields is not an array of names",
+		`{"body": {"format": "json", "fields": "model"}}`:           "body.fields is not an array of names",
+		`{"body": {"format": "json", "names": ["model"]}}`:          "body.fields is not an array of names",
+		`{"body": {"format": "json", "fields": ["model", 1]}}`:      "a name in body.fields is not a text",
+		`{"body": {"format": "json", "fields": ["a"], "extra": 1}}`: "body is not an object of format and fields",
+	} {
+		t.Run(hints, func(t *testing.T) {
+			s := load(t, map[string]string{"http/http.rego": "package patrol.http\n\nrequest := 1\n\nhints := " + hints})
+			need, upgrade, err := s.BodyNeed(t.Context(), asked("GET /v1/models"))
+			require.ErrorContains(t, err, want)
+			assert.ErrorContains(t, err, "data.patrol.http.hints")
+			assert.Nil(t, need)
+			assert.False(t, upgrade)
+		})
+	}
+}
+
+// withRoutes returns a policy of n routes of one's own, a third of them with stars,
+// all under one first segment.
+func withRoutes(t testing.TB, n int) *engine.Snapshot {
+	var routes strings.Builder
+	for i := range n {
+		pattern := [...]string{"GET /svc/r%d", "GET /svc/r%d/*", "GET /svc/*/r%d/**"}[i%3]
+		fmt.Fprintf(&routes, "%q: {entity_type: models, operation: read}\n", fmt.Sprintf(pattern, i))
+	}
+	return load(t, map[string]string{"patrol/routes/data.yaml": routes.String()})
+}
+
+var routedPaths = []string{"GET /proxy/acme/svc/r0", "GET /proxy/acme/svc/r1/x", "GET /proxy/acme/svc/x/r2/y/z", "GET /proxy/acme/svc/none/of/them"}
+
+// TestRoutesScale holds that it does not matter how many routes there are.
+func TestRoutesScale(t *testing.T) {
+	few, many := withRoutes(t, 50), withRoutes(t, 1000)
+	for _, line := range routedPaths {
+		r := asked(line)
+		cost := func(s *engine.Snapshot) float64 {
+			return testing.AllocsPerRun(20, func() {
+				_, ok, err := s.Route(t.Context(), r)
+				require.NoError(t, err)
+				require.Equal(t, !strings.Contains(line, "none"), ok)
+			})
+		}
+		assert.InDelta(t, cost(few), cost(many), 5, line)
+	}
+}

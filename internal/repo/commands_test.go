@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +33,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // What documents say instead of what is different everywhere.
 const (
 	exampleAddr     = "127.0.0.1:8080"
+	exampleUpstream = "http://127.0.0.1:11434"
 	exampleDatabase = "postgres://patrol:secret@db.example.com/patrol"
 )
 
@@ -84,12 +87,13 @@ func runs(b block) bool { return b.info == "sh" || b.info == "sh background" }
 
 // session runs the blocks of one document.
 type session struct {
-	dir   string // a copy of the repository
-	state string // file with the variables that the last block left
-	env   []string
-	addr  string        // of the server that was started last, "" if none was
-	end   func()        // ends that server
-	said  func() string // what that server has printed so far
+	dir      string // a copy of the repository
+	state    string // file with the variables that the last block left
+	env      []string
+	upstream string        // address of a server that lists no models
+	addr     string        // of the server that was started last, "" if none was
+	end      func()        // ends that server
+	said     func() string // what that server has printed so far
 }
 
 func newSession(t *testing.T) *session {
@@ -97,7 +101,15 @@ func newSession(t *testing.T) *session {
 	dir := filepath.Join(t.TempDir(), "patrol")
 	copyRepository(t, dir)
 	home := t.TempDir()
-	s := &session{dir: dir, state: filepath.Join(home, "state")}
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/models" {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, `{"object":"list","data":[]}`)
+	}))
+	t.Cleanup(upstream.Close)
+	s := &session{dir: dir, state: filepath.Join(home, "state"), upstream: upstream.URL}
 	require.NoError(t, os.WriteFile(s.state, nil, 0o600))
 	for _, v := range os.Environ() {
 		// The program finds no setting and no credentials of the developer's; the
@@ -150,10 +162,11 @@ func (s *session) run(t *testing.T, b block, want string) {
 	if strings.Contains(code, exampleDatabase) {
 		code = strings.ReplaceAll(code, exampleDatabase, testenv.Postgres(t))
 	}
+	code = strings.ReplaceAll(code, exampleUpstream, s.upstream)
 	if s.addr != "" {
 		code = strings.ReplaceAll(code, exampleAddr, s.addr)
 	}
-	script := fmt.Sprintf("set -aeuo pipefail; . %[1]s\n%[2]s\nexport -p > %[1]s\n", s.state, code)
+	script := fmt.Sprintf("set -aeuo pipefail; . %[1]s; PATROL_SERVER=http://%[2]s\n%[3]s\nexport -p > %[1]s\n", s.state, s.addr, code)
 	if b.info == "sh background" {
 		s.start(t, script, want)
 		return
@@ -162,16 +175,13 @@ func (s *session) run(t *testing.T, b block, want string) {
 	defer cancel()
 	cmd := s.command(ctx, script)
 	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s\n%s", code, out)
+	require.NoError(t, err, "%s\n%s\nthe server said:\n%s", code, out, s.serverSaid())
 	assertPrints(t, want, string(out), s.addr)
 }
 
 func (s *session) command(ctx context.Context, script string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir, cmd.Env = s.dir, s.env
-	if s.addr != "" {
-		cmd.Env = append(slices.Clip(cmd.Env), "PATROL_SERVER=http://"+s.addr)
-	}
 	// A group of its own, so that what the script started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
@@ -315,4 +325,12 @@ func (o *transcript) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.String()
+}
+
+// serverSaid returns what the server that was started last has printed so far.
+func (s *session) serverSaid() string {
+	if s.said == nil {
+		return ""
+	}
+	return s.said()
 }

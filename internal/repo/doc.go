@@ -16,6 +16,7 @@
 // A block marked `text` right after one that is run is what it prints: each line
 // must occur in the output, in that order; `…` stands for anything.
 //
-// Documents speak of 127.0.0.1:8080 and of a database at db.example.com. In a test
-// the server listens on a free port and the database is one of internal/testenv.
+// Documents speak of 127.0.0.1:8080, of an upstream at 127.0.0.1:11434 and of a
+// database at db.example.com. In a test the server and a stand-in for the upstream
+// listen on free ports, and the database is one of internal/testenv.
 package repo

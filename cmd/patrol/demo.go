@@ -65,12 +65,17 @@ func (p *process) serveDemo(ctx context.Context, cfg config.Config, dirGiven boo
 	} else {
 		d.upstream = "as configured"
 	}
-	return p.serve(ctx, cfg, func(ctx context.Context, n *node) error {
-		d.url = n.server.BaseURL()
-		if err := d.fill(ctx, n); err != nil {
-			return fmt.Errorf("make the demo's data: %w", err)
-		}
-		return d.print(p.stdout, terminal(p.stdout) != nil)
+	return p.serve(ctx, cfg, occasions{
+		opened: func(ctx context.Context, n *node) error {
+			if err := d.fill(ctx, n); err != nil {
+				return fmt.Errorf("make the demo's data: %w", err)
+			}
+			return nil
+		},
+		listening: func(_ context.Context, n *node) error {
+			d.url = n.server.BaseURL()
+			return d.print(p.stdout, terminal(p.stdout) != nil)
+		},
 	})
 }
 
@@ -181,7 +186,7 @@ func (d *demo) print(w io.Writer, colours bool) error {
 		return fmt.Sprintf(`curl -sS -i %s -H "Authorization: Bearer %s"`, rest, token.Reveal())
 	}
 	chat := func(model string, extra string) string {
-		return fmt.Sprintf(`-N %s/v1/chat/completions -H "Content-Type: application/json" -d '{"model":"%s"%s,"messages":[{"role":"user","content":"Hello"}]}'`, proxy, model, extra)
+		return fmt.Sprintf(`%s/v1/chat/completions -H "Content-Type: application/json" -d '{"model":"%s"%s,"messages":[{"role":"user","content":"Hello"}]}'`, proxy, model, extra)
 	}
 	var b strings.Builder
 	title := func(text string) { fmt.Fprintf(&b, "\n%s%s%s\n", bold, text, plain) }
@@ -203,7 +208,7 @@ func (d *demo) print(w io.Writer, colours bool) error {
 	note("200: the token may read the models of " + demoDomain)
 	line("%s", ask(d.token, proxy+"/v1/models"))
 	note("200: and may run " + d.allowedModel + ", here as a stream")
-	line("%s", ask(d.token, chat(d.allowedModel, `,"stream":true`)))
+	line("%s", ask(d.token, "-N "+chat(d.allowedModel, `,"stream":true`)))
 	note("403: but not " + d.forbiddenModel + ", for no scope of it says so")
 	line("%s", ask(d.token, chat(d.forbiddenModel, "")))
 	note("401: this token was revoked")

@@ -82,6 +82,7 @@ func params(t *testing.T, p testscript.Params, env map[string]string) testscript
 	t.Cleanup(upstream.Close)
 	p.RequireExplicitExec = true
 	p.UpdateScripts = *updateScripts
+	p.Deadline = time.Now().Add(2 * time.Minute) // a server that should have failed runs on
 	p.Setup = func(e *testscript.Env) error {
 		e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
 		e.Setenv("HOME", e.WorkDir)
@@ -93,9 +94,16 @@ func params(t *testing.T, p testscript.Params, env map[string]string) testscript
 		e.Values[serversKey{}] = servers{}
 		return nil
 	}
+	p.Condition = func(name string) (bool, error) {
+		switch name {
+		case "sqlite", "postgres":
+			return strings.HasPrefix(env["PATROL_DATABASE_URL"], name), nil
+		}
+		return false, fmt.Errorf("there is no condition %q", name)
+	}
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
-		"serve": serveScript, "stop": stopScript, "http": httpScript, "eventually": eventuallyScript,
-		"let": letScript, "flip": flipScript, "mode": modeScript,
+		"serve": serveScript, "shutdown": shutdownScript, "exits": exitsScript, "http": httpScript, "eventually": eventuallyScript,
+		"let": letScript, "await": awaitScript, "flip": flipScript, "mode": modeScript,
 	}
 	return p
 }
@@ -196,12 +204,12 @@ func poll(limit time.Duration, holds func() bool) bool {
 	return true
 }
 
-// stopScript interrupts a server as Ctrl-C does, and expects status 0:
+// shutdownScript interrupts a server as Ctrl-C does, and expects status 0:
 //
-//	stop NAME
-func stopScript(ts *testscript.TestScript, _ bool, args []string) {
+//	shutdown NAME
+func shutdownScript(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 || serversOf(ts)[args[0]] == nil {
-		ts.Fatalf("usage: stop name")
+		ts.Fatalf("usage: shutdown name")
 	}
 	r := serversOf(ts)[args[0]]
 	ts.Check(r.cmd.Process.Signal(os.Interrupt))
@@ -352,5 +360,38 @@ func modeScript(ts *testscript.TestScript, _ bool, args []string) {
 		if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
 			ts.Fatalf("%s has mode %s, not %s", file, got, args[0])
 		}
+	}
+}
+
+// exitsScript runs a command and expects an exit status:
+//
+//	exits STATUS COMMAND [ARGUMENT...]
+func exitsScript(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: exits status command [argument...]")
+	}
+	status := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		e, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		status = e.ExitCode()
+	}
+	if want := args[0]; strconv.Itoa(status) != want {
+		ts.Fatalf("exit status %d, not %s", status, want)
+	}
+}
+
+// awaitScript waits until a pattern is found in a file:
+//
+//	await FILE PATTERN
+func awaitScript(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: await file pattern")
+	}
+	pattern := regexp.MustCompile(args[1])
+	if !poll(patience, func() bool { return pattern.MatchString(ts.ReadFile(args[0])) }) {
+		ts.Fatalf("%s still has no %s:\n%s", args[0], args[1], ts.ReadFile(args[0]))
 	}
 }

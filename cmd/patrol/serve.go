@@ -45,7 +45,7 @@ are printed.`,
 			if demo {
 				return p.serveDemo(cmd.Context(), cfg, cmd.Flags().Changed("data-dir"))
 			}
-			return p.serve(cmd.Context(), cfg, nil)
+			return p.serve(cmd.Context(), cfg, occasions{})
 		},
 	}
 	cmd.Flags().BoolVar(&demo, "demo", false, "try Patrol with throwaway data and a stand-in upstream")
@@ -69,19 +69,38 @@ type node struct {
 	server *server.Server
 }
 
-// serve runs a server until ctx ends. listening, if not nil, is called when it
-// listens, before it serves.
-func (p *process) serve(ctx context.Context, cfg config.Config, listening func(context.Context, *node) error) (err error) {
-	n, err := open(ctx, cfg, p.logger(cfg.Log))
+// occasions are what else is to happen when a server starts; nil: nothing.
+type occasions struct {
+	opened    func(context.Context, *node) error // everything is there, nothing listens
+	listening func(context.Context, *node) error // the addresses are known
+}
+
+// serve runs a server until ctx ends.
+func (p *process) serve(ctx context.Context, cfg config.Config, on occasions) (err error) {
+	log := p.logger(cfg.Log)
+	defer func() {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			err = nil // told to stop while it was starting: no failure either
+		}
+		if err == nil {
+			log.Info("stopped")
+		}
+	}()
+	n, err := open(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.store.Close()) }()
+	if on.opened != nil {
+		if err := on.opened(ctx, n); err != nil {
+			return err
+		}
+	}
 	if err := n.server.Listen(ctx); err != nil {
 		return err
 	}
-	if listening != nil {
-		if err := listening(ctx, n); err != nil {
+	if on.listening != nil {
+		if err := on.listening(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -91,16 +110,16 @@ func (p *process) serve(ctx context.Context, cfg config.Config, listening func(c
 // open puts the parts together. Nothing runs yet.
 func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, err error) {
 	metrics := server.NewMetrics()
-	n = &node{log: log}
-	n.store, err = openStore(ctx, cfg, orNew, store.Config{Logger: log, OnQuery: metrics.Query})
+	s, err := openStore(ctx, cfg, orNew, store.Config{Logger: log, OnQuery: metrics.Query})
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.store.Close())
+			err = errors.Join(err, s.Close())
 		}
 	}()
+	n = &node{log: log, store: s}
 	if n.keys, err = tokenKeys(ctx, cfg, n.store, time.Now()); err != nil {
 		return nil, err
 	}
@@ -111,7 +130,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	log.InfoContext(ctx, "policy loaded", "revision", snapshot.Revision())
 	policy := engine.New(snapshot)
 	n.authz, err = authz.New(authz.Config{
-		Keys: n.keys, Policy: policy, Facts: n.store, Feed: ledger{n.store}, Journal: ledger{n.store}, Metrics: metrics, Logger: log,
+		Keys: n.keys, Policy: policy, Facts: n.store, Feed: n.store, Journal: n.store, Metrics: metrics, Logger: log,
 		MaxLifetime: cfg.Tokens.MaxLifetime, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
 		PollInterval: cfg.Decisions.PollInterval, LookupTimeout: cfg.Decisions.LookupTimeout, CacheSize: cfg.Decisions.CacheSize,
 		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin,
@@ -119,7 +138,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if err != nil {
 		return nil, fmt.Errorf("set decisions up: %w", err)
 	}
-	n.store.OnChange(func(changes []store.Change) { n.authz.Apply(toChanges(changes)) })
+	n.store.OnChange(n.authz.Apply)
 	n.proxy, err = gateway.New(gatewayConfig(cfg), n.authz, log, server.Deny)
 	if err != nil {
 		return nil, fmt.Errorf("set the gateway up: %w", err)
@@ -161,9 +180,6 @@ func (n *node) run(ctx context.Context) error {
 	<-pruned
 	if runErr := <-decided; runErr != nil && !errors.Is(runErr, context.Canceled) {
 		err = errors.Join(err, runErr)
-	}
-	if err == nil {
-		n.log.Info("stopped")
 	}
 	return err
 }

@@ -63,8 +63,8 @@ func explain(err error) string {
 			}
 			text = strings.Join(fields, "; ")
 		}
-		if cause := e.Unwrap(); cause != nil { // who has a shell on the server may see it
-			text += ": " + cause.Error()
+		if cause := e.Unwrap(); cause != nil && (e.Code == models.CodeUnavailable || e.Code == models.CodeInternal) {
+			text += ": " + cause.Error() // who has a shell on the server may see it, and there is no log
 		}
 		return withPrefix(err, e, text)
 	}

@@ -132,9 +132,9 @@ func (l *loader) addEnv(environ []string) {
 		TransformFunc: func(name, value string) (string, any) {
 			key, known := keys[name]
 			switch {
-			case known && value != "":
+			case known && value != "": // set to nothing counts as absent
 				return key, value
-			case known, slices.Contains(elsewhere, name), passedOver.MatchString(name):
+			case value == "", slices.Contains(elsewhere, name), passedOver.MatchString(name):
 				return "", nil
 			}
 			message := "is not a setting"

@@ -19,8 +19,8 @@ func (c Config) validate(v *models.Invalid) {
 	checkAddress("listen", c.Listen, v)
 	checkAddress("grpc_listen", c.GRPCListen, v)
 	if c.PublicURL != "" {
-		checkURL("public_url", c.PublicURL, v)
-		if u, err := url.Parse(c.PublicURL.Reveal()); err == nil && strings.Trim(u.Path, "/") != "" {
+		u, ok := checkURL("public_url", c.PublicURL, v)
+		if ok && strings.Trim(u.Path, "/") != "" {
 			v.Add("public_url", "must have no path: Patrol is served at the root of its host")
 		}
 	}
@@ -210,8 +210,8 @@ func checkAddress(key, address string, v *models.Invalid) {
 	}
 }
 
-// checkURL checks a base URL.
-func checkURL(key string, u URL, v *models.Invalid) {
+// checkURL checks a base URL, and returns it if nothing is wrong.
+func checkURL(key string, u URL, v *models.Invalid) (parsed *url.URL, ok bool) {
 	parsed, err := url.Parse(u.Reveal()) // its error would repeat the URL
 	switch {
 	case err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "":
@@ -220,7 +220,10 @@ func checkURL(key string, u URL, v *models.Invalid) {
 		v.Add(key, "must end with its path: no ? or #")
 	case parsed.User != nil:
 		v.Add(key, "must not hold a user name or password; an upstream's goes into its credential")
+	default:
+		return parsed, true
 	}
+	return nil, false
 }
 
 func checkHeaderValue(key string, value Secret, v *models.Invalid) {

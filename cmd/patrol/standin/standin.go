@@ -1,7 +1,7 @@
 // Package standin is a stand-in for a model server: enough of the OpenAI HTTP
 // interface for `patrol serve --demo` to have something to protect, and nothing
 // that could be taken for a real one. Every answer carries the header
-// X-Patrol-Stand-In, and every JSON object says stand_in: true.
+// X-Stand-In, and every JSON object says stand_in: true.
 //
 // It echoes, as headers named X-Echo-…, the identity headers that the gateway
 // added, so that people can see what an upstream learns of a caller.
@@ -16,7 +16,7 @@ import (
 )
 
 // Header marks every answer.
-const Header = "X-Patrol-Stand-In"
+const Header = "X-Stand-In"
 
 // Models are the models that it pretends to serve.
 func Models() []string { return []string{"llama3", "mistral"} }

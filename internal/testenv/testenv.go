@@ -14,7 +14,8 @@ import (
 // what was looked for.
 func Missing(t testing.TB, component, detail string) {
 	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("PATROL_REQUIRE"), ","), component) {
+	required := strings.FieldsFunc(os.Getenv("PATROL_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
+	if slices.Contains(required, component) {
 		t.Fatalf("%s is required by PATROL_REQUIRE, but is missing: %s", component, detail)
 	}
 	if name := os.Getenv("PATROL_SKIPPED"); name != "" {

@@ -52,7 +52,7 @@ func TestMissing(t *testing.T) {
 		assert.Equal(t, "postgres: TestOfIt (not installed)\n", string(text))
 	})
 	t.Run("fails where the component is required", func(t *testing.T) {
-		t.Setenv("PATROL_REQUIRE", "browser,postgres")
+		t.Setenv("PATROL_REQUIRE", "browser, postgres")
 		f := &fake{TB: t}
 		testenv.Missing(f, "postgres", "not installed")
 		assert.True(t, f.failed)

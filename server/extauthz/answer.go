@@ -17,39 +17,28 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/question"
 	"patrol/server/route"
 )
 
-// The headers that tell an upstream who is calling.
-const (
-	headerUser    = "x-patrol-user"
-	headerDomain  = "x-patrol-domain"
-	headerTokenID = "x-patrol-token-id"
-)
+// identityHeaders tell an upstream who is calling. Envoy has names in lower case.
+var identityHeaders = [...]string{
+	strings.ToLower(question.HeaderUser), strings.ToLower(question.HeaderDomain), strings.ToLower(question.HeaderTokenID),
+}
 
-var identityHeaders = [...]string{headerUser, headerDomain, headerTokenID}
-
-// headerDecision tells the client which decision its request got, for questions
-// to the operator.
-const headerDecision = "x-patrol-decision-id"
-
-// guardrailsPrefix begins the names of headers by which guardrails are told what
-// they have already seen. guardrails is the best known.
-const (
-	guardrailsPrefix = "x-guardrails-"
-	guardrails       = guardrailsPrefix + "request"
-)
+// decisionHeader tells the client which decision its request got.
+var decisionHeader = strings.ToLower(question.HeaderDecision)
 
 // answer puts a verdict into Envoy's words. Under a dry run it lets everything
 // through.
 func (s *Server) answer(v verdict) reply {
-	dry := s.dryRun || s.routeDryRun && v.question.dryRun
+	dry := s.dryRun || s.routeDryRun && v.asked.dryRun
 	switch {
-	case v.malformed == "" && v.decision.Allowed:
+	case v.Malformed == "" && v.Decision.Allowed:
 		return reply{s.allow(v, false), outcomeAllow}
 	case dry:
 		s.logger.Info("a request was let through that would have been refused",
-			"decision_id", v.decision.ID, "token_id", v.decision.TokenID, "status", v.status(), "reason", v.reason())
+			"decision_id", v.Decision.ID, "token_id", v.Decision.TokenID, "status", v.Status(), "reason", v.Reason())
 		return reply{s.allow(v, true), outcomeDryRun}
 	default:
 		return reply{s.deny(v), v.outcome()}
@@ -58,41 +47,41 @@ func (s *Server) answer(v verdict) reply {
 
 func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
 	m := mutations{
-		set:    make([]*corev3.HeaderValueOption, 0, len(identityHeaders)+len(v.decision.Headers)),
+		set:    make([]*corev3.HeaderValueOption, 0, len(identityHeaders)+len(v.Decision.Headers)),
 		remove: make([]string, 0, len(s.remove)+2),
 	}
-	m.put(headerUser, v.decision.UserID)
-	m.put(headerTokenID, v.decision.TokenID)
-	m.put(headerDomain, v.domain())
-	for name, value := range v.decision.Headers {
+	m.put(identityHeaders[0], v.Decision.UserID)
+	m.put(identityHeaders[2], v.Decision.TokenID)
+	m.put(identityHeaders[1], v.domain())
+	for name, value := range v.Decision.Headers {
 		m.put(strings.ToLower(name), value)
 	}
 	for _, name := range s.remove {
 		// A dry run must not break what worked before Patrol, such as another
 		// credential in the same header.
-		if !dry || name != "authorization" || v.decision.TokenID != "" {
+		if !dry || name != "authorization" || v.Decision.TokenID != "" {
 			m.put(name, "")
 		}
 	}
-	for _, name := range v.question.raw {
-		if reserved(name) {
+	for _, name := range v.asked.raw {
+		if question.Reserved(name) {
 			m.put(name, "")
 		}
 	}
-	for name, values := range v.question.header {
+	for name, values := range v.asked.Header {
 		if value := strings.Join(values, ","); name != "Authorization" && name != "Cookie" && route.Mask(value) != value {
 			m.put(strings.ToLower(name), route.Mask(value)) // a token that has lost its way
 		}
 	}
-	if cookies, changed := withoutSession(v.question.header["Cookie"]); changed {
+	if cookies, changed := withoutSession(v.asked.Header["Cookie"]); changed {
 		m.put("cookie", cookies)
 	}
 	ok := &authv3.OkHttpResponse{
 		Headers: m.set, HeadersToRemove: m.remove,
-		QueryParametersToRemove: tokenParameters(v.question.target),
+		QueryParametersToRemove: v.asked.TokenParameters(),
 	}
-	if v.decision.ID != "" {
-		ok.ResponseHeadersToAdd = []*corev3.HeaderValueOption{header(headerDecision, v.decision.ID)}
+	if v.Decision.ID != "" {
+		ok.ResponseHeadersToAdd = []*corev3.HeaderValueOption{header(decisionHeader, v.Decision.ID)}
 	}
 	return &authv3.CheckResponse{
 		Status:          &statuspb.Status{Code: int32(codes.OK)},
@@ -123,25 +112,10 @@ func (m *mutations) put(name, value string) {
 // domain is where the allowed request goes; "" if that is not known, as can be
 // under a dry run.
 func (v *verdict) domain() string {
-	if v.decision.TokenID == "" {
+	if v.Decision.TokenID == "" {
 		return ""
 	}
-	return v.request.Domain
-}
-
-// reserved reports whether a header name, in lower case, is one that speaks for
-// Patrol or for a guardrail, also to servers that take other characters for
-// hyphens.
-func reserved(name string) bool {
-	if !route.IsPlainName(name) {
-		name = strings.Map(func(r rune) rune {
-			if 'a' <= r && r <= 'z' || '0' <= r && r <= '9' {
-				return r
-			}
-			return '-'
-		}, name)
-	}
-	return strings.HasPrefix(name, route.IdentityPrefix) || strings.HasPrefix(name, guardrailsPrefix)
+	return v.Request.Domain
 }
 
 // sessionCookie is the name of Patrol's own cookie, without the prefix that it
@@ -169,7 +143,7 @@ func withoutSession(values []string) (rest string, changed bool) {
 }
 
 func (s *Server) deny(v verdict) *authv3.CheckResponse {
-	status := v.status()
+	status := v.Status()
 	denied := &authv3.DeniedHttpResponse{
 		Status: &typev3.HttpStatus{Code: typev3.StatusCode(status)}, //nolint:gosec // one of a few three-digit numbers
 		Headers: []*corev3.HeaderValueOption{
@@ -179,7 +153,7 @@ func (s *Server) deny(v verdict) *authv3.CheckResponse {
 	}
 	set := func(name, value string) { denied.Headers = append(denied.Headers, header(name, value)) }
 	problem := v.problem()
-	contentType, text := render(problem, v.question.header.Get("Accept"))
+	contentType, text := render(problem, v.asked.Header.Get("Accept"))
 	denied.Body = text
 	set("content-type", contentType)
 	if c := v.challenge(); c != "" {
@@ -188,8 +162,8 @@ func (s *Server) deny(v verdict) *authv3.CheckResponse {
 	if status == http.StatusServiceUnavailable {
 		set("retry-after", "1")
 	}
-	if v.decision.ID != "" {
-		set(headerDecision, v.decision.ID)
+	if v.Decision.ID != "" {
+		set(decisionHeader, v.Decision.ID)
 	}
 	code := codes.PermissionDenied
 	switch status {
@@ -207,45 +181,26 @@ func (s *Server) deny(v verdict) *authv3.CheckResponse {
 	}
 }
 
-// status is what the client is told.
-func (v *verdict) status() int {
-	if v.malformed != "" {
-		return http.StatusBadRequest
-	}
-	return v.decision.Status()
-}
-
-// reason is the first reason of a denial.
-func (v *verdict) reason() string {
-	switch {
-	case v.malformed != "":
-		return string(models.CodeMalformed)
-	case len(v.decision.Reasons) > 0:
-		return string(v.decision.Reasons[0].Code)
-	}
-	return ""
-}
-
 func (v *verdict) challenge() string {
-	if v.malformed != "" {
+	if v.Malformed != "" {
 		return ""
 	}
-	return v.decision.Challenge(v.request)
+	return v.Decision.Challenge(v.Request)
 }
 
 // problem is the denial as a problem document, the same that the gateway sends.
 func (v *verdict) problem() api.Problem {
-	requestID := v.question.header.Get("X-Request-Id")
+	requestID := v.asked.Header.Get("X-Request-Id")
 	if len(requestID) > 64 || !route.IsPlainName(requestID) { // also what is shaped like a token
 		requestID = ""
 	}
-	if v.malformed != "" {
+	if v.Malformed != "" {
 		return api.Problem{
 			Type: "about:blank", Title: http.StatusText(http.StatusBadRequest), Status: http.StatusBadRequest,
-			Code: string(models.CodeMalformed), Detail: v.malformed, RequestID: requestID,
+			Code: string(models.CodeMalformed), Detail: v.Malformed, RequestID: requestID,
 		}
 	}
-	return api.Denied(v.decision, requestID)
+	return api.Denied(v.Decision, requestID)
 }
 
 // render writes a problem in the form that the client prefers among the few that

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"patrol/server/bound"
+	"patrol/server/question"
 	"patrol/server/route"
 )
 
@@ -139,7 +140,7 @@ func (c Config) limits() bound.Limits {
 // Envoy removes after it sets.
 func removable(name string) bool {
 	name = strings.ToLower(name)
-	return route.IsPlainName(name) && name != "host" && !slices.Contains(identityHeaders[:], name)
+	return route.IsPlainName(name) && name != "host" && !question.IsIdentity(name)
 }
 
 // peers are addresses that are believed.

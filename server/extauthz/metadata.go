@@ -12,7 +12,7 @@ func (v *verdict) metadata(dry bool) *structpb.Struct {
 			fields[name] = structpb.NewStringValue(value)
 		}
 	}
-	d := &v.decision
+	d := &v.Decision
 	put("decision_id", d.ID)
 	put("user", d.UserID)
 	put("token_id", d.TokenID)
@@ -20,13 +20,13 @@ func (v *verdict) metadata(dry bool) *structpb.Struct {
 	put("revision", d.Revision)
 	fields["allowed"] = structpb.NewBoolValue(d.Allowed)
 	if d.Allowed {
-		put("domain", v.request.Domain)
+		put("domain", v.Request.Domain)
 	} else {
-		put("reason", v.reason())
+		put("reason", v.Reason())
 	}
 	if dry {
 		fields["dry_run"] = structpb.NewBoolValue(true)
-		fields["would_be_status"] = structpb.NewNumberValue(float64(v.status()))
+		fields["would_be_status"] = structpb.NewNumberValue(float64(v.Status()))
 	}
 	return &structpb.Struct{Fields: fields}
 }

@@ -25,11 +25,11 @@ const (
 
 func (v *verdict) outcome() string {
 	switch {
-	case v.malformed != "":
+	case v.Malformed != "":
 		return outcomeMalformed
-	case v.decision.Allowed:
+	case v.Decision.Allowed:
 		return outcomeAllow
-	case v.decision.Has(models.Unavailable) || v.decision.Has(models.PolicyError):
+	case v.Decision.Has(models.Unavailable) || v.Decision.Has(models.PolicyError):
 		return outcomeError
 	}
 	return outcomeDeny

@@ -1,39 +1,22 @@
 package extauthz
 
 import (
-	"bytes"
 	"errors"
 	"net/http"
 	"net/netip"
 	"net/textproto"
-	"net/url"
 	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
-	"patrol/models"
-	"patrol/server/route"
+	"patrol/server/question"
 )
 
-// question is one CheckRequest, read but not judged.
-type question struct {
-	method, target string
-	header         http.Header // names in canonical form
-	raw            []string    // the names as they came, in lower case
-	body           body
-	client         netip.Addr
-	fixed          models.Request // by the operator's route
-	dryRun         bool           // the operator's route asks for it
-	misconfigured  string         // the context extension that does not exist, or ""
-}
-
-// body is what Envoy sent of the request's body.
-type body struct {
-	data      []byte
-	truncated bool
-	// replaced says that bytes which were not UTF-8 have become exclamation marks,
-	// as they do unless pack_as_bytes is set.
-	replaced bool
+// asked is one CheckRequest, read but not judged.
+type asked struct {
+	question.Question
+	raw    []string // the names of the headers as they came, in lower case
+	dryRun bool     // the operator's route asks for it
 }
 
 // partialBody is the header in which Envoy says whether the body that it sent is
@@ -54,41 +37,44 @@ const (
 // request.
 var errMalformed = errors.New("the message is not a question about an HTTP request")
 
-// errTwoCredentials is the error for more than one Authorization header.
-var errTwoCredentials = errors.New("the request has more than one Authorization header")
-
 // read takes apart what Envoy sent.
-func (s *Server) read(req *authv3.CheckRequest) (question, error) {
+func (s *Server) read(req *authv3.CheckRequest) (asked, error) {
 	attributes := req.GetAttributes()
 	in := attributes.GetRequest().GetHttp()
 	if in == nil {
-		return question{}, errMalformed
+		return asked{}, errMalformed
 	}
-	q := question{method: in.GetMethod(), target: in.GetPath()}
+	q := asked{Question: question.Question{Surface: surface, Method: in.GetMethod(), Target: in.GetPath()}}
 	q.readHeaders(in)
 	q.readExtensions(attributes.GetContextExtensions())
-
-	q.body.truncated = false
-	for _, value := range q.header[partialBody] {
-		q.body.truncated = q.body.truncated || value != "false"
-	}
-	if q.body.data = in.GetRawBody(); len(q.body.data) == 0 {
-		q.body.data, q.body.replaced = []byte(in.GetBody()), true
-	}
+	q.Body = func() (question.Body, error) { return body(in, q.Header), nil }
 	// Envoy's socket address is the client's, or what its own trust in
 	// X-Forwarded-For makes of that.
 	source, err := netip.ParseAddr(attributes.GetSource().GetAddress().GetSocketAddress().GetAddress())
 	if err == nil {
-		q.client = s.trusted.client(source.Unmap().WithZone(""), strings.Join(q.header["X-Forwarded-For"], ","))
+		q.Client = s.trusted.client(source.Unmap().WithZone(""), strings.Join(q.Header["X-Forwarded-For"], ","))
 	}
 	return q, nil
 }
 
+// body is what Envoy sent of the body: as bytes, or as text in which bytes that
+// are not UTF-8 have been replaced, which pack_as_bytes decides.
+func body(in *authv3.AttributeContext_HttpRequest, header http.Header) question.Body {
+	b := question.Body{Data: in.GetRawBody()}
+	if len(b.Data) == 0 {
+		b.Data, b.Replaced = []byte(in.GetBody()), true
+	}
+	for _, value := range header[partialBody] {
+		b.Truncated = b.Truncated || value != "false"
+	}
+	return b
+}
+
 // readHeaders collects the headers from either form that Envoy has for them: a
 // map, in which it has joined repeated ones with commas, or a list.
-func (q *question) readHeaders(in *authv3.AttributeContext_HttpRequest) {
+func (q *asked) readHeaders(in *authv3.AttributeContext_HttpRequest) {
 	list := in.GetHeaderMap().GetHeaders()
-	q.header = make(http.Header, len(in.GetHeaders())+len(list))
+	q.Header = make(http.Header, len(in.GetHeaders())+len(list))
 	q.raw = make([]string, 0, len(in.GetHeaders())+len(list))
 	for name, value := range in.GetHeaders() {
 		q.addHeader(name, value)
@@ -102,98 +88,36 @@ func (q *question) readHeaders(in *authv3.AttributeContext_HttpRequest) {
 	}
 }
 
-func (q *question) addHeader(name, value string) {
+func (q *asked) addHeader(name, value string) {
 	if strings.HasPrefix(name, ":") {
 		return // HTTP/2 pseudo headers; method and path are fields of their own
 	}
 	q.raw = append(q.raw, strings.ToLower(name))
 	name = textproto.CanonicalMIMEHeaderKey(name)
-	q.header[name] = append(q.header[name], value)
+	q.Header[name] = append(q.Header[name], value)
 }
 
-func (q *question) readExtensions(extensions map[string]string) {
+func (q *asked) readExtensions(extensions map[string]string) {
 	for key, value := range extensions {
 		switch key {
 		case extensionDomain:
-			q.fixed.Domain = value
+			q.Fixed.Domain = value
 		case extensionEntityType:
-			q.fixed.EntityType = value
+			q.Fixed.EntityType = value
 		case extensionEntity:
-			q.fixed.Entity = value
+			q.Fixed.Entity = value
 		case extensionOperation:
-			q.fixed.Operation = value
+			q.Fixed.Operation = value
 		case extensionDryRun:
 			q.dryRun = value == "true"
 		default:
 			if strings.HasPrefix(key, extensionPrefix) {
-				q.misconfigured = key
+				q.Misconfigured = "there is no context extension " + key
 			}
 			continue
 		}
 		if value == "" { // an empty value fixes nothing, which is not what was meant
-			q.misconfigured = key
+			q.Misconfigured = "the context extension " + key + " is empty"
 		}
 	}
 }
-
-// token returns the token that the request presents, "" if it presents none, as
-// the gateway does: the Authorization header alone counts.
-func (q *question) token() (string, error) {
-	values := q.header["Authorization"]
-	switch {
-	case len(values) == 0:
-		return "", nil
-	case len(values) > 1 || strings.ContainsRune(values[0], ','):
-		// Envoy joins repeated headers with commas. No token contains one.
-		return "", errTwoCredentials
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return "", nil
-	}
-	return strings.Trim(token, " "), nil
-}
-
-// model returns the model that the body names. An error says that nobody can
-// tell which the upstream will take it to be.
-func (q *question) model(need models.BodyNeed) (string, error) {
-	if q.body.truncated {
-		return "", errTruncated
-	}
-	model, err := route.ReadModel(need, bytes.NewBuffer(q.body.data), q.header)
-	if err != nil {
-		return "", err
-	}
-	if q.body.replaced && strings.Contains(model, "!") {
-		return "", errReplaced
-	}
-	return model, nil
-}
-
-var (
-	errTruncated = errors.New("Envoy sent only the beginning of the body")
-	errReplaced  = errors.New("the model's name may have had bytes that are not UTF-8; pack_as_bytes would tell")
-)
-
-// tokenParameters returns the names, as they are written, of the query parameters
-// that have something shaped like a token in name or value.
-func tokenParameters(target string) []string {
-	_, query, _ := strings.Cut(target, "?")
-	var names []string
-	for pair := range strings.SplitSeq(query, "&") {
-		if text, err := url.QueryUnescape(pair); err == nil && route.Mask(text) != text {
-			name, _, _ := strings.Cut(pair, "=")
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// tokenInPath reports whether the path has something shaped like a token, which
-// Envoy cannot be asked to take out.
-func tokenInPath(target string) bool {
-	path, _, _ := strings.Cut(target, "?")
-	text, err := url.PathUnescape(path)
-	return err == nil && route.Mask(text) != text
-}
-

@@ -280,4 +280,3 @@ func TestConfigIsChecked(t *testing.T) {
 		assert.ErrorContains(t, c.Validate(), want)
 	}
 }
-

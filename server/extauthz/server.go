@@ -19,14 +19,13 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
-	"patrol/models"
-	"patrol/server/authz"
 	"patrol/server/bound"
+	"patrol/server/question"
 )
 
 // Authorizer decides; it is an *authz.Authorizer.
 type Authorizer interface {
-	Begin(ctx context.Context, call authz.Call) (*authz.Proxied, models.Decision, bool)
+	question.Authorizer
 	// Ready returns nil if decisions are made on current facts.
 	Ready() error
 }
@@ -67,7 +66,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, authz: deps.Authz, logger: deps.Logger,
 		dryRun: cfg.DryRun, routeDryRun: cfg.RouteDryRun,
-		remove: []string{guardrails},
+		remove: []string{strings.ToLower(question.HeaderGuardrails)},
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
@@ -132,7 +131,9 @@ const readyEvery = time.Second
 // returns nil after such an end. Listen must have succeeded.
 func (s *Server) Serve(ctx context.Context) error {
 	checker := health.NewServer()
-	server := s.grpcServer(checker)
+	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStreams()
+	server := s.grpcServer(checker, streams)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -151,6 +152,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	checker.Shutdown() // every name says NOT_SERVING from now on
 	s.linger(failed)
+	endStreams()
 	s.drain(server)
 	return nil
 }
@@ -187,7 +189,9 @@ func (s *Server) drain(server *grpc.Server) {
 	}
 }
 
-func (s *Server) grpcServer(checker *health.Server) *grpc.Server {
+// grpcServer returns the server, whose streams end with the context streams: those
+// who watch the health service would hold up the drain.
+func (s *Server) grpcServer(checker *health.Server, streams context.Context) *grpc.Server {
 	k := s.cfg.Keepalive
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec(s.cfg.MaxMessageBytes)),
@@ -196,6 +200,12 @@ func (s *Server) grpcServer(checker *health.Server) *grpc.Server {
 		grpc.MaxRecvMsgSize(2 * maxMessage),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: k.Time, Timeout: k.Timeout, MaxConnectionAge: k.MaxConnectionAge, MaxConnectionAgeGrace: s.cfg.DrainTimeout,
+		}),
+		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			ctx, cancel := context.WithCancel(stream.Context())
+			defer cancel()
+			defer context.AfterFunc(streams, cancel)()
+			return handler(srv, endingStream{stream, ctx})
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: k.MinClientTime, PermitWithoutStream: true}),
 	}
@@ -229,3 +239,12 @@ func (s *Server) reportReady(ctx context.Context, checker *health.Server) {
 		}
 	}
 }
+
+// endingStream is a stream that ends with a context of its own.
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // it stands in for the stream's, which is contained as well
+}
+
+// Context returns the stream's context.
+func (s endingStream) Context() context.Context { return s.ctx }

@@ -1,0 +1,159 @@
+package forwardauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"patrol/server/bound"
+	"patrol/server/question"
+	"patrol/server/route"
+)
+
+// Dialect is how a kind of proxy says what the client wants.
+type Dialect string
+
+// The dialects.
+const (
+	// Envoy sends the client's method, and its target behind Prefix as its own
+	// (`path_prefix`), and with `with_request_body` the body.
+	Envoy Dialect = "envoy"
+	// Nginx sends X-Original-Method and X-Original-URI, which its configuration
+	// sets.
+	Nginx Dialect = "nginx"
+	// Traefik sends X-Forwarded-Method and X-Forwarded-Uri.
+	Traefik Dialect = "traefik"
+	// Caddy sends the same.
+	Caddy Dialect = "caddy"
+	// HAProxy sends X-Original-Method and X-Original-URI, which its configuration
+	// sets.
+	HAProxy Dialect = "haproxy"
+)
+
+// Dialects lists the dialects.
+func Dialects() []Dialect { return []Dialect{Envoy, Nginx, Traefik, Caddy, HAProxy} }
+
+// Config says who may ask and how. Start from [DefaultConfig].
+type Config struct {
+	// Peers are the addresses or ranges, by dialect, of the proxies that speak it.
+	// No address may speak two.
+	Peers map[Dialect][]string
+
+	// Timeout is how long an answer may take; after that it is a denial.
+	Timeout time.Duration
+	// MaxInFlight is how many requests are judged at a time. More are denied.
+	MaxInFlight int
+	// MaxBodyBytes is the largest body that Envoy may send; of a larger one nobody
+	// can tell what it says.
+	MaxBodyBytes int64
+	// EnvoyUnavailable is the status with which Envoy is told that nothing could be
+	// decided: a 4xx, or 503 where Envoy's failure_mode_allow is false for certain.
+	EnvoyUnavailable int
+	// RemoveHeaders are what Envoy is told to take from allowed requests, besides
+	// those in Patrol's own name. Other proxies cannot be told.
+	RemoveHeaders []string
+}
+
+// DefaultConfig returns the configuration that applies where nothing else is said.
+// Nobody may ask.
+func DefaultConfig() Config {
+	return Config{
+		Timeout:          150 * time.Millisecond, // Envoy gives up after 200 ms unless told otherwise
+		MaxInFlight:      1024,
+		MaxBodyBytes:     16 << 20,
+		EnvoyUnavailable: http.StatusForbidden,
+		RemoveHeaders:    []string{"authorization"},
+	}
+}
+
+// Enabled reports whether anybody may ask.
+func (c Config) Enabled() bool {
+	for _, peers := range c.Peers {
+		if len(peers) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Validate reports everything that is wrong with c.
+func (c Config) Validate() error {
+	_, err := parsePeers(c.Peers)
+	errs := []error{err, c.limits().Validate()}
+	if c.MaxBodyBytes < 1 {
+		errs = append(errs, errors.New("the largest body must be at least 1 byte"))
+	}
+	if s := c.EnvoyUnavailable; s != http.StatusServiceUnavailable && (s < 400 || s > 499) {
+		errs = append(errs, fmt.Errorf("the status %d for Envoy must be 400 to 499, or 503", s))
+	}
+	for _, name := range c.RemoveHeaders {
+		if !route.IsPlainName(name) || question.IsIdentity(name) {
+			errs = append(errs, fmt.Errorf("header %q cannot be removed", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// margin is how long before the client's own deadline an answer is given, if it
+// has one; proxies do not say.
+const margin = 20 * time.Millisecond
+
+func (c Config) limits() bound.Limits {
+	return bound.Limits{Timeout: c.Timeout, Margin: margin, MaxInFlight: c.MaxInFlight}
+}
+
+// speaker is a range of addresses and what is spoken there.
+type speaker struct {
+	peers   netip.Prefix
+	dialect Dialect
+}
+
+type speakers []speaker
+
+func parsePeers(peers map[Dialect][]string) (speakers, error) {
+	var out speakers
+	var errs []error
+	for _, dialect := range Dialects() {
+		for _, text := range peers[dialect] {
+			prefix, err := parsePrefix(text)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s peer %q is neither an address nor a range such as 10.0.0.0/8", dialect, text))
+				continue
+			}
+			for _, other := range out {
+				if other.dialect != dialect && other.peers.Overlaps(prefix) {
+					errs = append(errs, fmt.Errorf("peer %q speaks both %s and %s; an address can speak one", text, other.dialect, dialect))
+				}
+			}
+			out = append(out, speaker{peers: prefix, dialect: dialect})
+		}
+	}
+	for dialect := range peers {
+		if !slices.Contains(Dialects(), dialect) {
+			errs = append(errs, fmt.Errorf("there is no dialect %q", dialect))
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	return prefix.Masked(), err
+}
+
+// dialect returns what peer speaks, "" if it may not speak.
+func (s speakers) dialect(peer netip.Addr) Dialect {
+	for _, speaker := range s {
+		if speaker.peers.Contains(peer) {
+			return speaker.dialect
+		}
+	}
+	return ""
+}

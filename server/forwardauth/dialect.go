@@ -1,0 +1,149 @@
+package forwardauth
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"patrol/models"
+	"patrol/server/question"
+)
+
+// Prefix is where proxies ask: at the path itself, and Envoy under it.
+const Prefix = "/forward-auth"
+
+// spoken is a pair of headers in which a dialect says what the client wants.
+type spoken struct{ method, target string }
+
+var (
+	original  = spoken{"X-Original-Method", "X-Original-Uri"}
+	forwarded = spoken{"X-Forwarded-Method", "X-Forwarded-Uri"}
+)
+
+// headersOf are the headers of each dialect that has any.
+var headersOf = map[Dialect]spoken{Nginx: original, HAProxy: original, Traefik: forwarded, Caddy: forwarded}
+
+// telling are the headers that tell some dialect or other what the client wants,
+// those of relatives that are not spoken here included.
+var telling = []string{
+	original.method, original.target, "X-Original-Url",
+	forwarded.method, forwarded.target, "X-Forwarded-Path", "X-Auth-Request-Redirect", "X-Rewrite-Url",
+	"X-Envoy-Original-Path", "X-Envoy-Original-Method",
+}
+
+// errForeign is in the chain of every error that says that a request does not
+// speak its peer's dialect.
+var errForeign = errors.New("the request does not speak the dialect of its peer")
+
+// read returns the question that r asks in the dialect d.
+func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Question, error) {
+	own, hasHeaders := headersOf[d]
+	for _, name := range telling {
+		if (!hasHeaders || name != own.method && name != own.target) && r.Header[name] != nil {
+			return nil, fmt.Errorf("%w: it has %s", errForeign, name)
+		}
+	}
+	q := &question.Question{Surface: surface, Header: r.Header, Client: peer, KeepsQuery: true}
+	if client, ok := lastHop(r.Header); ok {
+		q.Client = client
+	}
+	if !hasHeaders {
+		return q, h.readEnvoy(q, r)
+	}
+	var err error
+	if q.Method, err = only(r.Header, own.method); err != nil {
+		return nil, err
+	}
+	if q.Target, err = only(r.Header, own.target); err != nil {
+		return nil, err
+	}
+	if r.URL.EscapedPath() != Prefix {
+		return nil, fmt.Errorf("%w: it asks under %s/ and not there", errForeign, Prefix)
+	}
+	if d == Nginx {
+		// It can overwrite headers by name, and has no way to remove all that begin
+		// in a certain way.
+		for name := range r.Header {
+			if question.Reserved(name) && !question.IsIdentity(name) && !strings.EqualFold(name, question.HeaderGuardrails) {
+				return nil, fmt.Errorf("%w: it has a header that speaks for Patrol", errForeign)
+			}
+		}
+	}
+	q.Fixed, q.Misconfigured = fixed(r.URL.RawQuery)
+	q.Header = r.Header.Clone()
+	q.Header.Del(own.method)
+	q.Header.Del(own.target)
+	return q, nil
+}
+
+// readEnvoy reads what Envoy has put into method, target and body.
+func (h *Handler) readEnvoy(q *question.Question, r *http.Request) error {
+	target, ok := strings.CutPrefix(r.RequestURI, Prefix)
+	if !ok || !strings.HasPrefix(target, "/") {
+		return fmt.Errorf("%w: it does not ask under %s/", errForeign, Prefix)
+	}
+	q.Method, q.Target = r.Method, target
+	q.Body = func() (question.Body, error) {
+		data, err := io.ReadAll(io.LimitReader(r.Body, h.cfg.MaxBodyBytes+1))
+		if err != nil {
+			return question.Body{}, err
+		}
+		// Envoy replaces bytes that are not UTF-8 unless pack_as_bytes is set, and
+		// does not say which. Whether this is all of the body it says only if the
+		// operator lets that header pass.
+		whole := r.Header[partialBody]
+		return question.Body{
+			Data: data, Replaced: true,
+			Truncated: len(data) > 0 && (len(whole) != 1 || whole[0] != "false") || int64(len(data)) > h.cfg.MaxBodyBytes,
+		}, nil
+	}
+	return nil
+}
+
+// partialBody is the header in which Envoy says whether the body that it sends is
+// only the beginning.
+const partialBody = "X-Envoy-Auth-Partial-Body"
+
+// only returns the value of a header that must be there once.
+func only(h http.Header, name string) (string, error) {
+	if values := h[name]; len(values) == 1 {
+		return values[0], nil
+	}
+	return "", fmt.Errorf("%w: it must have %s once, not %d times", errForeign, name, len(h[name]))
+}
+
+// lastHop returns the address that the proxy says it was asked from: the last in
+// X-Forwarded-For, the only one that the proxy itself wrote.
+func lastHop(h http.Header) (netip.Addr, bool) {
+	lines := h["X-Forwarded-For"]
+	if len(lines) == 0 {
+		return netip.Addr{}, false
+	}
+	line := lines[len(lines)-1]
+	addr, err := netip.ParseAddr(strings.TrimSpace(line[strings.LastIndexByte(line, ',')+1:]))
+	return addr.Unmap().WithZone(""), err == nil
+}
+
+// fixed reads what the operator says about the request in the query of the address
+// at which the proxy asks, which no client can reach: domain, entity_type, entity
+// and operation.
+func fixed(rawQuery string) (req models.Request, problem string) {
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return req, "the query of the address at which it asks is not valid"
+	}
+	for name, values := range query {
+		field := map[string]*string{
+			"domain": &req.Domain, "entity_type": &req.EntityType, "entity": &req.Entity, "operation": &req.Operation,
+		}[name]
+		if field == nil || len(values) != 1 || values[0] == "" {
+			return req, "the address at which it asks may have domain, entity_type, entity and operation in its query, each once, and nothing else"
+		}
+		*field = values[0]
+	}
+	return req, ""
+}

@@ -1,0 +1,187 @@
+package forwardauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/bound"
+	"patrol/server/question"
+)
+
+// surface names this package in decisions and their metrics.
+const surface = "forwardauth"
+
+// Deps are what a [Handler] works with.
+type Deps struct {
+	Authz question.Authorizer
+	// Peer returns the address that a request's connection comes from, whatever
+	// headers say. nil: from the request's RemoteAddr.
+	Peer   func(*http.Request) netip.Addr
+	Logger *slog.Logger // nil: slog.Default
+}
+
+// Handler answers proxies. It judges request targets as they were sent, so what
+// routes to it must not have rewritten them. It takes the request id from the
+// X-Request-Id that the answer's header already has.
+type Handler struct {
+	cfg      Config
+	authz    question.Authorizer
+	peer     func(*http.Request) netip.Addr
+	log      *slog.Logger
+	speakers speakers
+	gate     *bound.Gate
+	remove   string // what Envoy is told to remove, always
+}
+
+// New returns a handler. It fails if cfg is not valid.
+func New(cfg Config, deps Deps) (*Handler, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("forward-auth: %w", err)
+	}
+	if deps.Authz == nil {
+		return nil, errors.New("forward-auth: there is nobody to decide")
+	}
+	h := &Handler{cfg: cfg, authz: deps.Authz, peer: deps.Peer, log: deps.Logger}
+	if h.log == nil {
+		h.log = slog.Default()
+	}
+	if h.peer == nil {
+		h.peer = remote
+	}
+	h.gate = bound.NewGate(cfg.limits(), func(value any, stack []byte) {
+		h.log.Error("judging a proxy's question panicked", "panic", value, "stack", string(stack))
+	})
+	h.remove = strings.Join(append([]string{question.HeaderGuardrails}, cfg.RemoveHeaders...), ", ")
+	var err error
+	h.speakers, err = parsePeers(cfg.Peers)
+	return h, err
+}
+
+func remote(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // a Unix socket
+	}
+	return peer.Addr().Unmap().WithZone("")
+}
+
+// Mounted reports whether a request is for a [Handler], by its path as it was
+// sent.
+func Mounted(r *http.Request) bool {
+	rest, ok := strings.CutPrefix(r.RequestURI, Prefix)
+	return ok && (rest == "" || rest[0] == '/' || rest[0] == '?')
+}
+
+// ServeHTTP answers one question.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	peer := h.peer(r)
+	dialect := h.speakers.dialect(peer)
+	defer func() {
+		if cause := recover(); cause != nil {
+			// A 500 could be taken for a reason to let the request pass.
+			h.log.Error("answering a proxy panicked", "panic", cause, "stack", string(debug.Stack()))
+			h.deny(w, dialect, question.Verdict{Decision: models.Deny(models.Unavailable)})
+		}
+	}()
+	if dialect == "" {
+		h.log.WarnContext(r.Context(), "somebody asked who is not configured as a proxy", "peer", peer.String())
+		h.refuse(w, http.StatusForbidden, models.CodeForbidden, "Only proxies that are configured here may ask.")
+		return
+	}
+	q, err := h.read(dialect, r, peer)
+	if err != nil {
+		h.log.WarnContext(r.Context(), "a question was refused", "peer", peer.String(), "dialect", dialect, "error", err)
+		h.refuse(w, http.StatusForbidden, models.CodeForbidden, "The request carries headers that only a proxy may send, or lacks those of the proxy that asks.")
+		return
+	}
+	v, err := bound.Do(r.Context(), h.gate, func(ctx context.Context) question.Verdict { return q.Judge(ctx, h.authz, h.log) })
+	if err != nil {
+		v = question.Verdict{Decision: models.Deny(models.Unavailable)}
+		v.Decision.ID = models.NewID()
+		h.log.WarnContext(r.Context(), "a request was refused without being judged", "decision_id", v.Decision.ID, "dialect", dialect, "error", err)
+	}
+	switch {
+	case v.Malformed != "":
+		h.refuse(w, http.StatusBadRequest, models.CodeMalformed, v.Malformed)
+	case v.Decision.Allowed:
+		h.allow(w, dialect, q, v)
+	default:
+		h.deny(w, dialect, v)
+	}
+}
+
+// allow tells the proxy to let the request pass and what to tell the upstream.
+func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *question.Question, v question.Verdict) {
+	header := w.Header()
+	for name, value := range v.Decision.Headers {
+		header.Set(name, value)
+	}
+	header.Set(question.HeaderUser, v.Decision.UserID)
+	header.Set(question.HeaderDomain, v.Request.Domain)
+	header.Set(question.HeaderTokenID, v.Decision.TokenID)
+	header.Set(question.HeaderDecision, v.Decision.ID)
+	header.Set("X-Patrol-Scope-Id", v.Decision.ScopeID)
+	header.Set("X-Patrol-Revision", v.Decision.Revision)
+	header.Set("Cache-Control", "no-store")
+	if d == Envoy {
+		remove := []string{h.remove}
+		for name := range q.Header {
+			if question.Reserved(name) && header[name] == nil {
+				remove = append(remove, name)
+			}
+		}
+		slices.Sort(remove[1:])
+		header.Set("X-Envoy-Auth-Headers-To-Remove", strings.Join(remove, ", "))
+	}
+	header.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+}
+
+func (h *Handler) deny(w http.ResponseWriter, d Dialect, v question.Verdict) {
+	p := api.Denied(v.Decision, w.Header().Get("X-Request-Id"))
+	if c := v.Decision.Challenge(v.Request); c != "" {
+		w.Header().Set("WWW-Authenticate", c)
+	}
+	w.Header().Set(question.HeaderDecision, v.Decision.ID)
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+		if d == Envoy {
+			p.Status = h.cfg.EnvoyUnavailable
+			p.Title = http.StatusText(p.Status)
+		}
+	}
+	h.write(w, p)
+}
+
+// refuse answers a request that was not judged.
+func (h *Handler) refuse(w http.ResponseWriter, status int, code models.Code, detail string) {
+	h.write(w, api.Problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: string(code), Detail: detail,
+		RequestID: w.Header().Get("X-Request-Id"),
+	})
+}
+
+func (*Handler) write(w http.ResponseWriter, p api.Problem) {
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // strings and numbers always marshal
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/problem+json")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body) // the proxy may be gone
+}

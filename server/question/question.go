@@ -1,0 +1,289 @@
+// Package question is what a proxy asks before it forwards a request: may this
+// pass? Proxies ask over gRPC (package extauthz) or HTTP (package forwardauth);
+// once asked, a question goes the same way, the one that requests to the built-in
+// gateway go:
+//
+//  1. the token is taken from the one Authorization header and verified;
+//  2. package route reads the request, or refuses it as ambiguous;
+//  3. the policy says whether the body names the entity, and it is looked at;
+//  4. the request is mapped and judged.
+//
+// What is different from the gateway is that the proxy, and not Patrol, forwards
+// the request: what Patrol would change on the way must be put to the proxy, and
+// what a proxy cannot be told to change is refused.
+package question
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"patrol/models"
+	"patrol/server/authz"
+	"patrol/server/route"
+)
+
+// Authorizer decides; it is an *authz.Authorizer.
+type Authorizer interface {
+	Begin(ctx context.Context, call authz.Call) (*authz.Proxied, models.Decision, bool)
+}
+
+// Question is one question, read from what the proxy sent.
+type Question struct {
+	Surface string // see authz.Call
+	Method  string
+	Target  string      // the request target as the client sent it
+	Header  http.Header // with names in canonical form
+	Client  netip.Addr  // invalid if it is not known
+	// Body returns the request's body. It is called at most once, after the token
+	// has verified. nil: the proxy sends none.
+	Body func() (Body, error)
+	// Fixed is what the operator's configuration of the proxy says about the
+	// request.
+	Fixed models.Request
+	// Misconfigured names what is wrong with that configuration; "" if nothing is.
+	Misconfigured string
+	// KeepsQuery says that the proxy cannot be told to take a parameter out of the
+	// query.
+	KeepsQuery bool
+}
+
+// Body is what there is of a request's body.
+type Body struct {
+	Data []byte
+	// Truncated says that there is more, or that nobody can say.
+	Truncated bool
+	// Replaced says that bytes which are not UTF-8 may have become exclamation
+	// marks.
+	Replaced bool
+}
+
+// Verdict is what became of a question.
+type Verdict struct {
+	Decision models.Decision
+	Request  models.Request // what was judged, as far as it is known
+	// Malformed says in plain words why the request is answered 400 without a
+	// decision; "" if there is one.
+	Malformed string
+}
+
+// Status is what the client is told.
+func (v Verdict) Status() int {
+	if v.Malformed != "" {
+		return http.StatusBadRequest
+	}
+	return v.Decision.Status()
+}
+
+// Reason is the first reason of a denial, "" if it is none.
+func (v Verdict) Reason() string {
+	switch {
+	case v.Malformed != "":
+		return string(models.CodeMalformed)
+	case len(v.Decision.Reasons) > 0:
+		return string(v.Decision.Reasons[0].Code)
+	}
+	return ""
+}
+
+// Judge has the question decided. Why it was not decided is logged; what the
+// client did is not.
+func (q *Question) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Verdict {
+	token, ok := q.token()
+	if !ok {
+		return Verdict{Malformed: "The request has more than one Authorization header."}
+	}
+	p, d, ok := a.Begin(ctx, authz.Call{
+		Token: token, Surface: q.Surface, IP: q.Client, UserAgent: route.Mask(q.Header.Get("User-Agent")),
+	})
+	if !ok {
+		return Verdict{Decision: d}
+	}
+	d = q.decide(ctx, p, log)
+	return Verdict{Decision: d, Request: p.Request()}
+}
+
+// token returns the token that the request presents, "" if it presents none. ok
+// is false if there is more than one Authorization header. Envoy joins them with
+// commas, which no token contains.
+func (q *Question) token() (token string, ok bool) {
+	values := q.Header["Authorization"]
+	switch {
+	case len(values) == 0:
+		return "", true
+	case len(values) > 1 || strings.ContainsRune(values[0], ','):
+		return "", false
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", true
+	}
+	return strings.Trim(token, " "), true
+}
+
+func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logger) models.Decision {
+	if q.Misconfigured != "" {
+		log.WarnContext(ctx, "a request was refused because of the proxy's configuration", "surface", q.Surface, "problem", q.Misconfigured)
+		return p.Refuse(ctx, models.PolicyError)
+	}
+	r, err := route.Parse(q.Method, q.Target, q.Header)
+	if err != nil || q.carriesToken() || q.contradicts(r) {
+		return p.Refuse(ctx, models.RouteUnmapped)
+	}
+	need, websocket, err := p.Hints(ctx, r)
+	switch {
+	case err != nil:
+		log.ErrorContext(ctx, "the policy could not say how to treat a route", "surface", q.Surface, "error", err)
+		return p.Refuse(ctx, models.PolicyError)
+	case q.upgrades() && (!websocket || q.Method != http.MethodGet):
+		return p.Refuse(ctx, models.RouteUnmapped)
+	}
+	if need != nil && q.Fixed.Entity == "" && q.Body != nil {
+		if r.Body, err = q.readBody(*need); err != nil {
+			log.DebugContext(ctx, "a request was not judged", "surface", q.Surface, "error", err)
+			return p.Refuse(ctx, models.RouteUnmapped)
+		}
+	}
+	d := p.Decide(ctx, r, q.Fixed)
+	if err := checkHeaders(d.Headers); err != nil {
+		log.ErrorContext(ctx, "the policy sets a header that it cannot set", "surface", q.Surface, "error", err)
+		return p.Refuse(ctx, models.PolicyError)
+	}
+	return d
+}
+
+// contradicts reports whether the path names another domain than the operator
+// does. An upstream that goes by the path would serve the one while the other was
+// judged.
+func (q *Question) contradicts(r models.HTTPRequest) bool {
+	return q.Fixed.Domain != "" && len(r.Segments) > 1 && r.Segments[0] == "proxy" && r.Segments[1] != q.Fixed.Domain
+}
+
+// upgrades reports whether the request asks for a WebSocket. Other upgrades are
+// offers, which proxies pass over.
+func (q *Question) upgrades() bool {
+	for _, value := range q.Header["Upgrade"] {
+		for offer := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(offer), "websocket") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var (
+	errTruncated = errors.New("the proxy sent only a part of the body")
+	errReplaced  = errors.New("the model's name may have had bytes that are not UTF-8; pack_as_bytes would tell")
+)
+
+// readBody returns what a policy learns of the body, nil if it is empty. An error
+// says that nobody can tell what the upstream will take it for.
+func (q *Question) readBody(need models.BodyNeed) (*models.HTTPBody, error) {
+	body, err := q.Body()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the body: %w", err)
+	case body.Truncated:
+		return nil, errTruncated
+	case len(body.Data) == 0:
+		return nil, nil
+	}
+	model, err := route.ReadModel(need, bytes.NewBuffer(body.Data), q.Header)
+	if err != nil {
+		return nil, err
+	}
+	if body.Replaced && strings.Contains(model, "!") {
+		return nil, errReplaced
+	}
+	return &models.HTTPBody{Model: model}, nil
+}
+
+// carriesToken reports whether the target has something shaped like a token where
+// the proxy cannot be told to take it out.
+func (q *Question) carriesToken() bool {
+	path, query, _ := strings.Cut(q.Target, "?")
+	return masked(path) || q.KeepsQuery && masked(query)
+}
+
+func masked(text string) bool {
+	plain, err := url.PathUnescape(text)
+	return err == nil && route.Mask(plain) != plain
+}
+
+// TokenParameters returns the names, as they are written, of the query parameters
+// that have something shaped like a token in name or value.
+func (q *Question) TokenParameters() []string {
+	_, query, _ := strings.Cut(q.Target, "?")
+	var names []string
+	for pair := range strings.SplitSeq(query, "&") {
+		if masked(pair) {
+			name, _, _ := strings.Cut(pair, "=")
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// The headers that tell an upstream who is calling.
+const (
+	HeaderUser    = "X-Patrol-User"
+	HeaderDomain  = "X-Patrol-Domain"
+	HeaderTokenID = "X-Patrol-Token-Id"
+)
+
+// HeaderDecision tells the client which decision its request got, for questions
+// to the operator.
+const HeaderDecision = "X-Patrol-Decision-Id"
+
+// HeaderGuardrails is the best known of the headers by which guardrails are told
+// what they have seen already.
+const HeaderGuardrails = "X-Guardrails-Request"
+
+const guardrailsPrefix = "x-guardrails-"
+
+// IsIdentity reports whether name is one of the headers that tell an upstream who
+// is calling.
+func IsIdentity(name string) bool {
+	return strings.EqualFold(name, HeaderUser) || strings.EqualFold(name, HeaderDomain) || strings.EqualFold(name, HeaderTokenID)
+}
+
+// Reserved reports whether a header of this name speaks for Patrol or for a
+// guardrail, also to servers that take other characters for hyphens.
+func Reserved(name string) bool {
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case 'A' <= r && r <= 'Z':
+			return r + 'a' - 'A'
+		case 'a' <= r && r <= 'z' || '0' <= r && r <= '9':
+			return r
+		}
+		return '-'
+	}, name)
+	return strings.HasPrefix(name, route.IdentityPrefix) || strings.HasPrefix(name, guardrailsPrefix)
+}
+
+// checkHeaders checks what a policy wants to tell the upstream, by the gateway's
+// rule: headers under Patrol's own prefix, save those that are set from the token,
+// and those of guardrails.
+func checkHeaders(headers map[string]string) error {
+	for name, value := range headers {
+		switch {
+		case !route.IsPlainName(name) || !Reserved(name):
+			return fmt.Errorf("header %q is neither X-Patrol-… nor X-Guardrails-…", name)
+		case IsIdentity(name):
+			return fmt.Errorf("header %q is set from the token", name)
+		case !httpguts.ValidHeaderFieldValue(value):
+			return fmt.Errorf("the value of header %q has a character that no header can have", name)
+		}
+	}
+	return nil
+}

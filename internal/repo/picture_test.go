@@ -76,8 +76,10 @@ const (
 	barHeight  = 34
 )
 
-// draw returns an SVG file of a terminal. Lines without indentation are titles,
-// those that start with # are remarks.
+var title = regexp.MustCompile(`^[A-Z].*[^.]$`)
+
+// draw returns an SVG file of a terminal. Lines that look like titles are bold,
+// those that start with # are dim.
 func draw(command string, lines []string) string {
 	var rows []string
 	row := func(class, text string) {
@@ -89,7 +91,7 @@ func draw(command string, lines []string) string {
 		switch trimmed := strings.TrimLeft(line, " "); {
 		case strings.HasPrefix(trimmed, "#"):
 			class = "remark"
-		case line != "" && trimmed == line:
+		case title.MatchString(line):
 			class = "title"
 		}
 		for utf8.RuneCountInString(line) > columns {

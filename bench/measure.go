@@ -44,7 +44,7 @@ func OpenStore(ctx context.Context, url string, w *World) (*store.Store, error) 
 // the change feed it caches nothing.
 func NewAuthorizer(w *World, s *store.Store, policy *engine.Snapshot) (*authz.Authorizer, error) {
 	return authz.New(authz.Config{
-		Keys: w.Keys, Policy: engine.New(policy), Facts: s, Feed: ledger{s}, Journal: ledger{s},
+		Keys: w.Keys, Policy: engine.New(policy), Facts: s, Feed: s, Journal: s,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 }

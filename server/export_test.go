@@ -13,17 +13,19 @@ type Route struct {
 	Method, Path string
 	By           string
 	Mount        bool
+	Page         bool // answers with pages
 }
 
 // Routes is the route table.
 func Routes() []Route {
 	names := map[caller]string{
 		anyone: "anyone", tokenHolder: "tokenHolder", patItself: "patItself", session: "session", owner: "owner", ownerFresh: "ownerFresh",
+		ownerConfirming: "ownerConfirming",
 		ownerOrPlatformAdmin: "ownerOrPlatformAdmin", domainReader: "domainReader", domainAdmin: "domainAdmin", platformAdmin: "platformAdmin",
 	}
 	out := make([]Route, len(routes))
 	for i, r := range routes {
-		out[i] = Route{Method: r.method, Path: r.path, By: names[r.by], Mount: r.mount}
+		out[i] = Route{Method: r.method, Path: r.path, By: names[r.by], Mount: r.mount, Page: r.page}
 	}
 	return out
 }

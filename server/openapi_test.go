@@ -202,6 +202,9 @@ func TestOpenAPIAndTheRouterAgree(t *testing.T) {
 	}
 	served := map[string]bool{}
 	for _, r := range server.Routes() {
+		if r.Page { // for people, with forms of their own
+			continue
+		}
 		served[r.Method+" "+r.Path] = true
 	}
 	assert.Equal(t, served, documented)

@@ -70,7 +70,7 @@ func (s *Server) admit(c *gin.Context, by caller) (Principal, error) {
 		return Principal{}, err
 	}
 	switch by {
-	case session, owner, ownerOrPlatformAdmin:
+	case session, owner, ownerConfirming, ownerOrPlatformAdmin:
 		return p, nil
 	case ownerFresh:
 		if age := s.now().Sub(p.SignedInAt); age > s.cfg.Sessions.FreshFor {

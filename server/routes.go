@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -29,6 +30,9 @@ const (
 	owner
 	// ownerFresh is owner on a recent sign-in.
 	ownerFresh
+	// ownerConfirming is owner, on a recent sign-in or with the password in the
+	// form: the handler calls [Server.confirm] before it does anything.
+	ownerConfirming
 	// ownerOrPlatformAdmin is the owner, or a signed-in platform admin.
 	ownerOrPlatformAdmin
 	// domainReader is a signed-in member of the route's domain, or a platform
@@ -52,6 +56,8 @@ type route struct {
 	// mount marks a path prefix that is served outside of gin's router, which
 	// knows too few paths: everything under path up to its wildcard.
 	mount bool
+	// page marks a route that answers with pages, failures too.
+	page bool
 	// metrics marks the route that moves to its own listener if there is one.
 	metrics bool
 }
@@ -59,7 +65,10 @@ type route struct {
 // routes is the whole HTTP surface. The router is built from it and from nothing
 // else; tests hold it against the router, the OpenAPI document and every kind of
 // caller.
-var routes = []route{
+var routes = slices.Concat(apiRoutes, pageRoutes)
+
+// apiRoutes are for programs.
+var apiRoutes = []route{
 	{method: "POST", path: "/authorize", by: tokenHolder, do: (*Server).authorize, quiet: true},
 	{method: "POST", path: "/authorize/batch", by: tokenHolder, do: (*Server).authorizeBatch, quiet: true},
 	{method: "*", path: "/proxy/*path", by: tokenHolder, mount: true},
@@ -161,7 +170,10 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 		if err == nil {
 			err = r.do(s, c, p)
 		}
-		if err != nil {
+		switch {
+		case err != nil && r.page:
+			s.failPage(c, p, err)
+		case err != nil:
 			WriteError(c.Writer, c.Request, err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"patrol/models/store"
 	"patrol/policies/engine"
 	"patrol/server/authz"
+	"patrol/server/ui"
 )
 
 // Deps is what a [Server] works with. Store, Authz, Engine and Keys are required.
@@ -57,6 +58,8 @@ type Server struct {
 	passwords   *Passwords
 	attempts    *attempts
 	setup       setup
+	ui          *ui.UI
+	once        *ui.Once
 
 	listeners listeners
 	stopping  atomic.Bool
@@ -108,6 +111,10 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.attempts = newAttempts(cfg.Login, s.now)
 	s.setup.file = cfg.setupFile()
+	if s.ui, err = ui.New(); err != nil {
+		return nil, err
+	}
+	s.once = ui.NewOnce(onceRemembered)
 
 	gin.SetMode(gin.ReleaseMode) // in other modes gin prints to standard output
 	s.gin = s.newRouter(routes)

@@ -45,7 +45,7 @@ func TestEveryAnswerOfTheAPI(t *testing.T) {
 func TestPathsMeanWhatTheySay(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	for _, target := range []string{
-		"/", "/api/v1", "/api/v1/me/", "/api/v1//me", "/api/v1/./me", "/api/v1/pats/../me", "/API/v1/me", "/api/v1/pats/", "/api/v2/me", "/proxy", "/Proxy/acme/v1/models",
+		"/nothing", "/api/v1", "/api/v1/me/", "/api/v1//me", "/api/v1/./me", "/api/v1/pats/../me", "/API/v1/me", "/api/v1/pats/", "/api/v2/me", "/proxy", "/Proxy/acme/v1/models",
 		"//proxy/acme/v1/models", "/%70roxy/acme/v1/models", "/api/v1/pats/a%2Fb", "/authorize/", "/forward-auth",
 	} {
 		p := w.raw("GET", target, "")

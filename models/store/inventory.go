@@ -38,7 +38,7 @@ type OwnedPAT struct {
 // ownedRow is a row of pats with its owner's address, and whether the token is
 // past its life, for the order.
 type ownedRow struct {
-	patRow
+	PAT   patRow `gorm:"embedded"`
 	Email string
 	Dead  int
 }
@@ -91,12 +91,12 @@ func (s *Store) SearchPATs(ctx context.Context, f PATSearch, p Page) ([]OwnedPAT
 	if err != nil {
 		return nil, "", err
 	}
-	pats, next := cut(rows, p.limit(), func(r ownedRow) OwnedPAT { return OwnedPAT{PAT: r.model(), Email: r.Email} }, func(r ownedRow) string {
-		by := r.CreatedAt
+	pats, next := cut(rows, p.limit(), func(r ownedRow) OwnedPAT { return OwnedPAT{PAT: r.PAT.model(), Email: r.Email} }, func(r ownedRow) string {
+		by := r.PAT.CreatedAt
 		if f.ByExpiry {
-			by = r.ExpiresAt
+			by = r.PAT.ExpiresAt
 		}
-		return newCursor(kind, strconv.Itoa(r.Dead), strconv.FormatInt(by.UnixMicro(), 10), r.ID)
+		return newCursor(kind, strconv.Itoa(r.Dead), strconv.FormatInt(by.UnixMicro(), 10), r.PAT.ID)
 	})
 	return pats, next, nil
 }

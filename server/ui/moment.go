@@ -60,6 +60,9 @@ func span(d time.Duration) string {
 	return "a moment"
 }
 
+// epoch stands in where a form is read for its fields alone.
+var epoch = time.Unix(0, 0)
+
 // lengthInWords is a configured duration for sentences.
 func lengthInWords(d time.Duration) string {
 	const day = 24 * time.Hour

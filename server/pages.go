@@ -1,0 +1,286 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/server/ui"
+)
+
+// The pages are routes like any other: the table says who may call them, and
+// their handlers call the same methods of Server that the API calls. What is
+// different is the form of the answer, and who is not signed in is asked to.
+//
+// pageRoutes are all pages. Forms are sent to the address of the page that shows
+// them.
+var pageRoutes = []route{
+	{method: "GET", path: "/", by: anyone, page: true, do: (*Server).pageRoot},
+	{method: "GET", path: "/assets/:name", by: anyone, page: true, do: (*Server).pageAsset, quiet: true},
+	{method: "GET", path: "/login", by: anyone, page: true, do: (*Server).pageSignIn},
+	{method: "POST", path: "/login", by: anyone, page: true, do: (*Server).formSignIn},
+	{method: "POST", path: "/logout", by: session, page: true, do: (*Server).formSignOut},
+
+	{method: "GET", path: "/profile/pats", by: owner, page: true, do: (*Server).pagePATs},
+	{method: "GET", path: "/profile/pats/new", by: owner, page: true, do: (*Server).pageCreate},
+	{method: "POST", path: "/profile/pats/new", by: ownerConfirming, page: true, do: (*Server).formCreate},
+	{method: "GET", path: "/profile/pats/revoke-all", by: owner, page: true, do: (*Server).pageRevokeAll},
+	{method: "POST", path: "/profile/pats/revoke-all", by: owner, page: true, do: (*Server).formRevokeAll},
+	{method: "GET", path: "/profile/pats/:id", by: owner, page: true, do: (*Server).pagePAT},
+	{method: "GET", path: "/profile/pats/:id/edit", by: owner, page: true, do: (*Server).pageEdit},
+	{method: "POST", path: "/profile/pats/:id/edit", by: owner, page: true, do: (*Server).formEdit},
+	{method: "GET", path: "/profile/pats/:id/rotate", by: owner, page: true, do: (*Server).pageRotate},
+	{method: "POST", path: "/profile/pats/:id/rotate", by: ownerConfirming, page: true, do: (*Server).formRotate},
+	{method: "GET", path: "/profile/pats/:id/revoke", by: owner, page: true, do: (*Server).pageRevoke},
+	{method: "POST", path: "/profile/pats/:id/revoke", by: owner, page: true, do: (*Server).formRevoke},
+	{method: "GET", path: "/profile/pats/:id/delete", by: owner, page: true, do: (*Server).pageDelete},
+	{method: "POST", path: "/profile/pats/:id/delete", by: owner, page: true, do: (*Server).formDelete},
+	{method: "GET", path: "/profile/pats/:id/scopes", by: owner, page: true, do: (*Server).pageWiden},
+	{method: "POST", path: "/profile/pats/:id/scopes", by: ownerConfirming, page: true, do: (*Server).formWiden},
+	{method: "GET", path: "/profile/pats/:id/scopes/:scope/remove", by: owner, page: true, do: (*Server).pageNarrow},
+	{method: "POST", path: "/profile/pats/:id/scopes/:scope/remove", by: owner, page: true, do: (*Server).formNarrow},
+
+	{method: "GET", path: "/profile/password", by: session, page: true, do: (*Server).pagePassword},
+	{method: "POST", path: "/profile/password", by: session, page: true, do: (*Server).formPassword},
+	{method: "GET", path: "/profile/sessions", by: session, page: true, do: (*Server).pageSessions},
+	{method: "POST", path: "/profile/sessions/end", by: session, page: true, do: (*Server).formEndSession},
+
+	{method: "GET", path: "/help", by: session, page: true, do: (*Server).pageHelp},
+	{method: "GET", path: "/help/test", by: session, page: true, do: (*Server).pageTest},
+	{method: "POST", path: "/help/test", by: session, page: true, do: (*Server).formTest},
+}
+
+const patsPage = "/profile/pats"
+
+// show answers with a page.
+func (s *Server) show(c *gin.Context, p Principal, status int, page ui.Page) error {
+	frame := ui.Frame{Now: s.now(), RequestID: RequestID(c.Request.Context())}
+	if p.User.ID != "" {
+		frame.Viewer = &ui.Viewer{Name: p.User.Name, Email: p.User.Email, Admin: p.User.Admin}
+		frame.Notice = s.takeNotice(c.Request.Context())
+	}
+	return s.ui.Write(c.Writer, c.Request, status, frame, page)
+}
+
+// again shows a form again after it was refused.
+func (s *Server) again(c *gin.Context, p Principal, cause error, page ui.Page) error {
+	status := http.StatusUnprocessableEntity
+	if e, ok := errors.AsType[*models.Error](cause); ok {
+		status = statuses[e.Code]
+		if e.RetryAfter > 0 {
+			c.Header("Retry-After", strconv.Itoa(e.RetryAfter))
+		}
+	}
+	return s.show(c, p, status, page)
+}
+
+// seeOther sends the browser to another page, so that a reload does not send the
+// form again. notice is what the page says of what was done, "" for nothing.
+func (s *Server) seeOther(c *gin.Context, path, notice string) error {
+	if notice != "" {
+		s.leaveNotice(c.Request.Context(), notice)
+	}
+	c.Header("Location", path)
+	c.Writer.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+// sessionNotice is the key of the session's data for what the next page says.
+const sessionNotice = "notice"
+
+// leaveNotice keeps a text for the next page. It is a courtesy: if it cannot be
+// stored, the page comes without it.
+func (s *Server) leaveNotice(ctx context.Context, text string) {
+	s.sessions.scs.Put(ctx, sessionNotice, text)
+	if _, _, err := s.sessions.scs.Commit(ctx); err != nil {
+		s.log.WarnContext(ctx, "a notice could not be stored", "request_id", RequestID(ctx), "error", err)
+	}
+}
+
+func (s *Server) takeNotice(ctx context.Context) string {
+	if !s.sessions.scs.Exists(ctx, sessionNotice) {
+		return ""
+	}
+	text := s.sessions.scs.PopString(ctx, sessionNotice)
+	if _, _, err := s.sessions.scs.Commit(ctx); err != nil {
+		s.log.WarnContext(ctx, "a notice could not be removed", "request_id", RequestID(ctx), "error", err)
+	}
+	return text
+}
+
+// maxForm bounds a form: 64 scopes with ids of 256 characters, percent-encoded,
+// and room to spare.
+const maxForm = 256 << 10
+
+// form reads a submitted form.
+func (s *Server) form(c *gin.Context) (url.Values, error) {
+	media, _, err := mime.ParseMediaType(c.Request.Header.Get("Content-Type"))
+	if err != nil || media != "application/x-www-form-urlencoded" {
+		return nil, models.NewError(models.CodeMediaType, "a form is sent as application/x-www-form-urlencoded")
+	}
+	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxForm)
+	if err := c.Request.ParseForm(); err != nil {
+		if _, over := errors.AsType[*http.MaxBytesError](err); over {
+			return nil, tooLarge(maxForm)
+		}
+		return nil, models.WrapError(models.CodeMalformed, "the form could not be read", err)
+	}
+	return c.Request.PostForm, nil
+}
+
+// failPage answers with a page that says what went wrong. Who is not signed in is
+// asked to, and finds the form as it was filled in afterwards.
+func (s *Server) failPage(c *gin.Context, p Principal, err error) {
+	x := exchangeOf(c.Request.Context())
+	code := models.CodeOf(err)
+	if code == models.CodeUnauthenticated {
+		s.askSignIn(c)
+		return
+	}
+	status := statuses[code]
+	switch {
+	case errors.Is(err, context.Canceled) && c.Request.Context().Err() != nil:
+		status = http.StatusServiceUnavailable // for the access log alone
+	case status == 0 || status >= http.StatusInternalServerError:
+		x.cause = err
+		if status == 0 {
+			status = http.StatusInternalServerError
+		}
+	}
+	if status == http.StatusServiceUnavailable {
+		c.Header("Retry-After", "1")
+	}
+	message := ""
+	if e, ok := errors.AsType[*models.Error](err); ok && status < http.StatusInternalServerError {
+		message = e.Message
+	}
+	if err := s.show(c, p, status, ui.Failure(status, message)); err != nil {
+		WriteError(c.Writer, c.Request, err)
+	}
+}
+
+// askSignIn leads to the sign-in and back.
+func (s *Server) askSignIn(c *gin.Context) {
+	if c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead {
+		target := "/login"
+		if path := ui.LocalPath(c.Request.URL.RequestURI()); path != "" && path != patsPage {
+			target += "?" + url.Values{"next": {path}}.Encode()
+		}
+		c.Header("Location", target)
+		c.Writer.WriteHeader(http.StatusSeeOther)
+		return
+	}
+	next := ""
+	if form, err := s.form(c); err == nil {
+		next = ui.Resume(c.Request.URL.Path, form, s.cfg.Limits)
+	}
+	page := ui.SignIn(emptySignIn, next, ui.NoticeEnded, ui.Problems{})
+	if err := s.show(c, Principal{}, http.StatusUnauthorized, page); err != nil {
+		WriteError(c.Writer, c.Request, err)
+	}
+}
+
+// fresh reports whether the sign-in is recent enough to hand out access.
+func (s *Server) fresh(p Principal) bool {
+	return s.now().Sub(p.SignedInAt) <= s.cfg.Sessions.FreshFor
+}
+
+// confirm returns true if the sign-in is recent, or becomes so by the password
+// that came with the form. Otherwise problems says what is missing. Handlers of
+// routes by ownerConfirming call it before they do anything.
+func (s *Server) confirm(c *gin.Context, p Principal, password string) (ok bool, problems ui.Problems, err error) {
+	if s.fresh(p) {
+		return true, problems, nil
+	}
+	if password == "" {
+		problems.Add("password", "is needed: you signed in a while ago")
+		return false, problems, nil
+	}
+	ctx := c.Request.Context()
+	token, err := s.Reauthenticate(ctx, p, reauthenticate(password))
+	switch models.CodeOf(err) {
+	case "":
+		if !s.sessions.bearer(ctx) {
+			s.sessions.setCookie(c.Writer, token, s.sessions.ends(ctx))
+		}
+		return true, problems, nil
+	case models.CodeBadCredentials:
+		problems.Add("password", "is not right")
+		return false, problems, nil
+	case models.CodeRateLimited:
+		problems, _ = ui.ProblemsOf(err)
+		return false, problems, nil
+	}
+	return false, problems, err
+}
+
+// choices are the domains of p, with what p may do there.
+func (s *Server) choices(ctx context.Context, p Principal) (ui.Choices, error) {
+	catalog := s.engine.Current().Catalog()
+	roles := map[string]models.Role{}
+	memberships, err := s.store.Memberships(ctx, p.User.ID)
+	if err != nil {
+		return ui.Choices{}, err
+	}
+	for _, m := range memberships {
+		role := catalog.Roles[m.Role]
+		if role == nil {
+			role = models.Role{} // a role that the policy no longer has permits nothing
+		}
+		roles[m.Domain] = role
+	}
+	var domains []ui.DomainRole
+	page := store.Page{Limit: maxPage}
+	for {
+		found, next, err := s.Domains(ctx, p, page)
+		if err != nil {
+			return ui.Choices{}, err
+		}
+		for _, d := range found {
+			role := roles[d.ID]
+			if p.User.Admin {
+				role = nil // every operation
+			}
+			domains = append(domains, ui.DomainRole{Domain: d, Role: role})
+		}
+		if next == "" || len(domains) >= maxChoices {
+			return ui.NewChoices(catalog, s.cfg.Limits, domains), nil
+		}
+		page.After = next
+	}
+}
+
+// maxChoices bounds the list of domains on a page.
+const maxChoices = 1000
+
+// counted returns a token with the expiry that counts.
+func (s *Server) counted(p models.PAT) models.PAT {
+	return p.WithMaxLifetime(s.cfg.Limits.MaxLifetime)
+}
+
+// pageBase is the address of this server for whoever reads a page: the public URL,
+// or else the one that they reached it by.
+func (s *Server) pageBase(r *http.Request) string {
+	if s.cfg.PublicURL != "" || r.Host == "" {
+		return s.BaseURL()
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+func unixNano(value any) time.Time {
+	n, _ := value.(int64)
+	return time.Unix(0, n)
+}
+
+func (s *Server) moment(t time.Time) ui.Moment { return ui.At(t, s.now()) }

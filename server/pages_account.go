@@ -1,0 +1,237 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/server/authz"
+	"patrol/server/ui"
+)
+
+var emptySignIn api.SignIn
+
+func reauthenticate(password string) api.Reauthenticate {
+	return api.Reauthenticate{Password: password}
+}
+
+// pageRoot leads to where most people want to go.
+func (s *Server) pageRoot(c *gin.Context, _ Principal) error {
+	if s.setupOpen(c.Request.Context()) == nil {
+		return s.seeOther(c, "/setup", "")
+	}
+	return s.seeOther(c, patsPage, "")
+}
+
+func (s *Server) pageAsset(c *gin.Context, _ Principal) error {
+	if !s.ui.ServeAsset(c.Writer, c.Request, c.Param("name")) {
+		return models.NewError(models.CodeNotFound, "there is nothing at this path")
+	}
+	return nil
+}
+
+func (s *Server) pageSignIn(c *gin.Context, _ Principal) error {
+	next := ui.LocalPath(c.Query("next"))
+	if s.sessions.cookieValue(c.Request) != "" {
+		if _, err := s.admitSession(c); err == nil {
+			if next == "" {
+				next = patsPage
+			}
+			return s.seeOther(c, next, "")
+		}
+	}
+	return s.show(c, Principal{}, http.StatusOK, ui.SignIn(emptySignIn, next, "", ui.Problems{}))
+}
+
+func (s *Server) formSignIn(c *gin.Context, _ Principal) error {
+	// Another site must not be able to sign its visitor in as somebody else.
+	if err := s.sameSite(c.Request); err != nil {
+		return err
+	}
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	in, next := ui.DecodeSignIn(form)
+	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
+	user, token, ends, err := s.SignIn(ctx, x.actor(c.Request, models.ActorUser, "", ""), in)
+	if err != nil {
+		problems, ok := ui.ProblemsOf(err)
+		if !ok {
+			return err
+		}
+		return s.again(c, Principal{}, err, ui.SignIn(in, next, "", problems))
+	}
+	x.userID = user.ID
+	s.sessions.setCookie(c.Writer, token, ends)
+	if next == "" {
+		next = patsPage
+	}
+	return s.seeOther(c, next, "")
+}
+
+func (s *Server) formSignOut(c *gin.Context, p Principal) error {
+	if err := s.SignOut(c.Request.Context(), p); err != nil {
+		return err
+	}
+	s.sessions.setCookie(c.Writer, "", s.now())
+	return s.seeOther(c, "/login", "")
+}
+
+// ChangePassword gives p another password and ends all sessions of p. The caller
+// renews the one of the request.
+func (s *Server) ChangePassword(ctx context.Context, p Principal, current, next string) error {
+	var v models.Invalid
+	models.ValidatePassword("password", next, p.User.Email, &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	if _, err := s.checkPassword(ctx, p.Actor, p.User, current); err != nil {
+		return err
+	}
+	hash, err := s.passwords.Hash(ctx, next)
+	if err != nil {
+		return err
+	}
+	_, err = s.store.UpdateUser(ctx, p.Actor, p.User.ID, store.UserPatch{PasswordHash: &hash})
+	return err
+}
+
+func (s *Server) pagePassword(c *gin.Context, p Principal) error {
+	return s.show(c, p, http.StatusOK, ui.ChangePassword(ui.Problems{}))
+}
+
+func (s *Server) formPassword(c *gin.Context, p Principal) error {
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	in := ui.DecodeNewPassword(form)
+	var problems ui.Problems
+	if in.Check(&problems); problems.Any() {
+		return s.again(c, p, nil, ui.ChangePassword(problems))
+	}
+	ctx := c.Request.Context()
+	err = s.ChangePassword(ctx, p, in.Current, in.Password)
+	if models.CodeOf(err) == models.CodeBadCredentials {
+		problems.Add("current", "is not right")
+		return s.again(c, p, err, ui.ChangePassword(problems))
+	}
+	if err != nil {
+		if problems, ok := ui.ProblemsOf(err); ok {
+			return s.again(c, p, err, ui.ChangePassword(problems))
+		}
+		return err
+	}
+	token, err := s.sessions.renew(ctx) // the one of the form goes on, under another token
+	if err != nil {
+		return err
+	}
+	s.sessions.setCookie(c.Writer, token, s.sessions.ends(ctx))
+	return s.show(c, p, http.StatusOK, ui.Message{
+		Heading: "Your password is changed", Lines: []string{"All your other sessions have ended. Your tokens stay as they are."},
+		Link: patsPage, Label: "To my tokens",
+	})
+}
+
+func (s *Server) pageSessions(c *gin.Context, p Principal) error {
+	ctx := c.Request.Context()
+	stored, err := s.store.Sessions().ByUser(ctx, p.User.ID)
+	if err != nil {
+		return err
+	}
+	current := store.SessionID(s.sessions.scs.Token(ctx))
+	var page ui.Sessions
+	for _, one := range stored {
+		_, values, err := scs.GobCodec{}.Decode(one.Data)
+		if err != nil {
+			return err
+		}
+		program, _ := values[sessionBearer].(bool)
+		session := ui.Session{
+			ID: one.ID, Current: one.ID == current, Program: program,
+			SignedIn: s.moment(unixNano(values[sessionSignedIn])), Seen: s.moment(unixNano(values[sessionSeen])),
+			Ends: s.moment(unixNano(values[sessionEnds])),
+		}
+		if session.Current {
+			page.Sessions = append([]ui.Session{session}, page.Sessions...)
+		} else {
+			page.Sessions = append(page.Sessions, session)
+		}
+	}
+	return s.show(c, p, http.StatusOK, page)
+}
+
+func (s *Server) formEndSession(c *gin.Context, p Principal) error {
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	notice := "The session has ended."
+	if id := form.Get("id"); id == "others" {
+		notice = "All your other sessions have ended."
+		err = s.store.Sessions().DeleteByUser(ctx, p.User.ID, s.sessions.scs.Token(ctx))
+	} else {
+		err = s.store.Sessions().DeleteOne(ctx, p.User.ID, id)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.store.Audit(ctx, p.Actor, "session.end", "user:"+p.User.ID, map[string]string{"by": "owner, from another session"}); err != nil {
+		return err
+	}
+	return s.seeOther(c, "/profile/sessions", notice)
+}
+
+func (s *Server) pageHelp(c *gin.Context, p Principal) error {
+	choices, err := s.choices(c.Request.Context(), p)
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, ui.NewHelp(s.pageBase(c.Request), choices))
+}
+
+func (s *Server) pageTest(c *gin.Context, p Principal) error {
+	choices, err := s.choices(c.Request.Context(), p)
+	if err != nil {
+		return err
+	}
+	page, _ := ui.DecodeTest(nil, choices)
+	return s.show(c, p, http.StatusOK, page)
+}
+
+// formTest asks for a decision as /authorize does. Whoever holds a token may ask
+// about it.
+func (s *Server) formTest(c *gin.Context, p Principal) error {
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	choices, err := s.choices(ctx, p)
+	if err != nil {
+		return err
+	}
+	page, token := ui.DecodeTest(form, choices)
+	if token == "" {
+		page.Problems.Add("token", "is required")
+	}
+	if err := page.Request.Validate(); err != nil {
+		problems, _ := ui.ProblemsOf(err)
+		page.Problems.Fields = append(page.Problems.Fields, problems.Fields...)
+	}
+	if page.Problems.Any() {
+		return s.again(c, p, nil, page)
+	}
+	decision := s.authz.Authorize(ctx, authz.Call{
+		Token: token, Request: page.Request, Surface: "page", IP: exchangeOf(ctx).client, UserAgent: c.Request.UserAgent(),
+	})
+	page.Decision = &decision
+	return s.show(c, p, http.StatusOK, page)
+}

@@ -1,0 +1,417 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/server/ui"
+)
+
+// patsPerPage is how many tokens a page lists.
+const patsPerPage = 100
+
+func (s *Server) pagePATs(c *gin.Context, p Principal) error {
+	ctx := c.Request.Context()
+	filter := ui.DecodeFilter(c.Request.URL.Query())
+	search := store.PATSearch{UserID: p.User.ID, Status: filter.Status, Name: filter.Name, ByExpiry: filter.ByExpiry()}
+	found, next, err := s.store.SearchPATs(ctx, search, store.Page{Limit: patsPerPage, After: filter.After})
+	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
+		return s.seeOther(c, patsPage, "")
+	}
+	if err != nil {
+		return err
+	}
+	choices, err := s.choices(ctx, p)
+	if err != nil {
+		return err
+	}
+	page := ui.List{Filter: filter, Next: next, Presets: choices.Presets(), Domains: !choices.None(), Any: len(found) > 0}
+	for _, one := range found {
+		token := ui.TokenOf(s.counted(one.PAT), s.now())
+		page.Tokens = append(page.Tokens, token)
+		page.Alive = page.Alive || token.Alive
+	}
+	if filter.Narrowed() || filter.After != "" {
+		if page.Any, err = s.anyPAT(c, store.PATFilter{UserID: p.User.ID}); err != nil {
+			return err
+		}
+	}
+	if !page.Alive && page.Any {
+		if page.Alive, err = s.anyPAT(c, store.PATFilter{UserID: p.User.ID, Status: models.StatusActive}); err != nil {
+			return err
+		}
+	}
+	return s.show(c, p, http.StatusOK, page)
+}
+
+func (s *Server) anyPAT(c *gin.Context, filter store.PATFilter) (bool, error) {
+	found, _, err := s.store.PATs(c.Request.Context(), filter, store.Page{Limit: 1})
+	return len(found) > 0, err
+}
+
+// pageCreate shows the form, filled in as the address asks for; `from` is a token
+// of p to copy.
+func (s *Server) pageCreate(c *gin.Context, p Principal) error {
+	ctx, query := c.Request.Context(), c.Request.URL.Query()
+	choices, err := s.choices(ctx, p)
+	if err != nil {
+		return err
+	}
+	page := ui.PrefillCreate(query, choices, s.now())
+	if id := query.Get("from"); id != "" {
+		pat, err := s.PAT(ctx, p, id)
+		if err != nil {
+			return err
+		}
+		page = page.CopyOf(pat)
+	}
+	page.Key, page.AskPassword = s.once.Key(), !s.fresh(p)
+	return s.show(c, p, http.StatusOK, page)
+}
+
+func (s *Server) formCreate(c *gin.Context, p Principal) error {
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	choices, err := s.choices(ctx, p)
+	if err != nil {
+		return err
+	}
+	page := ui.DecodeCreate(form, choices, s.now())
+	page.AskPassword = !s.fresh(p)
+	in, wanted, problems := page.Submit()
+	if !wanted {
+		page = page.Apply()
+		return s.show(c, p, http.StatusOK, page)
+	}
+	if problems.Any() {
+		return s.again(c, p, nil, page.Refused(problems))
+	}
+	ok, problems, err := s.confirm(c, p, page.Password())
+	if err != nil {
+		return err
+	}
+	if !ok {
+		page.AskPassword = true
+		return s.again(c, p, nil, page.Refused(problems))
+	}
+	page.AskPassword = false
+	return s.makeToken(c, p, page.Key, nil, func() (models.PAT, models.Token, error) {
+		return s.CreatePAT(ctx, p, in)
+	}, func(problems ui.Problems, err error) error {
+		return s.again(c, p, err, page.Refused(problems))
+	})
+}
+
+// makeToken does what makes a token, once for a form, and shows the token. What the
+// user can mend goes to refused.
+func (s *Server) makeToken(c *gin.Context, p Principal, key string, old *models.PAT,
+	work func() (models.PAT, models.Token, error), refused func(ui.Problems, error) error,
+) error {
+	ctx := c.Request.Context()
+	var pat models.PAT
+	var token models.Token
+	id, first, err := s.once.Do(p.User.ID, key, func() (string, error) {
+		var err error
+		pat, token, err = work()
+		return pat.ID, err
+	})
+	if err != nil {
+		if problems, ok := ui.ProblemsOf(err); ok {
+			return refused(problems, err)
+		}
+		return err
+	}
+	if !first {
+		page := ui.Spent{}
+		pat, err := s.store.PATOf(ctx, p.User.ID, id)
+		if err != nil {
+			return err
+		}
+		if pat != nil {
+			shown := ui.TokenOf(s.counted(*pat), s.now())
+			page.Token = &shown
+		}
+		return s.show(c, p, http.StatusConflict, page)
+	}
+	choices, err := s.choices(ctx, p)
+	if err != nil {
+		return err
+	}
+	page := ui.Reveal{
+		Token: ui.TokenOf(s.counted(pat), s.now()), Secret: token.Reveal(), Rotated: old != nil,
+		BaseURL: s.pageBase(c.Request), Domain: ui.RevealDomain(pat.Scopes, choices),
+	}
+	for _, m := range choices.Meanings(pat.Scopes) {
+		page.Summary = append(page.Summary, m.Meaning)
+	}
+	if old != nil {
+		if now, err := s.store.PATOf(ctx, p.User.ID, old.ID); err == nil && now != nil && now.Status(s.now()) == models.StatusActive {
+			ends := s.moment(s.counted(*now).ExpiresAt)
+			page.OldEnds = &ends
+		}
+	}
+	return s.show(c, p, http.StatusCreated, page)
+}
+
+// patShown returns a token of p that the address names, as pages show it.
+func (s *Server) patShown(c *gin.Context, p Principal) (models.PAT, ui.Token, error) {
+	pat, err := s.PAT(c.Request.Context(), p, c.Param("id"))
+	if err != nil {
+		return models.PAT{}, ui.Token{}, err
+	}
+	pat = s.counted(pat)
+	return pat, ui.TokenOf(pat, s.now()), nil
+}
+
+func (s *Server) pagePAT(c *gin.Context, p Principal) error {
+	pat, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	choices, err := s.choices(ctx, p)
+	if err != nil {
+		return err
+	}
+	family, err := s.store.PATFamily(ctx, p.User.ID, pat.ID)
+	if err != nil {
+		return err
+	}
+	for i := range family {
+		family[i] = s.counted(family[i])
+	}
+	return s.show(c, p, http.StatusOK, ui.View{
+		Token: token, Meanings: choices.Meanings(pat.Scopes), Family: ui.Family(pat, family, s.now()),
+	})
+}
+
+func (s *Server) pageEdit(c *gin.Context, p Principal) error {
+	_, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, ui.Edit(token, ui.DecodeEdit(c.Request.URL.Query(), token), ui.Problems{}))
+}
+
+func (s *Server) formEdit(c *gin.Context, p Principal) error {
+	_, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	in := ui.DecodeEdit(form, token)
+	if _, err := s.UpdatePAT(c.Request.Context(), p, token.ID, in); err != nil {
+		if problems, ok := ui.ProblemsOf(err); ok {
+			return s.again(c, p, err, ui.Edit(token, in, problems))
+		}
+		return err
+	}
+	return s.seeOther(c, token.Link(), "The changes are saved.")
+}
+
+func (s *Server) pageRotate(c *gin.Context, p Principal) error {
+	_, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	if !token.Alive || token.Rotated {
+		return s.seeOther(c, token.Link(), "")
+	}
+	page := ui.DecodeRotate(c.Request.URL.Query(), token, s.cfg.Limits, s.now())
+	page.Key, page.AskPassword = s.once.Key(), !s.fresh(p)
+	return s.show(c, p, http.StatusOK, page)
+}
+
+func (s *Server) formRotate(c *gin.Context, p Principal) error {
+	pat, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	page := ui.DecodeRotate(form, token, s.cfg.Limits, s.now())
+	page.AskPassword = !s.fresh(p)
+	in, problems := page.Submit()
+	if problems.Any() {
+		return s.again(c, p, nil, page.Refused(problems))
+	}
+	ok, problems, err := s.confirm(c, p, page.Password())
+	if err != nil {
+		return err
+	}
+	if !ok {
+		page.AskPassword = true
+		return s.again(c, p, nil, page.Refused(problems))
+	}
+	page.AskPassword = false
+	return s.makeToken(c, p, page.Key, &pat, func() (models.PAT, models.Token, error) {
+		return s.RotatePAT(c.Request.Context(), p, pat.ID, in)
+	}, func(problems ui.Problems, err error) error {
+		return s.again(c, p, err, page.Refused(problems))
+	})
+}
+
+func (s *Server) pageRevoke(c *gin.Context, p Principal) error {
+	_, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, ui.Revoke(token))
+}
+
+func (s *Server) formRevoke(c *gin.Context, p Principal) error {
+	_, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	if _, err := s.RevokePAT(c.Request.Context(), p, token.ID); err != nil {
+		return err
+	}
+	return s.seeOther(c, token.Link(), "The token is revoked. Requests with it are refused from now on.")
+}
+
+func (s *Server) pageDelete(c *gin.Context, p Principal) error {
+	_, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	if token.Alive {
+		return s.seeOther(c, token.Link()+"/revoke", "Only a token that has ended can be deleted. Revoke it first.")
+	}
+	return s.show(c, p, http.StatusOK, ui.Delete(token))
+}
+
+func (s *Server) formDelete(c *gin.Context, p Principal) error {
+	if err := s.store.DeletePAT(c.Request.Context(), p.Actor, p.User.ID, c.Param("id")); err != nil {
+		return err
+	}
+	return s.seeOther(c, patsPage, "The token is deleted.")
+}
+
+func (s *Server) pageRevokeAll(c *gin.Context, p Principal) error {
+	alive, err := s.countAlive(c, p)
+	if err != nil {
+		return err
+	}
+	if alive == 0 {
+		return s.seeOther(c, patsPage, "")
+	}
+	return s.show(c, p, http.StatusOK, ui.RevokeAll(alive))
+}
+
+func (s *Server) countAlive(c *gin.Context, p Principal) (int, error) {
+	n := 0
+	page := store.Page{Limit: maxPage}
+	for {
+		found, next, err := s.store.PATs(c.Request.Context(), store.PATFilter{UserID: p.User.ID, Status: models.StatusActive}, page)
+		if err != nil {
+			return 0, err
+		}
+		if n += len(found); next == "" {
+			return n, nil
+		}
+		page.After = next
+	}
+}
+
+func (s *Server) formRevokeAll(c *gin.Context, p Principal) error {
+	n, err := s.store.RevokeAll(c.Request.Context(), p.Actor, p.User.ID)
+	if err != nil {
+		return err
+	}
+	return s.seeOther(c, patsPage, ui.Revoked(n))
+}
+
+func (s *Server) pageWiden(c *gin.Context, p Principal) error {
+	_, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	if !token.Alive || token.Rotated {
+		return s.seeOther(c, token.Link(), "")
+	}
+	choices, err := s.choices(c.Request.Context(), p)
+	if err != nil {
+		return err
+	}
+	page := ui.DecodeWiden(c.Request.URL.Query(), token, choices)
+	page.AskPassword = !s.fresh(p)
+	return s.show(c, p, http.StatusOK, page)
+}
+
+func (s *Server) formWiden(c *gin.Context, p Principal) error {
+	_, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	choices, err := s.choices(ctx, p)
+	if err != nil {
+		return err
+	}
+	page := ui.DecodeWiden(form, token, choices)
+	page.AskPassword = !s.fresh(p)
+	in, problems := page.Submit()
+	if problems.Any() {
+		return s.again(c, p, nil, page.Refused(problems))
+	}
+	ok, problems, err := s.confirm(c, p, page.Password())
+	if err != nil {
+		return err
+	}
+	if !ok {
+		page.AskPassword = true
+		return s.again(c, p, nil, page.Refused(problems))
+	}
+	page.AskPassword = false
+	if _, err := s.AddScope(ctx, p, token.ID, in); err != nil {
+		if problems, ok := ui.ProblemsOf(err); ok {
+			return s.again(c, p, err, page.Refused(problems))
+		}
+		return err
+	}
+	return s.seeOther(c, token.Link(), "The scope is added.")
+}
+
+func (s *Server) pageNarrow(c *gin.Context, p Principal) error {
+	pat, token, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	choices, err := s.choices(c.Request.Context(), p)
+	if err != nil {
+		return err
+	}
+	for _, m := range choices.Meanings(pat.Scopes) {
+		if m.ID == c.Param("scope") {
+			return s.show(c, p, http.StatusOK, ui.RemoveScope(token, m))
+		}
+	}
+	return models.NewError(models.CodeNotFound, "the token has no such scope")
+}
+
+func (s *Server) formNarrow(c *gin.Context, p Principal) error {
+	pat, err := s.store.RemoveScope(c.Request.Context(), p.Actor, p.User.ID, c.Param("id"), c.Param("scope"))
+	if err != nil {
+		return err
+	}
+	return s.seeOther(c, ui.TokenOf(pat, s.now()).Link(), "The scope is removed.")
+}
+
+// onceRemembered is how many sent forms are remembered.
+const onceRemembered = 4096

@@ -1,0 +1,136 @@
+package ui
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"patrol/api"
+	"patrol/models"
+)
+
+// Edit is the page that renames and describes a token. in is what the fields
+// hold.
+func Edit(t Token, in api.PATPatch, p Problems) Form {
+	return Form{
+		Heading: "Rename " + t.Name, Action: t.Link() + "/edit", Submit: "Save", Cancel: t.Link(), Part: tokens, Problems: p,
+		Fields: []Field{
+			{Name: "name", Label: "Name", Kind: TextField, Value: *in.Name, Required: true, MaxLength: 100, Autocomplete: "off", Focus: !p.Any()},
+			{Name: "description", Label: "Description", Kind: AreaField, Value: *in.Description, MaxLength: 500},
+		},
+	}
+}
+
+// DecodeEdit reads the form, or a link that fills it in. What neither holds is as
+// the token has it.
+func DecodeEdit(form url.Values, t Token) api.PATPatch {
+	name, description := t.Name, t.Description
+	if form.Has("name") {
+		name = strings.TrimSpace(form.Get("name"))
+	}
+	if form.Has("description") {
+		description = text(form.Get("description"))
+	}
+	return api.PATPatch{Name: &name, Description: &description}
+}
+
+// Revoke asks before a token ends.
+func Revoke(t Token) Confirm {
+	return Confirm{
+		Heading: "Revoke " + t.Name + "?",
+		Lines:   []string{"Every request with it is refused from now on. This cannot be undone."},
+		Token:   &t, Action: t.Link() + "/revoke", Submit: "Revoke " + t.Name, Cancel: t.Link(), Part: tokens,
+	}
+}
+
+// Delete asks before the record of a dead token goes.
+func Delete(t Token) Confirm {
+	return Confirm{
+		Heading: "Delete " + t.Name + "?",
+		Lines:   []string{"The token has ended already. This removes it from your list; the audit log keeps what happened with it."},
+		Token:   &t, Action: t.Link() + "/delete", Submit: "Delete " + t.Name, Cancel: t.Link(), Part: tokens,
+	}
+}
+
+// RevokeAll asks before all of a user's tokens end.
+func RevokeAll(alive int) Confirm {
+	return Confirm{
+		Heading: "Revoke all your tokens?",
+		Lines: []string{fmt.Sprintf("You have %s alive. Every request with one of them is refused from now on. This cannot be undone.",
+			plural(alive, "token", "tokens"))},
+		Action: "/profile/pats/revoke-all", Submit: "Revoke " + plural(alive, "token", "tokens"), Cancel: "/profile/pats", Part: tokens,
+	}
+}
+
+// Revoked says how many tokens ended.
+func Revoked(n int) string {
+	if n == 1 {
+		return "1 token is revoked."
+	}
+	return fmt.Sprintf("%d tokens are revoked.", n)
+}
+
+// RemoveScope asks before a token loses a scope.
+func RemoveScope(t Token, s ScopeMeaning) Confirm {
+	return Confirm{
+		Heading: "Remove a scope from " + t.Name + "?",
+		Lines:   []string{"The token can then no longer " + s.Meaning + "."},
+		Action:  t.Link() + "/scopes/" + url.PathEscape(s.ID) + "/remove", Submit: "Remove the scope", Cancel: t.Link(), Part: tokens,
+	}
+}
+
+// Failure is the page for what cannot be shown. message is the core's, "" for a
+// failure that is none of the user's business.
+func Failure(status int, message string) Message {
+	m := Message{Link: "/", Label: "To the start page"}
+	switch {
+	case status == http.StatusNotFound:
+		m.Heading = "There is nothing here"
+	case status == http.StatusForbidden:
+		m.Heading = "This is not permitted"
+	case status == http.StatusServiceUnavailable:
+		m.Heading, m.ShowID = "This does not work at the moment", true
+		m.Lines = []string{"A part of Patrol that this needs does not answer. Try again shortly."}
+	case status >= http.StatusInternalServerError:
+		m.Heading, m.ShowID = "Something went wrong", true
+		m.Lines = []string{"This is a defect of Patrol. Its log has the cause under this request’s id."}
+	default:
+		m.Heading = "That did not work"
+	}
+	if message != "" {
+		m.Lines = []string{sentence("", message)}
+	}
+	return m
+}
+
+// NoticeEnded says why somebody who was signed in is asked to do so again.
+const NoticeEnded = "Your session has ended. Sign in again to go on; what you typed is kept."
+
+// Resume is the address of the page with a form at path, filled in as it was
+// sent. It holds nothing secret; the fields that do are left out.
+func Resume(path string, form url.Values, limits models.Limits) string {
+	choices := Choices{limits: limits}
+	path = LocalPath(path)
+	token := Token{}
+	if rest, ok := strings.CutPrefix(path, "/profile/pats/"); ok {
+		token.ID, _, _ = strings.Cut(rest, "/")
+	}
+	switch {
+	case path == "/profile/pats/new":
+		return DecodeCreate(form, choices, epoch).Link()
+	case token.ID != "" && path == token.Link()+"/rotate":
+		return DecodeRotate(form, token, limits, epoch).Link()
+	case token.ID != "" && path == token.Link()+"/scopes":
+		return DecodeWiden(form, token, choices).Link()
+	case token.ID != "" && path == token.Link()+"/edit":
+		in := DecodeEdit(form, token)
+		return path + "?" + url.Values{"name": {*in.Name}, "description": {*in.Description}}.Encode()
+	case path == "/profile/sessions/end":
+		return "/profile/sessions"
+	case path == "/logout":
+		return ""
+	default:
+		return path // the page that asks
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
 
 	"patrol/models/store"
 )
@@ -34,6 +35,9 @@ type sessions struct {
 
 func newSessions(backing scs.CtxStore, cfg SessionConfig, secure bool, now func() time.Time, log *slog.Logger) *sessions {
 	manager := scs.New()
+	if unused, ok := manager.Store.(*memstore.MemStore); ok {
+		unused.StopCleanup() // or its goroutine would outlive it
+	}
 	manager.Store = backing
 	manager.HashTokenInStore = true
 	manager.IdleTimeout = 0

@@ -1,0 +1,254 @@
+package server_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/internal/testenv"
+	"patrol/server"
+)
+
+// run serves until the test ends, or stop is called, which returns what Serve
+// returned.
+func (w *world) run() (base string, stop func() error) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	require.NoError(w.t, w.server.Listen(ctx))
+	served := make(chan error, 1)
+	go func() { served <- w.server.Serve(ctx) }()
+	var result error
+	done := false
+	stop = func() error {
+		cancel()
+		if !done {
+			result, done = <-served, true
+		}
+		return result
+	}
+	w.t.Cleanup(func() { assert.NoError(w.t, stop()) })
+	return w.server.BaseURL(), stop
+}
+
+func TestRunOnPortZero(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) {
+		c.Listen, c.MetricsListen = "127.0.0.1:0", "127.0.0.1:0"
+	})
+	base, stop := w.run()
+	var line struct{ Msg, HTTP, Metrics, URL string }
+	for _, text := range strings.Split(w.logs.String(), "\n") {
+		if strings.Contains(text, `"msg":"listening"`) {
+			require.NoError(t, json.Unmarshal([]byte(text), &line))
+		}
+	}
+	assert.Equal(t, w.server.Addr(), line.HTTP)
+	assert.Equal(t, w.server.MetricsAddr(), line.Metrics)
+	assert.Equal(t, base, line.URL)
+	assert.NotContains(t, line.HTTP, ":0\"")
+
+	for url, status := range map[string]int{
+		base + "/healthz":                     200,
+		base + "/metrics":                     404,
+		"http://" + line.Metrics + "/metrics": 200,
+		"http://" + line.Metrics + "/healthz": 404,
+	} {
+		resp, err := http.Get(url) //nolint:noctx // the server's end ends it
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, status, resp.StatusCode, url)
+	}
+	require.NoError(t, stop())
+	assert.Contains(t, w.logs.String(), "shutting down")
+}
+
+func TestListenFails(t *testing.T) {
+	taken := newWorld(t, testenv.SQLite(t), nil).http.Listener.Addr().String()
+	for _, change := range []func(c *server.Config){
+		func(c *server.Config) { c.Listen = taken },
+		func(c *server.Config) { c.Listen, c.MetricsListen = "127.0.0.1:0", taken },
+		func(c *server.Config) {
+			c.Listen, c.TLS.CertFile, c.TLS.KeyFile = "127.0.0.1:0", "/no/such/cert", "/no/such/key"
+		},
+	} {
+		w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) { change(c) })
+		require.Error(t, w.server.Run(t.Context()))
+	}
+}
+
+func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
+	entered, finish := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, d *server.Deps) {
+		c.Listen = "127.0.0.1:0"
+		d.Gateway = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(entered)
+			<-finish
+			_, _ = io.WriteString(w, fmt.Sprintf("finished %v", r.Context().Err()))
+		})
+	})
+	base, stop := w.run()
+	got := make(chan string, 1)
+	go func() {
+		resp, err := http.Get(base + "/proxy/acme/slow") //nolint:noctx // as above
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		got <- fmt.Sprint(string(body), " ", err)
+	}()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	require.Eventually(t, func() bool { return w.as("").get("/readyz").status == 503 }, soon, soon/100, "it says that it is going")
+	require.Eventually(t, func() bool {
+		resp, err := http.Get(base + "/healthz") //nolint:noctx // as above
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err != nil
+	}, soon, soon/100, "it takes nothing new")
+	close(finish)
+	assert.Equal(t, "finished <nil> <nil>", <-got)
+	require.NoError(t, <-stopped)
+}
+
+func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
+	entered, ended := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, d *server.Deps) {
+		c.Listen, c.HTTP.ShutdownTimeout = "127.0.0.1:0", 50*time.Millisecond
+		d.Gateway = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			defer close(ended)
+			close(entered)
+			<-r.Context().Done()
+		})
+	})
+	base, stop := w.run()
+	go func() {
+		if resp, err := http.Get(base + "/proxy/acme/forever"); err == nil { //nolint:noctx // as above
+			_ = resp.Body.Close()
+		}
+	}()
+	<-entered
+	require.NoError(t, stop())
+	<-ended
+	assert.Contains(t, w.logs.String(), "requests were cut")
+}
+
+func TestTimeoutsSpareStreams(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, d *server.Deps) {
+		c.Listen, c.HTTP.ReadTimeout, c.HTTP.WriteTimeout = "127.0.0.1:0", 100*time.Millisecond, 250*time.Millisecond
+		d.Gateway = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for range 5 {
+				select {
+				case <-r.Context().Done():
+					return
+				case <-time.After(80 * time.Millisecond):
+				}
+				_, _ = io.WriteString(w, "tick ")
+				_ = http.NewResponseController(w).Flush()
+			}
+		})
+	})
+	base, _ := w.run()
+	for range 2 { // on one connection, and after a request that has timeouts
+		resp, err := http.Get(base + "/healthz") //nolint:noctx // as above
+		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, resp.Body)
+		require.NoError(t, resp.Body.Close())
+		resp, err = http.Get(base + "/proxy/acme/stream") //nolint:noctx // as above
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, strings.Repeat("tick ", 5), string(body))
+	}
+
+	// A body that does not come is given up.
+	conn, err := net.Dial("tcp", w.server.Addr())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, "POST /authorize HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(soon)))
+	answer, err := io.ReadAll(conn)
+	require.NoError(t, err, "the server closed the connection")
+	assert.Contains(t, string(answer), "400 Bad Request")
+}
+
+// writeCertificate writes a certificate for localhost and returns it.
+func writeCertificate(t *testing.T, dir string, serial int64) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
+	}
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return cert
+}
+
+func TestTLSAndReload(t *testing.T) {
+	dir := t.TempDir()
+	writeCertificate(t, dir, 1)
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) {
+		c.Listen = "127.0.0.1:0"
+		c.TLS = server.TLSConfig{CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem"), ReloadInterval: 10 * time.Millisecond}
+	})
+	base, _ := w.run()
+	require.True(t, strings.HasPrefix(base, "https://"))
+	connect := func(max uint16) (*http.Response, error) {
+		client := &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true, ForceAttemptHTTP2: true,
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MaxVersion: max}, //nolint:gosec // what is tested is which certificate comes
+		}}
+		resp, err := client.Get(base + "/healthz") //nolint:noctx // as above
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		return resp, err
+	}
+	serial := func() int64 {
+		resp, err := connect(0)
+		require.NoError(t, err)
+		assert.Equal(t, "HTTP/2.0", resp.Proto)
+		return resp.TLS.PeerCertificates[0].SerialNumber.Int64()
+	}
+	assert.EqualValues(t, 1, serial())
+	_, err := connect(tls.VersionTLS11)
+	require.Error(t, err)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "cert.pem"), []byte("half of a certifica"), 0o600))
+	require.Eventually(t, func() bool { return strings.Contains(w.logs.String(), "could not be read again") }, soon, soon/1000)
+	assert.EqualValues(t, 1, serial(), "the old one stays")
+	writeCertificate(t, dir, 2)
+	require.Eventually(t, func() bool { return serial() == 2 }, soon, soon/1000)
+}

@@ -9,7 +9,7 @@ import (
 )
 
 // dumpPostgres returns all rows of all tables as text.
-func dumpPostgres(t *testing.T, url string) string {
+func dumpPostgres(t testing.TB, url string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)

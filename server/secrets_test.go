@@ -143,7 +143,7 @@ func (w *world) dump() string {
 	return dumpPostgres(w.t, w.dbURL)
 }
 
-func filesUnder(t *testing.T, dir string) map[string]string {
+func filesUnder(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {

@@ -17,7 +17,7 @@ import (
 )
 
 // cookieOf returns the session cookie that an answer sets.
-func cookieOf(t *testing.T, a *answer) *http.Cookie {
+func cookieOf(t testing.TB, a *answer) *http.Cookie {
 	t.Helper()
 	cookies := (&http.Response{Header: a.header}).Cookies()
 	require.Len(t, cookies, 1)

@@ -59,6 +59,7 @@ type world struct {
 	server *server.Server
 	http   *httptest.Server
 	logs   *lockedBuffer
+	keys   models.Keyring
 	dbURL  string
 	dir    string
 	users  map[string]models.User
@@ -95,10 +96,16 @@ func newWorld(t *testing.T, dbURL string, change func(*server.Config, *server.De
 // newEmptyWorld starts a server on an empty database.
 func newEmptyWorld(t *testing.T, dbURL string, change func(*server.Config, *server.Deps)) *world {
 	t.Helper()
-	w := &world{
-		t: t, clock: server.NewClock(), logs: &lockedBuffer{}, dbURL: dbURL, dir: t.TempDir(),
-		users: map[string]models.User{}, sessions: map[string]string{},
-	}
+	w := &world{t: t}
+	w.start(t, dbURL, change)
+	return w
+}
+
+// start makes the server of a world, for a test or a benchmark.
+func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *server.Deps)) {
+	t.Helper()
+	w.clock, w.logs, w.dbURL, w.dir = server.NewClock(), &lockedBuffer{}, dbURL, t.TempDir()
+	w.users, w.sessions = map[string]models.User{}, map[string]string{}
 	log := slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	metrics := server.NewMetrics()
 	var err error
@@ -111,10 +118,10 @@ func newEmptyWorld(t *testing.T, dbURL string, change func(*server.Config, *serv
 	snapshot, err := policySnapshot()
 	require.NoError(t, err)
 	policy := engine.New(snapshot)
-	keys, err := models.NewKeyring(models.Key{ID: "k1", Secret: bytes.Repeat([]byte{7}, 32)})
+	w.keys, err = models.NewKeyring(models.Key{ID: "k1", Secret: bytes.Repeat([]byte{7}, 32)})
 	require.NoError(t, err)
 	w.authz, err = authz.New(authz.Config{
-		Keys: keys, Policy: policy, Facts: w.store, Feed: feed{w.store}, Journal: feed{w.store},
+		Keys: w.keys, Policy: policy, Facts: w.store, Feed: feed{w.store}, Journal: feed{w.store},
 		Metrics: metrics, Logger: log, Clock: w.clock.Now, MaxLifetime: models.DefaultLimits().MaxLifetime,
 	})
 	require.NoError(t, err)
@@ -130,7 +137,7 @@ func newEmptyWorld(t *testing.T, dbURL string, change func(*server.Config, *serv
 	cfg := server.DefaultConfig()
 	cfg.DataDir = filepath.Join(w.dir, "data")
 	deps := server.Deps{
-		Store: w.store, Authz: w.authz, Engine: policy, Keys: keys, Metrics: metrics, Logger: log, Clock: w.clock.Now,
+		Store: w.store, Authz: w.authz, Engine: policy, Keys: w.keys, Metrics: metrics, Logger: log, Clock: w.clock.Now,
 		Gateway: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			server.Deny(w, r, models.Deny(models.TokenMissing), models.Request{})
 		}),
@@ -142,7 +149,6 @@ func newEmptyWorld(t *testing.T, dbURL string, change func(*server.Config, *serv
 	require.NoError(t, err)
 	w.http = httptest.NewServer(w.server.Handler())
 	t.Cleanup(w.http.Close)
-	return w
 }
 
 // feed is the store's change feed and journal in the types of package models.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -392,23 +393,20 @@ func TestUpstreamFailures(t *testing.T) {
 
 // Nothing that could have had an effect is sent twice.
 func TestNoRetryOfWhatMayHaveHadAnEffect(t *testing.T) {
-	arrived := make(chan string, 10)
-	w := newWorld(t, setup{judge: needs(models.BodyJSON), upstream: func(w http.ResponseWriter, r *http.Request) {
+	var gets, posts atomic.Int32
+	w := newWorld(t, setup{judge: needs(models.BodyJSON), upstream: func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		arrived <- r.Method
 		if r.Method == http.MethodPost {
+			posts.Add(1)
 			panic(http.ErrAbortHandler)
 		}
+		gets.Add(1)
 	}})
 	require.Equal(t, http.StatusOK, w.get("/proxy/acme/v1/x").StatusCode) // leaves a connection to use again
 	res := w.do(w.request(t.Context(), http.MethodPost, "/proxy/acme/v1/x", strings.NewReader(`{"model":"m"}`)))
 	assert.Equal(t, http.StatusBadGateway, res.StatusCode)
-	close(arrived)
-	var methods []string
-	for m := range arrived {
-		methods = append(methods, m)
-	}
-	assert.Equal(t, []string{"GET", "POST"}, methods)
+	assert.EqualValues(t, 1, gets.Load())
+	assert.EqualValues(t, 1, posts.Load())
 }
 
 func TestInformationalAnswersDoNotPass(t *testing.T) {

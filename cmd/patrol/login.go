@@ -39,12 +39,7 @@ The password is asked for on the terminal, or read from standard input with --pa
 					return err
 				}
 			}
-			password := ""
-			if fromStdin {
-				password, err = p.readLine("password")
-			} else {
-				password, err = p.askPassword(ctx, "Password: ")
-			}
+			password, err := p.password(ctx, fromStdin)
 			if err != nil {
 				return err
 			}

@@ -32,7 +32,7 @@ type process struct {
 // run carries out one command line and returns its exit status. When ctx ends,
 // so does the command: a server stops cleanly.
 func (p *process) run(ctx context.Context) int {
-	root := p.command()
+	root := p.command() //nolint:contextcheck // commands find ctx in their cobra.Command
 	root.SetArgs(p.args)
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)

@@ -93,11 +93,11 @@ func (o output) printTable(columns []column, rows [][]string) error {
 	}
 	var b strings.Builder
 	for _, row := range append([][]string{titles}, rows...) {
-		line := ""
+		var line strings.Builder
 		for i, cell := range row {
-			line += runewidth.FillRight(runewidth.Truncate(cell, widths[i], "…"), widths[i]+columnGap)
+			line.WriteString(runewidth.FillRight(runewidth.Truncate(cell, widths[i], "…"), widths[i]+columnGap))
 		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
 	_, err := io.WriteString(o.w, b.String())
 	return err

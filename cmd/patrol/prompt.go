@@ -35,7 +35,7 @@ func (p *process) readLine(what string) (string, error) {
 
 // ask asks for a line on the terminal and shows it as it is typed.
 func (p *process) ask(ctx context.Context, question string) (string, error) {
-	return p.onTerminal(ctx, question, func(fd int) (string, error) {
+	return p.onTerminal(ctx, question, func(int) (string, error) {
 		line, err := bufio.NewReader(io.LimitReader(p.stdin, maxLine)).ReadString('\n')
 		if err != nil {
 			return "", err
@@ -88,6 +88,14 @@ func (p *process) onTerminal(ctx context.Context, question string, read func(fd 
 		}
 		return a.text, a.err
 	}
+}
+
+// password gets a password that somebody knows: from standard input, or asked for.
+func (p *process) password(ctx context.Context, fromStdin bool) (string, error) {
+	if fromStdin {
+		return p.readLine("password")
+	}
+	return p.askPassword(ctx, "Password: ")
 }
 
 // newPassword gets a password that somebody chooses now: from standard input, or

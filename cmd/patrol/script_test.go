@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -59,6 +60,7 @@ func TestScriptsOnEachDatabase(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			testenv.EachDatabase(t, func(t *testing.T, url string) {
+				t.Helper()
 				testscript.Run(t, params(t, testscript.Params{Files: []string{file}}, map[string]string{
 					"PATROL_DATABASE_URL": url,
 					"PATROL_TOKEN_KEYS":   testKeys,
@@ -71,6 +73,7 @@ func TestScriptsOnEachDatabase(t *testing.T) {
 // params completes the parameters of a run: the program in PATH, an environment
 // with nothing of this machine's, and the commands below.
 func params(t *testing.T, p testscript.Params, env map[string]string) testscript.Params {
+	t.Helper()
 	bin := t.TempDir()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -129,7 +132,13 @@ func (r *running) hasExited() bool {
 
 type serversKey struct{}
 
-func serversOf(ts *testscript.TestScript) servers { return ts.Value(serversKey{}).(servers) }
+func serversOf(ts *testscript.TestScript) servers {
+	s, ok := ts.Value(serversKey{}).(servers)
+	if !ok {
+		ts.Fatalf("the script was not set up")
+	}
+	return s
+}
 
 // serveScript starts `patrol serve` on a free port and waits until it listens:
 //
@@ -144,7 +153,7 @@ func serveScript(ts *testscript.TestScript, neg bool, args []string) {
 	name := args[0]
 	path, err := exec.LookPath(filepath.Join(strings.Split(ts.Getenv("PATH"), string(filepath.ListSeparator))[0], "patrol"))
 	ts.Check(err)
-	cmd := exec.Command(path, append([]string{"serve", "--listen", "127.0.0.1:0"}, args[1:]...)...)
+	cmd := exec.CommandContext(context.Background(), path, append([]string{"serve", "--listen", "127.0.0.1:0"}, args[1:]...)...)
 	cmd.Dir = ts.MkAbs(".")
 	for _, variable := range []string{"PATH", "HOME", "TMPDIR", "PATROL_DATABASE_URL", "PATROL_TOKEN_KEYS"} {
 		if value := ts.Getenv(variable); value != "" {
@@ -260,7 +269,7 @@ func request(_ *testscript.TestScript, args []string) (status int, answer string
 	if len(args) < 3 {
 		return 0, "", errors.New("usage: http status method url [-H header]... [-d body]")
 	}
-	req, err := http.NewRequest(args[1], args[2], nil)
+	req, err := http.NewRequestWithContext(context.Background(), args[1], args[2], nil)
 	if err != nil {
 		return 0, "", err
 	}

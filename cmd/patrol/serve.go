@@ -143,7 +143,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if err != nil {
 		return nil, fmt.Errorf("set the gateway up: %w", err)
 	}
-	n.server, err = server.New(serverConfig(cfg), server.Deps{
+	n.server, err = server.New(serverConfig(cfg), server.Deps{ //nolint:contextcheck // what it makes gets the contexts of requests
 		Store: n.store, Authz: n.authz, Engine: policy, Keys: n.keys, Gateway: n.proxy, Metrics: metrics, Logger: log,
 	})
 	if err != nil {

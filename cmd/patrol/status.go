@@ -22,10 +22,10 @@ const (
 // errDenied ends a command whose output has already said that the answer is no.
 var errDenied = errors.New("denied")
 
-// errUsage marks a command line that was not understood.
-type errUsage struct{ error }
+// usageError marks a command line that was not understood.
+type usageError struct{ error }
 
-func usagef(format string, args ...any) error { return errUsage{fmt.Errorf(format, args...)} }
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // report tells what went wrong, if anything did, and returns the exit status.
 func (p *process) report(ctx context.Context, err error) int {
@@ -69,7 +69,7 @@ func explain(err error) string {
 		return withPrefix(err, e, text)
 	}
 	text := err.Error()
-	if _, ok := errors.AsType[errUsage](err); ok {
+	if _, ok := errors.AsType[usageError](err); ok {
 		return text
 	}
 	return strings.TrimSuffix(text, "\n")

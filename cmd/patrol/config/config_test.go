@@ -118,7 +118,7 @@ func TestProblems(t *testing.T) {
 			}
 			assert.NotContains(t, err.Error(), "hunter2")
 			if tc.exact > 0 {
-				var p config.Problems
+				var p config.SettingErrors
 				require.ErrorAs(t, err, &p)
 				assert.Len(t, p, tc.exact, "%v", err)
 			}

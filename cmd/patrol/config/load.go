@@ -245,11 +245,11 @@ func (l *loader) fill(s Setting) {
 	}
 }
 
-// Problems is what is wrong with the settings.
-type Problems []string
+// SettingErrors is what is wrong with the settings.
+type SettingErrors []string
 
 // Error lists the problems, one to a line if there are several.
-func (p Problems) Error() string {
+func (p SettingErrors) Error() string {
 	if len(p) == 1 {
 		return "settings: " + p[0]
 	}
@@ -271,7 +271,7 @@ func (l *loader) error(unread error) error {
 			skip[f.Field] = true
 		}
 	}
-	var p Problems
+	var p SettingErrors
 	for i, f := range found.Fields {
 		if i >= count && skip[f.Field] {
 			continue

@@ -98,7 +98,7 @@ func kindOf(t reflect.Type) string {
 	case t == sizeType:
 		return "size"
 	}
-	switch t.Kind() { //nolint:exhaustive // the kinds that Config has; a test walks it whole
+	switch t.Kind() {
 	case reflect.String:
 		return "text"
 	case reflect.Bool:

@@ -120,10 +120,10 @@ func ParseSize(text string) (Size, error) {
 	if err != nil {
 		return 0, fmt.Errorf("must be a size such as 64KiB, 16MiB or 1048576")
 	}
-	if int64(n) > math.MaxInt64/factor { //nolint:gosec // ParseUint was bounded to 63 bits
+	if int64(n) > math.MaxInt64/factor {
 		return 0, fmt.Errorf("is too large")
 	}
-	return Size(int64(n) * factor), nil //nolint:gosec // likewise
+	return Size(int64(n) * factor), nil
 }
 
 // String renders the size in the largest binary unit that fits it evenly.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -59,14 +60,7 @@ func describe(id string) model {
 	return model{ID: id, Object: "model", Created: 1_700_000_000, OwnedBy: "stand-in", StandIn: true}
 }
 
-func known(id string) bool {
-	for _, m := range Models() {
-		if m == id {
-			return true
-		}
-	}
-	return false
-}
+func known(id string) bool { return slices.Contains(Models(), id) }
 
 func listModels(w http.ResponseWriter, _ *http.Request) {
 	list := struct {

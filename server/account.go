@@ -93,14 +93,24 @@ func (s *Server) checkPassword(ctx context.Context, by models.Actor, account mod
 		if match {
 			reason = "disabled"
 		}
-		if err := s.store.Audit(ctx, by, "session.refuse", "user:"+account.ID, map[string]string{"reason": reason}); err != nil {
-			return false, err
-		}
+		s.noteRefusal(ctx, by, account.ID, reason)
 		return false, errBadPassword
 	}
 	try.succeeded()
 	s.metrics.signIn("accepted")
 	return outdated, nil
+}
+
+// noteRefusal audits a failed sign-in without holding up its answer, which must
+// not take longer, or fail in another way, where the account exists.
+func (s *Server) noteRefusal(ctx context.Context, by models.Actor, userID, reason string) {
+	ctx = context.WithoutCancel(ctx)
+	s.notes.Go(func() {
+		if err := s.store.Audit(ctx, by, "session.refuse", "user:"+userID, map[string]string{"reason": reason}); err != nil {
+			s.log.ErrorContext(ctx, "a failed sign-in could not be audited",
+				"user_id", userID, "reason", reason, "request_id", by.RequestID, "error", err)
+		}
+	})
 }
 
 // rehash replaces a hash made with other parameters than today's. The store

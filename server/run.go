@@ -122,7 +122,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.log.InfoContext(ctx, "shutting down", "timeout", s.cfg.HTTP.ShutdownTimeout)
 	}
 	s.stopping.Store(true)
-	return errors.Join(err, s.shutdown(inFlight, servers))
+	err = errors.Join(err, s.shutdown(inFlight, servers))
+	s.notes.Wait()
+	return err
 }
 
 // shutdown stops accepting and waits for requests in flight, then cuts those that

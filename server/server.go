@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +64,7 @@ type Server struct {
 
 	listeners listeners
 	stopping  atomic.Bool
+	notes     sync.WaitGroup // audit events on their way; see noteRefusal
 }
 
 // New returns a server that listens nowhere yet. It fails if cfg is not valid.

@@ -31,6 +31,7 @@ decision := {"allow": true, "reasons": [], "scope": granting_scope} if {
 	input.request.domain == input.domain.id
 	domain_admits_user
 	operation_permitted
+	not data.patrol.custom.reason
 } else := {"allow": false, "reasons": [reason | some reason in reasons]}
 
 # METADATA
@@ -168,6 +169,11 @@ forbidden contains rego.metadata.rule().custom if {
 #   code: out_of_scope
 #   message: None of the access token's scopes covers this.
 forbidden contains rego.metadata.rule().custom if not granting_scope
+
+# METADATA
+# title: A rule of one's own is against it
+# description: See "A rule of your own" in the README of this bundle, which has none.
+forbidden contains data.patrol.custom.reason
 
 # METADATA
 # title: The domain's status lets the owner in

@@ -60,7 +60,9 @@ test_allow[note] if {
 		"a platform admin in a disabled domain": {"patches": array.concat(platform_admin, [put("domain/status", "disabled")])},
 		"a platform admin in a frozen domain": {"patches": array.concat(platform_admin, [put("domain/status", "frozen")])},
 	}
-	decision := authz.decision with input as json.patch(allowed, case.patches)
+	input_ := json.patch(allowed, case.patches)
+	authz.reasons == set() with input as input_
+	decision := authz.decision with input as input_
 	decision == {"allow": true, "reasons": [], "scope": object.get(case, "scope", "scope-1")}
 }
 
@@ -204,4 +206,18 @@ test_nothing_equals_nothing if {
 		put("token/scopes", {"*": {"models": {"read": {"*": "x"}}}}),
 	]))
 	codes(decision) == ["domain_unknown"]
+}
+
+# A rule of one's own can deny what else is allowed, and not allow what else is
+# denied.
+test_own_reason if {
+	own := {"code": "weekend", "message": "It is the weekend."}
+	decision := authz.decision with input as allowed with data.patrol.custom.reason as own
+	decision == {"allow": false, "reasons": [own]}
+	late := authz.decision with input as json.patch(allowed, [put("token/scopes", {})])
+		with data.patrol.custom.reason as own
+	codes(late) == ["out_of_scope", "weekend"]
+	revoked := authz.decision with input as json.patch(allowed, [put("token/revoked", true)])
+		with data.patrol.custom.reason as own
+	codes(revoked) == ["token_revoked"]
 }

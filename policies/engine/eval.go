@@ -63,7 +63,7 @@ func (s *Snapshot) eval(ctx context.Context, d document, input *ast.Term) (resul
 		WithCompiler(s.compiler).
 		WithStore(s.store).
 		WithTransaction(s.txn).
-		WithBaseCache(s.documents).
+		WithBaseCache(&s.documents).
 		WithVirtualCache(&r.memo).
 		WithInput(input).
 		WithStrictBuiltinErrors(true).
@@ -74,7 +74,7 @@ func (s *Snapshot) eval(ctx context.Context, d document, input *ast.Term) (resul
 		WithRequestMetadata(noMetadata).
 		WithSeed(noRandom{}).
 		WithTime(time.Unix(0, 0)). // input.now is the only clock
-		Iter(ctx, r.collect)
+		Iter(ctx, r.collector)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, fmt.Errorf("evaluate %s: %w", d.ref, ctx.Err())
@@ -96,12 +96,18 @@ type evaluation struct {
 	memo    memo
 	results int
 	result  ast.Value
+
+	collector func(topdown.QueryResult) error // collect, bound once
 }
 
-var evaluations = sync.Pool{New: func() any { return new(evaluation) }}
+var evaluations = sync.Pool{New: func() any {
+	r := new(evaluation)
+	r.collector = r.collect
+	return r
+}}
 
 // end drops everything, so that the pool keeps no client's data alive.
-func (r *evaluation) end() { *r = evaluation{} }
+func (r *evaluation) end() { *r = evaluation{collector: r.collector} }
 
 func (r *evaluation) collect(found topdown.QueryResult) error {
 	r.results++
@@ -118,7 +124,7 @@ type documents struct{ data ast.Object }
 
 // Get returns the document at ref, or nil. OPA then asks the store, which has the
 // same data and so finds nothing either.
-func (d documents) Get(ref ast.Ref) ast.Value {
+func (d *documents) Get(ref ast.Ref) ast.Value {
 	v, err := d.data.Find(ref[1:])
 	if err != nil {
 		return nil
@@ -127,7 +133,7 @@ func (d documents) Get(ref ast.Ref) ast.Value {
 }
 
 // Put is not needed: all there is to read is there.
-func (documents) Put(ast.Ref, ast.Value) {}
+func (*documents) Put(ast.Ref, ast.Value) {}
 
 // deadline tells OPA when to stop. OPA asks before every expression, in the
 // goroutine that evaluates, so that this needs neither timer nor goroutine; the

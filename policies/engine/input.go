@@ -179,16 +179,20 @@ func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error
 			return nil, fmt.Errorf("request context: %w", err)
 		}
 	}
-	items := [6][2]*ast.Term{
-		ast.Item(key.request, ast.ObjectTerm(
-			ast.Item(key.domain, ast.StringTerm(req.Domain)),
-			ast.Item(key.entityType, ast.StringTerm(req.EntityType)),
-			ast.Item(key.entity, ast.StringTerm(req.Entity)),
-			ast.Item(key.operation, ast.StringTerm(req.Operation)),
-			ast.Item(key.context, context),
-		)),
-		ast.Item(key.now, second(now)),
+	// One allocation holds all the terms that are made here.
+	terms := [...]ast.Term{
+		{Value: ast.String(req.Domain)}, {Value: ast.String(req.EntityType)},
+		{Value: ast.String(req.Entity)}, {Value: ast.String(req.Operation)}, {}, {},
 	}
+	request, input := &terms[4], &terms[5]
+	request.Value = ast.NewObject(
+		ast.Item(key.domain, &terms[0]),
+		ast.Item(key.entityType, &terms[1]),
+		ast.Item(key.entity, &terms[2]),
+		ast.Item(key.operation, &terms[3]),
+		ast.Item(key.context, context),
+	)
+	items := [6][2]*ast.Term{ast.Item(key.request, request), ast.Item(key.now, second(now))}
 	n := 2
 	for _, fact := range [...]struct {
 		key   *ast.Term
@@ -199,7 +203,8 @@ func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error
 			n++
 		}
 	}
-	return ast.ObjectTerm(items[:n]...), nil
+	input.Value = ast.NewObject(items[:n]...)
+	return input, nil
 }
 
 var emptyObject = ast.ObjectTerm()

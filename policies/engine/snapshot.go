@@ -102,7 +102,11 @@ func (s *Snapshot) open(ctx context.Context, data map[string]any) error {
 		return fmt.Errorf("read the data documents: %w", err)
 	}
 	settle(v)
-	s.documents.data = v.(ast.Object)
+	object, ok := v.(ast.Object)
+	if !ok {
+		return fmt.Errorf("read the data documents: %T is not an object", v)
+	}
+	s.documents.data = object
 	s.store = inmem.NewFromASTObject(s.documents.data)
 	s.txn, err = s.store.NewTransaction(ctx)
 	return err

@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -128,12 +129,13 @@ func (s *shown) value(name string) string {
 		case n.Data == "textarea":
 			return inside(n)
 		case n.Data == "select":
-			for o := range n.Descendants() {
-				if o.Data == "option" && has(o, "selected") {
-					return attr(o, "value")
+			chosen := ""
+			for i, o := range slices.Collect(options(n)) {
+				if i == 0 || has(o, "selected") {
+					chosen = attr(o, "value")
 				}
 			}
-			return ""
+			return chosen
 		case attr(n, "type") == "radio" && !has(n, "checked"):
 			continue
 		case n.Data == "input":
@@ -141,6 +143,17 @@ func (s *shown) value(name string) string {
 		}
 	}
 	return ""
+}
+
+// options are the choices of a list.
+func options(list *html.Node) iter.Seq[*html.Node] {
+	return func(yield func(*html.Node) bool) {
+		for n := range list.Descendants() {
+			if n.Data == "option" && !yield(n) {
+				return
+			}
+		}
+	}
 }
 
 // heading is the page's h1.

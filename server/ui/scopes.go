@@ -303,15 +303,21 @@ func (v rowView) Operations() []OptionGroup {
 		domain = models.Any
 	}
 	var out []OptionGroup
+	known := v.EntityType == "" || v.Operation == ""
+	choice := func(t, op string) Option {
+		chosen := t == v.EntityType && op == v.Operation
+		known = known || chosen
+		return Option{Value: t + typedSeparator + op, Label: c.operationTitle(t, op), Selected: chosen}
+	}
 	for _, t := range c.types(domain) {
 		group := OptionGroup{Label: c.typeTitle(t)}
 		for _, op := range c.operations(domain, t) {
-			group.Options = append(group.Options, Option{
-				Value: t + typedSeparator + op, Label: c.operationTitle(t, op),
-				Selected: t == v.EntityType && op == v.Operation,
-			})
+			group.Options = append(group.Options, choice(t, op))
 		}
 		out = append(out, group)
+	}
+	if !known { // kept, so that a refused form shows what was sent
+		out = append(out, OptionGroup{Label: c.typeTitle(v.EntityType), Options: []Option{choice(v.EntityType, v.Operation)}})
 	}
 	return out
 }

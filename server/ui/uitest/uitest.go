@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/page"
@@ -80,6 +81,36 @@ func Tab(t testing.TB, browser context.Context, o Options) context.Context {
 	ctx, stop := context.WithTimeout(ctx, 3*time.Minute)
 	t.Cleanup(stop)
 	return ctx
+}
+
+// SameProfile opens another tab that shares cookies and storage with the first.
+func SameProfile(t testing.TB, first context.Context) context.Context {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(first)
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx, Look(Options{})); err != nil {
+		t.Fatalf("open a tab: %v", err)
+	}
+	return ctx
+}
+
+// AllowClipboard lets the pages of an origin use the clipboard, as a user would
+// who is asked, and gives the tab the focus that this takes.
+func AllowClipboard(ctx context.Context, origin string) error {
+	return chromedp.Do(ctx, command(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}),
+		chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+			c := chromedp.FromContext(ctx)
+			for _, name := range [...]string{"clipboard-read", "clipboard-write"} {
+				_, err := cdp.Call(ctx, c.Browser, browser.SetPermission, browser.SetPermissionParams{
+					Permission: &browser.PermissionDescriptor{Name: name}, Setting: browser.PermissionSettingGranted,
+					Origin: origin, BrowserContextID: c.BrowserContextID,
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
 }
 
 // Look sets how pages are shown from now on.

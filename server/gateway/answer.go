@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"maps"
 	"net"
 	"net/http"
 )
@@ -61,8 +62,5 @@ func (a *answer) sendTrailer() {
 		return
 	}
 	cleanAnswerHeader(a.header)
-	h := a.ResponseWriter.Header()
-	for name, values := range a.header {
-		h[name] = values
-	}
+	maps.Copy(a.ResponseWriter.Header(), a.header)
 }

@@ -51,6 +51,7 @@ func jsonOf(size int) []byte {
 
 // formOf returns a form with a random file, of about size bytes, and its type.
 func formOf(t *testing.T, size int) (body []byte, contentType string) {
+	t.Helper()
 	var b bytes.Buffer
 	form := multipart.NewWriter(&b)
 	file, err := form.CreateFormFile("file", "speech.wav")
@@ -294,22 +295,23 @@ func TestExpectContinue(t *testing.T) {
 			_, err := fmt.Fprintf(conn, "POST /proxy/acme/v1/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", c.token, len(body))
 			require.NoError(t, err)
 			r := bufio.NewReader(conn)
-			status, err := r.ReadString('\n')
-			require.NoError(t, err)
 			if c.continued {
+				status, err := r.ReadString('\n')
+				require.NoError(t, err)
 				require.Equal(t, "HTTP/1.1 100 Continue\r\n", status)
 				_, err = r.ReadString('\n')
 				require.NoError(t, err)
 				_, err = io.WriteString(conn, body)
 				require.NoError(t, err)
-				status, err = r.ReadString('\n')
-				require.NoError(t, err)
 			}
-			assert.Contains(t, status, fmt.Sprintf("HTTP/1.1 %d ", c.status))
-			rest, err := io.ReadAll(limitToAnswer(r))
+			res, err := http.ReadResponse(r, nil)
 			require.NoError(t, err)
-			if c.status == 200 {
-				assert.Contains(t, string(rest), digestOf([]byte(body)))
+			defer res.Body.Close()
+			assert.Equal(t, c.status, res.StatusCode)
+			answer, err := io.ReadAll(res.Body)
+			require.NoError(t, err)
+			if c.status == http.StatusOK {
+				assert.Equal(t, digestOf([]byte(body)), string(answer))
 			}
 		})
 	}
@@ -317,15 +319,6 @@ func TestExpectContinue(t *testing.T) {
 
 func denial(models.HTTPRequest, models.Request) models.Decision {
 	return models.Deny(models.TokenUnknown)
-}
-
-// limitToAnswer reads the rest of one answer, whose status line has been read.
-func limitToAnswer(r *bufio.Reader) io.Reader {
-	res, err := http.ReadResponse(bufio.NewReader(io.MultiReader(strings.NewReader("HTTP/1.1 200 OK\r\n"), r)), nil)
-	if err != nil {
-		return iotest.ErrReader(err)
-	}
-	return res.Body
 }
 
 // A body that is not asked for is not read for a caller with a bad token: the

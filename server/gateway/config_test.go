@@ -23,12 +23,12 @@ func TestDefaultConfigIsValid(t *testing.T) {
 }
 
 func TestConfigValidate(t *testing.T) {
-	any := func(u gateway.Upstream) func(*gateway.Config) {
+	forAny := func(u gateway.Upstream) func(*gateway.Config) {
 		return func(c *gateway.Config) { c.Upstreams = map[string]gateway.Upstream{"*": u} }
 	}
-	at := func(url string) func(*gateway.Config) { return any(gateway.Upstream{URL: url}) }
+	at := func(url string) func(*gateway.Config) { return forAny(gateway.Upstream{URL: url}) }
 	header := func(name, value string) func(*gateway.Config) {
-		return any(gateway.Upstream{URL: "http://a", Headers: map[string]gateway.Secret{name: gateway.Secret(value)}})
+		return forAny(gateway.Upstream{URL: "http://a", Headers: map[string]gateway.Secret{name: gateway.Secret(value)}})
 	}
 	for name, c := range map[string]struct {
 		change func(*gateway.Config)
@@ -57,11 +57,11 @@ func TestConfigValidate(t *testing.T) {
 		"header of ours":            {header("x-patrol-user", "root"), "upstreams.*.headers"},
 		"header of the protocol":    {header("Content-Length", "1"), "upstreams.*.headers"},
 		"split header":              {header("X-Team", "hunter2\r\nX: y"), "upstreams.*.headers"},
-		"credential":                {any(gateway.Upstream{URL: "http://a", Credential: "Bearer x"}), ""},
-		"credential elsewhere":      {any(gateway.Upstream{URL: "http://a", Credential: "x", CredentialHeader: "X-Api-Key"}), ""},
-		"credential in Host":        {any(gateway.Upstream{URL: "http://a", Credential: "x", CredentialHeader: "Host"}), "upstreams.*.credential_header"},
-		"credential with line end":  {any(gateway.Upstream{URL: "http://a", Credential: "hunter2\n"}), "upstreams.*.credential_header"},
-		"header for no credential":  {any(gateway.Upstream{URL: "http://a", CredentialHeader: "X-Api-Key"}), "upstreams.*.credential_header"},
+		"credential":                {forAny(gateway.Upstream{URL: "http://a", Credential: "Bearer x"}), ""},
+		"credential elsewhere":      {forAny(gateway.Upstream{URL: "http://a", Credential: "x", CredentialHeader: "X-Api-Key"}), ""},
+		"credential in Host":        {forAny(gateway.Upstream{URL: "http://a", Credential: "x", CredentialHeader: "Host"}), "upstreams.*.credential_header"},
+		"credential with line end":  {forAny(gateway.Upstream{URL: "http://a", Credential: "hunter2\n"}), "upstreams.*.credential_header"},
+		"header for no credential":  {forAny(gateway.Upstream{URL: "http://a", CredentialHeader: "X-Api-Key"}), "upstreams.*.credential_header"},
 		"public URL":                {func(c *gateway.Config) { c.PublicURL = "https://patrol.example" }, ""},
 		"public URL of nothing":     {func(c *gateway.Config) { c.PublicURL = "patrol" }, "public_url"},
 		"no JSON":                   {func(c *gateway.Config) { c.MaxJSONBody = 0 }, "max_json_body"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -72,17 +73,17 @@ func (g *Gateway) target(domain string) *target {
 }
 
 // forward streams the request to its upstream and the answer back.
-func (x *exchange) forward() {
+func (x *exchange) forward(ctx context.Context) {
 	t := x.g.target(x.domain)
 	if t == nil {
 		problem(x.w, http.StatusNotFound, codeNoUpstream, "There is no service behind this domain.")
 		return
 	}
-	alive, cancel := context.WithTimeoutCause(x.r.Context(), x.g.cfg.MaxStream, errLifetime)
+	alive, cancel := context.WithTimeoutCause(ctx, x.g.cfg.MaxStream, errLifetime)
 	defer cancel()
 	held, stop := x.p.Hold(alive)
 	defer stop()
-	defer x.watch(held)()
+	defer x.watch(ctx, held)()
 
 	in := x.r.WithContext(held)
 	in.Body = x.body
@@ -106,7 +107,7 @@ func (x *exchange) forward() {
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
 			if !out.hijacked {
-				x.failed(held, err)
+				x.failed(ctx, context.Cause(held), err)
 			}
 		},
 	}
@@ -114,10 +115,11 @@ func (x *exchange) forward() {
 	out.sendTrailer()
 }
 
-// watch cuts the request off once held ends for a reason other than the client.
+// watch cuts the request off once held ends for a reason other than that client
+// has.
 // The function it returns ends that and must be called before the handler returns.
-func (x *exchange) watch(held context.Context) (done func()) {
-	client, finished := x.r.Context(), make(chan struct{})
+func (x *exchange) watch(client, held context.Context) (done func()) {
+	finished := make(chan struct{})
 	unwatch := context.AfterFunc(held, func() {
 		defer close(finished)
 		if client.Err() != nil {
@@ -160,9 +162,7 @@ func (x *exchange) rewrite(out *http.Request, t *target) {
 	scheme, host := x.public()
 	h.Set("X-Forwarded-Proto", scheme)
 	h.Set("X-Forwarded-Host", host)
-	for name, values := range t.header {
-		h[name] = values
-	}
+	maps.Copy(h, t.header)
 }
 
 // public returns scheme and host of this server as clients know it.
@@ -197,9 +197,9 @@ func (x *exchange) admitAnswer(res *http.Response, t *target) error {
 	return nil
 }
 
-// failed answers a request for which there is no answer of the upstream.
-func (x *exchange) failed(held context.Context, err error) {
-	ctx, cause := x.r.Context(), context.Cause(held)
+// failed answers a request for which there is no answer of the upstream: because
+// it was given up for cause, else because of err.
+func (x *exchange) failed(ctx context.Context, cause, err error) {
 	netErr, isNet := errors.AsType[net.Error](err)
 	opErr, isOp := errors.AsType[*net.OpError](err)
 	switch {
@@ -207,7 +207,7 @@ func (x *exchange) failed(held context.Context, err error) {
 		x.w.WriteHeader(statusClientGone)
 		return
 	case errors.Is(cause, authz.ErrDenied):
-		x.deniedMeanwhile()
+		x.deniedMeanwhile(ctx)
 		return
 	case errors.Is(cause, errLifetime):
 		problem(x.w, http.StatusGatewayTimeout, codeUpstreamTimeout, "The service behind this domain did not answer in the time that a request may take.")
@@ -230,8 +230,8 @@ func (x *exchange) failed(held context.Context, err error) {
 // deniedMeanwhile answers a request that was allowed but no longer was before the
 // upstream answered. The decision says why; if it has changed once more, the
 // client may try again.
-func (x *exchange) deniedMeanwhile() {
-	d := x.p.Decide(x.r.Context(), x.judged, models.Request{Domain: x.domain})
+func (x *exchange) deniedMeanwhile(ctx context.Context) {
+	d := x.p.Decide(ctx, x.judged, models.Request{Domain: x.domain})
 	if d.Allowed {
 		problem(x.w, http.StatusServiceUnavailable, models.CodeUnavailable, "What this request is allowed to do changed while it waited. Try again.")
 		return
@@ -272,9 +272,17 @@ func (b *bodyReader) failed() bool {
 }
 
 // bufferPool holds the buffers that answers are copied through.
-type bufferPool struct{ pool sync.Pool }
+type bufferPool struct{ free sync.Pool }
 
-var buffers = &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+var buffers = &bufferPool{}
 
-func (p *bufferPool) Get() []byte  { return p.pool.Get().(*[32 << 10]byte)[:] }
-func (p *bufferPool) Put(b []byte) { p.pool.Put((*[32 << 10]byte)(b)) }
+// Get returns a buffer.
+func (p *bufferPool) Get() []byte {
+	if b, ok := p.free.Get().(*[]byte); ok {
+		return *b
+	}
+	return make([]byte, 32<<10)
+}
+
+// Put takes a buffer back.
+func (p *bufferPool) Put(b []byte) { p.free.Put(&b) }

@@ -111,14 +111,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Token: token, Request: models.Request{Domain: x.domain},
 		Surface: "gateway", IP: clientIP(r), UserAgent: route.Mask(r.UserAgent()),
 	}
-	p, d, ok := g.begin(r.Context(), call)
+	ctx := r.Context()
+	p, d, ok := g.begin(ctx, call)
 	if !ok {
 		g.deny(w, r, d, call.Request)
 		return
 	}
 	x.p = p
-	if x.judge() {
-		x.forward()
+	if x.judge(ctx) {
+		x.forward(ctx)
 	}
 }
 
@@ -201,20 +202,19 @@ func (x *exchange) open() (end func()) {
 
 // judge has the request judged. If it is not to be forwarded, judge answers it
 // and returns false.
-func (x *exchange) judge() bool {
-	ctx := x.r.Context()
+func (x *exchange) judge(ctx context.Context) bool {
 	if x.ambiguity != nil {
-		return x.refuse(models.RouteUnmapped, x.ambiguity)
+		return x.refuse(ctx, models.RouteUnmapped, x.ambiguity)
 	}
 	need, websocket, err := x.p.Hints(ctx, x.judged)
 	if err != nil {
 		x.logger().ErrorContext(ctx, "the policy could not say how to treat a route", "error", err)
-		return x.refuse(models.PolicyError, nil)
+		return x.refuse(ctx, models.PolicyError, nil)
 	}
 	if err := x.checkUpgrade(websocket); err != nil {
-		return x.refuse(models.RouteUnmapped, err)
+		return x.refuse(ctx, models.RouteUnmapped, err)
 	}
-	if need != nil && !x.readBody(*need) {
+	if need != nil && !x.readBody(ctx, *need) {
 		return false
 	}
 	x.decision = x.p.Decide(ctx, x.judged, models.Request{Domain: x.domain})
@@ -226,21 +226,21 @@ func (x *exchange) judge() bool {
 	// is, hangs on the path's domain having been judged.
 	if judged := x.p.Request().Domain; judged != x.domain {
 		x.logger().ErrorContext(ctx, "a domain other than the path's was judged")
-		return x.refuse(models.PolicyError, nil)
+		return x.refuse(ctx, models.PolicyError, nil)
 	}
 	if err := checkPolicyHeaders(x.decision.Headers); err != nil {
 		x.logger().ErrorContext(ctx, "the policy sets a header that it cannot set", "error", err)
-		return x.refuse(models.PolicyError, nil)
+		return x.refuse(ctx, models.PolicyError, nil)
 	}
 	return true
 }
 
 // refuse answers with a denial that was found here. It returns false.
-func (x *exchange) refuse(code models.ReasonCode, why error) bool {
+func (x *exchange) refuse(ctx context.Context, code models.ReasonCode, why error) bool {
 	if why != nil {
-		x.logger().DebugContext(x.r.Context(), "a request was not judged", "error", why)
+		x.logger().DebugContext(ctx, "a request was not judged", "error", why)
 	}
-	x.g.deny(x.w, x.r, x.p.Refuse(x.r.Context(), code), x.p.Request())
+	x.g.deny(x.w, x.r, x.p.Refuse(ctx, code), x.p.Request())
 	return false
 }
 
@@ -250,7 +250,7 @@ func (x *exchange) logger() *slog.Logger {
 
 // readBody reads the body and finds the model in it. If it cannot, it answers
 // and returns false.
-func (x *exchange) readBody(need models.BodyNeed) bool {
+func (x *exchange) readBody(ctx context.Context, need models.BodyNeed) bool {
 	limit := x.g.cfg.MaxJSONBody
 	if need.Format == models.BodyMultipart {
 		limit = x.g.cfg.MaxMultipartBody
@@ -262,7 +262,7 @@ func (x *exchange) readBody(need models.BodyNeed) bool {
 			fmt.Sprintf("The body is larger than the %d bytes that can be looked at on this route.", limit))
 		return false
 	case errors.Is(err, errKeep):
-		return x.notKept(err)
+		return x.notKept(ctx, err)
 	case isNet && netErr.Timeout():
 		problem(x.w, http.StatusRequestTimeout, models.CodeMalformed, "The body took too long to arrive.")
 		return false
@@ -281,17 +281,17 @@ func (x *exchange) readBody(need models.BodyNeed) bool {
 	model, err := route.ReadModel(need, kept.reader(), x.r.Header)
 	switch {
 	case errors.Is(err, route.ErrAmbiguous):
-		return x.refuse(models.RouteUnmapped, err)
+		return x.refuse(ctx, models.RouteUnmapped, err)
 	case err != nil:
-		return x.notKept(err)
+		return x.notKept(ctx, err)
 	}
 	x.judged.Body = &models.HTTPBody{Model: model}
 	return true
 }
 
 // notKept answers that the disk failed. It returns false.
-func (x *exchange) notKept(err error) bool {
-	x.logger().ErrorContext(x.r.Context(), "a body could not be kept", "error", err)
+func (x *exchange) notKept(ctx context.Context, err error) bool {
+	x.logger().ErrorContext(ctx, "a body could not be kept", "error", err)
 	problem(x.w, http.StatusServiceUnavailable, models.CodeUnavailable, "The body could not be kept here. Try again shortly.")
 	return false
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -353,5 +352,5 @@ func TestNothingIsLoggedOfTheToken(t *testing.T) {
 	res := w.do(w.request(t.Context(), http.MethodPost, "/proxy/acme/x?token="+goodToken, bytes.NewReader(nil)))
 	assert.Equal(t, http.StatusBadGateway, res.StatusCode)
 	assert.Contains(t, w.log.String(), requestID)
-	assert.False(t, strings.Contains(w.log.String(), goodToken))
+	assert.NotContains(t, w.log.String(), goodToken)
 }

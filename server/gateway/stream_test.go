@@ -41,27 +41,34 @@ func events(more <-chan struct{}) http.HandlerFunc {
 	}
 }
 
+// streamed is an answer whose body is still to be read.
+type streamed struct {
+	*bufio.Reader
+	protocol int // major version
+}
+
 // stream starts a request and returns its answer, unread.
-func (w *world) stream(r *http.Request) *http.Response {
+func (w *world) stream(r *http.Request) streamed {
 	w.t.Helper()
 	res, err := w.client.Do(r)
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { _ = res.Body.Close() })
-	return res
+	return streamed{bufio.NewReader(res.Body), res.ProtoMajor}
 }
 
 func overBothProtocols(t *testing.T, test func(t *testing.T, tls bool)) {
+	t.Helper()
 	t.Run("http/1.1", func(t *testing.T) { test(t, false) })
 	t.Run("http/2", func(t *testing.T) { test(t, true) })
 }
 
 func TestEventsArriveAtOnce(t *testing.T) {
 	overBothProtocols(t, func(t *testing.T, tls bool) {
+		t.Helper()
 		more := make(chan struct{})
 		w := newWorld(t, setup{tls: tls, upstream: events(more), serve: shortTimeouts})
-		res := w.stream(w.request(t.Context(), http.MethodPost, "/proxy/acme/v1/chat/completions", strings.NewReader("{}")))
-		assert.Equal(t, tls, res.ProtoMajor == 2)
-		lines := bufio.NewReader(res.Body)
+		lines := w.stream(w.request(t.Context(), http.MethodPost, "/proxy/acme/v1/chat/completions", strings.NewReader("{}")))
+		assert.Equal(t, tls, lines.protocol == 2)
 		for i := 1; i <= 3; i++ {
 			line, err := lines.ReadString('\n')
 			require.NoError(t, err)
@@ -91,6 +98,7 @@ func shortTimeouts(s *http.Server) { s.ReadTimeout, s.WriteTimeout = serverTimeo
 
 func TestStreamsBothWays(t *testing.T) {
 	overBothProtocols(t, func(t *testing.T, tls bool) {
+		t.Helper()
 		w := newWorld(t, setup{tls: tls, serve: shortTimeouts, upstream: func(w http.ResponseWriter, r *http.Request) {
 			control := http.NewResponseController(w)
 			_ = control.EnableFullDuplex()
@@ -102,8 +110,7 @@ func TestStreamsBothWays(t *testing.T) {
 			}
 		}})
 		body, send := io.Pipe()
-		res := w.stream(w.request(t.Context(), http.MethodPost, "/proxy/acme/v1/realtime", body))
-		lines := bufio.NewReader(res.Body)
+		lines := w.stream(w.request(t.Context(), http.MethodPost, "/proxy/acme/v1/realtime", body))
 		for i := range 3 {
 			_, err := fmt.Fprintf(send, "%d\n", i)
 			require.NoError(t, err)
@@ -119,14 +126,14 @@ func TestStreamsBothWays(t *testing.T) {
 
 func TestStreamIsCutWhenDenied(t *testing.T) {
 	overBothProtocols(t, func(t *testing.T, tls bool) {
+		t.Helper()
 		gone := make(chan struct{})
 		stream := events(nil)
 		w := newWorld(t, setup{tls: tls, upstream: func(w http.ResponseWriter, r *http.Request) {
 			defer close(gone)
 			stream(w, r)
 		}})
-		res := w.stream(w.request(t.Context(), http.MethodGet, "/proxy/acme/v1/x", nil))
-		lines := bufio.NewReader(res.Body)
+		lines := w.stream(w.request(t.Context(), http.MethodGet, "/proxy/acme/v1/x", nil))
 		_, err := lines.ReadString('\n')
 		require.NoError(t, err)
 		w.denyAll()
@@ -192,10 +199,11 @@ func TestCutEndsAWriteThatHangs(t *testing.T) {
 
 func TestLongestLife(t *testing.T) {
 	overBothProtocols(t, func(t *testing.T, tls bool) {
+		t.Helper()
 		short := func(c *gateway.Config) { c.MaxStream = 100 * time.Millisecond }
 		w := newWorld(t, setup{tls: tls, upstream: events(nil), config: short})
 		res := w.stream(w.request(t.Context(), http.MethodGet, "/proxy/acme/v1/x", nil))
-		_, err := io.ReadAll(res.Body)
+		_, err := io.ReadAll(res)
 		require.Error(t, err)
 		require.Eventually(t, func() bool { return strings.Contains(w.log.String(), "longest life") }, wait, time.Millisecond)
 
@@ -208,6 +216,7 @@ func TestLongestLife(t *testing.T) {
 
 func TestClientGoes(t *testing.T) {
 	overBothProtocols(t, func(t *testing.T, tls bool) {
+		t.Helper()
 		started, gone := make(chan struct{}), make(chan struct{})
 		w := newWorld(t, setup{tls: tls, upstream: func(_ http.ResponseWriter, r *http.Request) {
 			close(started)
@@ -236,7 +245,7 @@ func TestWebSocket(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer conn.CloseNow()
+		defer func() { _ = conn.CloseNow() }()
 		for {
 			kind, message, err := conn.Read(r.Context())
 			if err != nil || conn.Write(r.Context(), kind, message) != nil {
@@ -244,7 +253,8 @@ func TestWebSocket(t *testing.T) {
 			}
 		}
 	}
-	connect := func(t *testing.T, w *world) (*websocket.Conn, *http.Response, error) {
+	connect := func(t *testing.T, w *world) (conn *websocket.Conn, answer http.Response, err error) {
+		t.Helper()
 		conn, res, err := websocket.Dial(t.Context(), w.front.URL+"/proxy/acme/v1/realtime", &websocket.DialOptions{
 			HTTPClient:   w.client,
 			HTTPHeader:   http.Header{"Authorization": {"Bearer " + goodToken}},
@@ -253,9 +263,10 @@ func TestWebSocket(t *testing.T) {
 		if conn != nil {
 			t.Cleanup(func() { _ = conn.CloseNow() })
 		}
-		return conn, res, err
+		return conn, *res, err
 	}
 	talk := func(t *testing.T, conn *websocket.Conn) {
+		t.Helper()
 		require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte("hello")))
 		_, message, err := conn.Read(t.Context())
 		require.NoError(t, err)
@@ -318,8 +329,8 @@ func TestWebSocket(t *testing.T) {
 	})
 	t.Run("through TLS to an upstream with HTTP/2", func(t *testing.T) {
 		w := newWorld(t, setup{tls: true, judge: &judge{websocket: true}, upstream: echo})
-		w.client.Transport.(*http.Transport).TLSClientConfig.NextProtos = []string{"http/1.1"}
-		w.client.Transport.(*http.Transport).ForceAttemptHTTP2 = false
+		w.transport().TLSClientConfig.NextProtos = []string{"http/1.1"}
+		w.transport().ForceAttemptHTTP2 = false
 		conn, _, err := connect(t, w)
 		require.NoError(t, err)
 		talk(t, conn)
@@ -386,7 +397,7 @@ func TestUpstreamFailures(t *testing.T) {
 	t.Run("breaks off", func(t *testing.T) {
 		w := newWorld(t, setup{upstream: speak("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")})
 		res := w.stream(w.request(t.Context(), http.MethodGet, "/proxy/acme/v1/x", nil))
-		_, err := io.ReadAll(res.Body)
+		_, err := io.ReadAll(res)
 		require.Error(t, err)
 	})
 }
@@ -433,6 +444,7 @@ func TestInformationalAnswersDoNotPass(t *testing.T) {
 
 func TestAnswerTrailers(t *testing.T) {
 	overBothProtocols(t, func(t *testing.T, tls bool) {
+		t.Helper()
 		for name, announce := range map[string]string{"announced": "X-Sum, Set-Cookie, X-Patrol-User", "announced in part": "X-Sum", "unannounced": ""} {
 			t.Run(name, func(t *testing.T) {
 				w := newWorld(t, setup{tls: tls, upstream: func(w http.ResponseWriter, _ *http.Request) {

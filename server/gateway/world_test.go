@@ -173,6 +173,7 @@ type setup struct {
 }
 
 func newWorld(t *testing.T, s setup) *world {
+	t.Helper()
 	w := &world{t: t, judge: s.judge, log: &logs{}}
 	if w.judge == nil {
 		w.judge = &judge{}
@@ -205,13 +206,21 @@ func newWorld(t *testing.T, s setup) *world {
 	t.Cleanup(w.front.Close)
 	w.client = w.front.Client()
 	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	w.client.Transport.(*http.Transport).DisableCompression = true
+	w.transport().DisableCompression = true
 	t.Cleanup(func() { // nothing is left behind
 		left, err := os.ReadDir(dir)
 		require.NoError(t, err)
 		require.Empty(t, left)
 	})
 	return w
+}
+
+// transport is the client's.
+func (w *world) transport() *http.Transport {
+	w.t.Helper()
+	transport, ok := w.client.Transport.(*http.Transport)
+	require.True(w.t, ok)
+	return transport
 }
 
 func start(s *httptest.Server, tls bool) {

@@ -198,5 +198,5 @@ func endOfParam(text string) (rest string, more bool, err error) {
 
 // isTokenChar tells the characters of RFC 9110 §5.6.2.
 func isTokenChar(r rune) bool {
-	return r < utf8.RuneSelf && (isAlphanumeric(byte(r)) || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	return isAlphanumeric(r) || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }

@@ -81,7 +81,7 @@ func formBoundary(contentType string) (string, error) {
 	boundary := params["boundary"]
 	if len(boundary) < 1 || len(boundary) > 70 ||
 		strings.ContainsFunc(boundary, func(r rune) bool {
-			return r >= 0x80 || !isAlphanumeric(byte(r)) && !strings.ContainsRune("'()+_,-./:=?", r)
+			return !isAlphanumeric(r) && !strings.ContainsRune("'()+_,-./:=?", r)
 		}) {
 		return "", ambiguous("the form has no proper boundary")
 	}

@@ -61,6 +61,6 @@ func escape(b *strings.Builder, s, also string) {
 	}
 }
 
-func isAlphanumeric(c byte) bool {
+func isAlphanumeric[C byte | rune](c C) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }

@@ -128,7 +128,7 @@ func (r *results) addBare(ctx context.Context, w *bench.World, policy *engine.Sn
 // startAll starts the three servers. Those it started are returned with an
 // error, too.
 func startAll(ctx context.Context, o options, w *bench.World, dir, url string) (servers []server, err error) {
-	patrol := exec.CommandContext(ctx, o.patrol, "serve") //nolint:gosec // the developer's own program
+	patrol := exec.CommandContext(ctx, o.patrol, "serve")
 	patrol.Env = append(os.Environ(), "PATROL_LISTEN=127.0.0.1:0", "PATROL_DATA_DIR="+dir, "PATROL_DATABASE_URL="+url, "PATROL_TOKEN_KEYS="+w.KeysText)
 	p, err := start(ctx, "patrol", patrol, "", listening)
 	if err != nil {
@@ -149,7 +149,7 @@ func startAll(ctx context.Context, o options, w *bench.World, dir, url string) (
 	if err != nil {
 		return servers, err
 	}
-	constant, err := start(ctx, "constant", exec.CommandContext(ctx, self, "-constant", fmt.Sprint(size)), "", strings.TrimSpace) //nolint:gosec // this program
+	constant, err := start(ctx, "constant", exec.CommandContext(ctx, self, "-constant", fmt.Sprint(size)), "", strings.TrimSpace)
 	if err != nil {
 		return servers, err
 	}
@@ -159,7 +159,7 @@ func startAll(ctx context.Context, o options, w *bench.World, dir, url string) (
 	if err != nil {
 		return servers, err
 	}
-	cmd := exec.CommandContext(ctx, o.opa, "run", "--server", "--log-level", "error", "--disable-telemetry", "--addr", addr, "--bundle", o.policies) //nolint:gosec // the developer's own program
+	cmd := exec.CommandContext(ctx, o.opa, "run", "--server", "--log-level", "error", "--disable-telemetry", "--addr", addr, "--bundle", o.policies)
 	opa, err := start(ctx, "opa", cmd, addr, nil)
 	if err != nil {
 		return servers, err

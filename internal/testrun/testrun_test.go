@@ -121,7 +121,7 @@ func TestCountSkips(t *testing.T) {
 
 func TestFailuresComeInPieces(t *testing.T) {
 	var f failures
-	for _, piece := range []string{"ok  \ta\n--- FA", "IL: TestX (0.1s)\n    x", ": FAIL\nFAIL\nFAIL\tb\t0.2s\n"} { //nolint:dupword // so says go test
+	for _, piece := range []string{"ok  \ta\n--- FA", "IL: TestX (0.1s)\n    x", ": FAIL\nFAIL\nFAIL\tb\t0.2s\n"} {
 		n, err := f.Write([]byte(piece))
 		require.NoError(t, err)
 		assert.Equal(t, len(piece), n)

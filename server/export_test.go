@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -20,7 +21,7 @@ type Route struct {
 func Routes() []Route {
 	names := map[caller]string{
 		anyone: "anyone", tokenHolder: "tokenHolder", patItself: "patItself", session: "session", owner: "owner", ownerFresh: "ownerFresh",
-		ownerConfirming: "ownerConfirming",
+		ownerConfirming:      "ownerConfirming",
 		ownerOrPlatformAdmin: "ownerOrPlatformAdmin", domainReader: "domainReader", domainAdmin: "domainAdmin", platformAdmin: "platformAdmin",
 	}
 	out := make([]Route, len(routes))
@@ -49,3 +50,26 @@ func (c *clock) Advance(d time.Duration) { c.advance(d) }
 func RouteWithoutCaller() {
 	(&Server{}).newRouter([]route{{method: "GET", path: "/new"}})
 }
+
+// CheapHash hashes a password with as little memory as goes, which the
+// configuration does not permit: most tests are not about the cost.
+func CheapHash(password string) (string, error) {
+	cfg := DefaultConfig().Login
+	cfg.Argon2Memory = cheapMemory
+	p, err := NewPasswords(cfg)
+	if err != nil {
+		return "", err
+	}
+	return p.Hash(context.Background(), password)
+}
+
+// HashCheaply makes s hash as [CheapHash] does.
+func (s *Server) HashCheaply() error {
+	cfg := s.cfg.Login
+	cfg.Argon2Memory = cheapMemory
+	var err error
+	s.passwords, err = NewPasswords(cfg)
+	return err
+}
+
+const cheapMemory = 64 // KiB

@@ -30,7 +30,7 @@ import (
 // password is everybody's; hashing it takes a while and is done once.
 const password = "correct horse battery staple"
 
-var passwordHash = sync.OnceValues(func() (string, error) { return server.HashPassword(password) })
+var passwordHash = sync.OnceValues(func() (string, error) { return server.CheapHash(password) })
 
 // policySnapshot is the default policy, compiled once.
 var policySnapshot = sync.OnceValues(func() (*engine.Snapshot, error) {
@@ -147,6 +147,7 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	}
 	w.server, err = server.New(cfg, deps)
 	require.NoError(t, err)
+	require.NoError(t, w.server.HashCheaply())
 	w.http = httptest.NewServer(w.server.Handler())
 	t.Cleanup(w.http.Close)
 }

@@ -44,7 +44,7 @@ func (s *Server) read(req *authv3.CheckRequest) (asked, error) {
 	if in == nil {
 		return asked{}, errMalformed
 	}
-	q := asked{Question: question.Question{Surface: surface, Method: in.GetMethod(), Target: in.GetPath()}}
+	q := asked{Question: question.Question{Surface: surface, Method: in.GetMethod(), Target: in.GetPath(), Host: in.GetHost()}}
 	q.readHeaders(in)
 	q.readExtensions(attributes.GetContextExtensions())
 	q.Body = func() (question.Body, error) { return body(in, q.Header), nil }

@@ -61,9 +61,6 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Q
 	if q.Target, err = only(r.Header, own.target); err != nil {
 		return nil, err
 	}
-	if r.URL.EscapedPath() != Prefix {
-		return nil, fmt.Errorf("%w: it asks under %s/ and not there", errForeign, Prefix)
-	}
 	if d == Nginx {
 		// It can overwrite headers by name, and has no way to remove all that begin
 		// in a certain way.
@@ -73,7 +70,7 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Q
 			}
 		}
 	}
-	q.Fixed, q.Misconfigured = fixed(r.URL.RawQuery)
+	q.Fixed, q.Misconfigured = fixed(r.RequestURI)
 	q.Header = r.Header.Clone()
 	q.Header.Del(own.method)
 	q.Header.Del(own.target)
@@ -86,7 +83,7 @@ func (h *Handler) readEnvoy(q *question.Question, r *http.Request) error {
 	if !ok || !strings.HasPrefix(target, "/") {
 		return fmt.Errorf("%w: it does not ask under %s/", errForeign, Prefix)
 	}
-	q.Method, q.Target = r.Method, target
+	q.Method, q.Target, q.Host = r.Method, target, r.Host
 	q.Body = func() (question.Body, error) {
 		data, err := io.ReadAll(io.LimitReader(r.Body, h.cfg.MaxBodyBytes+1))
 		if err != nil {
@@ -128,22 +125,26 @@ func lastHop(h http.Header) (netip.Addr, bool) {
 	return addr.Unmap().WithZone(""), err == nil
 }
 
-// fixed reads what the operator says about the request in the query of the address
-// at which the proxy asks, which no client can reach: domain, entity_type, entity
-// and operation.
-func fixed(rawQuery string) (req models.Request, problem string) {
-	query, err := url.ParseQuery(rawQuery)
-	if err != nil {
-		return req, "the query of the address at which it asks is not valid"
+// fixed reads what the operator says about the request in the path at which the
+// proxy asks: /forward-auth/domain=acme/entity_type=models/…, with domain,
+// entity_type, entity and operation, percent-encoded where necessary. What follows
+// a question mark is not looked at: some proxies put the client's query there.
+func fixed(target string) (req models.Request, problem string) {
+	path, _, _ := strings.Cut(target, "?")
+	rest := strings.TrimPrefix(strings.TrimPrefix(path, Prefix), "/")
+	if rest == "" {
+		return req, ""
 	}
-	for name, values := range query {
+	for pair := range strings.SplitSeq(rest, "/") {
+		name, raw, _ := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(raw)
 		field := map[string]*string{
 			"domain": &req.Domain, "entity_type": &req.EntityType, "entity": &req.Entity, "operation": &req.Operation,
 		}[name]
-		if field == nil || len(values) != 1 || values[0] == "" {
-			return req, "the address at which it asks may have domain, entity_type, entity and operation in its query, each once, and nothing else"
+		if field == nil || *field != "" || value == "" || err != nil {
+			return req, "the path at which it asks may say domain, entity_type, entity and operation, each once as name=value, and nothing else"
 		}
-		*field = values[0]
+		*field = value
 	}
 	return req, ""
 }

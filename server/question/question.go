@@ -41,6 +41,7 @@ type Question struct {
 	Surface string // see authz.Call
 	Method  string
 	Target  string      // the request target as the client sent it
+	Host    string      // whom the client asked
 	Header  http.Header // with names in canonical form
 	Client  netip.Addr  // invalid if it is not known
 	// Body returns the request's body. It is called at most once, after the token
@@ -135,7 +136,8 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 		return p.Refuse(ctx, models.PolicyError)
 	}
 	r, err := route.Parse(q.Method, q.Target, q.Header)
-	if err != nil || q.carriesToken() || q.contradicts(r) {
+	if err != nil || strings.ContainsAny(q.Host, ", \t") || q.carriesToken() || q.contradicts(r) {
+		// Two Host headers may have become one with a comma.
 		return p.Refuse(ctx, models.RouteUnmapped)
 	}
 	need, websocket, err := p.Hints(ctx, r)

@@ -1,0 +1,71 @@
+package e2e_test
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/internal/testenv"
+	"patrol/server/forwardauth"
+)
+
+// A chat that streams must arrive as it is made: the first event before the
+// upstream has sent the last.
+func TestStreamingChat(t *testing.T) {
+	up := newUpstream(t)
+	received := make(chan struct{})
+	up.stream = func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || !strings.Contains(string(body), `"stream":true`) {
+			http.Error(w, "this is not what was sent", http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: first\n\n")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-received:
+			_, _ = io.WriteString(w, "data: [DONE]\n\n")
+		case <-time.After(patience):
+			_, _ = io.WriteString(w, "data: nobody has seen the first\n\n")
+		}
+	}
+	p := openPatrol(t, testenv.SQLite(t), up.url, options{})
+	for surface, open := range map[string]func(*testing.T) string{
+		onGateway:   func(*testing.T) string { return p.http },
+		onEnvoyGRPC: func(t *testing.T) string { return startEnvoy(t, "envoy.yaml", "10000", p.grpc, up.addr) },
+		onEnvoyHTTP: func(t *testing.T) string {
+			return startEnvoy(t, "envoy-http.yaml", "10001", p.forward[forwardauth.Envoy], up.addr)
+		},
+		onNginx: func(t *testing.T) string { return startNginx(t, p.forward[forwardauth.Nginx], up.addr) },
+		onCaddy: func(t *testing.T) string { return startCaddy(t, p.forward[forwardauth.Caddy], up.addr) },
+	} {
+		t.Run(surface, func(t *testing.T) {
+			addr := open(t)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/proxy/acme/v1/chat/completions",
+				strings.NewReader(`{"model":"llama3","stream":true,"messages":[]}`))
+			require.NoError(t, err)
+			req.Header.Set("Authorization", "Bearer "+p.tokens["user"])
+			req.Header.Set("Content-Type", "application/json")
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+			res, err := client.Do(req)
+			require.NoError(t, err)
+			defer func() { _ = res.Body.Close() }()
+			require.Equal(t, http.StatusOK, res.StatusCode)
+			lines := bufio.NewReader(res.Body)
+			first, err := lines.ReadString('\n')
+			require.NoError(t, err)
+			require.Equal(t, "data: first\n", first)
+			received <- struct{}{}
+			rest, err := io.ReadAll(lines)
+			require.NoError(t, err)
+			assert.Equal(t, "\ndata: [DONE]\n\n", string(rest))
+		})
+	}
+}

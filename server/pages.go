@@ -20,7 +20,7 @@ import (
 // their handlers call the same methods of Server that the API calls. What is
 // different is the form of the answer, and who is not signed in is asked to.
 //
-// pageRoutes are all pages. Forms are sent to the address of the page that shows
+// pageRoutes are the pages for everybody. Forms are sent to the address of the page that shows
 // them.
 var pageRoutes = []route{
 	{method: "GET", path: "/", by: anyone, page: true, do: (*Server).pageRoot},

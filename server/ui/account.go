@@ -42,6 +42,13 @@ func LocalPath(path string) string {
 	return path
 }
 
+// Pasted takes off what copying adds to a token: spaces, quotes, the name of the
+// scheme.
+func Pasted(token string) string {
+	token = strings.Trim(strings.TrimSpace(token), `"'`)
+	return strings.TrimSpace(strings.TrimPrefix(token, "Bearer "))
+}
+
 // NewPassword is the change of a password as a form sends it.
 type NewPassword struct{ Current, Password, Repeat string }
 

@@ -53,7 +53,7 @@ func DecodeTest(form url.Values, c Choices) (t Test, token string) {
 		Domain: strings.TrimSpace(form.Get("domain")), EntityType: strings.TrimSpace(form.Get("entity_type")),
 		Entity: strings.TrimSpace(form.Get("entity")), Operation: strings.TrimSpace(form.Get("operation")),
 	}}
-	return t, strings.TrimSpace(form.Get("token"))
+	return t, Pasted(form.Get("token"))
 }
 
 // Fields are the controls of the form.

@@ -146,6 +146,30 @@ func samples() map[string]sample {
 		"test": {user, Test{choices: choices, Request: models.Request{Domain: "acme", EntityType: "models", Entity: "llama3:8b", Operation: "execute"}, Decision: &models.Decision{
 			ID: "d1", TokenID: token.ID, Revision: "2026-11-20", Reasons: []models.Reason{{Code: models.OutOfScope, Message: "No scope of the token covers this."}},
 		}}},
+		"admin-inventory": {in, Inventory([]Owned{{Token: token, Email: "ada@example.com"}, {Token: sampleTokens()[1], Email: "grace@example.com"}}, Filter{Domain: "acme"}, "more")},
+		"admin-empty":     {in, Inventory(nil, Filter{}, "")},
+		"admin-bulk":      {in, BulkRevoke(Filter{Domain: "acme"}, 12, Problems{Fields: []Problem{{Field: "typed", Text: "Type 12 to confirm."}}})},
+		"admin-token":     {in, AdminToken{Token: token, Email: "ada@example.com", OwnerURL: "/admin/users/x", Meanings: choices.Meanings(samplePATs()[0].Scopes), Leaked: true}},
+		"admin-leaked":    {in, Leaked(Problems{})},
+		"admin-users": {in, Users([]models.User{
+			{ID: "a", Name: "Ada Lovelace", Email: "ada@example.com", Admin: true, CreatedAt: sampleNow}, {ID: "b", Name: "Grace Hopper", Email: "grace@example.com", CreatedAt: sampleNow},
+			{ID: "c", Name: "Charles Babbage", Email: "charles@example.com", Disabled: true, CreatedAt: sampleNow},
+		}, sampleNow, "", true)},
+		"admin-user-new": {in, NewUser(api.NewUser{}, Problems{})},
+		"admin-user":     {in, EditUser(models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"}, false, Problems{})},
+		"admin-domains": {in, Domains([]models.Domain{
+			{ID: "acme", Name: "Acme Research", Status: models.DomainEnabled, CreatedAt: sampleNow}, {ID: "old", Name: "Old lab", Status: models.DomainIsFrozen, CreatedAt: sampleNow},
+		}, sampleNow, "", true)},
+		"admin-domain-new": {in, NewDomain(api.NewDomain{}, Problems{})},
+		"admin-domain": {in, DomainPage{
+			Domain: models.Domain{ID: "acme", Name: "Acme Research", Status: models.DomainEnabled}, Catalog: sampleCatalog(),
+			Members: []api.Member{{UserID: "a", Email: "ada@example.com", Role: "member"}, {UserID: "b", Email: "grace@example.com", Role: "viewer"}},
+		}},
+		"admin-member-remove": {in, RemoveMember(models.Domain{ID: "acme", Name: "Acme Research"}, models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"})},
+		"admin-audit": {in, Audit([]Event{
+			{At: sampleNow.Add(-time.Minute), Action: "pat.create", Subject: "pat:" + token.ID, ActorName: "ada@example.com", Actor: models.Actor{IP: "203.0.113.7"}, Detail: map[string]string{"name": "ci", "scopes": "acme:models:*:read"}},
+			{At: sampleNow.Add(-3 * time.Hour), Action: "user.create", Subject: "user:b", Actor: models.Actor{Kind: models.ActorOperator}, Detail: map[string]string{"email": "grace@example.com"}},
+		}, AuditFilter{}, sampleNow, "")},
 		"message": {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
 	}
 }

@@ -107,7 +107,6 @@ var apiRoutes = []route{
 
 	{method: "GET", path: "/setup", by: anyone, do: (*Server).getSetup},
 	{method: "POST", path: "/setup", by: anyone, do: (*Server).postSetup},
-	{method: "GET", path: "/setup/setup.css", by: anyone, do: (*Server).getSetupStyle},
 
 	{method: "GET", path: "/healthz", by: anyone, do: (*Server).getHealth, quiet: true},
 	{method: "GET", path: "/readyz", by: anyone, do: (*Server).getReady, quiet: true},

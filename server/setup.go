@@ -1,16 +1,13 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	_ "embed"
 	"encoding/base32"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"io/fs"
 	"mime"
@@ -25,6 +22,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/ui"
 )
 
 // setup is the state of a first start: there is no default account, so whoever
@@ -162,33 +160,15 @@ func (s *Server) CreateFirstAdmin(ctx context.Context, by models.Actor, in api.S
 	return user, nil
 }
 
-//go:embed setup.html
-var setupHTML string
-
-//go:embed setup.css
-var setupCSS []byte
-
-var setupPage = template.Must(template.New("setup").Parse(setupHTML))
-
-// setupView is what the page shows.
-type setupView struct {
-	In      api.Setup // what was typed; never the code or the password
-	Problem string
-	Errors  map[string]string
-	Expired bool
-	Done    bool
-	BaseURL string
-}
-
 func (s *Server) getSetup(c *gin.Context, _ Principal) error {
 	err := s.setupOpen(c.Request.Context())
 	if errors.Is(err, errSetupExpired) {
-		return s.showSetup(c, http.StatusGone, setupView{Expired: true})
+		return s.show(c, Principal{}, http.StatusGone, ui.SetupPage(api.Setup{}, ui.Problems{}, true))
 	}
 	if err != nil {
 		return err
 	}
-	return s.showSetup(c, http.StatusOK, setupView{})
+	return s.show(c, Principal{}, http.StatusOK, ui.SetupPage(api.Setup{}, ui.Problems{}, false))
 }
 
 func (s *Server) postSetup(c *gin.Context, _ Principal) error {
@@ -216,7 +196,7 @@ func (s *Server) postSetup(c *gin.Context, _ Principal) error {
 	case err != nil:
 		return err
 	case form:
-		return s.showSetup(c, http.StatusCreated, setupView{Done: true, In: api.Setup{Email: user.Email}})
+		return s.show(c, Principal{}, http.StatusCreated, ui.SetupDone(user.Email))
 	}
 	writeJSON(c.Writer, http.StatusCreated, wireUser(user))
 	return nil
@@ -229,41 +209,13 @@ func (s *Server) showSetupProblem(c *gin.Context, in api.Setup, err error) error
 	if !ok {
 		return err
 	}
-	status := statuses[e.Code]
-	if status >= http.StatusInternalServerError || e.Code == models.CodeNotFound {
+	if status := statuses[e.Code]; status >= http.StatusInternalServerError || e.Code == models.CodeNotFound {
 		return err
 	}
-	view := setupView{
-		In: api.Setup{Email: in.Email, Name: in.Name}, Errors: map[string]string{},
-		Expired: errors.Is(err, errSetupExpired),
+	problems, _ := ui.ProblemsOf(err)
+	if errors.Is(err, errSetupCode) {
+		problems = ui.Problems{}
+		problems.Add("code", "is not the code in the file")
 	}
-	for _, f := range e.Fields {
-		view.Errors[f.Field] = f.Message
-	}
-	switch {
-	case errors.Is(err, errSetupCode):
-		view.Errors["code"] = "is not the code in the file"
-	case len(e.Fields) == 0:
-		view.Problem = e.Message
-	}
-	return s.showSetup(c, status, view)
-}
-
-func (s *Server) showSetup(c *gin.Context, status int, view setupView) error {
-	view.BaseURL = s.BaseURL()
-	var page bytes.Buffer
-	if err := setupPage.Execute(&page, view); err != nil {
-		return fmt.Errorf("render the setup page: %w", err)
-	}
-	c.Header("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	c.Header("Content-Type", "text/html; charset=utf-8")
-	c.Writer.WriteHeader(status)
-	_, _ = c.Writer.Write(page.Bytes()) // the client is gone if this fails
-	return nil
-}
-
-func (s *Server) getSetupStyle(c *gin.Context, _ Principal) error {
-	c.Header("Content-Type", "text/css; charset=utf-8")
-	_, _ = c.Writer.Write(setupCSS) // the client is gone if this fails
-	return nil
+	return s.again(c, Principal{}, err, ui.SetupPage(in, problems, errors.Is(err, errSetupExpired)))
 }

@@ -49,9 +49,8 @@ func TestSetupByForm(t *testing.T) {
 
 		page := w.as("").get("/setup").is(200)
 		assert.Equal(t, "text/html; charset=utf-8", page.header.Get("Content-Type"))
-		assert.Equal(t, "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'", page.header.Get("Content-Security-Policy"))
-		assert.NotRegexp(t, regexp.MustCompile(`(?i)<script|style=|<style|onclick|https?://`), string(page.body))
-		w.as("").get("/setup/setup.css").is(200)
+		assert.Contains(t, page.header.Get("Content-Security-Policy"), "default-src 'none'; style-src 'self'; script-src 'self';")
+		assert.NotRegexp(t, regexp.MustCompile(`(?i)<script>|style=|<style|onclick|https?://`), string(page.body))
 
 		form := func() *call { return w.as("").set("Content-Type", "application/x-www-form-urlencoded") }
 		a := form().post("/setup", setupForm("AAAAA-AAAAA-AAAAA-AAAAA", "root@example.com", password)).is(403)

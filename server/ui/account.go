@@ -129,3 +129,12 @@ func SetupPage(in api.Setup, p Problems, expired bool) Page {
 		},
 	}
 }
+
+// SetupDone is the page after the first admin was made.
+func SetupDone(email string) Page {
+	return Message{
+		Heading: "Patrol is set up",
+		Lines:   []string{"The admin account " + email + " is ready. The setup code is used up, and this page is gone."},
+		Link:    "/login", Label: "Sign in",
+	}
+}

@@ -112,7 +112,7 @@ func TestHold(t *testing.T) {
 					select {
 					case <-ctx.Done():
 					case <-time.After(time.Millisecond):
-						b.clock.advance(time.Second) // time goes on for what waits out an outage
+						b.clock.advance(time.Minute) // time goes on for what waits out an outage
 					}
 				}
 				require.ErrorIs(t, context.Cause(ctx), authz.ErrDenied)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -162,6 +163,7 @@ type world struct {
 	front    *httptest.Server
 	client   *http.Client
 	log      *logs
+	answered atomic.Int32 // requests that the gateway is done with
 }
 
 type setup struct {
@@ -196,6 +198,7 @@ func newWorld(t *testing.T, s setup) *world {
 	w.front = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("X-Request-Id", requestID)
 		rw.Header().Set("Strict-Transport-Security", "max-age=1")
+		defer w.answered.Add(1)
 		g.ServeHTTP(rw, r)
 	}))
 	w.front.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)

@@ -45,9 +45,8 @@ func TestPagesInABrowser(t *testing.T) {
 		uitest.Options
 	}{
 		{"light", uitest.Options{}},
-		{"dark", uitest.Options{Dark: true}},
-		{"narrow", uitest.Options{Width: 360, Height: 780}},
-		{"narrow-dark-no-script", uitest.Options{Width: 360, Height: 780, Dark: true, NoScript: true}},
+		{"dark-narrow", uitest.Options{Width: 360, Height: 780, Dark: true}},
+		{"no-script-narrow", uitest.Options{Width: 360, Height: 780, NoScript: true}},
 	} {
 		tab := uitest.Tab(t, browser, look.Options)
 		for name := range samples() {
@@ -56,15 +55,49 @@ func TestPagesInABrowser(t *testing.T) {
 				overflow, err := uitest.Overflow(tab)
 				require.NoError(t, err)
 				assert.Zero(t, overflow, "pixels beyond the window")
-				if !look.NoScript { // axe is a script
-					found, err := uitest.Violations(tab, axe)
-					require.NoError(t, err)
-					assert.Empty(t, found)
+				if look.NoScript { // axe is a script
+					return
 				}
-				if dir := os.Getenv("PATROL_PICTURES"); dir != "" {
-					require.NoError(t, uitest.Picture(tab, filepath.Join(dir, name+"-"+look.name+".png")))
-				}
+				found, err := uitest.Violations(tab, axe)
+				require.NoError(t, err)
+				assert.Empty(t, found)
 			})
+		}
+	}
+}
+
+// Nothing moves on the page once it is shown.
+func TestTheListDoesNotShift(t *testing.T) {
+	browser := uitest.Start(t)
+	server := gallery(t)
+	for _, width := range []int64{1280, 360} {
+		tab := uitest.Tab(t, browser, uitest.Options{Width: width, Height: 800, Zone: "Asia/Kolkata"})
+		require.NoError(t, chromedp.Do(tab, chromedp.Navigate(server.URL+"/list-long")))
+		shift, err := chromedp.Run(tab, chromedp.Evaluate[float64](`new Promise(done => {
+			let sum = 0;
+			const observer = new PerformanceObserver(list => { for (const e of list.getEntries()) sum += e.value });
+			observer.observe({type: "layout-shift", buffered: true});
+			requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(sum), 100)));
+		})`, chromedp.EvalAwaitPromise))
+		require.NoError(t, err)
+		assert.Zero(t, shift, "at %d pixels", width)
+	}
+}
+
+// TestScreenshots writes pictures of every page in both schemes to the folder
+// that PATROL_SCREENSHOTS names. `make screenshots` runs it.
+func TestScreenshots(t *testing.T) {
+	dir := os.Getenv("PATROL_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	browser := uitest.Start(t)
+	server := gallery(t)
+	for scheme, dark := range map[string]bool{"light": false, "dark": true} {
+		tab := uitest.Tab(t, browser, uitest.Options{Dark: dark, Width: 1200, Height: 800})
+		for name := range samples() {
+			require.NoError(t, chromedp.Do(tab, chromedp.Navigate(server.URL+"/"+name)))
+			require.NoError(t, uitest.Picture(tab, filepath.Join(dir, name+"-"+scheme+".png")))
 		}
 	}
 }

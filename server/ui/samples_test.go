@@ -9,7 +9,8 @@ import (
 
 // The pages as tests and pictures show them.
 
-var sampleNow = time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC)
+// sampleNow is when the pages are shown, the time of the browser too.
+var sampleNow = time.Now().UTC().Truncate(time.Minute)
 
 var sampleViewer = &Viewer{Name: "Ada Lovelace", Email: "ada@example.com", Admin: true}
 
@@ -124,6 +125,7 @@ func samples() map[string]sample {
 		"setup":         {out, SetupPage(api.Setup{}, Problems{}, false)},
 		"setup-expired": {out, SetupPage(api.Setup{}, Problems{}, true)},
 		"list":          {in, List{Tokens: sampleTokens(), Presets: choices.Presets(), Any: true, Alive: true, Domains: true}},
+		"list-long":     {in, List{Tokens: manyTokens(100), Presets: choices.Presets(), Any: true, Alive: true, Domains: true}},
 		"list-filtered": {withNotice(user, "The token was revoked."), List{Filter: Filter{Name: "nothing like it", Sort: sortExpires}, Any: true, Domains: true}},
 		"list-empty":    {user, List{Presets: choices.Presets(), Domains: true}},
 		"create":        {in, create},
@@ -177,4 +179,12 @@ func samples() map[string]sample {
 func withNotice(f Frame, text string) Frame {
 	f.Notice = text
 	return f
+}
+
+func manyTokens(n int) []Token {
+	var out []Token
+	for i := range n {
+		out = append(out, sampleTokens()[i%4])
+	}
+	return out
 }

@@ -33,7 +33,7 @@ const (
 // demo is what the demo made, secrets included. It goes to the screen and nowhere
 // else.
 type demo struct {
-	url, upstream, dir           string
+	program, url, upstream, dir  string
 	throwaway                    bool
 	adminPassword, userPassword  string
 	token, revoked               models.Token
@@ -42,7 +42,7 @@ type demo struct {
 
 // serveDemo runs a server with data made for trying it out.
 func (p *process) serveDemo(ctx context.Context, cfg config.Config, dirGiven bool) (err error) {
-	d := demo{throwaway: !dirGiven && cfg.DataDir == config.Default().DataDir}
+	d := demo{program: p.name, throwaway: !dirGiven && cfg.DataDir == config.Default().DataDir}
 	if cfg.Database.URL != config.SQLiteIn(cfg.DataDir) {
 		return usagef("--demo keeps its database in the data folder: leave the database URL out")
 	}
@@ -214,8 +214,8 @@ func (d *demo) print(w io.Writer, colours bool) error {
 	note("401: this token was revoked")
 	line("%s", ask(d.revoked, proxy+"/v1/models"))
 	title("Make a token of your own")
-	line("patrol login %s --server %s", demoUser, d.url)
-	line("patrol pat create --name mine --expires-in 1h --scope %s:models:*:read", demoDomain)
+	line("%s login %s --server %s", d.program, demoUser, d.url)
+	line("%s pat create --name mine --expires-in 1h --scope %s:models:*:read", d.program, demoDomain)
 	b.WriteString("\nCtrl-C ends it.\n\n")
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -14,7 +14,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	p := &process{args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	p := &process{name: os.Args[0], args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	status := p.run(ctx)
 	stop()
 	os.Exit(status)
@@ -23,6 +23,7 @@ func main() {
 // process is what a run of the program takes from the operating system, so that
 // a test can give it something else.
 type process struct {
+	name           string // by which the program was called
 	args           []string
 	environ        []string // in the form of os.Environ
 	stdin          io.Reader

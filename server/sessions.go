@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
-	"github.com/alexedwards/scs/v2/memstore"
 
 	"patrol/models/store"
 )
@@ -34,14 +33,8 @@ type sessions struct {
 }
 
 func newSessions(backing scs.CtxStore, cfg SessionConfig, secure bool, now func() time.Time, log *slog.Logger) *sessions {
-	manager := scs.New()
-	if unused, ok := manager.Store.(*memstore.MemStore); ok {
-		unused.StopCleanup() // or its goroutine would outlive it
-	}
-	manager.Store = backing
-	manager.HashTokenInStore = true
-	manager.IdleTimeout = 0
-	manager.Lifetime = cfg.Lifetime
+	// Not scs.New, which starts a goroutine for a store in memory that it makes.
+	manager := &scs.SessionManager{Store: backing, Codec: scs.GobCodec{}, Lifetime: cfg.Lifetime, HashTokenInStore: true}
 	s := &sessions{scs: manager, cfg: cfg, now: now, log: log, name: "patrol_session", secure: secure}
 	if secure {
 		// Browsers accept this prefix only with Secure, Path=/ and no Domain, so

@@ -36,7 +36,11 @@ func TestEveryRouteIsInTheTable(t *testing.T) {
 	for _, r := range server.Routes() {
 		if r.Mount {
 			assert.False(t, served[r.Method+" "+r.Path], "a mount is served outside of the router")
-			w.as("").send("GET", strings.Replace(r.Path, "*path", "acme/v1/models", 1), nil).is(401)
+			want := 401
+			if r.By == "askingProxy" {
+				want = 404 // no proxy is configured here
+			}
+			w.as("").send("GET", strings.Replace(r.Path, "*path", "acme/v1/models", 1), nil).is(want)
 			continue
 		}
 		assert.True(t, served[r.Method+" "+r.Path], "%s %s is not served", r.Method, r.Path)

@@ -21,6 +21,7 @@ type exchange struct {
 	server    *Server
 	requestID string
 	client    netip.Addr // after trusted proxies were asked; invalid if unknown
+	peer      netip.Addr // at the other end of the connection; likewise
 	route     *route     // nil: none matched
 	userID    string     // once known
 	status    int        // 0 until the header is written
@@ -43,6 +44,11 @@ func RequestID(ctx context.Context) string {
 	}
 	return ""
 }
+
+// Peer returns the address at the other end of a request's connection, whatever
+// headers say, or an invalid one if it has none. r must have come through
+// [Server.Handler].
+func Peer(r *http.Request) netip.Addr { return exchangeOf(r.Context()).peer }
 
 // WriteHeader notes the status. Informational answers pass.
 func (x *exchange) WriteHeader(status int) {
@@ -93,7 +99,7 @@ func truncate(s string, n int) string {
 // client is, and accounts for the answer, a panic's too.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	x := &exchange{ResponseWriter: w, server: s, requestID: s.requestID(r), client: s.trusted.client(r)}
+	x := &exchange{ResponseWriter: w, server: s, requestID: s.requestID(r), peer: peerOf(r), client: s.trusted.client(r)}
 	w.Header()["X-Request-Id"] = []string{x.requestID}
 	if s.hsts {
 		w.Header()["Strict-Transport-Security"] = hstsValue
@@ -117,14 +123,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		WriteError(x, r, models.NewError(models.CodeMalformed, "the request has more than one Authorization header"))
 		return
 	}
-	if m := s.mounted(r); m != nil {
+	if m, mount := s.mounted(r); m != nil {
 		x.route = m
 		// The timeouts of API requests would cut streams; what is mounted sets
 		// its own. A connection without deadlines has none to lift.
 		control := http.NewResponseController(w)
 		_ = control.SetReadDeadline(time.Time{})
 		_ = control.SetWriteDeadline(time.Time{})
-		s.gateway.ServeHTTP(x, r)
+		mount.ServeHTTP(x, r)
 		return
 	}
 	s.secure(w.Header())
@@ -216,14 +222,19 @@ func validRequestID(id string) bool {
 	return true
 }
 
-// client returns the address that a request comes from: the peer's, or if that
-// is a trusted proxy, the last address of X-Forwarded-For that is not one.
-func (p proxies) client(r *http.Request) netip.Addr {
+// peerOf returns the address at the other end of a connection, as it was accepted.
+func peerOf(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{} // a Unix socket, or a test
 	}
-	addr := peer.Addr().Unmap().WithZone("")
+	return peer.Addr().Unmap().WithZone("")
+}
+
+// client returns the address that a request comes from: the peer's, or if that
+// is a trusted proxy, the last address of X-Forwarded-For that is not one.
+func (p proxies) client(r *http.Request) netip.Addr {
+	addr := peerOf(r)
 	if len(p) == 0 || !p.trust(addr) {
 		return addr
 	}

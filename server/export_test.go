@@ -20,7 +20,7 @@ type Route struct {
 // Routes is the route table.
 func Routes() []Route {
 	names := map[caller]string{
-		anyone: "anyone", tokenHolder: "tokenHolder", patItself: "patItself", session: "session", owner: "owner", ownerFresh: "ownerFresh",
+		anyone: "anyone", askingProxy: "askingProxy", tokenHolder: "tokenHolder", patItself: "patItself", session: "session", owner: "owner", ownerFresh: "ownerFresh",
 		ownerConfirming:      "ownerConfirming",
 		ownerOrPlatformAdmin: "ownerOrPlatformAdmin", domainReader: "domainReader", domainAdmin: "domainAdmin", platformAdmin: "platformAdmin",
 	}

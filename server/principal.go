@@ -60,7 +60,7 @@ func credentialOf(h http.Header) credential {
 // for. It may replace the request's context by one that holds the session.
 func (s *Server) admit(c *gin.Context, by caller) (Principal, error) {
 	switch by {
-	case anyone, tokenHolder:
+	case anyone, askingProxy, tokenHolder:
 		return Principal{}, nil
 	case patItself:
 		return s.admitPAT(c)

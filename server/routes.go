@@ -18,6 +18,9 @@ const (
 	nobody caller = iota
 	// anyone needs no credentials. Those sent are not looked at.
 	anyone
+	// askingProxy is a proxy that asks on behalf of its client. Which may is the
+	// handler's configuration.
+	askingProxy
 	// tokenHolder is whoever holds the PAT that the request is about. The
 	// handler judges the token; a refusal is its answer.
 	tokenHolder
@@ -56,6 +59,8 @@ type route struct {
 	// mount marks a path prefix that is served outside of gin's router, which
 	// knows too few paths: everything under path up to its wildcard.
 	mount bool
+	// bare says that the mount's path without the last slash belongs to it, too.
+	bare bool
 	// page marks a route that answers with pages, failures too.
 	page bool
 	// metrics marks the route that moves to its own listener if there is one.
@@ -72,6 +77,7 @@ var apiRoutes = []route{
 	{method: "POST", path: "/authorize", by: tokenHolder, do: (*Server).authorize, quiet: true},
 	{method: "POST", path: "/authorize/batch", by: tokenHolder, do: (*Server).authorizeBatch, quiet: true},
 	{method: "*", path: "/proxy/*path", by: tokenHolder, mount: true},
+	{method: "*", path: "/forward-auth/*path", by: askingProxy, mount: true, bare: true, quiet: true},
 
 	{method: "POST", path: "/api/v1/session", by: anyone, do: (*Server).postSession},
 	{method: "DELETE", path: "/api/v1/session", by: session, do: (*Server).deleteSession},
@@ -139,7 +145,12 @@ func (s *Server) newRouter(table []route) *gin.Engine {
 		panic(err) // nil is always fine
 	}
 	engine.NoRoute(func(c *gin.Context) {
-		WriteError(c.Writer, c.Request, models.NewError(models.CodeNotFound, "there is nothing at this path"))
+		err := models.NewError(models.CodeNotFound, "there is nothing at this path")
+		if wantsPage(c.Request) {
+			s.failPage(c, Principal{}, err)
+			return
+		}
+		WriteError(c.Writer, c.Request, err)
 	})
 	engine.NoMethod(func(c *gin.Context) {
 		WriteError(c.Writer, c.Request, models.NewError(models.CodeMethodNotAllowed,
@@ -178,18 +189,23 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 	}
 }
 
-// mounted returns the mount that a request belongs to, judged by the path as it
-// was sent: paths that a router would clean or decode must reach the gateway,
-// which refuses them, and none that merely decodes to the prefix may.
-func (s *Server) mounted(r *http.Request) *route {
-	if s.gateway == nil {
-		return nil
-	}
+// mounted returns the mount that a request belongs to and what serves it, judged
+// by the path as it was sent: paths that a router would clean or decode must reach
+// the gateway, which refuses them, and none that merely decodes to the prefix may.
+func (s *Server) mounted(r *http.Request) (*route, http.Handler) {
 	path := r.URL.EscapedPath()
 	for _, m := range s.mounts {
-		if strings.HasPrefix(path, m.prefix()) {
-			return m
+		prefix := m.prefix()
+		if !strings.HasPrefix(path, prefix) && (!m.bare || path+"/" != prefix) {
+			continue
+		}
+		serving := s.gateway
+		if m.by == askingProxy {
+			serving = s.forward
+		}
+		if serving != nil {
+			return m, serving
 		}
 	}
-	return nil
+	return nil, nil
 }

@@ -29,6 +29,8 @@ type Deps struct {
 	Engine  *engine.Engine // for its catalog
 	Keys    models.Keyring
 	Gateway http.Handler // serves /proxy/; nil: there is none
+	// ForwardAuth answers proxies at /forward-auth; nil: nobody does.
+	ForwardAuth http.Handler
 	// Metrics is given where other parts of the program count into it too; nil
 	// makes one.
 	Metrics *Metrics
@@ -45,6 +47,7 @@ type Server struct {
 	engine  *engine.Engine
 	keys    models.Keyring
 	gateway http.Handler
+	forward http.Handler
 	metrics *Metrics
 	log     *slog.Logger
 	now     func() time.Time
@@ -77,7 +80,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, store: deps.Store, authz: deps.Authz, engine: deps.Engine, keys: deps.Keys,
-		gateway: deps.Gateway, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
+		gateway: deps.Gateway, forward: deps.ForwardAuth, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
 		crossOrigin: http.NewCrossOriginProtection(),
 	}
 	if s.metrics == nil {

@@ -299,6 +299,7 @@ var formTricks = map[string]string{
 	"boundary inside a value":        part("x", "--b") + part("model", "a") + end,
 	"boundary behind a line feed":    part("x", "y\n--b\nContent-Disposition: form-data; name=model\n\nevil") + part("model", "a") + end,
 	"longer boundary inside":         part("x", "y\r\n--bb\r\n") + part("model", "a") + end,
+	"control character in a header":  part("x", "y", "X-Y: \x05") + part("model", "a") + end,
 	"boundary in a header":           part("x", "y", "X-Y: --b") + part("model", "a") + end,
 	"no content line":                "--b\r\nContent-Disposition: form-data; name=model\r\n\r\n" + end,
 	"cut in a header":                "--b\r\nContent-Disposition: form-data; na",

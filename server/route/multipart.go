@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 const (
@@ -295,7 +296,7 @@ func (f *form) line() (string, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", explainForm(err)
 	}
-	end := bytes.IndexAny(window, "\r\n\x00")
+	end := bytes.IndexFunc(window, func(r rune) bool { return r != '\t' && unicode.IsControl(r) })
 	if end < 0 || !bytes.HasPrefix(window[end:], []byte("\r\n")) {
 		return "", ambiguous("a part of the form has a header line that does not end, or not properly")
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -165,6 +166,12 @@ func (s *Server) failPage(c *gin.Context, p Principal, err error) {
 	if err := s.show(c, p, status, ui.Failure(status, message)); err != nil {
 		WriteError(c.Writer, c.Request, err)
 	}
+}
+
+// wantsPage reports whether a request that no route matches comes from somebody
+// who typed or followed an address, and not from a program.
+func wantsPage(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") && !strings.HasPrefix(r.URL.Path, "/api/")
 }
 
 // askSignIn leads to the sign-in and back.

@@ -524,6 +524,17 @@ func TestAccountPages(t *testing.T) {
 	ann.get("/profile/pats").leadsTo("/login")
 }
 
+func TestAnUnknownAddressIsAPageForPeople(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), nil)
+	v := w.visit("")
+	v.header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	assert.Equal(t, "There is nothing here", v.get("/nothing").is(404).heading())
+	assert.Equal(t, "application/problem+json", v.get("/api/v1/nothing").is(404).header.Get("Content-Type"))
+	assert.Equal(t, "application/problem+json", w.visit("").get("/nothing").is(404).header.Get("Content-Type"))
+	v.get("/").leadsTo("/profile/pats")
+	w.visit("ann").get("/login").leadsTo("/profile/pats")
+}
+
 func TestTestingAToken(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	pat := w.pat("ann", "ci", "acme:models:*:read")

@@ -360,7 +360,7 @@ func (d DomainPage) Roles(chosen string) []Option {
 func (d DomainPage) NewMember() []Field {
 	return []Field{
 		{Name: "user", Label: "Email address", Kind: EmailField, Value: d.Email, Required: true, Autocomplete: "off"},
-		{Name: "role", Label: "Role", Kind: SelectField, Options: d.Roles(d.Role), Required: true},
+		{Name: "role", Label: "Role", Kind: SelectField, Options: append([]Option{{Label: "Choose…"}}, d.Roles(d.Role)...), Required: true},
 	}
 }
 

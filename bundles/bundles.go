@@ -50,7 +50,7 @@ func Open(ctx context.Context, source string) (engine.Source, error) {
 		if err != nil {
 			return engine.Source{}, fmt.Errorf("open policy: %w", err)
 		}
-		defer f.Close() //nolint:errcheck // opened for reading
+		defer f.Close()
 		return readArchive(ctx, source, f)
 	}
 }

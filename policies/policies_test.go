@@ -159,8 +159,7 @@ func TestEveryRuleHasMetadata(t *testing.T) {
 			}
 		}
 		for _, rule := range m.Rules {
-			assert.True(t, described[rule.Ref().GroundPrefix().String()] || described[rule.Path().String()],
-				"%s: %s has no metadata", rule.Location, rule.Head.Ref())
+			assert.True(t, described[rule.Ref().GroundPrefix().String()], "%s: %s has no metadata", rule.Location, rule.Head.Ref())
 		}
 	}
 	want := []models.ReasonCode{

@@ -138,13 +138,31 @@ func generate(r *rand.Rand) any {
 // places are where an input is broken, each as often as it is listed.
 var places = [][]string{
 	{"now"},
-	{"request"}, {"request", "domain"}, {"request", "entity_type"}, {"request", "entity"}, {"request", "operation"}, {"request", "context"},
-	{"token"}, {"token", "revoked"}, {"token", "expires_at"}, {"token", "created_at"},
-	{"token", "scopes"}, {"token", "scopes", "acme"}, {"token", "scopes", "*"}, {"token", "scopes", "acme", "models"},
-	{"token", "scopes", "acme", "models", "read"}, {"token", "scopes", "acme", "models", "read", "llama3"}, {"token", "scopes", "acme", "models", "read", "*"},
-	{"user"}, {"user", "admin"}, {"user", "disabled"},
-	{"domain"}, {"domain", "id"}, {"domain", "status"},
-	{"membership"}, {"membership", "role"},
+	{"request"},
+	{"request", "domain"},
+	{"request", "entity_type"},
+	{"request", "entity"},
+	{"request", "operation"},
+	{"request", "context"},
+	{"token"},
+	{"token", "revoked"},
+	{"token", "expires_at"},
+	{"token", "created_at"},
+	{"token", "scopes"},
+	{"token", "scopes", "acme"},
+	{"token", "scopes", "*"},
+	{"token", "scopes", "acme", "models"},
+	{"token", "scopes", "acme", "models", "read"},
+	{"token", "scopes", "acme", "models", "read", "llama3"},
+	{"token", "scopes", "acme", "models", "read", "*"},
+	{"user"},
+	{"user", "admin"},
+	{"user", "disabled"},
+	{"domain"},
+	{"domain", "id"},
+	{"domain", "status"},
+	{"membership"},
+	{"membership", "role"},
 }
 
 // damage takes one place of the input away, or puts something there that has the
@@ -166,8 +184,15 @@ func damage(r *rand.Rand, input map[string]any) {
 	}
 	parent[last] = pick(r, []any{
 		nil, true, false, 0, -1, 1, 5, 1e300, 995.5, "", "0", "1", "995", "1000", "true", "false", "null", "acme", "*", "read", "models", "admin", "enabled",
-		[]any{}, []any{"acme"}, []any{"*"}, []any{0}, []any{map[string]any{}},
-		map[string]any{}, map[string]any{"*": "x"}, map[string]any{"role": "admin"}, map[string]any{"read": map[string]any{"*": "x"}},
+		[]any{},
+		[]any{"acme"},
+		[]any{"*"},
+		[]any{0},
+		[]any{map[string]any{}},
+		map[string]any{},
+		map[string]any{"*": "x"},
+		map[string]any{"role": "admin"},
+		map[string]any{"read": map[string]any{"*": "x"}},
 		map[string]any{"acme": map[string]any{"models": map[string]any{"read": map[string]any{"*": nil, "llama3": false}}}},
 	})
 }

@@ -181,8 +181,12 @@ func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error
 	}
 	// One allocation holds all the terms that are made here.
 	terms := [...]ast.Term{
-		{Value: ast.String(req.Domain)}, {Value: ast.String(req.EntityType)},
-		{Value: ast.String(req.Entity)}, {Value: ast.String(req.Operation)}, {}, {},
+		{Value: ast.String(req.Domain)},
+		{Value: ast.String(req.EntityType)},
+		{Value: ast.String(req.Entity)},
+		{Value: ast.String(req.Operation)},
+		{},
+		{},
 	}
 	request, input := &terms[4], &terms[5]
 	request.Value = ast.NewObject(

@@ -138,8 +138,8 @@ func sameRef(a []*ast.Term, b ast.Ref) bool {
 	if len(a) != len(b) {
 		return false
 	}
-	for i := len(a) - 1; i >= 0; i-- {
-		if a[i] != b[i] && !a[i].Equal(b[i]) {
+	for i, term := range slices.Backward(a) {
+		if term != b[i] && !term.Equal(b[i]) {
 			return false
 		}
 	}

@@ -30,8 +30,8 @@ func (s *Snapshot) Route(ctx context.Context, r models.HTTPRequest) (req models.
 	if probe.Domain == "" {
 		probe.Domain = models.Any // a stand-in: the caller knows the domain
 	}
-	if probe.Validate() != nil {
-		return models.Request{}, false, nil
+	if invalid := probe.Validate(); invalid != nil {
+		return models.Request{}, false, nil //nolint:nilerr // a request that cannot be is one that no route maps
 	}
 	return req, true, nil
 }

@@ -1,6 +1,6 @@
 # Everything that is done to this code by hand or by CI. Only Go is needed for
-# run, build and bench; test also uses a C compiler (race detector) and a
-# PostgreSQL server binary, and says so when they are missing.
+# run, build and bench; test also uses a C compiler (race detector), a PostgreSQL
+# server binary, Chromium and npm (axe-core), and says so when they are missing.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -20,7 +20,7 @@ OPA      = bin/opa
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## start a demo with throwaway data and print the curl lines to try
@@ -56,6 +56,10 @@ fmt: $(GOLANGCI) $(OPA) ## format Go and Rego
 .PHONY: generate
 generate: ## write the generated files anew
 	$(GO) generate ./...
+
+.PHONY: screenshots
+screenshots: ## draw every page, light and dark, into docs/images (needs Chromium)
+	PATROL_REQUIRE=chromium PATROL_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestScreenshots$$' ./server/ui
 
 .PHONY: clean
 clean: ## remove what the targets built

@@ -91,12 +91,6 @@ func (j *judge) last() models.HTTPRequest {
 	return j.judged[len(j.judged)-1]
 }
 
-func (j *judge) held() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.holds)
-}
-
 // denyAll takes back what was allowed.
 func (j *judge) denyAll() {
 	j.mu.Lock()

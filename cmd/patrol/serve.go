@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,8 @@ import (
 	"patrol/policies/engine"
 	"patrol/server"
 	"patrol/server/authz"
+	"patrol/server/extauthz"
+	"patrol/server/forwardauth"
 	"patrol/server/gateway"
 )
 
@@ -66,6 +69,7 @@ type node struct {
 	keys   models.Keyring
 	authz  *authz.Authorizer
 	proxy  *gateway.Gateway
+	envoy  *extauthz.Server // nil: nothing answers Envoy over gRPC
 	server *server.Server
 }
 
@@ -97,6 +101,9 @@ func (p *process) serve(ctx context.Context, cfg config.Config, on occasions) (e
 		}
 	}
 	if err := n.server.Listen(ctx); err != nil {
+		return err
+	}
+	if err := n.listenForEnvoy(ctx, cfg.GRPCListen); err != nil {
 		return err
 	}
 	if on.listening != nil {
@@ -143,8 +150,18 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if err != nil {
 		return nil, fmt.Errorf("set the gateway up: %w", err)
 	}
+	forward, err := forwardauth.New(cfg.ForwardAuthConfig(), forwardauth.Deps{Authz: n.authz, Peer: server.Peer, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	if cfg.GRPCListen != "" {
+		n.envoy, err = extauthz.New(cfg.ExtAuthzConfig(), extauthz.Deps{Authz: n.authz, Logger: log, Registerer: metrics.Registry()})
+		if err != nil {
+			return nil, err
+		}
+	}
 	n.server, err = server.New(serverConfig(cfg), server.Deps{ //nolint:contextcheck // what it makes gets the contexts of requests
-		Store: n.store, Authz: n.authz, Engine: policy, Keys: n.keys, Gateway: n.proxy, Metrics: metrics, Logger: log,
+		Store: n.store, Authz: n.authz, Engine: policy, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the server up: %w", err)
@@ -174,12 +191,44 @@ func (n *node) run(ctx context.Context) error {
 		n.prune(beside)
 	}()
 
+	answered := make(chan error, 1)
+	go func() { answered <- n.serveEnvoy(ctx, stop) }()
 	err := n.server.Serve(ctx)
+	stop(err) // one does not go on without the other
+	err = errors.Join(err, <-answered)
 	n.proxy.Close()
 	stopBeside()
 	<-pruned
 	if runErr := <-decided; runErr != nil && !errors.Is(runErr, context.Canceled) {
 		err = errors.Join(err, runErr)
+	}
+	return err
+}
+
+// listenForEnvoy opens the gRPC listener. Something else at the address that is
+// there by default, such as a second Patrol that somebody tries out, keeps nobody
+// from what they did ask for.
+func (n *node) listenForEnvoy(ctx context.Context, addr string) error {
+	if n.envoy == nil {
+		return nil
+	}
+	err := n.envoy.Listen(ctx)
+	if errors.Is(err, syscall.EADDRINUSE) && addr == config.Default().GRPCListen {
+		n.log.ErrorContext(ctx, "nothing here answers Envoy: another program is at the default address; set grpc_listen", "error", err)
+		n.envoy = nil
+		return nil
+	}
+	return err
+}
+
+// serveEnvoy answers Envoy until ctx ends. If it cannot, it stops the rest.
+func (n *node) serveEnvoy(ctx context.Context, stop context.CancelCauseFunc) error {
+	if n.envoy == nil {
+		return nil
+	}
+	err := n.envoy.Serve(ctx)
+	if err != nil {
+		stop(err)
 	}
 	return err
 }

@@ -143,7 +143,11 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 	need, websocket, err := p.Hints(ctx, r)
 	switch {
 	case err != nil:
-		log.ErrorContext(ctx, "the policy could not say how to treat a route", "surface", q.Surface, "error", err)
+		level := slog.LevelError
+		if errors.Is(ctx.Err(), context.Canceled) { // the proxy went away, which is no fault
+			level = slog.LevelDebug
+		}
+		log.Log(ctx, level, "the policy could not say how to treat a route", "surface", q.Surface, "error", err)
 		return p.Refuse(ctx, models.PolicyError)
 	case q.upgrades() && (!websocket || q.Method != http.MethodGet):
 		return p.Refuse(ctx, models.RouteUnmapped)

@@ -13,7 +13,7 @@ import (
 // that most installations touch; each section below owns one part.
 type Config struct {
 	Listen         string              `key:"listen" flag:"listen" doc:"Address of the HTTP listener. Port 0 picks a free one; the log line 'listening' names it."`
-	GRPCListen     string              `key:"grpc_listen" flag:"grpc-listen" doc:"Address kept for the Envoy gRPC service. It is checked, but nothing listens there yet."`
+	GRPCListen     string              `key:"grpc_listen" flag:"grpc-listen" doc:"Address of the gRPC service for Envoy. Port 0 picks a free one. Empty in the settings file: there is none. If something else is at the default address, the server starts without it and says so."`
 	PublicURL      URL                 `key:"public_url" flag:"public-url" doc:"URL under which people reach this server, if not the listener's. With https it makes session cookies Secure."`
 	DataDir        string              `key:"data_dir" flag:"data-dir" doc:"Folder for what this server keeps in files: the SQLite database and its token keys. Made on demand, for its owner only."`
 	Policy         string              `key:"policy" flag:"policy" doc:"Policy bundle: a folder or a .tar.gz archive. Empty: the one inside the binary."`
@@ -32,6 +32,8 @@ type Config struct {
 	Passwords      Passwords           `key:"passwords" doc:"Guessing at passwords, and what one guess costs."`
 	Decisions      Decisions           `key:"decisions" doc:"How decisions are made: caching and look-ups."`
 	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
+	ExtAuthz       ExtAuthz            `key:"extauthz" doc:"The gRPC service for Envoy, on grpc_listen; see envoy.md."`
+	ForwardAuth    ForwardAuth         `key:"forward_auth" doc:"Proxies that ask over HTTP at /forward-auth: who may, and how they ask; see forward-auth.md. An address can be in one list."`
 }
 
 // Upstream is a service behind the gateway.
@@ -161,6 +163,8 @@ func Default() Config {
 			MaxLookups:     32,
 			FailuresPerMin: 60,
 		},
+		ExtAuthz:    defaultExtAuthz(),
+		ForwardAuth: defaultForwardAuth(),
 		Gateway: Gateway{
 			MaxJSONBody:      16 << 20,
 			MaxMultipartBody: 64 << 20,

@@ -17,7 +17,9 @@ import (
 // validate adds to v, under the settings' keys, everything that cannot work.
 func (c Config) validate(v *models.Invalid) {
 	checkAddress("listen", c.Listen, v)
-	checkAddress("grpc_listen", c.GRPCListen, v)
+	if c.GRPCListen != "" {
+		checkAddress("grpc_listen", c.GRPCListen, v)
+	}
 	if c.PublicURL != "" {
 		u, ok := checkURL("public_url", c.PublicURL, v)
 		if ok && strings.Trim(u.Path, "/") != "" {
@@ -46,9 +48,11 @@ func (c Config) validate(v *models.Invalid) {
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
 		c.Database, c.TLS, c.Log, c.Metrics, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.Decisions, c.Gateway,
+		c.ExtAuthz, c.ForwardAuth,
 	} {
 		section.validate(v)
 	}
+	c.validateProxies(v)
 }
 
 func (c Config) validateUpstreams(v *models.Invalid) {

@@ -1,0 +1,159 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"patrol/models"
+	"patrol/server/extauthz"
+	"patrol/server/forwardauth"
+)
+
+// ExtAuthz is the gRPC service for Envoy.
+type ExtAuthz struct {
+	CertFile         string        `key:"cert_file" doc:"PEM file with the certificate of the gRPC listener and its chain. Empty: no TLS. Read again when it changes, as are the two below."`
+	KeyFile          string        `key:"key_file" doc:"PEM file with the certificate's private key."`
+	ClientCAFile     string        `key:"client_ca_file" doc:"PEM file with the authorities, one of which must have signed the certificate that a client shows (mTLS). Empty: clients show none."`
+	Timeout          time.Duration `key:"timeout" doc:"Longest time for an answer; what is not decided by then is denied. Must be shorter than Envoy's own."`
+	Margin           time.Duration `key:"margin" doc:"How long before Envoy's deadline it is answered, if that comes before the timeout."`
+	MaxInFlight      int           `key:"max_in_flight" doc:"Most requests that are judged at a time; more are denied."`
+	MaxMessage       Size          `key:"max_message" doc:"Largest message; above Envoy's max_request_bytes by the size of a request's head."`
+	RemoveHeaders    []string      `key:"remove_headers" doc:"Headers that Envoy is told to take from allowed requests, besides those in Patrol's own name."`
+	TrustedProxies   []string      `key:"trusted_proxies" doc:"Addresses or networks in front of Envoy, whose X-Forwarded-For is believed. Empty: the client is who Envoy says."`
+	DryRun           bool          `key:"dry_run" doc:"Allow everything, and record what would have been denied."`
+	RouteDryRun      bool          `key:"route_dry_run" doc:"Permit routes of Envoy a dry run of their own (context extension patrol.dry_run)."`
+	Reflection       bool          `key:"reflection" doc:"Describe the service to grpcurl and the like."`
+	KeepaliveTime    time.Duration `key:"keepalive_time" doc:"Silence after which a client is pinged."`
+	KeepaliveTimeout time.Duration `key:"keepalive_timeout" doc:"Time for the answer to that; then the connection is closed."`
+	MinClientPing    time.Duration `key:"min_client_ping" doc:"Least time between two pings of a client."`
+	MaxConnectionAge time.Duration `key:"max_connection_age" doc:"Connections are made anew this often, so that load spreads to new replicas. 0: never."`
+	DrainDelay       time.Duration `key:"drain_delay" doc:"How long everything is still served after the end was announced through the health service."`
+	DrainTimeout     time.Duration `key:"drain_timeout" doc:"Time for what is in flight to finish after that."`
+}
+
+// ForwardAuth is who may ask over HTTP, and how.
+type ForwardAuth struct {
+	Envoy           []string      `key:"envoy" doc:"Addresses or networks of Envoys that ask with ext_authz and http_service."`
+	Nginx           []string      `key:"nginx" doc:"The same of nginx with auth_request."`
+	Traefik         []string      `key:"traefik" doc:"The same of Traefik with forwardAuth."`
+	Caddy           []string      `key:"caddy" doc:"The same of Caddy with forward_auth."`
+	HAProxy         []string      `key:"haproxy" doc:"The same of HAProxy with a script."`
+	Timeout         time.Duration `key:"timeout" doc:"Longest time for an answer; what is not decided by then is denied. Must be shorter than the proxy's own."`
+	MaxInFlight     int           `key:"max_in_flight" doc:"Most requests that are judged at a time; more are denied."`
+	MaxBody         Size          `key:"max_body" doc:"Largest body that Envoy may send."`
+	EnvoyNoDecision int           `key:"envoy_no_decision" doc:"Status with which Envoy is told that nothing could be decided. It takes 5xx for a failure and lets the request pass if failure_mode_allow is true."`
+	RemoveHeaders   []string      `key:"remove_headers" doc:"Headers that Envoy is told to take from allowed requests, besides those in Patrol's own name."`
+}
+
+func defaultExtAuthz() ExtAuthz {
+	d := extauthz.DefaultConfig()
+	return ExtAuthz{
+		Timeout: d.Timeout, Margin: d.Margin, MaxInFlight: d.MaxInFlight, MaxMessage: Size(d.MaxMessageBytes), RemoveHeaders: d.RemoveHeaders,
+		KeepaliveTime: d.Keepalive.Time, KeepaliveTimeout: d.Keepalive.Timeout, MinClientPing: d.Keepalive.MinClientTime,
+		MaxConnectionAge: d.Keepalive.MaxConnectionAge, DrainDelay: d.DrainDelay, DrainTimeout: d.DrainTimeout,
+	}
+}
+
+func defaultForwardAuth() ForwardAuth {
+	d := forwardauth.DefaultConfig()
+	return ForwardAuth{
+		Timeout: d.Timeout, MaxInFlight: d.MaxInFlight, MaxBody: Size(d.MaxBodyBytes),
+		EnvoyNoDecision: d.EnvoyUnavailable, RemoveHeaders: d.RemoveHeaders,
+	}
+}
+
+// ExtAuthzConfig translates the settings for the gRPC service.
+func (c Config) ExtAuthzConfig() extauthz.Config {
+	e := c.ExtAuthz
+	return extauthz.Config{
+		Listen:  c.GRPCListen,
+		TLS:     extauthz.TLSConfig{CertFile: e.CertFile, KeyFile: e.KeyFile, ClientCAFile: e.ClientCAFile, ReloadInterval: c.TLS.ReloadInterval},
+		Timeout: e.Timeout, Margin: e.Margin, MaxInFlight: e.MaxInFlight, MaxMessageBytes: int(e.MaxMessage),
+		RemoveHeaders: e.RemoveHeaders, TrustedProxies: e.TrustedProxies, DryRun: e.DryRun, RouteDryRun: e.RouteDryRun, Reflection: e.Reflection,
+		Keepalive: extauthz.KeepaliveConfig{
+			Time: e.KeepaliveTime, Timeout: e.KeepaliveTimeout, MinClientTime: e.MinClientPing, MaxConnectionAge: e.MaxConnectionAge,
+		},
+		DrainDelay: e.DrainDelay, DrainTimeout: e.DrainTimeout,
+	}
+}
+
+// ForwardAuthConfig translates the settings for proxies that ask over HTTP.
+func (c Config) ForwardAuthConfig() forwardauth.Config {
+	f := c.ForwardAuth
+	return forwardauth.Config{
+		Peers: map[forwardauth.Dialect][]string{
+			forwardauth.Envoy: f.Envoy, forwardauth.Nginx: f.Nginx, forwardauth.Traefik: f.Traefik, forwardauth.Caddy: f.Caddy, forwardauth.HAProxy: f.HAProxy,
+		},
+		Timeout: f.Timeout, MaxInFlight: f.MaxInFlight, MaxBodyBytes: int64(f.MaxBody), EnvoyUnavailable: f.EnvoyNoDecision, RemoveHeaders: f.RemoveHeaders,
+	}
+}
+
+func (e ExtAuthz) validate(v *models.Invalid) {
+	if e.CertFile != "" && e.KeyFile == "" {
+		v.Add("extauthz.key_file", "is required with extauthz.cert_file")
+	}
+	if e.KeyFile != "" && e.CertFile == "" {
+		v.Add("extauthz.cert_file", "is required with extauthz.key_file")
+	}
+	if e.ClientCAFile != "" && e.CertFile == "" {
+		v.Add("extauthz.client_ca_file", "clients can show certificates only over TLS: set extauthz.cert_file")
+	}
+	checkDuration("extauthz.timeout", e.Timeout, 5*time.Millisecond, 0, v)
+	checkDuration("extauthz.margin", e.Margin, 0, 0, v)
+	checkCount("extauthz.max_in_flight", e.MaxInFlight, 1, v)
+	if e.MaxMessage < 64<<10 || e.MaxMessage > 256<<20 {
+		v.Add("extauthz.max_message", "must be between 64KiB and 256MiB")
+	}
+	checkNetworks("extauthz.trusted_proxies", e.TrustedProxies, v)
+	checkDuration("extauthz.keepalive_time", e.KeepaliveTime, time.Second, 0, v)
+	checkDuration("extauthz.keepalive_timeout", e.KeepaliveTimeout, time.Millisecond, 0, v)
+	checkDuration("extauthz.min_client_ping", e.MinClientPing, 0, 0, v)
+	checkDuration("extauthz.max_connection_age", e.MaxConnectionAge, 0, 0, v)
+	checkDuration("extauthz.drain_delay", e.DrainDelay, 0, 0, v)
+	checkDuration("extauthz.drain_timeout", e.DrainTimeout, time.Millisecond, 0, v)
+}
+
+func (f ForwardAuth) validate(v *models.Invalid) {
+	for _, peers := range []struct {
+		key   string
+		value []string
+	}{{"envoy", f.Envoy}, {"nginx", f.Nginx}, {"traefik", f.Traefik}, {"caddy", f.Caddy}, {"haproxy", f.HAProxy}} {
+		checkNetworks("forward_auth."+peers.key, peers.value, v)
+	}
+	checkDuration("forward_auth.timeout", f.Timeout, 5*time.Millisecond, 0, v)
+	checkCount("forward_auth.max_in_flight", f.MaxInFlight, 1, v)
+	if f.MaxBody < 1 {
+		v.Add("forward_auth.max_body", "must be at least 1")
+	}
+	if s := f.EnvoyNoDecision; s != 503 && (s < 400 || s > 499) {
+		v.Add("forward_auth.envoy_no_decision", "must be 400 to 499, or 503")
+	}
+}
+
+// validateProxies adds what the sections cannot see by themselves, such as two
+// dialects for one address.
+func (c Config) validateProxies(v *models.Invalid) {
+	if v.Err() != nil {
+		return // it would be said twice
+	}
+	if c.GRPCListen != "" {
+		if err := c.ExtAuthzConfig().Validate(); err != nil {
+			v.Add("extauthz", "%s", err)
+		}
+	}
+	if err := c.ForwardAuthConfig().Validate(); err != nil {
+		v.Add("forward_auth", "%s", err)
+	}
+}
+
+// checkNetworks checks a list of addresses and networks.
+func checkNetworks(key string, texts []string, v *models.Invalid) {
+	for _, text := range texts {
+		if _, err := netip.ParsePrefix(text); err == nil {
+			continue
+		}
+		if _, err := netip.ParseAddr(text); err != nil {
+			v.Add(key, "%q is neither an address nor a network such as 10.0.0.0/8", text)
+		}
+	}
+}

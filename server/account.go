@@ -49,7 +49,7 @@ func (s *Server) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (us
 		s.rehash(ctx, by, account.ID, in.Password)
 	}
 	bearer := in.Transport == transportBearer
-	if token, ends, err = s.sessions.begin(ctx, account.ID, bearer); err != nil {
+	if token, ends, err = s.sessions.begin(ctx, account.ID, by, bearer); err != nil {
 		return user, "", ends, err
 	}
 	by.UserID = account.ID

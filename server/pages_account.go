@@ -158,6 +158,8 @@ func (s *Server) pageSessions(c *gin.Context, p Principal) error {
 			SignedIn: s.moment(unixNano(values[sessionSignedIn])), Seen: s.moment(unixNano(values[sessionSeen])),
 			Ends: s.moment(unixNano(values[sessionEnds])),
 		}
+		session.IP, _ = values[sessionIP].(string)
+		session.Agent, _ = values[sessionAgent].(string)
 		if session.Current {
 			page.Sessions = append([]ui.Session{session}, page.Sessions...)
 		} else {

@@ -502,6 +502,8 @@ func TestAccountPages(t *testing.T) {
 
 	p := ann.get("/profile/sessions").is(200)
 	require.Len(t, p.named("id"), 2, "one other, and all others")
+	assert.Contains(t, p.text, "Go-http-client")
+	assert.Contains(t, p.text, "127.0.0.1")
 	// Another user's session cannot be ended.
 	w.visit("eve").post("/profile/sessions/end", url.Values{"id": {p.value("id")}}).leadsTo("/profile/sessions")
 	elsewhere.get("/profile/pats").is(200)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 
+	"patrol/models"
 	"patrol/models/store"
 )
 
@@ -17,6 +18,8 @@ const (
 	sessionSignedIn = "signed_in_at" // Unix nanoseconds of the last password
 	sessionEnds     = "ends_at"      // Unix nanoseconds of the absolute end
 	sessionSeen     = "seen_at"      // Unix nanoseconds, as of the last write
+	sessionIP       = "ip"           // where the sign-in came from, for its owner to recognise
+	sessionAgent    = "user_agent"   // likewise
 	sessionBearer   = "bearer"       // true if the token travels in the Authorization header
 )
 
@@ -44,10 +47,11 @@ func newSessions(backing scs.CtxStore, cfg SessionConfig, secure bool, now func(
 	return s
 }
 
-// begin starts a session for a user and returns its token and absolute end. A
+// begin starts a session for a user, from where by says, and returns its token and
+// absolute end. A
 // session that the client came with is not continued: its token may have been
 // planted.
-func (s *sessions) begin(ctx context.Context, userID string, bearer bool) (token string, ends time.Time, err error) {
+func (s *sessions) begin(ctx context.Context, userID string, by models.Actor, bearer bool) (token string, ends time.Time, err error) {
 	if ctx, err = s.scs.Load(ctx, ""); err != nil {
 		return "", time.Time{}, fmt.Errorf("begin a session: %w", err)
 	}
@@ -56,6 +60,8 @@ func (s *sessions) begin(ctx context.Context, userID string, bearer bool) (token
 	s.scs.Put(ctx, store.SessionUserKey, userID)
 	s.scs.Put(ctx, sessionEnds, ends.UnixNano())
 	s.scs.Put(ctx, sessionBearer, bearer)
+	s.scs.Put(ctx, sessionIP, by.IP)
+	s.scs.Put(ctx, sessionAgent, by.UserAgent)
 	token, err = s.stamp(ctx, now)
 	return token, ends, err
 }

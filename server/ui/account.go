@@ -86,13 +86,13 @@ func ChangePassword(p Problems) Form {
 
 // Session is one sign-in as its owner sees it.
 type Session struct {
-	ID              string
-	Current         bool
-	Program         bool // the CLI or the like, not a browser
-	SignedIn        Moment
-	Seen            Moment
-	Ends            Moment
-	IP, Agent, Name string
+	ID        string
+	Current   bool
+	Program   bool // the CLI or the like, not a browser
+	SignedIn  Moment
+	Seen      Moment
+	Ends      Moment
+	IP, Agent string // where the sign-in came from, "" if that is not known
 }
 
 // Sessions is the page with one's sign-ins.

@@ -141,8 +141,8 @@ func samples() map[string]sample {
 		}},
 		"password": {user, ChangePassword(Problems{})},
 		"sessions": {user, Sessions{Sessions: []Session{
-			{ID: "a", Current: true, SignedIn: At(sampleNow.Add(-time.Hour), sampleNow), Seen: At(sampleNow, sampleNow), Ends: At(sampleNow.Add(167*time.Hour), sampleNow)},
-			{ID: "b", Program: true, SignedIn: At(sampleNow.Add(-50*time.Hour), sampleNow), Seen: At(sampleNow.Add(-3*time.Hour), sampleNow), Ends: At(sampleNow.Add(90*time.Hour), sampleNow)},
+			{ID: "a", Current: true, IP: "203.0.113.7", Agent: "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0", SignedIn: At(sampleNow.Add(-time.Hour), sampleNow), Seen: At(sampleNow, sampleNow), Ends: At(sampleNow.Add(167*time.Hour), sampleNow)},
+			{ID: "b", Program: true, IP: "203.0.113.7", Agent: "patrol/1.0", SignedIn: At(sampleNow.Add(-50*time.Hour), sampleNow), Seen: At(sampleNow.Add(-3*time.Hour), sampleNow), Ends: At(sampleNow.Add(90*time.Hour), sampleNow)},
 		}}},
 		"help": {user, NewHelp("https://patrol.example.com", choices)},
 		"test": {user, Test{choices: choices, Request: models.Request{Domain: "acme", EntityType: "models", Entity: "llama3:8b", Operation: "execute"}, Decision: &models.Decision{

@@ -260,10 +260,32 @@ func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *to
 		}
 		facts.Membership = member
 	}
+	return a.evaluate(ctx, policy, req, facts)
+}
+
+// nothing is a request for what no catalog has.
+var nothing = models.Request{Domain: "-", EntityType: "-", Entity: "-", Operation: "-"}
+
+// judgeToken has policy judge rec and its owner alone. Of the decision, a status
+// other than 403 counts; the rest is about a request that nobody made.
+func (a *Authorizer) judgeToken(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord) (d models.Decision, cause error) {
+	user, err := a.facts.user(ctx, rec.pat.UserID)
+	if err != nil {
+		return models.Deny(models.Unavailable), fmt.Errorf("read the token's owner: %w", err)
+	}
+	d, cause = a.evaluate(ctx, policy, nothing, engine.Facts{Token: rec.value, User: user})
+	if d.Allowed {
+		return models.Deny(models.PolicyError), errors.New("the policy allows what does not exist")
+	}
+	return d, cause
+}
+
+// evaluate has policy decide when it is this call's turn.
+func (a *Authorizer) evaluate(ctx context.Context, policy *engine.Snapshot, req models.Request, facts engine.Facts) (d models.Decision, cause error) {
 	if err := a.takeTurn(ctx); err != nil {
 		return models.Deny(models.Unavailable), err
 	}
-	d, err = policy.Decide(ctx, req, facts, a.cfg.Clock())
+	d, err := policy.Decide(ctx, req, facts, a.cfg.Clock())
 	a.endTurn()
 	if err != nil {
 		d = models.Deny(models.PolicyError)

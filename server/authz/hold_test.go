@@ -53,6 +53,30 @@ func TestProxied(t *testing.T) {
 	assert.Equal(t, []models.ReasonCode{models.RouteUnmapped}, codes(b.begin(t).Refuse(t.Context(), models.RouteUnmapped)))
 }
 
+// A 401 reason hides route_unmapped, whoever found it.
+func TestBadTokensLearnNothingOfRoutes(t *testing.T) {
+	unmapped := list
+	unmapped.Path, unmapped.Segments = "/proxy/acme/admin", []string{"proxy", "acme", "admin"}
+	for want, spoil := range map[models.ReasonCode]func(b *bed){
+		models.TokenRevoked: func(b *bed) {
+			b.pat.RevokedAt = &b.pat.CreatedAt
+			b.world.pats[b.pat.ID] = b.pat
+		},
+		models.TokenExpired:  func(b *bed) { b.clock.advance(2 * time.Hour) },
+		models.UserDisabled:  func(b *bed) { delete(b.world.users, "u1") },
+		models.RouteUnmapped: func(*bed) {},
+	} {
+		b := newBed(t, nil)
+		spoil(b)
+		assert.Equal(t, []models.ReasonCode{want}, codes(b.begin(t).Refuse(t.Context(), models.RouteUnmapped)))
+		assert.Equal(t, []models.ReasonCode{want}, codes(b.begin(t).Decide(t.Context(), unmapped, models.Request{})))
+	}
+	b := newBed(t, nil)
+	p := b.begin(t)
+	b.world.set(func() { b.world.fail = errDown })
+	assert.Equal(t, []models.ReasonCode{models.Unavailable}, codes(p.Refuse(t.Context(), models.RouteUnmapped)))
+}
+
 func TestTokenDiesWhileTheBodyIsRead(t *testing.T) {
 	b := newBed(t, nil)
 	b.start(t)

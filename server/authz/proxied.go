@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -89,11 +90,18 @@ func overlay(field *string, fixed string) {
 }
 
 // Refuse denies the request for a reason that was found outside the policy, such
-// as a path that can be read in two ways. The decision is recorded like any
-// other.
+// as a path that can be read in two ways. A token that is not good any more is
+// told that instead: nobody else learns which routes there are. The decision is
+// recorded like any other.
 func (p *Proxied) Refuse(ctx context.Context, code models.ReasonCode) models.Decision {
 	d := models.Deny(code)
 	d.Revision = p.policy.Revision()
+	if d.Status() != http.StatusForbidden {
+		return p.conclude(ctx, d, nil)
+	}
+	if first, cause := p.a.judgeToken(ctx, p.policy, p.rec); first.Status() != http.StatusForbidden {
+		return p.conclude(ctx, first, cause)
+	}
 	return p.conclude(ctx, d, nil)
 }
 

@@ -225,8 +225,9 @@ func (s *Server) confirm(c *gin.Context, p Principal, password string) (ok bool,
 	case models.CodeRateLimited:
 		problems, _ = ui.ProblemsOf(err)
 		return false, problems, nil
+	default:
+		return false, problems, err
 	}
-	return false, problems, err
 }
 
 // choices are the domains of p, with what p may do there.

@@ -86,10 +86,11 @@ func (r *reader) script(code string) string {
 	return text
 }
 
-func (r *reader) signsIn(name string) {
+// signsIn signs ann in.
+func (r *reader) signsIn() {
 	r.w.t.Helper()
 	r.goTo("/login")
-	r.fill("#f-email", name+"@example.com")
+	r.fill("#f-email", "ann@example.com")
 	r.fill("#f-password", password)
 	r.click("button.primary")
 	r.waitsFor("Personal access tokens")
@@ -195,7 +196,7 @@ func TestCreateWithEachControl(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	w.member("ann", "beta", "viewer")
 	ann := w.open(browser, uitest.Options{Width: 360, Height: 780, Dark: true})
-	ann.signsIn("ann")
+	ann.signsIn()
 	ann.goTo("/profile/pats/new")
 	ann.fill("#f-name", "made by hand")
 	ann.click(`input[value="custom"]`)
@@ -267,7 +268,7 @@ func TestTheScriptAgreesWithTheServer(t *testing.T) {
 	w.member("ann", "beta", "admin")
 	plain := w.visit("ann")
 	ann := w.open(browser, uitest.Options{Zone: "UTC"})
-	ann.signsIn("ann")
+	ann.signsIn()
 	for _, query := range []string{
 		"", "preset=full", "preset=read&domain=beta", "preset=inference&domain=*",
 		"scope=acme:models:llama3:8b:execute&scope=*:datasets:*:write", "scope=beta:domains:*:write&scope=*:domains:*:read&scope=beta:domains:*:read",
@@ -295,7 +296,7 @@ func TestAFormSentTwiceMakesOneToken(t *testing.T) {
 	browser := uitest.Start(t)
 	w := newWorld(t, testenv.SQLite(t), nil)
 	ann := w.open(browser, uitest.Options{})
-	ann.signsIn("ann")
+	ann.signsIn()
 	ann.goTo("/profile/pats/new?preset=read&name=twice")
 	ann.script(`(() => { const b = document.querySelector(".buttons .primary"); b.click(); b.click(); return "" })()`)
 	ann.waitsFor("Your token")
@@ -309,7 +310,7 @@ func TestTwoTabs(t *testing.T) {
 	browser := uitest.Start(t)
 	w := newWorld(t, testenv.SQLite(t), nil)
 	one := w.open(browser, uitest.Options{})
-	one.signsIn("ann")
+	one.signsIn()
 	two := &reader{w: w, tab: uitest.SameProfile(t, one.tab)}
 	pat := w.pat("ann", "ci", "acme:models:*:read")
 	one.goTo("/profile/pats/new?preset=read&name=kept")

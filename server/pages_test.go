@@ -90,11 +90,10 @@ func (s *shown) is(status int) *shown {
 }
 
 // leadsTo checks a redirection after a form.
-func (s *shown) leadsTo(path string) *shown {
+func (s *shown) leadsTo(path string) {
 	s.t.Helper()
 	s.is(http.StatusSeeOther)
 	require.Equal(s.t, path, s.header.Get("Location"))
-	return s
 }
 
 // find returns the elements for which want is true.
@@ -217,7 +216,7 @@ func TestATokensLifeOnPages(t *testing.T) {
 		_, err := models.ParseToken(token)
 		require.NoError(t, err)
 		assert.Equal(t, 1, strings.Count(made.text, token), "the token is there once, and in no snippet")
-		assert.True(t, w.allowed(token, "acme", "models", "llama3", "read"))
+		assert.True(t, w.allowed(token, "models", "llama3", "read"))
 		id := strings.Split(token, "_")[1]
 
 		// The form again: no second token, and this one is not told again.
@@ -242,37 +241,37 @@ func TestATokensLifeOnPages(t *testing.T) {
 			"scopes[0].domain": {"acme"}, "scopes[0].entity_type": {"datasets"}, "scopes[0].pick": {":typed"},
 			"scopes[0].entity": {"golden"}, "scopes[0].operation": {"datasets/write"},
 		}).leadsTo(page)
-		assert.True(t, w.allowed(token, "acme", "datasets", "golden", "write"))
+		assert.True(t, w.allowed(token, "datasets", "golden", "write"))
 		pat, err := w.store.PAT(t.Context(), id)
 		require.NoError(t, err)
 		require.Len(t, pat.Scopes, 2)
 		ann.get(page + "/scopes/" + pat.Scopes[1].ID + "/remove").is(200)
 		ann.post(page+"/scopes/"+pat.Scopes[1].ID+"/remove", url.Values{}).leadsTo(page)
-		assert.False(t, w.allowed(token, "acme", "datasets", "golden", "write"))
+		assert.False(t, w.allowed(token, "datasets", "golden", "write"))
 
 		rotated := ann.post(page+"/rotate", url.Values{"expires_in": {"7d"}, "grace": {"1h"}, "key": {"r1"}}).is(201)
 		assert.Equal(t, "Your new token", rotated.heading())
 		next := attr(rotated.byID("token"), "value")
-		assert.True(t, w.allowed(token, "acme", "models", "llama3", "read"), "within the grace")
-		assert.True(t, w.allowed(next, "acme", "models", "llama3", "read"))
+		assert.True(t, w.allowed(token, "models", "llama3", "read"), "within the grace")
+		assert.True(t, w.allowed(next, "models", "llama3", "read"))
 		nextPage := "/profile/pats/" + strings.Split(next, "_")[1]
 		assert.Contains(t, ann.get(nextPage).is(200).text, "Rotations")
 
 		ann.get(nextPage + "/revoke").is(200)
 		ann.post(nextPage+"/revoke", url.Values{}).leadsTo(nextPage)
-		assert.False(t, w.allowed(next, "acme", "models", "llama3", "read"))
-		assert.False(t, w.allowed(token, "acme", "models", "llama3", "read"), "revoking ends the grace")
+		assert.False(t, w.allowed(next, "models", "llama3", "read"))
+		assert.False(t, w.allowed(token, "models", "llama3", "read"), "revoking ends the grace")
 		ann.post(nextPage+"/delete", url.Values{}).leadsTo("/profile/pats")
 		ann.get(nextPage).is(404)
 	})
 }
 
-// allowed asks for a decision.
-func (w *world) allowed(token, domain, entityType, entity, operation string) bool {
+// allowed asks for a decision in acme.
+func (w *world) allowed(token, entityType, entity, operation string) bool {
 	w.t.Helper()
 	var d api.Decision
 	w.as("").post("/authorize", api.AuthorizeRequest{
-		Token: &token, Domain: domain, EntityType: entityType, Entity: entity, Operation: operation,
+		Token: &token, Domain: "acme", EntityType: entityType, Entity: entity, Operation: operation,
 	}).is(200).into(&d)
 	return d.Allowed
 }
@@ -303,7 +302,7 @@ func TestARefusedFormKeepsWhatWasTyped(t *testing.T) {
 	invalid := p.find(func(n *html.Node) bool { return attr(n, "aria-invalid") == "true" })
 	require.Len(t, invalid, 3)
 	for _, n := range invalid {
-		for _, id := range strings.Fields(attr(n, "aria-describedby")) {
+		for id := range strings.FieldsSeq(attr(n, "aria-describedby")) {
 			assert.NotNil(t, p.byID(id), "%s is described by nothing", attr(n, "name"))
 		}
 	}

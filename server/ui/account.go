@@ -77,8 +77,10 @@ func ChangePassword(p Problems) Form {
 		Intro: "All your other sessions end. Your tokens stay as they are.",
 		Fields: []Field{
 			{Name: "current", Label: "Current password", Kind: PasswordField, Required: true, Autocomplete: "current-password"},
-			{Name: "password", Label: "New password", Kind: PasswordField, Required: true, Autocomplete: "new-password",
-				Hint: "At least 12 characters. A few unrelated words are easier to keep than symbols."},
+			{
+				Name: "password", Label: "New password", Kind: PasswordField, Required: true, Autocomplete: "new-password",
+				Hint: "At least 12 characters. A few unrelated words are easier to keep than symbols.",
+			},
 			{Name: "repeat", Label: "New password again", Kind: PasswordField, Required: true, Autocomplete: "new-password"},
 		},
 	}

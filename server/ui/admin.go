@@ -214,8 +214,10 @@ func NewUser(in api.NewUser, p Problems) Form {
 		Fields: []Field{
 			{Name: "email", Label: "Email address", Kind: EmailField, Value: in.Email, Required: true, Autocomplete: "off", Focus: !p.Any()},
 			{Name: "name", Label: "Name", Kind: TextField, Value: in.Name, Required: true, MaxLength: 100, Autocomplete: "off"},
-			{Name: "password", Label: "First password", Kind: PasswordField, Required: true, Autocomplete: "new-password",
-				Hint: "At least 12 characters. Hand it over safely; its owner changes it under Profile, Password."},
+			{
+				Name: "password", Label: "First password", Kind: PasswordField, Required: true, Autocomplete: "new-password",
+				Hint: "At least 12 characters. Hand it over safely; its owner changes it under Profile, Password.",
+			},
 			{Name: "admin", Label: "Platform admin", Kind: CheckField, Checked: in.Admin, Hint: "May do everything in every domain, and manage users."},
 		},
 	}
@@ -292,8 +294,10 @@ func NewDomain(in api.NewDomain, p Problems) Form {
 		Heading: "Create a domain", Action: "/admin/domains/new", Submit: "Create domain", Cancel: "/admin/domains", Part: adminDomains, Problems: p,
 		Fields: []Field{
 			{Name: "name", Label: "Name", Kind: TextField, Value: in.Name, Required: true, MaxLength: 100, Autocomplete: "off", Focus: !p.Any()},
-			{Name: "id", Label: "Identifier", Kind: TextField, Value: in.ID, Required: true, MaxLength: 63, Autocomplete: "off", Mono: true,
-				Hint: "Small letters, digits and hyphens. It is part of addresses and scopes, and can never be changed or used again."},
+			{
+				Name: "id", Label: "Identifier", Kind: TextField, Value: in.ID, Required: true, MaxLength: 63, Autocomplete: "off", Mono: true,
+				Hint: "Small letters, digits and hyphens. It is part of addresses and scopes, and can never be changed or used again.",
+			},
 		},
 	}
 }

@@ -78,12 +78,16 @@ func (t Test) Fields() []Field {
 		domain = t.choices.firstDomain()
 	}
 	return []Field{
-		{Name: "token", Label: "Token", Kind: PasswordField, Required: true, Autocomplete: "off", Mono: true,
-			Hint: "It is used for this one question and kept nowhere."},
+		{
+			Name: "token", Label: "Token", Kind: PasswordField, Required: true, Autocomplete: "off", Mono: true,
+			Hint: "It is used for this one question and kept nowhere.",
+		},
 		{Name: "domain", Label: "Domain", Kind: TextField, Value: domain, Required: true, Mono: true},
 		{Name: "entity_type", Label: "Entity type", Kind: SelectField, Options: types, Required: true},
-		{Name: "entity", Label: "Entity", Kind: TextField, Value: entity, Required: true, Mono: true,
-			Hint: "The id of one, or * for the whole collection."},
+		{
+			Name: "entity", Label: "Entity", Kind: TextField, Value: entity, Required: true, Mono: true,
+			Hint: "The id of one, or * for the whole collection.",
+		},
 		{Name: "operation", Label: "Operation", Kind: SelectField, Options: ops, Required: true},
 	}
 }

@@ -61,8 +61,10 @@ func (r Rotate) Graces() []Option {
 		value, label string
 		length       time.Duration
 	}{
-		{"1h", "In 1 hour", time.Hour}, {"24h", "In 24 hours", 24 * time.Hour},
-		{"3d", "In 3 days", 3 * 24 * time.Hour}, {"7d", "In 7 days", 7 * 24 * time.Hour},
+		{"1h", "In 1 hour", time.Hour},
+		{"24h", "In 24 hours", 24 * time.Hour},
+		{"3d", "In 3 days", 3 * 24 * time.Hour},
+		{"7d", "In 7 days", 7 * 24 * time.Hour},
 	} {
 		if g.length <= r.maxGrace {
 			out = append(out, Option{Value: g.value, Label: g.label, Selected: g.value == r.Grace})

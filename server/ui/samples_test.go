@@ -154,7 +154,8 @@ func samples() map[string]sample {
 		"admin-token":     {in, AdminToken{Token: token, Email: "ada@example.com", OwnerURL: "/admin/users/x", Meanings: choices.Meanings(samplePATs()[0].Scopes), Leaked: true}},
 		"admin-leaked":    {in, Leaked(Problems{})},
 		"admin-users": {in, Users([]models.User{
-			{ID: "a", Name: "Ada Lovelace", Email: "ada@example.com", Admin: true, CreatedAt: sampleNow}, {ID: "b", Name: "Grace Hopper", Email: "grace@example.com", CreatedAt: sampleNow},
+			{ID: "a", Name: "Ada Lovelace", Email: "ada@example.com", Admin: true, CreatedAt: sampleNow},
+			{ID: "b", Name: "Grace Hopper", Email: "grace@example.com", CreatedAt: sampleNow},
 			{ID: "c", Name: "Charles Babbage", Email: "charles@example.com", Disabled: true, CreatedAt: sampleNow},
 		}, sampleNow, "", true)},
 		"admin-user-new": {in, NewUser(api.NewUser{}, Problems{})},

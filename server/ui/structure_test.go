@@ -74,7 +74,7 @@ func TestEveryPageIsSound(t *testing.T) {
 			for _, n := range elements(doc) {
 				for _, key := range []string{"aria-describedby", "aria-labelledby", "for"} {
 					value, _ := attribute(n, key)
-					for _, id := range strings.Fields(value) {
+					for id := range strings.FieldsSeq(value) {
 						assert.Contains(t, ids, id, "%s of %s", key, n.Data)
 					}
 				}

@@ -35,7 +35,7 @@ type Options struct {
 }
 
 var executable = sync.OnceValue(func() string {
-	if path := os.Getenv("PATROL_TEST_CHROMIUM"); path != "" {
+	if path := os.Getenv("PATROL_TEST_CHROMIUM"); path != "" { //nolint:forbidigo // tests have no other settings
 		return path
 	}
 	for _, name := range [...]string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "headless-shell"} {
@@ -178,7 +178,7 @@ func Overflow(ctx context.Context) (int64, error) {
 const axeVersion = "4.14.1"
 
 var axeSource = sync.OnceValues(func() (string, error) {
-	if file := os.Getenv("PATROL_TEST_AXE"); file != "" {
+	if file := os.Getenv("PATROL_TEST_AXE"); file != "" { //nolint:forbidigo // tests have no other settings
 		source, err := os.ReadFile(file) //nolint:gosec // the caller's environment names the file
 		return string(source), err
 	}
@@ -189,7 +189,7 @@ var axeSource = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(cache, "patrol-test", "axe-core-"+axeVersion)
 	file := filepath.Join(dir, "node_modules", "axe-core", "axe.min.js")
 	if _, err := os.Stat(file); err != nil {
-		install := exec.Command("npm", "install", "--prefix", dir, "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "axe-core@"+axeVersion) //nolint:gosec,noctx // constant arguments; a test helper that npm itself bounds
+		install := exec.Command("npm", "install", "--prefix", dir, "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "axe-core@"+axeVersion) //nolint:gosec // the arguments are constants and the cache folder
 		if out, err := install.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("npm install axe-core: %w: %s", err, strings.TrimSpace(string(out)))
 		}

@@ -452,7 +452,7 @@ var nasty = []string{
 
 func TestStoredTextIsOnlyText(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
-	ann := w.visit("ann")
+	ann, root := w.visit("ann"), w.visit("root")
 	for i, text := range nasty {
 		name := text
 		if strings.ContainsRune(text, '\u2028') { // no name can have it
@@ -472,9 +472,15 @@ func TestStoredTextIsOnlyText(t *testing.T) {
 		for _, page := range []string{
 			"/profile/pats", "/profile/pats?name=" + url.QueryEscape(text), "/profile/pats/new?name=" + url.QueryEscape(text) + "&description=" + url.QueryEscape(text),
 			"/profile/pats/new?from=" + pat.ID, link, link + "/edit", link + "/rotate", link + "/revoke", link + "/scopes",
-			link + "/scopes/" + pat.Scopes[0].ID + "/remove", "/help", "/help/test",
+			link + "/scopes/" + pat.Scopes[0].ID + "/remove", "/help", "/help/test", "/profile/sessions",
+			"/admin/pats?name=" + url.QueryEscape(text), "/admin/pats/" + pat.ID, "/admin/pats/revoke", "/admin/users", "/admin/users/" + w.users["ann"].ID,
+			"/admin/domains", "/admin/domains/acme", "/admin/domains/acme/members/" + w.users["ann"].ID + "/remove", "/admin/audit", "/admin/audit?action=" + url.QueryEscape(text),
 		} {
-			p := ann.get(page).is(200)
+			who := ann
+			if strings.HasPrefix(page, "/admin/") {
+				who = root
+			}
+			p := who.get(page).is(200)
 			for _, n := range p.find(func(*html.Node) bool { return true }) {
 				if n.Data == "script" {
 					assert.True(t, strings.HasPrefix(attr(n, "src"), "/assets/") || attr(n, "type") == "application/json", "%s: a script", page)

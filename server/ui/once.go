@@ -26,6 +26,9 @@ type sent struct {
 	done chan struct{} // closed when made is known
 }
 
+// maxKey bounds what is remembered of a form.
+const maxKey = 64
+
 // NewOnce remembers as many forms as size.
 func NewOnce(size int) *Once {
 	return &Once{size: size, order: list.New(), byKey: map[string]*list.Element{}}
@@ -39,6 +42,9 @@ func (*Once) Key() string { return rand.Text() }
 // for it. If work fails, the form can be sent again. Keys are the user's own:
 // owner keeps those of different users apart.
 func (o *Once) Do(owner, key string, work func() (id string, err error)) (id string, first bool, err error) {
+	if key == "" || len(key) > maxKey { // not one of ours: nothing to compare it with
+		key = o.Key()
+	}
 	key = owner + "\x00" + key
 	for {
 		o.mu.Lock()

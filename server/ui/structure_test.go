@@ -187,6 +187,12 @@ func TestOnceMakesOneThing(t *testing.T) {
 	assert.True(t, first, "keys are each user's own")
 	assert.Equal(t, 2, made)
 
+	for range 2 {
+		_, first, err = o.Do("ann", "", work)
+		require.NoError(t, err)
+		assert.True(t, first, "a form without a key is not the same as another")
+	}
+
 	_, _, err = o.Do("ann", "fails", func() (string, error) { return "", models.NewError(models.CodeTaken, "x") })
 	require.Error(t, err)
 	_, first, err = o.Do("ann", "fails", work)

@@ -121,11 +121,11 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	w.keys, err = models.NewKeyring(models.Key{ID: "k1", Secret: bytes.Repeat([]byte{7}, 32)})
 	require.NoError(t, err)
 	w.authz, err = authz.New(authz.Config{
-		Keys: w.keys, Policy: policy, Facts: w.store, Feed: feed{w.store}, Journal: feed{w.store},
+		Keys: w.keys, Policy: policy, Facts: w.store, Feed: w.store, Journal: w.store,
 		Metrics: metrics, Logger: log, Clock: w.clock.Now, MaxLifetime: models.DefaultLimits().MaxLifetime,
 	})
 	require.NoError(t, err)
-	w.store.OnChange(func(changes []store.Change) { w.authz.Apply(toModels(changes)) })
+	w.store.OnChange(w.authz.Apply)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ran := make(chan error, 1)
 	go func() { ran <- w.authz.Run(ctx) }()
@@ -150,30 +150,6 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	require.NoError(t, w.server.HashCheaply())
 	w.http = httptest.NewServer(w.server.Handler())
 	t.Cleanup(w.http.Close)
-}
-
-// feed is the store's change feed and journal in the types of package models.
-type feed struct{ *store.Store }
-
-func (f feed) Changes(ctx context.Context, after int64, limit int) ([]models.Change, bool, error) {
-	changes, complete, err := f.Store.Changes(ctx, after, limit)
-	return toModels(changes), complete, err
-}
-
-func (f feed) RecordUses(ctx context.Context, uses []models.Use) error {
-	out := make([]store.Use, len(uses))
-	for i, u := range uses {
-		out[i] = store.Use(u)
-	}
-	return f.Store.RecordUses(ctx, out)
-}
-
-func toModels(changes []store.Change) []models.Change {
-	out := make([]models.Change, len(changes))
-	for i, c := range changes {
-		out[i] = models.Change{Seq: c.Seq, Kind: models.ChangeKind(c.Kind), Key: c.Key, Key2: c.Key2, At: c.At}
-	}
-	return out
 }
 
 func (w *world) member(name, domain, role string) {

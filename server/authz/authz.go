@@ -42,7 +42,8 @@ type Feed interface {
 // of a request, and a failure loses the note, nothing else.
 type Journal interface {
 	RecordUses(ctx context.Context, uses []models.Use) error
-	// Audit records that the actor did action to subject.
+	// Audit records that the actor did action to subject, which is written as
+	// kind:id.
 	Audit(ctx context.Context, by models.Actor, action, subject string, detail map[string]string) error
 }
 

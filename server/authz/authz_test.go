@@ -437,7 +437,7 @@ func TestUseOfARetiredTokenIsASecurityEvent(t *testing.T) {
 		return b.world.audits
 	}
 	require.Eventually(t, func() bool { return len(audits()) > 0 }, 10*time.Second, 10*time.Millisecond)
-	assert.Equal(t, []string{"token token.retired_use " + b.pat.ID}, audits(), "once a minute, even right after a good use")
+	assert.Equal(t, []string{"token pat.retired_use pat:" + b.pat.ID}, audits(), "once a minute, even right after a good use")
 }
 
 type countingMetrics struct {

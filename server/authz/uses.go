@@ -121,7 +121,7 @@ func (l *useLog) flush(ctx context.Context) {
 	}
 	for _, r := range retired {
 		by := models.Actor{Kind: models.ActorToken, UserID: r.userID, TokenID: r.TokenID, IP: r.IP, UserAgent: r.UserAgent}
-		err := l.journal.Audit(ctx, by, "token.retired_use", r.TokenID, map[string]string{"rotated_to": r.successor})
+		err := l.journal.Audit(ctx, by, "pat.retired_use", "pat:"+r.TokenID, map[string]string{"rotated_to": r.successor})
 		if err != nil {
 			l.logger.Warn("the use of a retired token was not recorded", "token_id", r.TokenID, "error", err)
 		}

@@ -41,7 +41,6 @@ func TestTermUnderLoad(t *testing.T) {
 	addr := startEnvoy(t, "envoy.yaml", "10000", first, up.addr,
 		"              - endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 9191 } } }",
 		"              "+endpoint(first)+"\n              "+endpoint(second),
-		"        # Patrol answers within 150 ms", "        retry_policy: { num_retries: 3 }\n                        # Patrol answers within 150 ms",
 	)
 	var asked, refused atomic.Int64
 	var load sync.WaitGroup

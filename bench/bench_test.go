@@ -26,7 +26,7 @@ func TestCases(t *testing.T) {
 		"deny_401": {"token_expired", "token_revoked", "user_disabled"},
 	}
 	for _, c := range w.Cases() {
-		d, err := policy.Decide(t.Context(), c.Request, c.Facts, c.Now)
+		d, err := policy.Decide(t.Context(), c.Request, c.Facts[0], c.Now)
 		require.NoError(t, err, c.Name)
 		assert.Equal(t, c.Allowed, d.Allowed, c.Name)
 		var codes []string

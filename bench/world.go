@@ -116,12 +116,13 @@ func (w *World) Save(ctx context.Context, s *store.Store) error {
 	return nil
 }
 
-// Case is a request of one holder with the facts it is judged by.
+// Case is a request with the facts it is judged by, for one holder or several
+// who make it in turn.
 type Case struct {
 	Name    string
 	Request models.Request
 	Allowed bool
-	Facts   engine.Facts
+	Facts   []engine.Facts
 	Now     time.Time
 }
 
@@ -133,16 +134,20 @@ func (c Case) MaxAllocs() int {
 	return 350
 }
 
-// Cases returns an allowed request first, then denials: an everyday one, and
-// those with the most reasons that can come together.
+// Cases returns an allowed request of every holder first, then denials: an
+// everyday one, and those with the most reasons that can come together.
 func (w *World) Cases() []Case {
-	h, now := w.Holders[0], w.Domain.CreatedAt.Add(time.Hour)
-	facts := engine.Facts{
-		Token:      engine.TokenValue(h.PAT),
-		User:       engine.UserValue(h.User),
-		Domain:     engine.DomainValue(w.Domain),
-		Membership: engine.MembershipValue(h.Membership),
+	now := w.Domain.CreatedAt.Add(time.Hour)
+	all := make([]engine.Facts, len(w.Holders))
+	for i, h := range w.Holders {
+		all[i] = engine.Facts{
+			Token:      engine.TokenValue(h.PAT),
+			User:       engine.UserValue(h.User),
+			Domain:     engine.DomainValue(w.Domain),
+			Membership: engine.MembershipValue(h.Membership),
+		}
 	}
+	h, facts := w.Holders[0], all[0]
 	foreign := Request()
 	foreign.Operation = "write" // neither the role nor a scope permits it
 
@@ -158,10 +163,10 @@ func (w *World) Cases() []Case {
 	deadFacts.Token, deadFacts.User = engine.TokenValue(dead), engine.UserValue(gone)
 
 	return []Case{
-		{"allow", Request(), true, facts, now},
-		{"deny", foreign, false, facts, now},
-		{"deny_403", foreign, false, frozenFacts, now},
-		{"deny_401", Request(), false, deadFacts, now},
+		{"allow", Request(), true, all, now},
+		{"deny", foreign, false, []engine.Facts{facts}, now},
+		{"deny_403", foreign, false, []engine.Facts{frozenFacts}, now},
+		{"deny_401", Request(), false, []engine.Facts{deadFacts}, now},
 	}
 }
 

@@ -56,6 +56,8 @@ func newCache[K comparable, V any](size int, ttl time.Duration) *otter.Cache[K, 
 		MaximumSize:      size,
 		ExpiryCalculator: otter.ExpiryWriting[K, V](ttl),
 		Logger:           &otter.NoopLogger{}, // errors of loaders are returned to the caller
+		// The upkeep after some reads is shorter than starting a goroutine for it.
+		Executor: func(fn func()) { fn() },
 	})
 }
 

@@ -202,6 +202,7 @@ func (d *demo) print(w io.Writer, colours bool) error {
 		line("data      %s", d.dir)
 	}
 	title("Accounts")
+	line("sign in   %s/login", d.url)
 	line("admin     %s   %s", demoAdmin, d.adminPassword)
 	line("user      %s     %s   (member of %s)", demoUser, d.userPassword, demoDomain)
 	title("Try these in another terminal")

@@ -147,7 +147,7 @@ func describe(pat api.PAT) string {
 	if pat.RevokedAt != nil {
 		line("revoked", moment(pat.RevokedAt))
 	}
-	if pat.RotatedTo != nil && *pat.RotatedTo != "" {
+	if rotated(pat) {
 		line("rotated to", *pat.RotatedTo)
 	}
 	return b.String()

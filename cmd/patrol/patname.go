@@ -13,8 +13,8 @@ import (
 	"patrol/models"
 )
 
-// preference says which token a name means if several had it in the course of
-// time. At most one of them is alive.
+// preference says which token a name means if several have or had it: after a
+// rotation with a grace, two of them are active.
 type preference bool
 
 const (
@@ -43,9 +43,9 @@ func (c *client) find(ctx context.Context, text string, prefer preference) (api.
 	if err != nil {
 		return api.PAT{}, c.signedIn(err)
 	}
-	preferred := slices.DeleteFunc(slices.Clone(pats), func(pat api.PAT) bool { return !prefer.match(pat) })
-	if len(preferred) > 0 {
-		pats = preferred
+	pats = narrow(pats, prefer.match)
+	if prefer == preferAlive {
+		pats = narrow(pats, func(pat api.PAT) bool { return !rotated(pat) })
 	}
 	switch len(pats) {
 	case 1:
@@ -63,6 +63,18 @@ func (c *client) find(ctx context.Context, text string, prefer preference) (api.
 	return api.PAT{}, fmt.Errorf("%d tokens are named %q: name one by its id: %s", len(pats), printable(text), strings.Join(ids, ", "))
 }
 
+// narrow returns those tokens that match, or all of them if none does.
+func narrow(pats []api.PAT, match func(api.PAT) bool) []api.PAT {
+	matching := slices.DeleteFunc(slices.Clone(pats), func(pat api.PAT) bool { return !match(pat) })
+	if len(matching) == 0 {
+		return pats
+	}
+	return matching
+}
+
+// rotated says whether another token has taken the place, and the name, of pat.
+func rotated(pat api.PAT) bool { return pat.RotatedTo != nil && *pat.RotatedTo != "" }
+
 // completePATs completes the names of tokens, for the first most arguments, or
 // for all of them if most is negative.
 func (c *client) completePATs(prefer preference, most int) cobra.CompletionFunc {
@@ -78,7 +90,7 @@ func (c *client) completePATs(prefer preference, most int) cobra.CompletionFunc 
 		}
 		var names []cobra.Completion
 		for _, pat := range pats {
-			if prefer.match(pat) && !slices.Contains(args, pat.Name) {
+			if prefer.match(pat) && (prefer == preferDead || !rotated(pat)) && !slices.Contains(args, pat.Name) {
 				names = append(names, cobra.CompletionWithDesc(printable(pat.Name), string(pat.Status)+", expires "+moment(&pat.ExpiresAt)))
 			}
 		}

@@ -122,7 +122,7 @@ func wholeNumber(text string) (int64, error) {
 	if err != nil {
 		return 0, durationError("")
 	}
-	return int64(n), nil //nolint:gosec // ParseUint was bounded to 63 bits
+	return int64(n), nil // bounded to 63 bits
 }
 
 func addDuration(total time.Duration, n int64, unit time.Duration) (time.Duration, error) {

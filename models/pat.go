@@ -154,7 +154,8 @@ type Lifetime struct {
 // what is wrong: neither or both given, a lifetime under one second or over
 // limit.
 func (l Lifetime) Resolve(now time.Time, limit time.Duration, v *Invalid) time.Time {
-	field, length := "expires_in", time.Duration(0)
+	field := "expires_in"
+	var length time.Duration
 	switch {
 	case l.In != "" && !l.At.IsZero():
 		v.Add(field, "give either expires_in or expires_at, not both")

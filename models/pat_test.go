@@ -251,9 +251,18 @@ func TestTexts(t *testing.T) {
 		name, text string
 		ok         bool
 	}{
-		{"plain", "ci", true}, {"words", "laptop of Zoë", true}, {"emoji", "🚀 deploy", true}, {"100 runes", strings.Repeat("é", 100), true},
-		{"empty", "", false}, {"101", strings.Repeat("a", 101), false}, {"spaces around", " ci", false}, {"line break", "a\nb", false},
-		{"NUL", "a\x00", false}, {"bidi override", "a\u202eb", false}, {"zero width", "a\u200bb", false}, {"not UTF-8", "a\xff", false},
+		{"plain", "ci", true},
+		{"words", "laptop of Zoë", true},
+		{"emoji", "🚀 deploy", true},
+		{"100 runes", strings.Repeat("é", 100), true},
+		{"empty", "", false},
+		{"101", strings.Repeat("a", 101), false},
+		{"spaces around", " ci", false},
+		{"line break", "a\nb", false},
+		{"NUL", "a\x00", false},
+		{"bidi override", "a\u202eb", false},
+		{"zero width", "a\u200bb", false},
+		{"not UTF-8", "a\xff", false},
 	} {
 		var v models.Invalid
 		models.ValidateName("name", c.text, &v)

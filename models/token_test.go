@@ -11,7 +11,6 @@ import (
 	"hash/crc32"
 	"log/slog"
 	"math/big"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -54,7 +53,7 @@ func TestTokenFormat(t *testing.T) {
 	text := token.Reveal()
 	assert.Len(t, text, models.TokenLength)
 	assert.Equal(t, 62, models.TokenLength)
-	assert.Regexp(t, regexp.MustCompile(`^patrol_[0-9A-Za-z]{16}_[0-9A-Za-z]{38}$`), text)
+	assert.Regexp(t, `^patrol_[0-9A-Za-z]{16}_[0-9A-Za-z]{38}$`, text)
 	assert.Equal(t, token.ID, text[7:23])
 
 	parsed, err := models.ParseToken(text)

@@ -110,7 +110,7 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 	}
 
 	cpu := map[string][]time.Duration{}
-	var p50, p99 = map[string][]time.Duration{}, map[string][]time.Duration{}
+	p50, p99 := map[string][]time.Duration{}, map[string][]time.Duration{}
 	for range o.rounds {
 		bare, err := measure(bench.Evaluate(ctx, policy, w.Cases()[0]), perSample)
 		if err != nil {

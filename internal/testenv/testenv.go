@@ -29,7 +29,7 @@ func Missing(t testing.TB, component, detail string) {
 // appendLine writes one line in one write, so that lines of test processes that
 // run side by side do not mix.
 func appendLine(name, line string) error {
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // the caller's environment names the file
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func (queryLog) ParamsFilter(_ context.Context, sql string, _ ...any) (string, [
 // GORM's Scan, unlike its Find, describes statements by a logger of its own,
 // which writes their values out on every call. This package uses Find; should
 // anyone use Scan, it shall not tell values either.
-func init() {
+func init() { //nolint:gochecknoinits // a variable of another package, for which it offers no other way
 	logger.RecorderParamsFilter = queryLog{}.ParamsFilter
 }
 
@@ -51,13 +51,18 @@ func (l queryLog) Error(ctx context.Context, message string, _ ...any) {
 // Trace hears of every statement.
 func (l queryLog) Trace(ctx context.Context, begin time.Time, statement func() (string, int64), _ error) {
 	took := time.Since(begin)
-	level, message := slog.LevelDebug, "query"
-	if took >= l.slow {
-		level, message = slog.LevelWarn, "slow query"
+	slow := took >= l.slow
+	level := slog.LevelDebug
+	if slow {
+		level = slog.LevelWarn
 	}
 	if !l.to.Enabled(ctx, level) {
 		return
 	}
 	text, rows := statement()
-	l.to.Log(ctx, level, message, "sql", text, "rows", rows, "took", took)
+	if slow {
+		l.to.WarnContext(ctx, "slow query", "sql", text, "rows", rows, "took", took)
+		return
+	}
+	l.to.DebugContext(ctx, "query", "sql", text, "rows", rows, "took", took)
 }

@@ -115,7 +115,8 @@ func (s *Store) provider() (*goose.Provider, *sql.DB, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	d, pool := goose.DialectPostgres, (*sql.DB)(nil)
+	d := goose.DialectPostgres
+	var pool *sql.DB
 	if s.database.driver == sqliteDriver {
 		d = goose.DialectSQLite3
 		pool, err = sql.Open("sqlite", sqliteDSN(s.database.path, "_txlock=immediate", "_synchronous=FULL"))

@@ -108,10 +108,10 @@ func holdMigrationLock() {
 		_, err = db.BeginTx(context.Background(), nil)
 	}
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		os.Exit(1)
 	}
-	fmt.Println("locked")
+	fmt.Fprintln(os.Stdout, "locked")
 	_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed
 	os.Exit(0)
 }

@@ -164,7 +164,7 @@ func (p *preparedPool) prepare(ctx context.Context, query string) (*sql.Stmt, er
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if first := p.statements[query]; first != nil { // somebody was quicker
-		return first, statement.Close()
+		return first, statement.Close() //nolint:sqlclosecheck // the one that is not kept; the kept one stays open
 	}
 	if p.statements == nil {
 		p.statements = map[string]*sql.Stmt{}

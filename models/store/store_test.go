@@ -218,8 +218,8 @@ func TestContextErrorsStayInTheChain(t *testing.T) {
 
 // unless stands in for the error of what a database does not have.
 func unless(ok bool, err error) error {
-	if ok || err != nil {
-		return nil
+	if !ok && err == nil {
+		return models.WrapError(models.CodeUnavailable, "there is none", context.Canceled)
 	}
-	return models.WrapError(models.CodeUnavailable, "there is none", context.Canceled)
+	return nil
 }

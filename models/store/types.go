@@ -60,14 +60,17 @@ type PATPatch struct {
 	Description *string
 }
 
-// Change and its kinds belong to the domain; these names are for the store's
-// own code.
+// Names of the domain, for the store's own code.
 type (
-	Change     = models.Change
+	// Change says that a fact which decisions depend on was written.
+	Change = models.Change
+	// ChangeKind is what sort of fact changed.
 	ChangeKind = models.ChangeKind
-	Use        = models.Use
+	// Use is one use of a token.
+	Use = models.Use
 )
 
+// The kinds of changes.
 const (
 	ChangeToken      = models.ChangeToken
 	ChangeUser       = models.ChangeUser

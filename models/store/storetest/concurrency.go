@@ -55,7 +55,7 @@ var concurrencyCases = []testCase{
 				e.pat(ann, name, lives(2*time.Second))
 				e.clock.Advance(2 * time.Second)
 			}
-			e.wins(1, models.CodeTaken, e.race(6, func(s *store.Store, i int) error {
+			e.wins(1, models.CodeTaken, e.race(6, func(s *store.Store, _ int) error {
 				_, err := s.CreatePAT(e.ctx, actor, e.newPAT(ann, name))
 				return err
 			}))

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -218,9 +219,9 @@ func (e *env) auditAfter(id int64) []string {
 	require.NoError(e, err)
 	require.Empty(e, next)
 	texts := []string{}
-	for i := len(events) - 1; i >= 0; i-- {
-		if events[i].ID > id {
-			texts = append(texts, events[i].Action+" "+events[i].Subject)
+	for _, event := range slices.Backward(events) {
+		if event.ID > id {
+			texts = append(texts, event.Action+" "+event.Subject)
 		}
 	}
 	return texts

@@ -79,7 +79,7 @@ func TestTermUnderLoad(t *testing.T) {
 func startProgram(t *testing.T, binary, database string) (grpc string, cmd *exec.Cmd) {
 	t.Helper()
 	dir := t.TempDir()
-	cmd = exec.Command(binary, "serve") //nolint:noctx // it is ended by a signal
+	cmd = exec.Command(binary, "serve")
 	cmd.Env = append(os.Environ(),
 		"PATROL_LISTEN=127.0.0.1:0", "PATROL_GRPC_LISTEN=127.0.0.1:0", "PATROL_DATA_DIR="+dir, "PATROL_DATABASE_URL="+database,
 		"PATROL_TOKEN_KEYS=e2e:"+base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("k"), 32)), "PATROL_EXTAUTHZ_TIMEOUT=1s", "PATROL_EXTAUTHZ_DRAIN_DELAY=4s",

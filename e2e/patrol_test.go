@@ -228,8 +228,10 @@ func (p *patrol) populate(t *testing.T) {
 	t.Helper()
 	ctx, by := context.Background(), models.Actor{Kind: models.ActorSystem}
 	for _, d := range []models.Domain{
-		{ID: "acme", Name: "Acme", Status: models.DomainEnabled}, {ID: "beta", Name: "Beta", Status: models.DomainEnabled},
-		{ID: "closed", Name: "Closed", Status: models.DomainIsDisabled}, {ID: "ice", Name: "Ice", Status: models.DomainIsFrozen},
+		{ID: "acme", Name: "Acme", Status: models.DomainEnabled},
+		{ID: "beta", Name: "Beta", Status: models.DomainEnabled},
+		{ID: "closed", Name: "Closed", Status: models.DomainIsDisabled},
+		{ID: "ice", Name: "Ice", Status: models.DomainIsFrozen},
 	} {
 		_, err := p.store.CreateDomain(ctx, by, d)
 		require.NoError(t, err)

@@ -48,7 +48,7 @@ func example(t *testing.T, name string, replace ...string) string {
 func start(t *testing.T, addr, dir, path string, args ...string) {
 	t.Helper()
 	var out logBuffer
-	cmd := exec.Command(path, args...) //nolint:noctx // it is ended by a signal
+	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	require.NoError(t, cmd.Start())
@@ -109,11 +109,11 @@ func startNginx(t *testing.T, patrol, upstream string) string {
 	t.Helper()
 	path := program(t, "nginx")
 	// Its workers are another user's where it is started by root.
-	dir, err := os.MkdirTemp("", "patrol-nginx-")
+	dir, err := os.MkdirTemp("", "patrol-nginx-") //nolint:usetesting // nobody else can enter what is above t.TempDir
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o755))                       //nolint:gosec // see above
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o755)) //nolint:gosec // see above
+	require.NoError(t, os.Chmod(dir, 0o755))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o755))
 	listen := freePort(t)
 	config := example(t, "nginx/nginx.conf", ":10002", ":"+listen, "127.0.0.1:8080", patrol, "127.0.0.1:8000", upstream)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(config), 0o600))

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"crypto/sha256"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -151,8 +152,8 @@ func (w *window) add(now time.Time, keep int) {
 
 // remove forgets one event of the time at.
 func (w *window) remove(at time.Time) {
-	for i := len(w.times) - 1; i >= 0; i-- {
-		if w.times[i].Equal(at) {
+	for i, t := range slices.Backward(w.times) {
+		if t.Equal(at) {
 			w.times = append(w.times[:i], w.times[i+1:]...)
 			return
 		}

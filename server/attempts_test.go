@@ -42,7 +42,7 @@ func testAttempts(c *clock) *attempts {
 func refused(t *testing.T, err error, retryAfter int) {
 	t.Helper()
 	require.Equal(t, models.CodeRateLimited, models.CodeOf(err))
-	assert.Equal(t, retryAfter, err.(*models.Error).RetryAfter)
+	assert.Equal(t, retryAfter, problemOf(err).RetryAfter)
 }
 
 func TestAttemptsPerAccountAndAddress(t *testing.T) {

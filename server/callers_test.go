@@ -99,7 +99,7 @@ func TestWhoMayCallEveryRoute(t *testing.T) {
 			}
 			target := strings.NewReplacer(":id", id, ":user", w.users["ann"].ID, ":scope", pat.Scopes[0].ID).Replace(r.Path)
 			var body any
-			if r.Method != "GET" && r.Method != "DELETE" {
+			if r.Method != http.MethodGet && r.Method != http.MethodDelete {
 				body = `{}`
 				if b := bodies[r.Method+" "+r.Path]; b != "" {
 					body = b

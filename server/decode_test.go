@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -67,9 +68,9 @@ func TestParseJSON(t *testing.T) {
 			if err == nil {
 				return
 			}
-			text := err.(*models.Error).Message
+			text := problemOf(err).Message
 			if tc.code == models.CodeInvalid {
-				fields := err.(*models.Error).Fields
+				fields := problemOf(err).Fields
 				require.Len(t, fields, 1)
 				assert.Equal(t, tc.field, fields[0].Field)
 				text = fields[0].Message
@@ -80,11 +81,17 @@ func TestParseJSON(t *testing.T) {
 	}
 }
 
+// problemOf returns what an error tells callers.
+func problemOf(err error) *models.Error {
+	e, _ := errors.AsType[*models.Error](err)
+	return e
+}
+
 func TestParseJSONNamesBooleans(t *testing.T) {
 	var in api.UserPatch
 	err := parseJSON([]byte(`{"disabled":"yes"}`), &in)
 	require.Equal(t, models.CodeInvalid, models.CodeOf(err))
-	assert.Equal(t, []models.FieldError{{Field: "disabled", Message: "must be true or false"}}, err.(*models.Error).Fields)
+	assert.Equal(t, []models.FieldError{{Field: "disabled", Message: "must be true or false"}}, problemOf(err).Fields)
 }
 
 func TestReadJSON(t *testing.T) {
@@ -150,7 +157,7 @@ func FuzzParseJSON(f *testing.F) {
 			sent := bytes.Clone(body)
 			err := parseJSON(sent, dst)
 			require.True(t, bytes.Equal(sent, body), "the body was written into")
-			switch e, _ := err.(*models.Error); models.CodeOf(err) {
+			switch e := problemOf(err); models.CodeOf(err) {
 			case "":
 				if in, ok := dst.(*authorizeBody); ok {
 					_, err := in.request("", nil)
@@ -194,7 +201,7 @@ func TestContextIsBounded(t *testing.T) {
 				return
 			}
 			require.Equal(t, models.CodeInvalid, models.CodeOf(err))
-			assert.Equal(t, "context", err.(*models.Error).Fields[0].Field)
+			assert.Equal(t, "context", problemOf(err).Fields[0].Field)
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -239,8 +240,7 @@ func (p proxies) client(r *http.Request) netip.Addr {
 		return addr
 	}
 	lines := r.Header["X-Forwarded-For"]
-	for i := len(lines) - 1; i >= 0; i-- {
-		rest := lines[i]
+	for _, rest := range slices.Backward(lines) {
 		for rest != "" {
 			var hop string
 			if at := strings.LastIndexByte(rest, ','); at >= 0 {

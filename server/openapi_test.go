@@ -228,7 +228,6 @@ func TestOpenAPIExamplesAreOfTheirSchemas(t *testing.T) {
 				values = append(values, e.Value)
 			}
 			if len(values) == 0 { // compile the schema all the same
-				values = append(values, nil)
 				err := doc.validate(at, nil)
 				var invalid *jsonschema.ValidationError
 				if err != nil {

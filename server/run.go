@@ -98,7 +98,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stop()
 	tasks.Go(func() { s.sweep(background) })
 
-	main := s.httpServer(s.Handler(), inFlight)
+	main := s.httpServer(inFlight, s.Handler())
 	servers := []*http.Server{main}
 	failed := make(chan error, 2)
 	if cert := s.listeners.certificate; cert != nil {
@@ -109,7 +109,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		go func() { failed <- main.Serve(s.listeners.api) }()
 	}
 	if s.listeners.metrics != nil {
-		own := s.httpServer(s.metrics.handlerAt("/metrics"), inFlight)
+		own := s.httpServer(inFlight, s.metrics.handlerAt("/metrics"))
 		servers = append(servers, own)
 		go func() { failed <- own.Serve(s.listeners.metrics) }()
 	}
@@ -152,7 +152,8 @@ func (s *Server) closeListeners() error {
 	return err
 }
 
-func (s *Server) httpServer(h http.Handler, base context.Context) *http.Server {
+// httpServer returns a server whose requests have contexts that come from base.
+func (s *Server) httpServer(base context.Context, h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: s.cfg.HTTP.ReadHeaderTimeout,

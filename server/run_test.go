@@ -55,7 +55,7 @@ func TestRunOnPortZero(t *testing.T) {
 	})
 	base, stop := w.run()
 	var line struct{ Msg, HTTP, Metrics, URL string }
-	for _, text := range strings.Split(w.logs.String(), "\n") {
+	for text := range strings.SplitSeq(w.logs.String(), "\n") {
 		if strings.Contains(text, `"msg":"listening"`) {
 			require.NoError(t, json.Unmarshal([]byte(text), &line))
 		}
@@ -71,7 +71,7 @@ func TestRunOnPortZero(t *testing.T) {
 		"http://" + line.Metrics + "/metrics": 200,
 		"http://" + line.Metrics + "/healthz": 404,
 	} {
-		resp, err := http.Get(url) //nolint:noctx // the server's end ends it
+		resp, err := http.Get(url)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 		assert.Equal(t, status, resp.StatusCode, url)
@@ -107,7 +107,7 @@ func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
 	base, stop := w.run()
 	got := make(chan string, 1)
 	go func() {
-		resp, err := http.Get(base + "/proxy/acme/slow") //nolint:noctx // as above
+		resp, err := http.Get(base + "/proxy/acme/slow")
 		if err != nil {
 			got <- err.Error()
 			return
@@ -121,7 +121,7 @@ func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
 	go func() { stopped <- stop() }()
 	require.Eventually(t, func() bool { return w.as("").get("/readyz").status == 503 }, soon, soon/100, "it says that it is going")
 	require.Eventually(t, func() bool {
-		resp, err := http.Get(base + "/healthz") //nolint:noctx // as above
+		resp, err := http.Get(base + "/healthz")
 		if err == nil {
 			_ = resp.Body.Close()
 		}
@@ -144,7 +144,7 @@ func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
 	})
 	base, stop := w.run()
 	go func() {
-		if resp, err := http.Get(base + "/proxy/acme/forever"); err == nil { //nolint:noctx // as above
+		if resp, err := http.Get(base + "/proxy/acme/forever"); err == nil {
 			_ = resp.Body.Close()
 		}
 	}()
@@ -171,11 +171,11 @@ func TestTimeoutsSpareStreams(t *testing.T) {
 	})
 	base, _ := w.run()
 	for range 2 { // on one connection, and after a request that has timeouts
-		resp, err := http.Get(base + "/healthz") //nolint:noctx // as above
+		resp, err := http.Get(base + "/healthz")
 		require.NoError(t, err)
 		_, _ = io.Copy(io.Discard, resp.Body)
 		require.NoError(t, resp.Body.Close())
-		resp, err = http.Get(base + "/proxy/acme/stream") //nolint:noctx // as above
+		resp, err = http.Get(base + "/proxy/acme/stream")
 		require.NoError(t, err)
 		body, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
@@ -225,12 +225,12 @@ func TestTLSAndReload(t *testing.T) {
 	})
 	base, _ := w.run()
 	require.True(t, strings.HasPrefix(base, "https://"))
-	connect := func(max uint16) (*http.Response, error) {
+	connect := func(version uint16) (*http.Response, error) {
 		client := &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true, ForceAttemptHTTP2: true,
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MaxVersion: max}, //nolint:gosec // what is tested is which certificate comes
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MaxVersion: version},
 		}}
-		resp, err := client.Get(base + "/healthz") //nolint:noctx // as above
+		resp, err := client.Get(base + "/healthz")
 		if err == nil {
 			err = resp.Body.Close()
 		}

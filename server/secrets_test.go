@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -106,9 +107,7 @@ func TestNoSecretIsLeftBehind(t *testing.T) {
 		seen(w.with(session.SessionToken).delete("/api/v1/session").is(204))
 
 		places := map[string]string{"the log": w.logs.String(), "an answer": answers.String(), "the database": w.dump()}
-		for path, text := range filesUnder(t, w.dir) {
-			places[path] = text
-		}
+		maps.Copy(places, filesUnder(t, w.dir))
 		require.Contains(t, places["the database"], pat.ID, "the dump has what is in the database")
 		for name, secret := range secrets {
 			for form, text := range map[string]string{
@@ -122,8 +121,8 @@ func TestNoSecretIsLeftBehind(t *testing.T) {
 		for _, token := range []string{pat.Token, next.Token} {
 			secret := token[len("patrol_")+models.IDLength+1:]
 			for place, content := range places {
-				assert.False(t, strings.Contains(content, secret), "the secret part of a token is in %s", place)
-				assert.False(t, strings.Contains(content, secret[:20]), "a part of a secret is in %s", place)
+				assert.NotContains(t, content, secret, "the secret part of a token is in %s", place)
+				assert.NotContains(t, content, secret[:20], "a part of a secret is in %s", place)
 			}
 		}
 	})

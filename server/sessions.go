@@ -159,7 +159,7 @@ func (s *sessions) cookieValue(r *http.Request) string {
 
 // setCookie hands a browser its session, until ends at most; "" takes it away.
 func (s *sessions) setCookie(w http.ResponseWriter, token string, ends time.Time) {
-	cookie := &http.Cookie{
+	cookie := &http.Cookie{ //nolint:gosec // over plain HTTP a browser would not keep a Secure cookie
 		Name: s.name, Value: token, Path: "/",
 		HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode,
 		MaxAge: int(ends.Sub(s.now()) / time.Second),

@@ -133,7 +133,7 @@ func TestTransportsDoNotMix(t *testing.T) {
 
 func TestSessionsEnd(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
-	t.Run("when idle", func(t *testing.T) {
+	t.Run("when idle", func(*testing.T) {
 		token := w.signIn("ann")
 		for range 5 {
 			w.clock.Advance(11 * time.Hour)
@@ -142,7 +142,7 @@ func TestSessionsEnd(t *testing.T) {
 		w.clock.Advance(12 * time.Hour)
 		w.with(token).get("/api/v1/me").is(401)
 	})
-	t.Run("at last", func(t *testing.T) {
+	t.Run("at last", func(*testing.T) {
 		token := w.signIn("ann")
 		for range 7 * 24 / 11 {
 			w.clock.Advance(11 * time.Hour)
@@ -152,7 +152,7 @@ func TestSessionsEnd(t *testing.T) {
 		w.clock.Advance(3 * time.Hour)
 		w.with(token).get("/api/v1/me").is(401)
 	})
-	t.Run("with the user", func(t *testing.T) {
+	t.Run("with the user", func(*testing.T) {
 		token, cookie := w.signIn("ann"), w.signInCookie("ann")
 		w.as("root").send("PATCH", "/api/v1/users/"+w.users["ann"].ID, `{"disabled":true}`).is(200)
 		w.with(token).get("/api/v1/me").is(401)
@@ -189,7 +189,7 @@ func TestOtherSitesCannotUseTheCookie(t *testing.T) {
 		{"another site, old browser", "", "https://evil.example", false},
 		{"a sandbox", "", "null", false},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
+		t.Run(tc.name, func(*testing.T) {
 			from := func(c *call) *call {
 				if tc.site != "" {
 					c.set("Sec-Fetch-Site", tc.site)

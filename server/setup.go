@@ -75,7 +75,7 @@ func writeSecret(path, text string) error {
 		return err
 	}
 	temp := path + "." + strings.ToLower(rand.Text()[:8])
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the settings name the file
 	if err != nil {
 		return err
 	}

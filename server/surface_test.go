@@ -166,7 +166,7 @@ func TestNotReadyWithoutADatabase(t *testing.T) {
 
 func TestMetricsElsewhere(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) { c.MetricsListen = "127.0.0.1:0" })
-	req, err := http.NewRequestWithContext(t.Context(), "GET", w.http.URL+"/metrics", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.http.URL+"/metrics", nil)
 	require.NoError(t, err)
 	resp, err := w.http.Client().Do(req)
 	require.NoError(t, err)

@@ -186,10 +186,9 @@ type answer struct {
 
 // call is one request in the making.
 type call struct {
-	w              *world
-	method, target string
-	body           io.Reader
-	header         http.Header
+	w      *world
+	body   io.Reader
+	header http.Header
 }
 
 // as begins a call: with name's session, which is signed in if need be, or

@@ -73,12 +73,18 @@ func TestDecisions(t *testing.T) {
 			b.world.domains["acme"] = models.Domain{ID: "acme", Status: models.DomainIsFrozen}
 		}, want: []models.ReasonCode{models.DomainFrozen}},
 		{name: "not a member", setup: func(b *bed) { clear(b.world.members) }, want: []models.ReasonCode{models.NotAMember}},
-		{name: "role too low", req: models.Request{Domain: "acme", EntityType: "models", Entity: "*", Operation: "write"},
-			want: []models.ReasonCode{models.OutOfScope, models.RoleForbids}},
-		{name: "out of scope", req: models.Request{Domain: "acme", EntityType: "datasets", Entity: "d1", Operation: "read"},
-			want: []models.ReasonCode{models.OutOfScope}},
-		{name: "unknown operation", req: models.Request{Domain: "acme", EntityType: "models", Entity: "*", Operation: "dance"},
-			want: []models.ReasonCode{models.UnknownOperation}},
+		{
+			name: "role too low", req: models.Request{Domain: "acme", EntityType: "models", Entity: "*", Operation: "write"},
+			want: []models.ReasonCode{models.OutOfScope, models.RoleForbids},
+		},
+		{
+			name: "out of scope", req: models.Request{Domain: "acme", EntityType: "datasets", Entity: "d1", Operation: "read"},
+			want: []models.ReasonCode{models.OutOfScope},
+		},
+		{
+			name: "unknown operation", req: models.Request{Domain: "acme", EntityType: "models", Entity: "*", Operation: "dance"},
+			want: []models.ReasonCode{models.UnknownOperation},
+		},
 		{name: "platform admin is bound by scope", setup: func(b *bed) {
 			b.world.users["u1"] = models.User{ID: "u1", Admin: true}
 			clear(b.world.members)
@@ -147,30 +153,35 @@ func TestFactsAreCachedAndDropped(t *testing.T) {
 	}{
 		{
 			"revoke", func() { p := b.pat; p.RevokedAt = &p.CreatedAt; b.world.pats[p.ID] = p }, func() { b.world.pats[b.pat.ID] = b.pat },
-			models.Change{Kind: models.ChangeToken, Key: b.pat.ID}, models.TokenRevoked,
+			models.Change{Kind: models.ChangeToken, Key: b.pat.ID},
+			models.TokenRevoked,
 		},
 		{
 			"disable the owner", func() { b.world.users["u1"] = models.User{ID: "u1", Disabled: true} }, func() { b.world.users["u1"] = models.User{ID: "u1"} },
-			models.Change{Kind: models.ChangeUser, Key: "u1"}, models.UserDisabled,
+			models.Change{Kind: models.ChangeUser, Key: "u1"},
+			models.UserDisabled,
 		},
 		{
 			"disable the domain", func() { b.world.domains["acme"] = models.Domain{ID: "acme", Status: models.DomainIsDisabled} },
 			func() { b.world.domains["acme"] = models.Domain{ID: "acme", Status: models.DomainEnabled} },
-			models.Change{Kind: models.ChangeDomain, Key: "acme"}, models.DomainDisabled,
+			models.Change{Kind: models.ChangeDomain, Key: "acme"},
+			models.DomainDisabled,
 		},
 		{
 			"remove the member", func() { delete(b.world.members, [2]string{"u1", "acme"}) },
 			func() {
 				b.world.members[[2]string{"u1", "acme"}] = models.Membership{UserID: "u1", Domain: "acme", Role: "member"}
 			},
-			models.Change{Kind: models.ChangeMembership, Key: "u1", Key2: "acme"}, models.NotAMember,
+			models.Change{Kind: models.ChangeMembership, Key: "u1", Key2: "acme"},
+			models.NotAMember,
 		},
 		{
 			"a kind from the future", func() { clear(b.world.members) },
 			func() {
 				b.world.members[[2]string{"u1", "acme"}] = models.Membership{UserID: "u1", Domain: "acme", Role: "member"}
 			},
-			models.Change{Kind: "galaxy"}, models.NotAMember,
+			models.Change{Kind: "galaxy"},
+			models.NotAMember,
 		},
 	}
 	for _, s := range steps {

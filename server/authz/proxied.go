@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -159,7 +160,7 @@ func (p *Proxied) watch(ctx context.Context, h *hold, cancel context.CancelCause
 		case <-h.wakeUp:
 		case <-timer.C:
 		}
-		d, cause, expires := p.again(ctx)
+		d, expires, cause := p.again(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -188,16 +189,16 @@ func (p *Proxied) watch(ctx context.Context, h *hold, cancel context.CancelCause
 }
 
 // again judges the held request on current facts and the current policy.
-func (p *Proxied) again(ctx context.Context) (d models.Decision, cause error, expires time.Time) {
+func (p *Proxied) again(ctx context.Context) (d models.Decision, expires time.Time, cause error) {
 	rec, err := p.a.facts.token(ctx, p.tokenID, p.call.IP)
 	switch {
 	case err != nil:
-		return models.Deny(models.Unavailable), err, expires
+		return models.Deny(models.Unavailable), expires, err
 	case rec == nil:
-		return models.Deny(models.TokenUnknown), nil, expires
+		return models.Deny(models.TokenUnknown), expires, nil
 	}
 	d, cause = p.a.judge(ctx, p.a.cfg.Policy.Current(), rec, p.call.Request)
-	return d, cause, rec.pat.ExpiresAt
+	return d, rec.pat.ExpiresAt, cause
 }
 
 // hold is one request under watch and the facts that it depends on.
@@ -256,11 +257,8 @@ func (s *holds) wake(changes []models.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for h := range s.set {
-		for _, c := range changes {
-			if h.dependsOn(c) {
-				h.wake()
-				break
-			}
+		if slices.ContainsFunc(changes, h.dependsOn) {
+			h.wake()
 		}
 	}
 }

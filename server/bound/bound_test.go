@@ -3,7 +3,6 @@ package bound_test
 import (
 	"context"
 	"runtime"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,7 +100,7 @@ func TestDoSurvivesWhatTheWorkDoes(t *testing.T) {
 			_, err := bound.Do(t.Context(), g, work)
 			require.ErrorIs(t, err, bound.ErrPanic)
 			require.Len(t, told, 1)
-			assert.True(t, strings.Contains(stack, "bound_test"), "the stack leads to the defect")
+			assert.Contains(t, stack, "bound_test", "the stack leads to the defect")
 			assert.Eventually(t, func() bool { return g.InFlight() == 0 }, 10*time.Second, time.Millisecond)
 		})
 	}

@@ -175,7 +175,7 @@ func (s *Server) deny(v verdict) *authv3.CheckResponse {
 		code = codes.InvalidArgument
 	}
 	return &authv3.CheckResponse{
-		Status:          &statuspb.Status{Code: int32(code)}, //nolint:gosec // codes go to 16
+		Status:          &statuspb.Status{Code: int32(code)},
 		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
 		DynamicMetadata: v.metadata(false),
 	}

@@ -110,7 +110,7 @@ func (c Config) Validate() error {
 	}
 	_, port, err := net.SplitHostPort(c.Listen)
 	if err == nil {
-		_, err = net.LookupPort("tcp", port)
+		_, err = net.LookupPort("tcp", port) //nolint:noctx // it reads a local list of names and waits for nothing
 	}
 	check(err == nil, "listen %q is not host:port", c.Listen)
 	check((c.TLS.CertFile == "") == (c.TLS.KeyFile == ""), "TLS needs both a certificate file and a key file")

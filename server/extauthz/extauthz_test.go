@@ -319,7 +319,7 @@ func TestContextExtensions(t *testing.T) {
 func TestBody(t *testing.T) {
 	b := start(t, nil)
 	_, one := b.Mint(t, "u1", "acme:models:llama3:execute")
-	_, any := b.Mint(t, "u1", "acme:models:*:execute")
+	_, wild := b.Mint(t, "u1", "acme:models:*:execute")
 	_, odd := b.Mint(t, "u1", "acme:models:lla!ma:execute")
 	form := "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nllama3\r\n--b--\r\n"
 	for _, c := range []struct {
@@ -330,11 +330,11 @@ func TestBody(t *testing.T) {
 		{"named", one, "chat/completions", "application/json", `{"model":"llama3"}`, "false", 200, 200},
 		{"another", one, "chat/completions", "application/json", `{"model":"mistral"}`, "false", 403, 403},
 		{"absent", one, "chat/completions", "application/json", "", "", 403, 403},
-		{"absent, any", any, "chat/completions", "application/json", "", "", 200, 200},
+		{"absent, any", wild, "chat/completions", "application/json", "", "", 200, 200},
 		{"truncated", one, "chat/completions", "application/json", `{"model":"llama3"}`, "true", 403, 403},
-		{"truncated, any", any, "chat/completions", "application/json", `{"model":"llama3"}`, "true", 403, 403},
-		{"truncated to nothing", any, "chat/completions", "application/json", "", "true", 403, 403},
-		{"twice", any, "chat/completions", "application/json", `{"model":"llama3","Model":"x"}`, "false", 403, 403},
+		{"truncated, any", wild, "chat/completions", "application/json", `{"model":"llama3"}`, "true", 403, 403},
+		{"truncated to nothing", wild, "chat/completions", "application/json", "", "true", 403, 403},
+		{"twice", wild, "chat/completions", "application/json", `{"model":"llama3","Model":"x"}`, "false", 403, 403},
 		{"a form", one, "audio/transcriptions", "multipart/form-data; boundary=b", form, "false", 200, 200},
 		{"not a form", one, "audio/transcriptions", "application/json", `{"model":"llama3"}`, "false", 403, 403},
 		{"an exclamation mark", odd, "chat/completions", "application/json", `{"model":"lla!ma"}`, "false", 200, 403},

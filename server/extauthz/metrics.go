@@ -117,5 +117,5 @@ func (l *sparseLog) log(ctx context.Context, level slog.Level, message string, a
 	if leftOut > 0 {
 		args = append(args, "more_like_this", leftOut)
 	}
-	l.to.Log(ctx, level, message, args...)
+	l.to.Log(ctx, level, message, args...) //nolint:sloglint // callers give constants
 }

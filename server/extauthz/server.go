@@ -133,7 +133,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	checker := health.NewServer()
 	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
 	defer endStreams()
-	server := s.grpcServer(checker, streams)
+	server := s.grpcServer(streams, checker)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -165,7 +165,7 @@ func (s *Server) linger(failed <-chan error) {
 	timer := time.NewTimer(s.cfg.DrainDelay)
 	defer timer.Stop()
 	select {
-	case <-failed:
+	case <-failed: //nolint:errcheck // the listener is gone, so there is nothing to wait for
 	case <-timer.C:
 	}
 }
@@ -191,7 +191,7 @@ func (s *Server) drain(server *grpc.Server) {
 
 // grpcServer returns the server, whose streams end with the context streams: those
 // who watch the health service would hold up the drain.
-func (s *Server) grpcServer(checker *health.Server, streams context.Context) *grpc.Server {
+func (s *Server) grpcServer(streams context.Context, checker *health.Server) *grpc.Server {
 	k := s.cfg.Keepalive
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec(s.cfg.MaxMessageBytes)),

@@ -48,7 +48,7 @@ func (i *identity) reload() (changed bool, err error) {
 		if name == "" {
 			continue
 		}
-		if files[n], err = os.ReadFile(name); err != nil {
+		if files[n], err = os.ReadFile(name); err != nil { //nolint:gosec // the settings name the files
 			return false, fmt.Errorf("read the gRPC listener's TLS files: %w", err)
 		}
 	}

@@ -135,7 +135,7 @@ func TestAnotherDialectIsNotInterpreted(t *testing.T) {
 		}
 		if name, ok := own[d]; ok {
 			t.Run(string(d)+"/without "+name, func(t *testing.T) {
-				r := httptest.NewRequest("GET", "http://patrol/forward-auth", nil)
+				r := httptest.NewRequest(http.MethodGet, "http://patrol/forward-auth", nil)
 				r.RequestURI, r.RemoteAddr = "/forward-auth", peers[d]+":1"
 				r.Header.Set("Authorization", "Bearer "+token)
 				res := httptest.NewRecorder()
@@ -178,7 +178,7 @@ func TestWhatTheOperatorSays(t *testing.T) {
 		"/domain=acme/":                                                  503,
 		"/proxy/acme/v1/models":                                          503,
 	} {
-		r := httptest.NewRequest("GET", "http://patrol/forward-auth", nil)
+		r := httptest.NewRequest(http.MethodGet, "http://patrol/forward-auth", nil)
 		r.RequestURI, r.RemoteAddr = "/forward-auth"+said, peers[forwardauth.Caddy]+":1"
 		r.Header.Set("Authorization", "Bearer "+token)
 		r.Header.Set("X-Forwarded-Method", "GET")

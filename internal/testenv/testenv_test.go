@@ -53,6 +53,7 @@ func TestMissing(t *testing.T) {
 	})
 	t.Run("fails where the component is required", func(t *testing.T) {
 		t.Setenv("PATROL_REQUIRE", "browser, postgres")
+		t.Setenv("PATROL_SKIPPED", filepath.Join(t.TempDir(), "skipped")) // not this run's own
 		f := &fake{TB: t}
 		testenv.Missing(f, "postgres", "not installed")
 		assert.True(t, f.failed)

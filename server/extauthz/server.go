@@ -216,6 +216,7 @@ func (s *Server) grpcServer(streams context.Context, checker *health.Server) *gr
 	authv3.RegisterAuthorizationServer(server, s)
 	healthpb.RegisterHealthServer(server, checker)
 	checker.SetServingStatus(healthService, healthpb.HealthCheckResponse_SERVING)
+	checker.SetServingStatus(healthReady, healthpb.HealthCheckResponse_NOT_SERVING) // until it is looked at
 	if s.cfg.Reflection {
 		reflection.Register(server)
 	}

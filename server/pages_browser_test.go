@@ -161,7 +161,8 @@ func TestTheMainStoryInABrowser(t *testing.T) {
 	// sends the form again, which TestATokensLifeOnPages does.)
 	ann.goTo("/profile/pats")
 	ann.waitsFor("Personal access tokens")
-	ann.script(`history.back(), ""`)
+	// The page may be gone before it can answer.
+	_, _ = chromedp.Run(ann.tab, chromedp.Evaluate[string](`history.back(), ""`))
 	require.Eventually(t, func() bool {
 		text, err := chromedp.Run(ann.tab, chromedp.Evaluate[string](`document.querySelector("details.menu") ? "" : "left"`))
 		return err == nil && text != ""

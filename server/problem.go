@@ -81,26 +81,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 // challenge of RFC 6750. req is what was judged, as far as it is known. r must
 // have come through [Server.Handler].
 func Deny(w http.ResponseWriter, r *http.Request, d models.Decision, req models.Request) {
-	p := api.Problem{
-		Type: "about:blank", Status: d.Status(), Code: string(models.CodeForbidden),
-		RequestID: exchangeOf(r.Context()).requestID, DecisionID: d.ID, Reasons: d.Reasons,
-	}
-	switch {
-	case p.Status == http.StatusUnauthorized && d.Has(models.TokenMissing):
-		p.Code = string(models.CodeUnauthenticated)
-	case p.Status == http.StatusUnauthorized:
-		p.Code = "invalid_token" // RFC 6750 §3.1, as in the challenge
-	case p.Status == http.StatusForbidden:
-		p.Code = "insufficient_scope"
-	case p.Status == http.StatusServiceUnavailable:
-		p.Code = string(models.CodeUnavailable)
+	p := api.Denied(d, exchangeOf(r.Context()).requestID)
+	if p.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
-	}
-	for _, reason := range d.Reasons {
-		if reason.Code.Status() == p.Status {
-			p.Detail = reason.Message
-			break
-		}
 	}
 	if c := d.Challenge(req); c != "" {
 		w.Header().Set("WWW-Authenticate", c)

@@ -54,8 +54,11 @@ type names struct {
 }
 
 // claims reports whether key is one of the fields. A key that some parser could
-// take for one is an error.
+// take for one is an error, and so is one that asks for another method.
 func (n *names) claims(key string) (bool, error) {
+	if isMethodOverride(key) {
+		return false, ambiguous("the body asks for another method")
+	}
 	for _, field := range n.fields {
 		if key == field {
 			return true, nil

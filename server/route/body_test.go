@@ -118,6 +118,9 @@ var jsonTricks = map[string]string{
 	"too deep":                  `{"model":"m","x":` + strings.Repeat("[", 512) + strings.Repeat("]", 512) + `}`,
 	"very deep, never closed":   `{"x":` + strings.Repeat("[", 1<<20),
 	"form":                      `model=a`,
+	"method":                    `{"model":"a","_method":"DELETE"}`,
+	"method, escaped":           `{"model":"a","\u005fMethod":"DELETE"}`,
+	"method as in a header":     `{"model":"a","X-HTTP-Method-Override":"DELETE"}`,
 }
 
 func TestReadModelRefusesJSONTricks(t *testing.T) {
@@ -323,6 +326,7 @@ var formTricks = map[string]string{
 	"too many headers":               part("x", "", strings.Split(strings.Repeat("A: b,", 20), ",")[:20]...) + end,
 	"endless header":                 part("x", "", "A: "+strings.Repeat("b", 5000)) + end,
 	"json":                           `{"model":"a"}`,
+	"method":                         part("_method", "DELETE") + part("model", "a") + end,
 }
 
 func TestReadModelRefusesFormTricks(t *testing.T) {

@@ -39,6 +39,6 @@
 // parsers and the first in others, and accept only what every parser reads the
 // same way. They copy nothing: the caller keeps the bytes and replays them.
 //
-// A form body's `_method` field, which a few frameworks also obey, is not looked
-// at: no route here is read as a form.
+// A `_method` in such a body, which a few frameworks also obey, is refused like one
+// in the query. Bodies that no route has read are not looked at.
 package route

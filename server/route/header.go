@@ -67,11 +67,11 @@ func isCredential(name string) bool {
 	return false
 }
 
-// isMethodOverride reports whether a header or query parameter of this name is
-// an order to take the request for one with another method.
+// isMethodOverride reports whether a header, a query parameter or a member of a
+// body of this name is an order to take the request for one with another method.
 func isMethodOverride(name string) bool {
-	if len(name) > 32 {
-		return false
+	if len(name) > 32 || !strings.ContainsFunc(name, func(r rune) bool { return !isAlphanumeric(r) }) {
+		return false // most names, at once
 	}
 	switch strings.Map(fold, name) {
 	case "x-http-method-override", "x-http-method", "x-method-override", "-method", "-httpmethod":

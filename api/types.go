@@ -78,6 +78,7 @@ type Me struct {
 	Email       string         `json:"email"`
 	Name        string         `json:"name"`
 	Admin       bool           `json:"admin"`
+	Policy      bool           `json:"policy"`
 	Memberships []MyMembership `json:"memberships"`
 }
 
@@ -151,6 +152,7 @@ type User struct {
 	Email     string    `json:"email"`
 	Name      string    `json:"name"`
 	Admin     bool      `json:"admin"`
+	Policy    bool      `json:"policy"`
 	Disabled  bool      `json:"disabled"`
 	CreatedAt time.Time `json:"created_at"`
 }
@@ -162,12 +164,14 @@ type NewUser struct {
 	Name     string `json:"name"`
 	Password string `json:"password,omitempty"`
 	Admin    bool   `json:"admin,omitempty"`
+	Policy   bool   `json:"policy,omitempty"`
 }
 
 // UserPatch is the body of `PATCH /api/v1/users/{id}`; absent fields stay.
 type UserPatch struct {
 	Name     *string `json:"name,omitempty"`
 	Admin    *bool   `json:"admin,omitempty"`
+	Policy   *bool   `json:"policy,omitempty"`
 	Disabled *bool   `json:"disabled,omitempty"`
 }
 

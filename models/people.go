@@ -17,6 +17,7 @@ type User struct {
 	Name         string
 	PasswordHash string // argon2id in PHC form; "" if the user has no password
 	Admin        bool   // of the whole platform
+	Policy       bool   // of the policy team: sees and steers the policy, as admins do
 	Disabled     bool
 	CreatedAt    time.Time
 }

@@ -57,19 +57,20 @@ const admitted = 0
 
 // whoMayCall is what the table's callers mean, for everybody who may try.
 // ann owns the token and is a member of the domain, dom is its admin, root is a
-// platform admin, eve is signed in and nothing else.
+// platform admin, pol is of the policy team, eve is signed in and nothing else.
 var whoMayCall = map[string]map[string]int{
-	"anyone":      {"nobody": admitted, "garbage": admitted, "a PAT": admitted, "eve": admitted, "ann": admitted, "dom": admitted, "root": admitted},
-	"tokenHolder": {"nobody": admitted, "garbage": admitted, "a PAT": admitted, "eve": admitted, "ann": admitted, "dom": admitted, "root": admitted},
-	"patItself":   {"nobody": 401, "garbage": 401, "a PAT": admitted, "eve": 401, "ann": 401, "dom": 401, "root": 401},
-	"session":     {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": admitted, "ann": admitted, "dom": admitted, "root": admitted},
-	"owner":       {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "root": 404},
-	"ownerFresh":  {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "root": 404},
+	"anyone":      {"nobody": admitted, "garbage": admitted, "a PAT": admitted, "eve": admitted, "ann": admitted, "dom": admitted, "pol": admitted, "root": admitted},
+	"tokenHolder": {"nobody": admitted, "garbage": admitted, "a PAT": admitted, "eve": admitted, "ann": admitted, "dom": admitted, "pol": admitted, "root": admitted},
+	"patItself":   {"nobody": 401, "garbage": 401, "a PAT": admitted, "eve": 401, "ann": 401, "dom": 401, "pol": 401, "root": 401},
+	"session":     {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": admitted, "ann": admitted, "dom": admitted, "pol": admitted, "root": admitted},
+	"owner":       {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "pol": 404, "root": 404},
+	"ownerFresh":  {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "pol": 404, "root": 404},
 
-	"ownerOrPlatformAdmin": {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "root": admitted},
-	"domainReader":         {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": admitted, "root": admitted},
-	"domainAdmin":          {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": 403, "dom": admitted, "root": admitted},
-	"platformAdmin":        {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "root": admitted},
+	"ownerOrPlatformAdmin": {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "pol": 404, "root": admitted},
+	"domainReader":         {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": admitted, "pol": 404, "root": admitted},
+	"domainAdmin":          {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": 403, "dom": admitted, "pol": 404, "root": admitted},
+	"platformAdmin":        {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": 403, "root": admitted},
+	"policyTeam":           {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": admitted, "root": admitted},
 }
 
 // bodies are requests that get past validation, so that another's thing is looked
@@ -123,7 +124,7 @@ func TestWhoMayCallEveryRoute(t *testing.T) {
 				return w.as(who).send(r.Method, target, body)
 			}
 			expect := whoMayCall[r.By]
-			require.Len(t, expect, 7, "what does %s mean?", r.By)
+			require.Len(t, expect, 8, "what does %s mean?", r.By)
 			own := !strings.Contains(r.Path, ":id") && strings.HasPrefix(r.By, "owner")
 			for _, refused := range []bool{true, false} { // those let in may change things
 				for who, status := range expect {

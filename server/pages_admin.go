@@ -263,7 +263,7 @@ func (s *Server) formUser(c *gin.Context, p Principal) error {
 		if problems, ok := ui.ProblemsOf(err); ok {
 			user.Name = *in.Name
 			if !self {
-				user.Admin, user.Disabled = *in.Admin, *in.Disabled
+				user.Admin, user.Policy, user.Disabled = *in.Admin, *in.Policy, *in.Disabled
 			}
 			return s.again(c, p, err, ui.EditUser(user, self, problems))
 		}

@@ -36,6 +36,10 @@ func TestUsers(t *testing.T) {
 	w.as("root").send("PATCH", "/api/v1/users/"+zoe.ID, `{"name":"Zoe","admin":true}`).is(200).into(&got)
 	assert.True(t, got.Admin)
 	assert.Equal(t, "Zoe", got.Name)
+	assert.False(t, got.Policy)
+	w.as("root").send("PATCH", "/api/v1/users/"+zoe.ID, `{"policy":true}`).is(200).into(&got)
+	assert.True(t, got.Policy)
+	assert.True(t, got.Admin, "one role says nothing of the other")
 	w.as("root").send("PATCH", "/api/v1/users/"+zoe.ID, `{"name":""}`).problem(422, models.CodeInvalid)
 	w.as("root").send("PATCH", "/api/v1/users/"+zoe.ID, `{"email":"new@example.com"}`).problem(422, models.CodeInvalid)
 
@@ -45,7 +49,7 @@ func TestUsers(t *testing.T) {
 	require.NotNil(t, page.Next)
 	first := page.Items[0].Email
 	w.as("root").get("/api/v1/users?after=" + *page.Next).is(200).into(&page)
-	assert.Len(t, page.Items, 4)
+	assert.Len(t, page.Items, 5)
 	assert.Nil(t, page.Next)
 	assert.Less(t, first, page.Items[0].Email)
 }

@@ -82,6 +82,11 @@ func (s *Server) admit(c *gin.Context, by caller) (Principal, error) {
 			return Principal{}, errAdminOnly
 		}
 		return p, nil
+	case policyTeam:
+		if !p.User.Admin && !p.User.Policy {
+			return Principal{}, errPolicyTeamOnly
+		}
+		return p, nil
 	case domainReader:
 		_, err = s.readableDomain(c.Request.Context(), p, c.Param("id"))
 		return p, err
@@ -92,13 +97,14 @@ func (s *Server) admit(c *gin.Context, by caller) (Principal, error) {
 }
 
 var (
-	errSignInFirst = models.NewError(models.CodeUnauthenticated, "you are not signed in, or your session has ended")
-	errStaleSignIn = models.NewError(models.CodeReauthentication, "your sign-in is too old for this; give your password again at /api/v1/session/reauthenticate")
-	errAdminOnly   = models.NewError(models.CodeForbidden, "only platform admins may do this")
-	errPATHere     = models.NewError(models.CodeSessionRequired, "a personal access token cannot do this; sign in instead")
-	errNoPAT       = models.NewError(models.CodeUnauthenticated, "send the personal access token as 'Authorization: Bearer <token>'")
-	errBadPAT      = models.NewError(models.CodeUnauthenticated, "the personal access token is not valid")
-	errCrossOrigin = models.NewError(models.CodeForbidden, "this request was sent by a page of another site")
+	errSignInFirst    = models.NewError(models.CodeUnauthenticated, "you are not signed in, or your session has ended")
+	errStaleSignIn    = models.NewError(models.CodeReauthentication, "your sign-in is too old for this; give your password again at /api/v1/session/reauthenticate")
+	errAdminOnly      = models.NewError(models.CodeForbidden, "only platform admins may do this")
+	errPolicyTeamOnly = models.NewError(models.CodeForbidden, "only the policy team and platform admins may do this")
+	errPATHere        = models.NewError(models.CodeSessionRequired, "a personal access token cannot do this; sign in instead")
+	errNoPAT          = models.NewError(models.CodeUnauthenticated, "send the personal access token as 'Authorization: Bearer <token>'")
+	errBadPAT         = models.NewError(models.CodeUnauthenticated, "the personal access token is not valid")
+	errCrossOrigin    = models.NewError(models.CodeForbidden, "this request was sent by a page of another site")
 )
 
 // admitSession admits a signed-in user: by the session token in the

@@ -46,6 +46,8 @@ const (
 	domainAdmin
 	// platformAdmin is a signed-in platform admin.
 	platformAdmin
+	// policyTeam is a signed-in platform admin or a member of the policy team.
+	policyTeam
 )
 
 // route is one entry of the route table: what is served and who may call it.

@@ -22,7 +22,7 @@ func (s *Server) CreateUser(ctx context.Context, p Principal, in api.NewUser) (m
 
 // newUser validates an account and hashes its password.
 func (s *Server) newUser(ctx context.Context, in api.NewUser, passwordRequired bool) (models.User, error) {
-	user := models.User{Email: models.NormalizeEmail(in.Email), Name: in.Name, Admin: in.Admin, CreatedAt: s.now()}
+	user := models.User{Email: models.NormalizeEmail(in.Email), Name: in.Name, Admin: in.Admin, Policy: in.Policy, CreatedAt: s.now()}
 	var v models.Invalid
 	models.ValidateEmail("email", user.Email, &v)
 	models.ValidateName("name", user.Name, &v)
@@ -53,11 +53,11 @@ func (s *Server) UpdateUser(ctx context.Context, p Principal, id string, in api.
 	if id == p.User.ID && (in.Disabled != nil && *in.Disabled || in.Admin != nil && !*in.Admin) {
 		return models.User{}, models.NewError(models.CodeConflict, "you cannot disable your own account or give up being its admin; another admin can")
 	}
-	return s.store.UpdateUser(ctx, p.Actor, id, store.UserPatch{Name: in.Name, Admin: in.Admin, Disabled: in.Disabled})
+	return s.store.UpdateUser(ctx, p.Actor, id, store.UserPatch{Name: in.Name, Admin: in.Admin, Policy: in.Policy, Disabled: in.Disabled})
 }
 
 func wireUser(u models.User) api.User {
-	return api.User{ID: u.ID, Email: u.Email, Name: u.Name, Admin: u.Admin, Disabled: u.Disabled, CreatedAt: u.CreatedAt.UTC()}
+	return api.User{ID: u.ID, Email: u.Email, Name: u.Name, Admin: u.Admin, Policy: u.Policy, Disabled: u.Disabled, CreatedAt: u.CreatedAt.UTC()}
 }
 
 func (s *Server) getUsers(c *gin.Context, _ Principal) error {

@@ -78,7 +78,7 @@ func newWorld(t *testing.T, dbURL string, change func(*server.Config, *server.De
 	hash, err := passwordHash()
 	require.NoError(t, err)
 	for _, u := range []models.User{
-		{Name: "root", Admin: true}, {Name: "ann"}, {Name: "dom"}, {Name: "eve"},
+		{Name: "root", Admin: true}, {Name: "ann"}, {Name: "dom"}, {Name: "eve"}, {Name: "pol", Policy: true},
 	} {
 		u.Email, u.PasswordHash = u.Name+"@example.com", hash
 		w.users[u.Name], err = w.store.CreateUser(t.Context(), by, u)

@@ -26,14 +26,14 @@ A running server obeys within a second.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userPasswordCommand())
+	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand())
 	return cmd
 }
 
 func (p *process) userCreateCommand() *cobra.Command {
 	o := &operator{process: p}
 	var email, name string
-	var admin, fromStdin, without bool
+	var admin, policyTeam, fromStdin, without bool
 	cmd := &cobra.Command{
 		Use:   "create <email>",
 		Short: "Make an account",
@@ -48,7 +48,7 @@ On an empty database this is how the first administrator comes to be: give --adm
 		if email, err = argument(args, 0, email, "email"); err != nil {
 			return err
 		}
-		u := models.User{Email: models.NormalizeEmail(email), Name: name, Admin: admin}
+		u := models.User{Email: models.NormalizeEmail(email), Name: name, Admin: admin, Policy: policyTeam}
 		if u.Name == "" {
 			u.Name, _, _ = strings.Cut(u.Email, "@")
 		}
@@ -71,6 +71,7 @@ On an empty database this is how the first administrator comes to be: give --adm
 	cmd.Flags().StringVar(&email, "email", "", "email address (in place of the argument)")
 	cmd.Flags().StringVar(&name, "name", "", "name (default: the email address up to its @)")
 	cmd.Flags().BoolVar(&admin, "admin", false, "make the user an administrator of the whole platform")
+	cmd.Flags().BoolVar(&policyTeam, "policy-team", false, "make the user a member of the policy team")
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
 	cmd.Flags().BoolVar(&without, "no-password", false, "set no password; nobody can sign in with one until it is set")
 	cmd.MarkFlagsMutuallyExclusive("password-stdin", "no-password")
@@ -120,7 +121,7 @@ func (p *process) userListCommand() *cobra.Command {
 }
 
 func wireUser(u models.User) api.User {
-	return api.User{ID: u.ID, Email: u.Email, Name: u.Name, Admin: u.Admin, Disabled: u.Disabled, CreatedAt: u.CreatedAt.UTC()}
+	return api.User{ID: u.ID, Email: u.Email, Name: u.Name, Admin: u.Admin, Policy: u.Policy, Disabled: u.Disabled, CreatedAt: u.CreatedAt.UTC()}
 }
 
 // printUsers shows accounts; in JSON it is given exactly one.
@@ -131,8 +132,11 @@ func (o *operator) printUsers(users ...models.User) error {
 	rows := make([][]string, len(users))
 	for i, u := range users {
 		kind, status := "user", "enabled"
-		if u.Admin {
+		switch {
+		case u.Admin:
 			kind = "admin"
+		case u.Policy:
+			kind = "policy"
 		}
 		if u.Disabled {
 			status = "disabled"
@@ -165,6 +169,45 @@ func (p *process) userSwitchCommand(use, short string, disabled bool) *cobra.Com
 		return o.printUsers(u)
 	})
 	cmd.Flags().StringVar(&named, "user", "", "id or email address (in place of the argument)")
+	return cmd
+}
+
+func (p *process) userSetCommand() *cobra.Command {
+	o := &operator{process: p}
+	var named string
+	var admin, policyTeam bool
+	cmd := &cobra.Command{
+		Use:   "set <id or email>",
+		Short: "Give an account a role on the platform, or take one away",
+		Long: `Give an account a role on the platform, or take one away. An administrator may do everything; a member of the policy team sees the policy in
+force and recorded decisions, and may roll the policy back. No role changes what somebody's tokens may do, but that of an administrator.`,
+		Example: `  patrol user set ada@example.com --policy-team
+  patrol user set ada@example.com --admin=false`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	o.command(cmd, func(ctx context.Context, args []string) error {
+		var patch store.UserPatch
+		if cmd.Flags().Changed("admin") {
+			patch.Admin = &admin
+		}
+		if cmd.Flags().Changed("policy-team") {
+			patch.Policy = &policyTeam
+		}
+		if patch == (store.UserPatch{}) {
+			return usagef("say which role: --admin or --policy-team, with =false to take it away")
+		}
+		u, err := o.userArgument(ctx, args, 0, named)
+		if err != nil {
+			return err
+		}
+		if u, err = o.store.UpdateUser(ctx, o.by, u.ID, patch); err != nil {
+			return err
+		}
+		return o.printUsers(u)
+	})
+	cmd.Flags().StringVar(&named, "user", "", "id or email address (in place of the argument)")
+	cmd.Flags().BoolVar(&admin, "admin", false, "administrator of the whole platform")
+	cmd.Flags().BoolVar(&policyTeam, "policy-team", false, "member of the policy team")
 	return cmd
 }
 

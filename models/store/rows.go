@@ -19,6 +19,7 @@ type userRow struct {
 	Name         string
 	PasswordHash string
 	Admin        bool
+	Policy       bool
 	Disabled     bool
 	CreatedAt    time.Time
 }

@@ -25,6 +25,7 @@ type UserFilter struct {
 type UserPatch struct {
 	Name         *string
 	Admin        *bool
+	Policy       *bool
 	Disabled     *bool
 	PasswordHash *string // "" takes the password away
 }

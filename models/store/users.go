@@ -123,7 +123,7 @@ func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u mo
 		}
 		t.change(ChangeUser, row.ID, "")
 		return t.audit("user.create", onUser(row.ID), map[string]string{
-			"email": row.Email, "admin": strconv.FormatBool(row.Admin),
+			"email": row.Email, "admin": strconv.FormatBool(row.Admin), "policy": strconv.FormatBool(row.Policy),
 		})
 	})
 	if err != nil {
@@ -150,6 +150,7 @@ func (s *Store) UpdateUser(ctx context.Context, by models.Actor, id string, p Us
 		before := row
 		apply(p.Name, &row.Name)
 		apply(p.Admin, &row.Admin)
+		apply(p.Policy, &row.Policy)
 		apply(p.Disabled, &row.Disabled)
 		apply(p.PasswordHash, &row.PasswordHash)
 		if row == before {
@@ -161,7 +162,7 @@ func (s *Store) UpdateUser(ctx context.Context, by models.Actor, id string, p Us
 			}
 		}
 		if err := t.db.Model(&userRow{}).Where("id = ?", id).Updates(map[string]any{
-			"name": row.Name, "admin": row.Admin, "disabled": row.Disabled, "password_hash": row.PasswordHash,
+			"name": row.Name, "admin": row.Admin, "policy": row.Policy, "disabled": row.Disabled, "password_hash": row.PasswordHash,
 		}).Error; err != nil {
 			return err
 		}
@@ -227,6 +228,7 @@ func (t *tx) auditUser(before, after userRow) error {
 	for _, e := range []event{
 		{before.Name != after.Name, "user.rename", map[string]string{"from": before.Name, "to": after.Name}},
 		{before.Admin != after.Admin, toggled(after.Admin, "user.promote", "user.demote"), nil},
+		{before.Policy != after.Policy, toggled(after.Policy, "user.policy.grant", "user.policy.withdraw"), nil},
 		{before.Disabled != after.Disabled, toggled(after.Disabled, "user.disable", "user.enable"), nil},
 		{before.PasswordHash != after.PasswordHash, "user.password", nil},
 	} {

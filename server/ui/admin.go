@@ -202,10 +202,14 @@ func accountState(u models.User) *State {
 		return &State{"revoked", "Disabled"}
 	case u.Admin:
 		return &State{"soon", "Platform admin"}
+	case u.Policy:
+		return &State{"soon", "Policy team"}
 	default:
 		return &State{"active", "Active"}
 	}
 }
+
+const policyHint = "Sees the policy in force and recorded decisions, and may roll the policy back."
 
 // NewUser is the page that makes an account.
 func NewUser(in api.NewUser, p Problems) Form {
@@ -219,6 +223,7 @@ func NewUser(in api.NewUser, p Problems) Form {
 				Hint: "At least 12 characters. Hand it over safely; its owner changes it under Profile, Password.",
 			},
 			{Name: "admin", Label: "Platform admin", Kind: CheckField, Checked: in.Admin, Hint: "May do everything in every domain, and manage users."},
+			{Name: "policy", Label: "Policy team", Kind: CheckField, Checked: in.Policy, Hint: policyHint},
 		},
 	}
 }
@@ -227,7 +232,7 @@ func NewUser(in api.NewUser, p Problems) Form {
 func DecodeNewUser(form url.Values) api.NewUser {
 	return api.NewUser{
 		Email: strings.TrimSpace(form.Get("email")), Name: strings.TrimSpace(form.Get("name")),
-		Password: form.Get("password"), Admin: form.Get("admin") != "",
+		Password: form.Get("password"), Admin: form.Get("admin") != "", Policy: form.Get("policy") != "",
 	}
 }
 
@@ -244,6 +249,7 @@ func EditUser(u models.User, self bool, p Problems) Form {
 	}
 	f.Fields = append(f.Fields,
 		Field{Name: "admin", Label: "Platform admin", Kind: CheckField, Checked: u.Admin, Hint: "May do everything in every domain, and manage users."},
+		Field{Name: "policy", Label: "Policy team", Kind: CheckField, Checked: u.Policy, Hint: policyHint},
 		Field{Name: "disabled", Label: "Disabled", Kind: CheckField, Checked: u.Disabled, Hint: "Cannot sign in. All their sessions end, and their tokens are refused until the account is enabled again."},
 	)
 	return f
@@ -254,8 +260,8 @@ func DecodeUser(form url.Values, self bool) api.UserPatch {
 	name := strings.TrimSpace(form.Get("name"))
 	patch := api.UserPatch{Name: &name}
 	if !self {
-		admin, disabled := form.Get("admin") != "", form.Get("disabled") != ""
-		patch.Admin, patch.Disabled = &admin, &disabled
+		admin, policy, disabled := form.Get("admin") != "", form.Get("policy") != "", form.Get("disabled") != ""
+		patch.Admin, patch.Policy, patch.Disabled = &admin, &policy, &disabled
 	}
 	return patch
 }

@@ -86,6 +86,7 @@ type Frame struct {
 type Viewer struct {
 	Name, Email string
 	Admin       bool // of the platform
+	Policy      bool // of the policy team
 }
 
 // view is what templates are executed with.

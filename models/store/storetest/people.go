@@ -89,8 +89,9 @@ var peopleCases = []testCase{
 			{store.UserPatch{}, func() {}},
 			{store.UserPatch{Name: &name}, func() { u.Name = name }},
 			{store.UserPatch{Admin: &yes}, func() { u.Admin = true }},
+			{store.UserPatch{Policy: &yes}, func() { u.Policy = true }},
 			{store.UserPatch{Admin: &no, Disabled: &yes}, func() { u.Admin, u.Disabled = false, true }},
-			{store.UserPatch{Disabled: &no, PasswordHash: &hash}, func() { u.Disabled, u.PasswordHash = false, hash }},
+			{store.UserPatch{Policy: &no, Disabled: &no, PasswordHash: &hash}, func() { u.Policy, u.Disabled, u.PasswordHash = false, false, hash }},
 			{store.UserPatch{PasswordHash: &none}, func() { u.PasswordHash = "" }},
 		} {
 			c.apply()

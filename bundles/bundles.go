@@ -86,9 +86,12 @@ func (f *files) admit() error {
 	return nil
 }
 
-// add reads the file name from r if it is part of a policy.
+// wanted reports whether a file is part of a policy or of its tests.
+func wanted(name string) bool { return engine.IsPolicyFile(name) || engine.IsTestFile(name) }
+
+// add reads the file name from r if it is wanted.
 func (f *files) add(name string, r io.Reader) error {
-	if !engine.IsPolicyFile(name) {
+	if !wanted(name) {
 		return nil
 	}
 	if _, exists := f.source.Files[name]; exists {
@@ -126,7 +129,7 @@ func openFolder(ctx context.Context, name string, fsys fs.FS) (engine.Source, er
 		if err := f.admit(); err != nil {
 			return err
 		}
-		if !engine.IsPolicyFile(p) {
+		if !wanted(p) {
 			return nil
 		}
 		file, err := fsys.Open(p)

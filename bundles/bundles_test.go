@@ -70,7 +70,7 @@ func TestOpenEmbedded(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "embedded", src.Name)
 	assert.ElementsMatch(t, slices.Collect(maps.Keys(src.Files)), []string{
-		".manifest", "capabilities.json", "authz/authz.rego", "http/http.rego",
+		".manifest", "capabilities.json", "authz/authz.rego", "authz/authz_test.rego", "http/http.rego", "http/http_test.rego",
 		"patrol/catalog/data.yaml", "patrol/roles/data.yaml", "patrol/routes/data.yaml",
 	})
 	_, err = engine.Load(t.Context(), src)
@@ -230,7 +230,7 @@ func FuzzArchive(f *testing.F) {
 		total := 0
 		for name, body := range src.Files {
 			assert.True(t, fs.ValidPath(name), "%q", name)
-			assert.True(t, engine.IsPolicyFile(name), "%q", name)
+			assert.True(t, engine.IsPolicyFile(name) || engine.IsTestFile(name), "%q", name)
 			assert.NotContains(t, name, `\`)
 			total += len(body)
 		}

@@ -17,6 +17,6 @@
 // links to files are followed as long as they stay inside, which is how Kubernetes
 // mounts configuration; folders whose names start with a dot are passed over.
 //
-// Files that are no part of a policy (see [engine.IsPolicyFile]), tests among
-// them, are passed over, but they count.
+// Files that are no part of a policy or of its tests (see [engine.IsPolicyFile] and
+// [engine.IsTestFile]) are passed over, but they count.
 package bundles

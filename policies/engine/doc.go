@@ -31,6 +31,14 @@
 // change. An [Engine] holds the one in force and exchanges it whole; who asks twice
 // on one snapshot is answered from one policy.
 //
+// # Checks
+//
+// [Check] holds a bundle, before it may come into force, against more than [Load]
+// does: its own tests must be there, pass, run enough of it, and notice if the
+// decision is plainly wrong; and a suite of cases that no policy may allow, see
+// [SafetyCases], must not be allowed. The server's gate and the command line both
+// ask this one function. It finds as much as it can, each with file, line and column.
+//
 // # Cost
 //
 // The parts of the input that outlive a request, the facts, are converted once, to a

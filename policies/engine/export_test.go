@@ -28,6 +28,20 @@ func InputOf(req models.Request, f Facts, now time.Time) (any, error) {
 	return ast.JSON(t.Value)
 }
 
+// CheckSafety is that part of Check alone; running the tests of a policy takes much
+// longer.
+func CheckSafety(ctx context.Context, src Source, waive ...string) (*Report, error) {
+	s, err := Load(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	c := &check{
+		src: src, opts: CheckOptions{Waive: waive}, report: &Report{}, snapshot: s,
+		failed: map[Stage]bool{}, ran: map[Stage]bool{},
+	}
+	return c.report, c.safety(ctx)
+}
+
 // Broken returns a copy of s in which every look at data panics.
 func (s *Snapshot) Broken() *Snapshot {
 	c := *s

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -26,15 +27,15 @@ func (s *Snapshot) evaluateConstants(ctx context.Context) error {
 		}
 		rule := a.GetRule()
 		if rule == nil {
-			return fmt.Errorf("%s: once: true is for single rules", a.Location)
+			return atLocation(a.Location, errors.New("once: true is for single rules"))
 		}
 		ref := rule.Ref().GroundPrefix()
 		for _, r := range s.compiler.GetRulesExact(ref) {
 			switch {
 			case len(r.Head.Args) > 0:
-				return fmt.Errorf("%s: once: true is not for functions", r.Location)
+				return atLocation(r.Location, errors.New("once: true is not for functions"))
 			case dependsOnInput(s.compiler, r, map[*ast.Rule]bool{}):
-				return fmt.Errorf("%s: %s says once: true, yet depends on input", r.Location, ref)
+				return atLocation(r.Location, fmt.Errorf("%s says once: true, yet depends on input", ref))
 			}
 		}
 		d, err := s.prepare(ref)
@@ -43,7 +44,7 @@ func (s *Snapshot) evaluateConstants(ctx context.Context) error {
 		}
 		value, err := s.eval(ctx, d, emptyObject)
 		if err != nil {
-			return fmt.Errorf("%s: %w", a.Location, err)
+			return atLocation(a.Location, err)
 		}
 		settle(value)
 		constants = append(constants, constant{ref: ref, value: ast.NewTerm(value)})

@@ -58,12 +58,16 @@ func Load(ctx context.Context, src Source, opts ...Option) (*Snapshot, error) {
 		opt(s)
 	}
 	if s.timeout <= 0 {
-		return nil, fmt.Errorf("the evaluation timeout must be positive, not %s", s.timeout)
+		return nil, errTimeoutOption(s.timeout)
 	}
 	if err := s.load(ctx, src); err != nil {
 		return nil, fmt.Errorf("policy %s: %w", src.Name, err)
 	}
 	return s, nil
+}
+
+func errTimeoutOption(d time.Duration) error {
+	return fmt.Errorf("the evaluation timeout must be positive, not %s", d)
 }
 
 func (s *Snapshot) load(ctx context.Context, src Source) error {
@@ -80,15 +84,7 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 	if err := s.compile(ctx, b); err != nil {
 		return err
 	}
-	for _, d := range []struct {
-		ref ast.Ref
-		to  *document
-	}{{decisionRef, &s.decision}, {requestRef, &s.request}, {hintsRef, &s.hints}} {
-		if *d.to, err = s.prepare(d.ref); err != nil {
-			return err
-		}
-	}
-	if err := s.evaluateConstants(ctx); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return err
 	}
 	s.revision = b.revision
@@ -132,12 +128,26 @@ func (s *Snapshot) compile(ctx context.Context, b *bundle) error {
 	if s.compiler.Failed() {
 		return s.compiler.Errors
 	}
+	return nil
+}
+
+// enter prepares the documents that the server asks for, and what can be known of
+// them beforehand.
+func (s *Snapshot) enter(ctx context.Context) (err error) {
 	for _, ref := range []ast.Ref{decisionRef, requestRef} {
 		if len(s.compiler.GetRulesExact(ref)) == 0 {
 			return fmt.Errorf("it defines no %s, which the server asks for", ref)
 		}
 	}
-	return nil
+	for _, d := range []struct {
+		ref ast.Ref
+		to  *document
+	}{{decisionRef, &s.decision}, {requestRef, &s.request}, {hintsRef, &s.hints}} {
+		if *d.to, err = s.prepare(d.ref); err != nil {
+			return err
+		}
+	}
+	return s.evaluateConstants(ctx)
 }
 
 // try asks the policy about a request of which nothing is known.

@@ -23,7 +23,8 @@ type Source struct {
 	// Name says in messages where the bundle comes from, such as a folder's path.
 	Name string
 	// Files are the bundle's files by slash-separated path relative to its root.
-	// Those that are no part of a policy are passed over; see [IsPolicyFile].
+	// [Load] looks at those that take part in evaluation, see [IsPolicyFile], and
+	// [Check] at the tests as well, see [IsTestFile]. Others are passed over.
 	Files map[string][]byte
 }
 
@@ -43,8 +44,12 @@ func IsPolicyFile(name string) bool {
 		isModule(name) || isData(name) || slices.Contains(unsupported, path.Base(name))
 }
 
+// IsTestFile reports whether a file of a bundle, named by its path in it, holds
+// tests. Tests are part of a check and never of a policy in force.
+func IsTestFile(name string) bool { return strings.HasSuffix(name, "_test.rego") }
+
 func isModule(name string) bool {
-	return strings.HasSuffix(name, ".rego") && !strings.HasSuffix(name, "_test.rego")
+	return strings.HasSuffix(name, ".rego") && !IsTestFile(name)
 }
 
 func isData(name string) bool {
@@ -88,15 +93,9 @@ func (src Source) parse() (*bundle, error) {
 		content := src.Files[name]
 		switch {
 		case slices.Contains(unsupported, path.Base(name)):
-			err = fmt.Errorf("%s: bundles with such files are not supported, only Rego modules and data documents are", name)
+			err = at(name, 0, 0, errors.New("bundles with such files are not supported, only Rego modules and data documents are"))
 		case isModule(name):
-			var module *ast.Module
-			module, err = ast.ParseModuleWithOpts(name, string(content), ast.ParserOptions{
-				ProcessAnnotation: true, RegoVersion: ast.RegoV1,
-			})
-			if err == nil {
-				b.modules[name], err = module, checkPackage(module)
-			}
+			b.modules[name], err = parseModule(name, content)
 		case isData(name):
 			err = b.addData(name, content)
 		case name == capabilitiesFile:
@@ -112,28 +111,39 @@ func (src Source) parse() (*bundle, error) {
 		return nil, errors.Join(errs...)
 	}
 	if b.revision = m.Revision; b.revision == "" {
-		b.revision = src.digest()
+		b.revision = src.Digest()
 	}
 	return b, nil
+}
+
+// parseModule reads a module and sees to it that it stays inside the root.
+func parseModule(name string, content []byte) (*ast.Module, error) {
+	m, err := ast.ParseModuleWithOpts(name, string(content), ast.ParserOptions{
+		ProcessAnnotation: true, RegoVersion: ast.RegoV1,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, checkPackage(m)
 }
 
 func (src Source) manifest() (m manifest, err error) {
 	content, ok := src.Files[manifestFile]
 	if !ok {
-		return m, fmt.Errorf("%s: the bundle has none; it must at least say {\"roots\": [%q]}", manifestFile, root)
+		return m, at(manifestFile, 0, 0, fmt.Errorf("the bundle has none; it must at least say {\"roots\": [%q]}", root))
 	}
 	dec := json.NewDecoder(strings.NewReader(string(content)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&m); err != nil {
-		return m, fmt.Errorf("%s: %w", manifestFile, err)
+		return m, at(manifestFile, 0, 0, err)
 	}
 	switch {
 	case m.Roots == nil || len(*m.Roots) != 1 || strings.Trim((*m.Roots)[0], "/") != root:
-		return m, fmt.Errorf("%s: roots must be [%q]: the bundle may define data.%s and nothing else", manifestFile, root, root)
+		return m, at(manifestFile, 0, 0, fmt.Errorf("roots must be [%q]: the bundle may define data.%s and nothing else", root, root))
 	case m.RegoVersion != nil && *m.RegoVersion != 1:
-		return m, fmt.Errorf("%s: rego_version must be 1 or left out", manifestFile)
+		return m, at(manifestFile, 0, 0, errors.New("rego_version must be 1 or left out"))
 	case len(m.Revision) > 200 || strings.ContainsFunc(m.Revision, func(r rune) bool { return r < ' ' || r > '~' }):
-		return m, fmt.Errorf("%s: revision must be at most 200 printable ASCII characters", manifestFile)
+		return m, at(manifestFile, 0, 0, errors.New("revision must be at most 200 printable ASCII characters"))
 	}
 	return m, nil
 }
@@ -142,7 +152,7 @@ func (src Source) manifest() (m manifest, err error) {
 func checkPackage(m *ast.Module) error {
 	p := m.Package.Path // data.patrol…
 	if len(p) < 2 || p[1].Value.Compare(ast.String(root)) != 0 {
-		return fmt.Errorf("%s: %s is outside of %s, the only root a bundle may define", m.Package.Location, m.Package, root)
+		return atLocation(m.Package.Location, fmt.Errorf("%s is outside of %s, the only root a bundle may define", m.Package, root))
 	}
 	return nil
 }
@@ -154,27 +164,27 @@ func (b *bundle) addData(name string, content []byte) error {
 	if path.Ext(name) != ".json" {
 		var err error
 		if asJSON, err = yaml.YAMLToJSONStrict(content); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return at(name, 0, 0, err)
 		}
 	}
 	var doc any
 	if err := util.UnmarshalJSON(asJSON, &doc); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return at(name, 0, 0, err)
 	}
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		doc = map[string]any{path.Base(dir): doc}
 	}
 	tree, ok := doc.(map[string]any)
 	if !ok {
-		return fmt.Errorf("%s: must be an object", name)
+		return at(name, 0, 0, errors.New("must be an object"))
 	}
 	for key := range tree {
 		if key != root {
-			return fmt.Errorf("%s: data.%s is outside of %s, the only root a bundle may define", name, key, root)
+			return at(name, 0, 0, fmt.Errorf("data.%s is outside of %s, the only root a bundle may define", key, root))
 		}
 	}
-	if at := merge(b.data, tree); at != "" {
-		return fmt.Errorf("%s: data%s is already defined by another file", name, at)
+	if conflict := merge(b.data, tree); conflict != "" {
+		return at(name, 0, 0, fmt.Errorf("data%s is already defined by another file", conflict))
 	}
 	return nil
 }
@@ -193,15 +203,16 @@ func merge(dst, src map[string]any) (conflict string) {
 		if !ok1 || !ok2 {
 			return "." + key
 		}
-		if at := merge(oldMap, newMap); at != "" {
-			return "." + key + at
+		if inner := merge(oldMap, newMap); inner != "" {
+			return "." + key + inner
 		}
 	}
 	return ""
 }
 
-// digest identifies the files that take part in evaluation.
-func (src Source) digest() string {
+// Digest identifies the files that take part in evaluation. It is the revision of
+// a bundle whose manifest gives none.
+func (src Source) Digest() string {
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(src.Files)) {
 		if !IsPolicyFile(name) {

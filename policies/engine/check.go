@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/version"
+)
+
+// Stage is one part of a check. A bundle passes when it passes all of them.
+type Stage string
+
+// The stages of a check, in their order.
+const (
+	StageRead        Stage = "read"        // files, manifest, roots
+	StageData        Stage = "data"        // catalog, roles and routes against their schemas and each other
+	StageCompile     Stage = "compile"     // strictly, under the enforced capabilities and schemas
+	StageEntrypoints Stage = "entrypoints" // the documents that the server asks for
+	StageTests       Stage = "tests"       // the bundle's own exist, pass, and notice if the decision is wrong
+	StageCoverage    Stage = "coverage"    // enough of the policy is run by them
+	StageSafety      Stage = "safety"      // what no policy may allow, see [SafetyCases]
+)
+
+var stages = []Stage{StageRead, StageData, StageCompile, StageEntrypoints, StageTests, StageCoverage, StageSafety}
+
+// The codes of findings that OPA has none for.
+const (
+	codeUnreadable = "unreadable"         // a file cannot be read, or may not be there
+	codeData       = "data_invalid"       // a data document is not as its schema says
+	codeCompile    = "rego_compile_error" // as OPA's own
+	codePrint      = "print_call"         // a policy prints
+	codeEntrypoint = "entrypoint_invalid" // a document that is asked for is not there or not usable
+	codeNoTests    = "tests_missing"
+	codeTestFailed = "test_failed"
+	codeTestError  = "test_error"
+	codeTestScope  = "test_changes_policy" // a test file defines a rule of the policy
+	codeVacuous    = "tests_vacuous"       // the tests pass whatever is decided
+	codeCoverage   = "coverage_low"
+	codeSafety     = "safety_violated"
+	codeSkipped    = "test_skipped"
+	codeWaived     = "safety_waived"
+	codeNothing    = "nothing_allowed"
+	codeFailsShut  = "safety_by_error"
+)
+
+// DefaultMinCoverage is how much of a policy its tests must run, in percent of
+// its lines, unless [CheckOptions] say otherwise.
+const DefaultMinCoverage = 80
+
+// DefaultTestTimeout bounds each test of a bundle unless [CheckOptions] say
+// otherwise.
+const DefaultTestTimeout = 30 * time.Second
+
+// CheckOptions say how strict a check is. The zero value is the default.
+type CheckOptions struct {
+	// MinCoverage is in percent of the policy's lines; 0 is [DefaultMinCoverage],
+	// less than 0 is no minimum.
+	MinCoverage float64
+	// Waive names cases of the safety suite that this policy may allow.
+	Waive []string
+	// TestTimeout bounds each test; 0 is [DefaultTestTimeout].
+	TestTimeout time.Duration
+	// Options are those that the policy will be loaded with.
+	Options []Option
+}
+
+// Report is what a check found. Its JSON form is what commands print and the API
+// answers.
+type Report struct {
+	Policy   string `json:"policy"` // the source's name
+	Passed   bool   `json:"passed"`
+	Revision string `json:"revision,omitempty"` // "" if the bundle could not be read
+	Digest   string `json:"digest"`
+	OPA      string `json:"opa_version"`
+
+	Stages []StageResult `json:"stages"`
+	// Findings are why it does not pass; Warnings are worth knowing.
+	Findings []Finding `json:"findings"`
+	Warnings []Finding `json:"warnings"`
+
+	Tests    *TestReport     `json:"tests,omitempty"`    // nil if they did not run
+	Coverage *CoverageReport `json:"coverage,omitempty"` // likewise
+	Safety   []SafetyResult  `json:"safety,omitempty"`   // likewise
+}
+
+// StageResult is how a stage came out.
+type StageResult struct {
+	Stage   Stage   `json:"stage"`
+	Outcome Outcome `json:"outcome"`
+}
+
+// Outcome is how a stage, a test or a case of the safety suite came out.
+type Outcome string
+
+// The outcomes.
+const (
+	Passed  Outcome = "passed"
+	Failed  Outcome = "failed"
+	Skipped Outcome = "skipped" // an earlier failure stands in the way, or the author said so
+	Waived  Outcome = "waived"  // it would have failed, and was waived by name
+)
+
+// Err returns the findings as one error, nil if the check passed.
+func (r *Report) Err() error {
+	if r.Passed {
+		return nil
+	}
+	lines := make([]string, len(r.Findings))
+	for i, f := range r.Findings {
+		lines[i] = f.String()
+	}
+	return fmt.Errorf("policy %s: %s", r.Policy, strings.Join(lines, "\n"))
+}
+
+// Check holds a bundle, its tests included, against all that a policy must be
+// before it may come into force; what passes is sure to [Load]. It goes as far as it can, so
+// that one check finds as much as possible. The error is not about the bundle: ctx
+// ended, or an option is wrong.
+//
+// Rego that is evaluated here, tests above all, may use as much memory and time as
+// it pleases until ctx ends. Whoever checks bundles of strangers does so in a process
+// with limits.
+func Check(ctx context.Context, src Source, opts CheckOptions) (*Report, error) {
+	if err := ValidateWaivers(opts.Waive); err != nil {
+		return nil, err
+	}
+	if opts.MinCoverage == 0 {
+		opts.MinCoverage = DefaultMinCoverage
+	}
+	if opts.TestTimeout <= 0 {
+		opts.TestTimeout = DefaultTestTimeout
+	}
+	c := &check{
+		src: src, opts: opts,
+		failed: map[Stage]bool{}, ran: map[Stage]bool{},
+		report: &Report{
+			Policy: src.Name, Digest: src.Digest(), OPA: version.Version,
+			Findings: []Finding{}, Warnings: []Finding{},
+		},
+	}
+	if err := c.run(ctx); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("check policy %s: %w", src.Name, err)
+	}
+	return c.finish(), nil
+}
+
+// check is a check under way.
+type check struct {
+	src    Source
+	opts   CheckOptions
+	report *Report
+
+	ran, failed map[Stage]bool
+	bundle      *bundle
+	snapshot    *Snapshot
+}
+
+func (c *check) run(ctx context.Context) (err error) {
+	c.ran[StageRead] = true
+	c.bundle, err = c.src.parse()
+	if c.fail(StageRead, codeUnreadable, err) {
+		return nil
+	}
+	c.report.Revision = c.bundle.revision
+
+	s := &Snapshot{timeout: DefaultTimeout, revision: c.bundle.revision}
+	for _, opt := range c.opts.Options {
+		opt(s)
+	}
+	if s.timeout <= 0 {
+		return errTimeoutOption(s.timeout)
+	}
+	c.ran[StageData] = true
+	s.catalog, err = checkData(ctx, c.bundle.data)
+	c.fail(StageData, codeData, err)
+	if err := s.open(ctx, c.bundle.data); c.fail(StageData, codeData, err) && s.store == nil {
+		return nil
+	}
+	c.compile(ctx, s)
+	if c.failed[StageData] || c.failed[StageCompile] {
+		return nil
+	}
+	c.ran[StageEntrypoints] = true
+	if c.fail(StageEntrypoints, codeEntrypoint, s.enter(ctx)) || c.fail(StageEntrypoints, codeEntrypoint, s.try(ctx)) {
+		return nil
+	}
+	c.snapshot = s
+	if err := c.test(ctx); err != nil {
+		return err
+	}
+	return c.safety(ctx)
+}
+
+// compile runs the stage of that name. Besides what OPA's compiler finds it
+// refuses print: what is printed would be somebody's request.
+func (c *check) compile(ctx context.Context, s *Snapshot) {
+	c.ran[StageCompile] = true
+	c.fail(StageCompile, codeCompile, s.compile(ctx, c.bundle))
+	for _, m := range c.bundle.modules {
+		ast.WalkExprs(m, func(e *ast.Expr) bool {
+			if e.IsCall() && e.Operator().String() == ast.Print.Name {
+				c.fail(StageCompile, codePrint, atLocation(e.Location, errors.New("policies do not print: it would show what people ask for; tests may")))
+			}
+			return false
+		})
+	}
+}
+
+// fail records what err says about the bundle, if anything.
+func (c *check) fail(stage Stage, code string, err error) bool {
+	found := findings(stage, code, err)
+	sortFindings(found)
+	c.report.Findings = append(c.report.Findings, found...)
+	if len(found) > 0 {
+		c.failed[stage] = true
+	}
+	return len(found) > 0
+}
+
+func (c *check) warn(f Finding) { c.report.Warnings = append(c.report.Warnings, f) }
+
+// finish fills in what depends on everything else.
+func (c *check) finish() *Report {
+	for _, stage := range stages {
+		outcome := Passed
+		switch {
+		case c.failed[stage]:
+			outcome = Failed
+		case !c.ran[stage]:
+			outcome = Skipped
+		}
+		c.report.Stages = append(c.report.Stages, StageResult{stage, outcome})
+	}
+	c.report.Passed = !slices.ContainsFunc(c.report.Stages, func(s StageResult) bool { return s.Outcome != Passed })
+	return c.report
+}

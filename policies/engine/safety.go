@@ -1,0 +1,185 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"patrol/models"
+)
+
+// SafetyCase is something that no policy may allow, whatever else it says. A
+// policy that is meant to allow it all the same says so by the case's name.
+type SafetyCase struct {
+	Name  string `json:"name"` // stable
+	Title string `json:"title"`
+}
+
+// SafetyResult is what came of a case of the safety suite.
+type SafetyResult struct {
+	SafetyCase
+	Outcome Outcome `json:"outcome"`
+	// Tried is the number of inputs.
+	Tried int `json:"tried"`
+	// Example is an input that is allowed and may not be, nil if there is none.
+	Example json.RawMessage `json:"example,omitempty"`
+}
+
+// safetyCase is a case with its inputs: some that are always the same, and some
+// that are made of an input that the policy allows, none if the case is not about
+// such an input.
+type safetyCase struct {
+	SafetyCase
+	fixed    []any
+	variants func(*allowance) []any
+}
+
+// SafetyCases lists the safety suite.
+func SafetyCases() []SafetyCase {
+	cases := make([]SafetyCase, len(safetySuite))
+	for i, c := range safetySuite {
+		cases[i] = c.SafetyCase
+	}
+	return cases
+}
+
+// ValidateWaivers checks that each name is one of a case of the safety suite.
+func ValidateWaivers(names []string) error {
+	for _, name := range names {
+		if !slices.ContainsFunc(safetySuite, func(c safetyCase) bool { return c.Name == name }) {
+			return fmt.Errorf("the safety suite has no case %q; its cases are %s", name, strings.Join(caseNames(), ", "))
+		}
+	}
+	return nil
+}
+
+func caseNames() (names []string) {
+	for _, c := range safetySuite {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// allowance is an input that the policy allows, and what is known of it.
+type allowance struct {
+	input   object
+	catalog models.Catalog
+	admin   bool // of the platform; otherwise the role is what permits it
+
+	domain, entityType, entity, operation, role string
+}
+
+// maxAllowances bounds how many inputs the suite starts from. There is one for
+// every operation and every role that permits it, and one for platform admins.
+const maxAllowances = 1000
+
+// safety runs the stage of that name.
+func (c *check) safety(ctx context.Context) error {
+	c.ran[StageSafety] = true
+	allowed, err := c.allowances(ctx)
+	if err != nil {
+		return err
+	}
+	location := c.snapshot.compiler.GetRulesExact(decisionRef)[0].Location
+	if len(allowed) == 0 {
+		c.warn(Finding{
+			Stage: StageSafety, File: location.File, Line: location.Row, Column: location.Col, Code: codeNothing,
+			Message: "nothing that the catalog and the roles permit is allowed, so that most of the safety suite tries nothing",
+		})
+	}
+	for _, sc := range safetySuite {
+		result := SafetyResult{SafetyCase: sc.SafetyCase, Outcome: Passed}
+		errs := 0
+		for _, input := range sc.inputs(allowed) {
+			v, err := ast.InterfaceToValue(input)
+			if err != nil {
+				return fmt.Errorf("safety case %s: %w", sc.Name, err)
+			}
+			d, err := c.snapshot.decide(ctx, ast.NewTerm(v))
+			switch result.Tried++; {
+			case ctx.Err() != nil:
+				return fmt.Errorf("check policy %s: %w", c.src.Name, ctx.Err())
+			case err != nil:
+				errs++
+			case d.Allowed:
+				result.Outcome = Failed
+				if result.Example, err = json.Marshal(input); err != nil {
+					return fmt.Errorf("safety case %s: %w", sc.Name, err)
+				}
+			}
+			if result.Outcome == Failed {
+				break
+			}
+		}
+		f := Finding{
+			Stage: StageSafety, File: location.File, Line: location.Row, Column: location.Col,
+			Code: codeSafety, Message: fmt.Sprintf("%s: it allows %s", sc.Name, sc.Title),
+		}
+		switch {
+		case result.Outcome == Failed && slices.Contains(c.opts.Waive, sc.Name):
+			result.Outcome = Waived
+			f.Code = codeWaived
+			c.warn(f)
+		case result.Outcome == Failed:
+			c.failed[StageSafety] = true
+			c.report.Findings = append(c.report.Findings, f)
+		case errs > 0:
+			f.Code, f.Message = codeFailsShut, fmt.Sprintf("%s: %d of %d inputs are denied by an error in the evaluation, not by a reason", sc.Name, errs, result.Tried)
+			c.warn(f)
+		}
+		c.report.Safety = append(c.report.Safety, result)
+	}
+	return nil
+}
+
+// inputs are all inputs of a case.
+func (sc safetyCase) inputs(allowed []*allowance) []any {
+	inputs := slices.Clone(sc.fixed)
+	if sc.variants != nil {
+		for _, a := range allowed {
+			inputs = append(inputs, sc.variants(a)...)
+		}
+	}
+	return inputs
+}
+
+// allowances asks the policy about what its data permit, and returns what it
+// allows.
+func (c *check) allowances(ctx context.Context) (allowed []*allowance, err error) {
+	candidates := candidates(c.snapshot.catalog)
+	if len(candidates) > maxAllowances {
+		c.warn(Finding{
+			Stage: StageSafety, Code: codeSkipped,
+			Message: fmt.Sprintf("roles and catalog permit %d things; the safety suite starts from %d of them", len(candidates), maxAllowances),
+		})
+		step := (len(candidates) + maxAllowances - 1) / maxAllowances
+		var some []allowance
+		for i := 0; i < len(candidates); i += step {
+			some = append(some, candidates[i])
+		}
+		candidates = some
+	}
+	for _, a := range candidates {
+		for _, now := range moments {
+			try := a
+			try.input = a.facts(now)
+			v, err := ast.InterfaceToValue(map[string]any(try.input))
+			if err != nil {
+				return nil, fmt.Errorf("safety suite: %w", err)
+			}
+			d, err := c.snapshot.decide(ctx, ast.NewTerm(v))
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("check policy %s: %w", c.src.Name, ctx.Err())
+			}
+			if err == nil && d.Allowed {
+				allowed = append(allowed, &try)
+				break
+			}
+		}
+	}
+	return allowed, nil
+}

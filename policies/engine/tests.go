@@ -1,0 +1,484 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/cover"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/tester"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// TestReport is what came of a bundle's own tests. A rule that makes a table of
+// cases counts once for each case, as with `opa test`.
+type TestReport struct {
+	Passed  int          `json:"passed"`
+	Failed  int          `json:"failed"`
+	Skipped int          `json:"skipped"`
+	Tests   []TestResult `json:"tests"`
+}
+
+// TestResult is what came of one test, or of one case of a test.
+type TestResult struct {
+	Package string  `json:"package"` // data.patrol.authz_test
+	Name    string  `json:"name"`    // test_deny
+	Case    string  `json:"case,omitempty"`
+	Outcome Outcome `json:"outcome"`
+	// Where the test is, or where in it it failed.
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	// Message says why it failed. Output is what the test printed.
+	Message string `json:"message,omitempty"`
+	Output  string `json:"output,omitempty"`
+	// Seconds is what the rule took, with all its cases.
+	Seconds float64 `json:"seconds"`
+	// errored tells a test that could not be judged from one that failed.
+	errored bool
+}
+
+// Title is the test's name as people read it: test_deny[revoked].
+func (t TestResult) Title() string {
+	if t.Case == "" {
+		return t.Name
+	}
+	return t.Name + "[" + t.Case + "]"
+}
+
+// TestOptions say how the tests of a bundle are run.
+type TestOptions struct {
+	// Run is a regular expression that picks tests by package and name, such as
+	// data.patrol.authz_test.test_deny; "" is all.
+	Run string
+	// Timeout bounds each test; 0 is [DefaultTestTimeout].
+	Timeout time.Duration
+}
+
+// RunTests runs the tests of a bundle and nothing else, for people who write them.
+// What keeps it from running them comes back as findings. The error is not about
+// the bundle: ctx ended, or an option is wrong.
+func RunTests(ctx context.Context, src Source, opts TestOptions) (*TestReport, *CoverageReport, []Finding, error) {
+	if _, err := regexp.Compile(opts.Run); err != nil {
+		return nil, nil, nil, fmt.Errorf("pick tests: %w", err)
+	}
+	c := &check{src: src, report: &Report{}, failed: map[Stage]bool{}, ran: map[Stage]bool{}}
+	c.opts.TestTimeout = cmp.Or(max(opts.Timeout, 0), DefaultTestTimeout)
+	var err error
+	c.bundle, err = src.parse()
+	if c.fail(StageRead, codeUnreadable, err) {
+		return nil, nil, c.report.Findings, nil
+	}
+	suite, err := c.suite()
+	if c.fail(StageTests, codeUnreadable, err) {
+		return nil, nil, c.report.Findings, nil
+	}
+	tests, coverage, err := suite.run(ctx, opts.Run)
+	if ctx.Err() != nil {
+		return nil, nil, nil, fmt.Errorf("test policy %s: %w", src.Name, ctx.Err())
+	}
+	if c.fail(StageTests, codeCompile, err) {
+		return nil, nil, c.report.Findings, nil
+	}
+	return tests, coverage, nil, nil
+}
+
+// test runs the stages tests and coverage.
+func (c *check) test(ctx context.Context) error {
+	c.ran[StageTests] = true
+	suite, err := c.suite()
+	if c.fail(StageTests, codeUnreadable, err) || c.fail(StageTests, codeTestScope, suite.stayOut()) {
+		return nil //nolint:nilerr // it is about the bundle, and in the report
+	}
+	tests, coverage, err := suite.run(ctx, "")
+	if ctx.Err() != nil {
+		return fmt.Errorf("test policy %s: %w", c.src.Name, ctx.Err())
+	}
+	if c.fail(StageTests, codeCompile, err) {
+		return nil
+	}
+	c.report.Tests, c.report.Coverage = tests, coverage
+	for _, t := range tests.Tests {
+		f := Finding{Stage: StageTests, File: t.File, Line: t.Line, Column: t.Column, Code: codeTestFailed}
+		switch f.Message = t.Title() + ": " + t.Message; {
+		case t.Outcome == Skipped:
+			f.Code, f.Message = codeSkipped, t.Title()+" is not run"
+			c.warn(f)
+			continue
+		case t.Outcome == Passed:
+			continue
+		case t.errored:
+			f.Code = codeTestError
+		}
+		c.failed[StageTests] = true
+		c.report.Findings = append(c.report.Findings, f)
+	}
+	switch {
+	case tests.Passed+tests.Failed == 0:
+		c.fail(StageTests, codeNoTests, errors.New("the bundle has no tests: put rules whose names begin with test_ into files named …_test.rego"))
+		return nil
+	case tests.Failed > 0:
+		return nil // what tests cover that do not pass is of no use
+	}
+	if err := suite.tryMutants(ctx, c); err != nil {
+		return err
+	}
+	c.ran[StageCoverage] = true
+	if coverage.Percent < c.opts.MinCoverage {
+		c.fail(StageCoverage, codeCoverage, fmt.Errorf("the tests run %s%% of the policy's lines; %s%% are required",
+			percent(coverage.Percent), percent(c.opts.MinCoverage)))
+	}
+	return nil
+}
+
+// percent renders a percentage, rounded down: what is below a minimum must not
+// look as if it were not.
+func percent(p float64) string {
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", math.Floor(p*10)/10), ".0")
+}
+
+// suite is a bundle's policy and tests, ready to be run.
+type suite struct {
+	name         string // of the bundle
+	policy       map[string]*ast.Module
+	all          map[string]*ast.Module // with tests
+	data         map[string]any
+	capabilities *ast.Capabilities
+	timeout      time.Duration
+}
+
+func (c *check) suite() (*suite, error) {
+	s := &suite{name: c.src.Name, policy: c.bundle.modules, all: maps.Clone(c.bundle.modules), data: c.bundle.data, timeout: c.opts.TestTimeout}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(c.src.Files)) {
+		if !IsTestFile(name) {
+			continue
+		}
+		m, err := parseModule(name, c.src.Files[name])
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		s.all[name] = m
+	}
+	var err error
+	if s.capabilities, err = capabilitiesFor(c.bundle.capabilities); err != nil {
+		errs = append(errs, err)
+	}
+	return s, errors.Join(errs...)
+}
+
+// stayOut sees to it that the policy which is tested is the one that would be in
+// force: tests may add rules of their own and none to the policy's.
+func (s *suite) stayOut() error {
+	owned := map[string]*ast.Location{}
+	for _, m := range s.policy {
+		for _, r := range m.Rules {
+			owned[r.Ref().GroundPrefix().String()] = r.Location
+		}
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.all)) {
+		if !IsTestFile(name) {
+			continue
+		}
+		for _, r := range s.all[name].Rules {
+			ref := r.Ref().GroundPrefix()
+			if first, taken := owned[ref.String()]; taken {
+				errs = append(errs, atLocation(r.Location, fmt.Errorf("a test file adds to %s, a rule of the policy (%s:%d): the tests would be of another policy",
+					ref, first.File, first.Row)))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// each runs the tests in modules and hands over one result after the other, until
+// found returns false. They run under the capabilities that the policy itself has.
+// Errors of built-in functions are errors of the test, since they are errors of a
+// decision.
+func (s *suite) each(ctx context.Context, modules map[string]*ast.Module, set func(*tester.Runner), found func(*tester.Result) bool) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	store := inmem.NewFromObjectWithOpts(s.data, inmem.OptRoundTripOnWrite(false))
+	r := tester.NewRunner().
+		SetCompiler(ast.NewCompiler().
+			WithCapabilities(s.capabilities).
+			WithEnablePrintStatements(true).
+			WithDefaultRegoVersion(ast.RegoV1)).
+		SetStore(store).
+		SetModules(modules).
+		SetTimeout(s.timeout).
+		RaiseBuiltinErrors(true)
+	set(r)
+	return storage.Txn(ctx, store, storage.TransactionParams{}, func(txn storage.Transaction) error {
+		ch, err := r.RunTests(ctx, txn)
+		if err != nil {
+			return err
+		}
+		wanted := true
+		for result := range ch {
+			if wanted = wanted && found(result); !wanted {
+				stop()
+			}
+		}
+		return nil
+	})
+}
+
+// run runs the tests whose names match filter, and measures what they cover.
+func (s *suite) run(ctx context.Context, filter string) (*TestReport, *CoverageReport, error) {
+	report := &TestReport{Tests: []TestResult{}}
+	coverage := cover.New()
+	var bad []*tester.Result
+	err := s.each(ctx, s.all, func(r *tester.Runner) {
+		r.Filter(filter).SetCoverageQueryTracer(coverage).SetCoverageRuns(nil)
+	}, func(r *tester.Result) bool {
+		report.Tests = append(report.Tests, s.resultsOf(r)...)
+		if r.Fail {
+			bad = append(bad, r)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.findFailures(ctx, report.Tests, bad)
+	slices.SortStableFunc(report.Tests, func(a, b TestResult) int {
+		return cmp.Or(cmp.Compare(a.Package, b.Package), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Case, b.Case))
+	})
+	for _, t := range report.Tests {
+		switch t.Outcome {
+		case Passed:
+			report.Passed++
+		case Skipped:
+			report.Skipped++
+		default:
+			report.Failed++
+		}
+	}
+	return report, coverageOf(s.policy, coverage), nil
+}
+
+// resultsOf takes a result apart into its cases.
+func (s *suite) resultsOf(r *tester.Result) []TestResult {
+	t := TestResult{
+		Package: r.Package, Name: r.Name, File: r.Location.File, Line: r.Location.Row, Column: r.Location.Col,
+		Outcome: Passed, Output: string(r.Output), Seconds: r.Duration.Seconds(),
+	}
+	switch {
+	case r.Skip:
+		t.Outcome = Skipped
+	case topdown.IsCancel(r.Error):
+		t.Outcome, t.Message, t.errored = Failed, fmt.Sprintf("took longer than %s", s.timeout), true
+	case r.Error != nil:
+		t.Outcome, t.Message, t.errored = Failed, r.Error.Error(), true
+		if e, ok := errors.AsType[*topdown.Error](r.Error); ok {
+			t.Message = e.Message
+			if e.Location != nil && e.Location.File != "" {
+				t.File, t.Line, t.Column = e.Location.File, e.Location.Row, e.Location.Col
+			}
+		}
+	case r.Fail:
+		t.Outcome, t.Message = Failed, "does not hold"
+	}
+	var cases []TestResult
+	for names, sub := range r.SubResults.Iter {
+		if len(sub.SubResults) > 0 {
+			continue
+		}
+		one := t
+		one.Case, one.Outcome, one.Message = strings.Join(names, "/"), Passed, ""
+		if sub.Fail {
+			one.Outcome, one.Message = Failed, "does not hold"
+		}
+		cases = append(cases, one)
+	}
+	if len(cases) == 0 {
+		return []TestResult{t}
+	}
+	return cases
+}
+
+// mostTraced is for how many failing tests it is worked out where they fail. A
+// trace takes memory, and who broke everything does not read all of it.
+const mostTraced = 20
+
+// findFailures runs failing tests again, with a trace, to say on which line they
+// failed.
+func (s *suite) findFailures(ctx context.Context, all []TestResult, bad []*tester.Result) {
+	if len(bad) == 0 {
+		return
+	}
+	slices.SortFunc(bad, func(a, b *tester.Result) int { return a.Location.Compare(b.Location) })
+	var names []string
+	for _, r := range bad[:min(len(bad), mostTraced)] {
+		names = append(names, regexp.QuoteMeta(r.Package+"."+r.Name))
+	}
+	_ = s.each(ctx, s.all, func(r *tester.Runner) { //nolint:errcheck // it only adds to messages
+		r.EnableTracing(true).Filter("^(" + strings.Join(names, "|") + ")$").SetParallel(1)
+	}, func(r *tester.Result) bool {
+		traces := map[string][]*topdown.Event{"": r.Trace}
+		for names, sub := range r.SubResults.Iter {
+			traces[strings.Join(names, "/")] = sub.Trace
+		}
+		for i := range all {
+			t := &all[i]
+			if t.Package != r.Package || t.Name != r.Name || t.Outcome != Failed || t.errored {
+				continue
+			}
+			if e := failedAt(traces[t.Case], r.Location.File); e != nil {
+				t.Line, t.Column = e.Location.Row, e.Location.Col
+				t.Message = "does not hold: " + firstLine(string(e.Location.Text))
+			}
+		}
+		return true
+	})
+}
+
+// failedAt returns the last expression in file that a trace saw fail.
+func failedAt(trace []*topdown.Event, file string) *ast.Expr {
+	for _, event := range slices.Backward(trace) {
+		if e, ok := event.Node.(*ast.Expr); ok && event.Op == topdown.FailOp && e.Location != nil && e.Location.File == file {
+			return e
+		}
+	}
+	return nil
+}
+
+func firstLine(text string) string {
+	line, _, more := strings.Cut(strings.TrimSpace(text), "\n")
+	if more {
+		line += " …"
+	}
+	return line
+}
+
+// mutants are policies that no suite of tests may take for right. If one passes,
+// the tests assert nothing about what the server asks for.
+var mutants = []struct {
+	ref   ast.Ref
+	value string // in Rego; "" is undefined
+	does  string
+}{
+	{decisionRef, `{"allow": true, "reasons": [], "scope": "any"}`, "allows everything"},
+	{decisionRef, `{"allow": false, "reasons": [{"code": "never", "message": "Never."}]}`, "denies everything"},
+	{requestRef, `{"domain": "", "entity_type": "any", "entity": "*", "operation": "any"}`, "takes every request for the same"},
+	{requestRef, "", "maps no request"},
+}
+
+// tryMutants fails the check if the tests pass on a policy that is plainly wrong.
+func (s *suite) tryMutants(ctx context.Context, c *check) error {
+	for _, m := range mutants {
+		modules, location := s.mutate(m.ref, m.value)
+		noticed := false
+		err := s.each(ctx, modules, func(*tester.Runner) {}, func(r *tester.Result) bool {
+			noticed = noticed || r.Fail || r.Error != nil
+			return !noticed
+		})
+		if ctx.Err() != nil {
+			return fmt.Errorf("test policy %s: %w", s.name, ctx.Err())
+		}
+		if err != nil {
+			noticed = true // what does not even compile does not pass
+		}
+		if !noticed {
+			c.fail(StageTests, codeVacuous, atLocation(location, fmt.Errorf("all tests pass even if %s %s: they assert nothing about it", m.ref, m.does)))
+		}
+	}
+	return nil
+}
+
+// mutate returns the suite's modules with another value for the rule at ref.
+func (s *suite) mutate(ref ast.Ref, value string) (map[string]*ast.Module, *ast.Location) {
+	modules := make(map[string]*ast.Module, len(s.all))
+	var location *ast.Location
+	for _, name := range slices.Sorted(maps.Keys(s.all)) {
+		m := s.all[name].Copy()
+		m.Rules = slices.DeleteFunc(m.Rules, func(r *ast.Rule) bool {
+			if !r.Ref().Equal(ref) {
+				return false
+			}
+			if location != nil {
+				return true
+			}
+			location = r.Location
+			r.Default, r.Else = false, nil
+			if value == "" {
+				r.Head.Value = ast.BooleanTerm(true)
+				r.Body = ast.MustParseBody("false")
+				return false
+			}
+			r.Head.Value = ast.MustParseTerm(value)
+			r.Body = ast.MustParseBody("true")
+			return false
+		})
+		modules[name] = m
+	}
+	return modules, location
+}
+
+// CoverageReport says how much of a policy its tests run. Tests do not count.
+type CoverageReport struct {
+	Percent   float64        `json:"percent"`
+	Covered   int            `json:"covered_lines"`
+	Uncovered int            `json:"uncovered_lines"`
+	Files     []FileCoverage `json:"files"`
+}
+
+// FileCoverage is the part of a [CoverageReport] about one module.
+type FileCoverage struct {
+	File      string      `json:"file"`
+	Percent   float64     `json:"percent"`
+	Covered   int         `json:"covered_lines"`
+	Uncovered []LineRange `json:"uncovered"`
+}
+
+// LineRange is From the first line To the last one, counted from 1.
+type LineRange struct {
+	From int `json:"from"`
+	To   int `json:"to"`
+}
+
+func coverageOf(policy map[string]*ast.Module, c *cover.Cover) *CoverageReport {
+	report := &CoverageReport{Files: []FileCoverage{}}
+	files := c.Report(policy).Files
+	for _, name := range slices.Sorted(maps.Keys(policy)) {
+		f := files[name]
+		one := FileCoverage{File: name, Percent: 100, Covered: f.CoveredLines, Uncovered: lineRanges(f.NotCovered)}
+		if total := f.CoveredLines + f.NotCoveredLines; total > 0 {
+			one.Percent = 100 * float64(f.CoveredLines) / float64(total)
+		}
+		report.Covered += f.CoveredLines
+		report.Uncovered += f.NotCoveredLines
+		report.Files = append(report.Files, one)
+	}
+	if total := report.Covered + report.Uncovered; total > 0 {
+		report.Percent = 100 * float64(report.Covered) / float64(total)
+	}
+	return report
+}
+
+// lineRanges puts ranges of text together to ranges of lines.
+func lineRanges(ranges []cover.Range) []LineRange {
+	lines := []LineRange{}
+	for _, r := range ranges { // sorted by their start
+		last := len(lines) - 1
+		if last >= 0 && r.Start.Row <= lines[last].To+1 {
+			lines[last].To = max(lines[last].To, r.End.Row)
+			continue
+		}
+		lines = append(lines, LineRange{r.Start.Row, r.End.Row})
+	}
+	return lines
+}

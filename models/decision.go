@@ -36,22 +36,26 @@ type ReasonCode string
 
 // The reasons that Patrol knows.
 const (
-	TokenMissing     ReasonCode = "token_missing"
-	TokenMalformed   ReasonCode = "token_malformed"
-	TokenUnknown     ReasonCode = "token_unknown" // unknown id or wrong secret: the same answer
-	TokenRevoked     ReasonCode = "token_revoked"
-	TokenExpired     ReasonCode = "token_expired"
-	UserDisabled     ReasonCode = "user_disabled" // or gone
-	DomainUnknown    ReasonCode = "domain_unknown"
-	DomainDisabled   ReasonCode = "domain_disabled"
-	DomainFrozen     ReasonCode = "domain_frozen"
-	NotAMember       ReasonCode = "not_a_member"
-	RoleForbids      ReasonCode = "role_forbids"
-	OutOfScope       ReasonCode = "out_of_scope"
-	UnknownOperation ReasonCode = "unknown_operation"
-	RouteUnmapped    ReasonCode = "route_unmapped"
-	PolicyError      ReasonCode = "policy_error"
-	Unavailable      ReasonCode = "unavailable"
+	TokenMissing   ReasonCode = "token_missing"
+	TokenMalformed ReasonCode = "token_malformed"
+	TokenUnknown   ReasonCode = "token_unknown" // unknown id or wrong secret: the same answer
+	TokenRevoked   ReasonCode = "token_revoked"
+	TokenExpired   ReasonCode = "token_expired"
+	UserDisabled   ReasonCode = "user_disabled" // or gone
+	DomainUnknown  ReasonCode = "domain_unknown"
+	DomainDisabled ReasonCode = "domain_disabled"
+	DomainFrozen   ReasonCode = "domain_frozen"
+	NotAMember     ReasonCode = "not_a_member"
+	RoleForbids    ReasonCode = "role_forbids"
+	OutOfScope     ReasonCode = "out_of_scope"
+	// The limits that domains set themselves; see [DomainLimits].
+	LifetimeExceeded  ReasonCode = "lifetime_exceeded"
+	WildcardForbidden ReasonCode = "wildcard_forbidden"
+	ApprovalRequired  ReasonCode = "approval_required"
+	UnknownOperation  ReasonCode = "unknown_operation"
+	RouteUnmapped     ReasonCode = "route_unmapped"
+	PolicyError       ReasonCode = "policy_error"
+	Unavailable       ReasonCode = "unavailable"
 )
 
 // Status returns the HTTP status of a denial for this reason.

@@ -99,14 +99,70 @@ type PAT struct {
 	KeyID       string
 	MAC         []byte
 	Scopes      []Scope
+	Approvals   []Approval // by domain; those that were given and still hold
 	CreatedAt   time.Time
 	// ExpiresAt is a whole second. A rotation with grace moves it forward.
 	ExpiresAt     time.Time
 	RevokedAt     *time.Time
+	Revoked       Revocation
 	RotatedTo     string // id of the successor, "" if not rotated
 	LastUsedAt    *time.Time
 	LastUsedIP    string
 	LastUsedAgent string
+}
+
+// Revocation is who ended a token, and why, for its owner to read. It is zero
+// unless somebody revoked the token: one that a rotation replaced has none.
+type Revocation struct {
+	By     RevokerKind
+	Domain string // the domain whose admin it was, with [RevokerDomainAdmin]
+	Reason string // "" if none was given; no secret
+}
+
+// RevokerKind is in what capacity somebody revokes a token.
+type RevokerKind string
+
+// The kinds of revokers.
+const (
+	RevokerOwner         RevokerKind = "owner"
+	RevokerToken         RevokerKind = "token"          // the token itself
+	RevokerDomainAdmin   RevokerKind = "domain_admin"   // of a domain that the token reaches
+	RevokerPlatformAdmin RevokerKind = "platform_admin" // of the whole platform
+	RevokerOperator      RevokerKind = "operator"       // somebody at the shell of the server
+)
+
+// ValidateReason checks the reason for a revocation: at most 500 characters;
+// line breaks are fine. It is shown to the token's owner.
+func ValidateReason(field, text string, required bool, v *Invalid) {
+	least := 0
+	if required {
+		least = 1
+	}
+	checkText(field, text, least, 500, true, v)
+}
+
+// Reaches reports whether the scope covers anything in the domain.
+func (s Scope) Reaches(domain string) bool { return s.Domain == domain || s.Domain == Any }
+
+// ScopesIn returns the scopes that reach the domain.
+func (p PAT) ScopesIn(domain string) []Scope {
+	var in []Scope
+	for _, s := range p.Scopes {
+		if s.Reaches(domain) {
+			in = append(in, s)
+		}
+	}
+	return in
+}
+
+// ApprovedBy returns the domain's approval of the token, nil if there is none.
+func (p PAT) ApprovedBy(domain string) *Approval {
+	for i := range p.Approvals {
+		if p.Approvals[i].Domain == domain {
+			return &p.Approvals[i]
+		}
+	}
+	return nil
 }
 
 // Status returns the state at the time now. Revoked comes before expired.

@@ -66,7 +66,46 @@ type Domain struct {
 	ID        string // an immutable slug, never reused
 	Name      string
 	Status    DomainStatus
+	Limits    DomainLimits
 	CreatedAt time.Time
+}
+
+// DomainLimits are what a domain demands of the tokens that reach it, on top of
+// what the server demands. The zero value demands nothing. Policy judges them at
+// every use.
+type DomainLimits struct {
+	// MaxLifetime is how long after its creation a token works in the domain, in
+	// whole seconds; 0: for as long as it lives.
+	MaxLifetime time.Duration
+	// NoWildcards has a scope count only if it names both the domain and the entity.
+	NoWildcards bool
+	// Approval has a token work only once the domain's admins approved it as it is.
+	Approval bool
+}
+
+// String says what the limits demand, for logs and people.
+func (l DomainLimits) String() string {
+	var demands []string
+	if l.MaxLifetime > 0 {
+		demands = append(demands, "at most "+FormatDuration(l.MaxLifetime))
+	}
+	if l.NoWildcards {
+		demands = append(demands, "no wildcards")
+	}
+	if l.Approval {
+		demands = append(demands, "approval")
+	}
+	if len(demands) == 0 {
+		return "none"
+	}
+	return strings.Join(demands, ", ")
+}
+
+// Approval is a domain's consent to a token with the scopes that it had then.
+type Approval struct {
+	Domain string
+	By     string // id of the user who gave it
+	At     time.Time
 }
 
 // ValidateDomainID checks the slug: `[a-z0-9][a-z0-9-]{0,62}`.

@@ -112,7 +112,8 @@ func knownReason(code string) string {
 	switch models.ReasonCode(code) {
 	case "", models.TokenMissing, models.TokenMalformed, models.TokenUnknown, models.TokenRevoked, models.TokenExpired,
 		models.UserDisabled, models.DomainUnknown, models.DomainDisabled, models.DomainFrozen, models.NotAMember,
-		models.RoleForbids, models.OutOfScope, models.UnknownOperation, models.RouteUnmapped, models.PolicyError, models.Unavailable:
+		models.RoleForbids, models.OutOfScope, models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired,
+		models.UnknownOperation, models.RouteUnmapped, models.PolicyError, models.Unavailable:
 		return code
 	}
 	return "other"

@@ -9,6 +9,12 @@ const (
 		FROM scopes s WHERE s.pat_id = p.id) AS scopes`
 	postgresScopes = `(SELECT json_agg(json_build_array(s.id, s.domain, s.entity_type, s.entity, s.operation) ORDER BY s.position)
 		FROM scopes s WHERE s.pat_id = p.id) AS scopes`
+	// Its approvals, the same way.
+	sqliteApprovals = `(SELECT json_group_array(json_object('Domain', a.domain, 'By', a.approved_by, 'Micros', a.at) ORDER BY a.domain)
+		FROM approvals a WHERE a.pat_id = p.id) AS approvals`
+	postgresApprovals = `(SELECT json_agg(json_build_object('Domain', a.domain, 'By', a.approved_by,
+		'Micros', CAST(EXTRACT(EPOCH FROM a.at) * 1000000 AS bigint)) ORDER BY a.domain)
+		FROM approvals a WHERE a.pat_id = p.id) AS approvals`
 	fromPATByID = " FROM pats p WHERE p.id = ?"
 )
 
@@ -28,8 +34,8 @@ type dialect struct {
 
 var dialects = map[driver]dialect{
 	sqliteDriver: {
-		patSelect:          patColumns + ", " + sqliteScopes,
-		patByID:            "SELECT " + patColumns + ", " + sqliteScopes + fromPATByID,
+		patSelect:          patColumns + ", " + sqliteScopes + ", " + sqliteApprovals,
+		patByID:            "SELECT " + patColumns + ", " + sqliteScopes + ", " + sqliteApprovals + fromPATByID,
 		useRow:             "(?, ?, ?, ?)",
 		schemaVersionTable: "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'goose_db_version'",
 	},
@@ -37,8 +43,8 @@ var dialects = map[driver]dialect{
 		// The locks of this package need each statement to see what was
 		// committed before it, whatever the database's default is.
 		txOptions:          &sql.TxOptions{Isolation: sql.LevelReadCommitted},
-		patSelect:          patColumns + ", " + postgresScopes,
-		patByID:            "SELECT " + patColumns + ", " + postgresScopes + fromPATByID,
+		patSelect:          patColumns + ", " + postgresScopes + ", " + postgresApprovals,
+		patByID:            "SELECT " + patColumns + ", " + postgresScopes + ", " + postgresApprovals + fromPATByID,
 		useRow:             "(CAST(? AS text), CAST(? AS timestamptz), CAST(? AS text), CAST(? AS text))",
 		schemaVersionTable: "SELECT COUNT(*) FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = 'goose_db_version'",
 	},

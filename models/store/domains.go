@@ -94,17 +94,26 @@ func (s *Store) UpdateDomain(ctx context.Context, by models.Actor, id string, p 
 		before := row
 		apply(p.Name, &row.Name)
 		apply(p.Status, &row.Status)
+		if p.Limits != nil {
+			row = row.with(*p.Limits)
+		}
 		if row == before {
 			return nil
 		}
 		if err := t.db.Model(&domainRow{}).Where("id = ?", id).Updates(map[string]any{
 			"name": row.Name, "status": row.Status,
+			"max_lifetime": row.MaxLifetime, "no_wildcards": row.NoWildcards, "approval": row.Approval,
 		}).Error; err != nil {
 			return err
 		}
 		t.change(ChangeDomain, id, "")
 		if before.Name != row.Name {
 			if err := t.audit("domain.rename", onDomain(id), map[string]string{"from": before.Name, "to": row.Name}); err != nil {
+				return err
+			}
+		}
+		if from, to := before.limits(), row.limits(); from != to {
+			if err := t.audit("domain.limits", onDomain(id), map[string]string{"from": from.String(), "to": to.String()}); err != nil {
 				return err
 			}
 		}

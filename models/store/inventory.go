@@ -18,7 +18,15 @@ type PATSearch struct {
 	Email  string        // part of the owner's address, in any case
 	Name   string        // part of the name, in any case of ASCII letters
 	Status models.Status // as it counts now, under Limits.MaxLifetime
+	ID     string        // the public id
 	Domain string        // a scope of the token reaches this domain
+	// Within leaves the tokens that this domain's admins may know of: those that
+	// name it in a scope, and those of its members and of platform admins that name
+	// any domain.
+	Within string
+	// Approved, with Within, leaves tokens that the domain approved, or that it did
+	// not.
+	Approved *bool
 	// ExpiresBefore leaves tokens that are alive and end before this time.
 	ExpiresBefore time.Time
 	// UnusedSince leaves tokens that were made before this time and not used
@@ -65,7 +73,7 @@ func (s *Store) SearchPATs(ctx context.Context, f PATSearch, p Page) ([]OwnedPAT
 		}
 		at = time.UnixMicro(micros).UTC()
 	}
-	if !storable(f.UserID, f.Email, f.Name, f.Domain) {
+	if !storable(f.UserID, f.Email, f.Name, f.Domain, f.ID, f.Within) {
 		return []OwnedPAT{}, "", nil
 	}
 	now := s.now()
@@ -101,6 +109,12 @@ func (s *Store) SearchPATs(ctx context.Context, f PATSearch, p Page) ([]OwnedPAT
 	return pats, next, nil
 }
 
+// within is the condition on a token p of a user u that a domain's admins may know
+// of it. It takes the domain, [models.Any] and the domain.
+const within = `(EXISTS (SELECT 1 FROM scopes AS named WHERE named.pat_id = p.id AND named.domain = ?)
+	OR EXISTS (SELECT 1 FROM scopes AS wild WHERE wild.pat_id = p.id AND wild.domain = ?)
+		AND (u.admin OR EXISTS (SELECT 1 FROM memberships AS inside WHERE inside.user_id = u.id AND inside.domain = ?)))`
+
 // searched adds the conditions of a search.
 func (s *Store) searched(q *gorm.DB, f PATSearch, now time.Time) *gorm.DB {
 	if f.UserID != "" {
@@ -114,6 +128,16 @@ func (s *Store) searched(q *gorm.DB, f PATSearch, now time.Time) *gorm.DB {
 	}
 	if f.Domain != "" {
 		q = q.Where("EXISTS (SELECT 1 FROM scopes AS reach WHERE reach.pat_id = p.id AND reach.domain IN (?, ?))", f.Domain, models.Any)
+	}
+	if f.ID != "" {
+		q = q.Where("p.id = ?", f.ID)
+	}
+	if f.Within != "" {
+		q = q.Where(within, f.Within, models.Any, f.Within)
+		if f.Approved != nil {
+			not := map[bool]string{true: "", false: "NOT "}[*f.Approved]
+			q = q.Where(not+"EXISTS (SELECT 1 FROM approvals AS given WHERE given.pat_id = p.id AND given.domain = ?)", f.Within)
+		}
 	}
 	if !f.ExpiresBefore.IsZero() {
 		q = q.Where(inPATs(live), s.liveAt(now)...).Where("p.expires_at < ?", exact(f.ExpiresBefore))

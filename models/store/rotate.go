@@ -10,7 +10,7 @@ import (
 
 // RotatePAT replaces a token by next, of which the caller fills ID, KeyID, MAC
 // and ExpiresAt, and CreatedAt if it is not now. The successor takes over name,
-// description and scopes (with new ids) and is returned. The old token is
+// description, scopes (with new ids) and approvals and is returned. The old token is
 // revoked at once, or expires after the grace, rounded up to a whole second, if
 // it would not before.
 //
@@ -47,6 +47,11 @@ func (s *Store) RotatePAT(ctx context.Context, by models.Actor, userID, id strin
 			created.Scopes[i].ID = ""
 		}
 		if err := t.insertPAT(created); err != nil {
+			return err
+		}
+		// The scopes are the same, so what was approved still is.
+		if err := t.db.Exec("INSERT INTO approvals (pat_id, domain, approved_by, at) SELECT ?, domain, approved_by, at FROM approvals WHERE pat_id = ?",
+			next.ID, id).Error; err != nil {
 			return err
 		}
 		if grace > 0 {
@@ -87,6 +92,21 @@ func ceilSecond(t time.Time) time.Time { return t.Add(time.Second - 1).Truncate(
 // dead token again changes nothing and is no error. With userID "" any user's
 // token can be revoked.
 func (s *Store) RevokePAT(ctx context.Context, by models.Actor, userID, id string) (models.PAT, error) {
+	return s.RevokeFor(ctx, by, userID, id, "")
+}
+
+// RevokeFor is [Store.RevokePAT] with a reason for the token's owner.
+func (s *Store) RevokeFor(ctx context.Context, by models.Actor, userID, id, reason string) (models.PAT, error) {
+	return s.revokePAT(ctx, by, userID, id, models.Revocation{Reason: reason})
+}
+
+// RevokeWithin is [Store.RevokePAT] by an admin of a domain. A token that does not
+// reach the domain, as [PATSearch.Within] has it, is CodeNotFound.
+func (s *Store) RevokeWithin(ctx context.Context, by models.Actor, domain, id, reason string) (models.PAT, error) {
+	return s.revokePAT(ctx, by, "", id, models.Revocation{By: models.RevokerDomainAdmin, Domain: domain, Reason: reason})
+}
+
+func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id string, why models.Revocation) (models.PAT, error) {
 	// All of the chain that leads to the token and is not revoked yet. Dead links
 	// in between do not break it.
 	const chain = `WITH RECURSIVE chain (id) AS (
@@ -98,6 +118,9 @@ func (s *Store) RevokePAT(ctx context.Context, by models.Actor, userID, id strin
 	var revoked models.PAT
 	err := s.write(ctx, "revoke_pat", by, func(t *tx) error {
 		row, err := t.lockPAT(userID, id)
+		if err == nil && why.Domain != "" {
+			err = t.checkWithin(row, why.Domain)
+		}
 		if err != nil {
 			return err
 		}
@@ -105,7 +128,7 @@ func (s *Store) RevokePAT(ctx context.Context, by models.Actor, userID, id strin
 		if err := t.db.Raw(chain, id, row.UserID).Find(&ids).Error; err != nil {
 			return err
 		}
-		if err := t.revoke(row.UserID, id, ids); err != nil {
+		if err := t.revoke(row.UserID, id, ids, why); err != nil {
 			return err
 		}
 		revoked, err = t.reload(id)
@@ -127,7 +150,7 @@ func (s *Store) RevokeAll(ctx context.Context, by models.Actor, userID string) (
 		if err := t.db.Raw("SELECT id FROM pats WHERE user_id = ? AND revoked_at IS NULL AND expires_at > ? ORDER BY id", userID, t.now).Find(&ids).Error; err != nil {
 			return err
 		}
-		return t.revoke(userID, "", ids)
+		return t.revoke(userID, "", ids, models.Revocation{})
 	})
 	if err != nil {
 		return 0, err
@@ -136,16 +159,28 @@ func (s *Store) RevokeAll(ctx context.Context, by models.Actor, userID string) (
 }
 
 // revoke ends tokens that are not revoked. With a cause, the id of the token that
-// was meant, the others are noted as its predecessors.
-func (t *tx) revoke(userID, cause string, ids []string) error {
+// was meant, the others are noted as its predecessors. Why fills itself from who
+// acts.
+func (t *tx) revoke(userID, cause string, ids []string, why models.Revocation) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if err := t.db.Exec("UPDATE pats SET revoked_at = ?, name_held = FALSE WHERE id IN ?", t.now, ids).Error; err != nil {
+	if why.By == "" {
+		why.By = t.revoker(userID)
+	}
+	err := t.db.Exec("UPDATE pats SET revoked_at = ?, name_held = FALSE, revoked_by = ?, revoked_domain = ?, revoked_reason = ? WHERE id IN ?",
+		t.now, why.By, why.Domain, why.Reason, ids).Error
+	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		detail := map[string]string{"user_id": userID}
+		detail := map[string]string{"user_id": userID, "by": string(why.By)}
+		if why.Domain != "" {
+			detail["domain"] = why.Domain
+		}
+		if why.Reason != "" {
+			detail["reason"] = why.Reason
+		}
 		if cause != "" && id != cause {
 			detail["predecessor_of"] = cause
 		}
@@ -155,4 +190,18 @@ func (t *tx) revoke(userID, cause string, ids []string) error {
 		}
 	}
 	return nil
+}
+
+// revoker is in what capacity the transaction's actor revokes a token of the user.
+func (t *tx) revoker(userID string) models.RevokerKind {
+	switch {
+	case t.by.Kind == models.ActorToken:
+		return models.RevokerToken
+	case t.by.Kind != models.ActorUser:
+		return models.RevokerOperator
+	case t.by.UserID == userID:
+		return models.RevokerOwner
+	default:
+		return models.RevokerPlatformAdmin
+	}
 }

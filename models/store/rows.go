@@ -37,22 +37,32 @@ func (r userRow) model() models.User {
 }
 
 type domainRow struct {
-	ID        string `gorm:"primaryKey"`
-	Name      string
-	Status    models.DomainStatus
-	CreatedAt time.Time
+	ID          string `gorm:"primaryKey"`
+	Name        string
+	Status      models.DomainStatus
+	MaxLifetime int64 // seconds
+	NoWildcards bool
+	Approval    bool
+	CreatedAt   time.Time
 }
 
 func (domainRow) TableName() string { return "domains" }
 
 func newDomainRow(d models.Domain) domainRow {
-	d.CreatedAt = exact(d.CreatedAt)
-	return domainRow(d)
+	return domainRow{ID: d.ID, Name: d.Name, Status: d.Status, CreatedAt: exact(d.CreatedAt)}.with(d.Limits)
+}
+
+func (r domainRow) with(l models.DomainLimits) domainRow {
+	r.MaxLifetime, r.NoWildcards, r.Approval = int64(l.MaxLifetime/time.Second), l.NoWildcards, l.Approval
+	return r
 }
 
 func (r domainRow) model() models.Domain {
-	r.CreatedAt = r.CreatedAt.UTC()
-	return models.Domain(r)
+	return models.Domain{ID: r.ID, Name: r.Name, Status: r.Status, CreatedAt: r.CreatedAt.UTC(), Limits: r.limits()}
+}
+
+func (r domainRow) limits() models.DomainLimits {
+	return models.DomainLimits{MaxLifetime: time.Duration(r.MaxLifetime) * time.Second, NoWildcards: r.NoWildcards, Approval: r.Approval}
 }
 
 type membershipRow struct {
@@ -78,14 +88,19 @@ type patRow struct {
 	LastUsedAt    *time.Time
 	LastUsedIP    string
 	LastUsedAgent string
-	Scopes        scopeList `gorm:"->;type:text"` // of dialect.patSelect, no column
+	RevokedBy     models.RevokerKind
+	RevokedDomain string
+	RevokedReason string
+	Scopes        scopeList    `gorm:"->;type:text"` // of dialect.patSelect, no column
+	Approvals     approvalList `gorm:"->;type:text"` // likewise
 }
 
 func (patRow) TableName() string { return "pats" }
 
-// patColumns are the columns of a [patRow] but its scopes, of the table pats as p.
+// patColumns are the columns of a [patRow] but its lists, of the table pats as p.
 const patColumns = `p.id, p.user_id, p.name, p.name_held, p.description, p.key_id, p.mac, p.created_at, p.expires_at,
-	p.revoked_at, p.rotated_to, p.last_used_at, p.last_used_ip, p.last_used_agent`
+	p.revoked_at, p.rotated_to, p.last_used_at, p.last_used_ip, p.last_used_agent,
+	p.revoked_by, p.revoked_domain, p.revoked_reason`
 
 func newPATRow(p models.PAT) patRow {
 	return patRow{
@@ -99,6 +114,7 @@ func (r patRow) model() models.PAT {
 		ID: r.ID, UserID: r.UserID, Name: r.Name, Description: r.Description, KeyID: r.KeyID, MAC: r.MAC,
 		Scopes: r.Scopes, CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), RevokedAt: utc(r.RevokedAt),
 		RotatedTo: r.RotatedTo, LastUsedAt: utc(r.LastUsedAt), LastUsedIP: r.LastUsedIP, LastUsedAgent: r.LastUsedAgent,
+		Approvals: r.Approvals, Revoked: models.Revocation{By: r.RevokedBy, Domain: r.RevokedDomain, Reason: r.RevokedReason},
 	}
 }
 
@@ -134,20 +150,8 @@ type scopeList []models.Scope
 
 // Scan implements [database/sql.Scanner].
 func (l *scopeList) Scan(from any) error {
-	var text []byte
-	switch v := from.(type) {
-	case nil:
-		*l = nil
-		return nil
-	case string:
-		text = []byte(v)
-	case []byte:
-		text = v
-	default:
-		return fmt.Errorf("scopes of type %T", from)
-	}
 	var fields [][5]string
-	if err := json.Unmarshal(text, &fields); err != nil {
+	if err := scanList(from, &fields); err != nil {
 		return fmt.Errorf("read scopes: %w", err)
 	}
 	*l = make(scopeList, len(fields))
@@ -155,6 +159,38 @@ func (l *scopeList) Scan(from any) error {
 		(*l)[i] = models.Scope{ID: f[0], Domain: f[1], EntityType: f[2], Entity: f[3], Operation: f[4]}
 	}
 	return nil
+}
+
+// approvalList reads the approvals that dialect.patSelect selects.
+type approvalList []models.Approval
+
+// Scan implements [database/sql.Scanner].
+func (l *approvalList) Scan(from any) error {
+	var fields []struct {
+		Domain, By string
+		Micros     int64
+	}
+	if err := scanList(from, &fields); err != nil {
+		return fmt.Errorf("read approvals: %w", err)
+	}
+	*l = nil
+	for _, f := range fields {
+		*l = append(*l, models.Approval{Domain: f.Domain, By: f.By, At: time.UnixMicro(f.Micros).UTC()})
+	}
+	return nil
+}
+
+// scanList reads a list that a database made as JSON; none is no list.
+func scanList(from, list any) error {
+	switch v := from.(type) {
+	case nil:
+		return nil
+	case string:
+		return json.Unmarshal([]byte(v), list)
+	case []byte:
+		return json.Unmarshal(v, list)
+	}
+	return fmt.Errorf("a list of type %T", from)
 }
 
 type changeRow struct {

@@ -8,7 +8,8 @@ import (
 	"patrol/models"
 )
 
-// AddScope widens a token. A scope that it has is CodeTaken, one too many
+// AddScope widens a token, which ends the approvals of the domains that the new
+// scope reaches. A scope that it has is CodeTaken, one too many
 // CodeLimitReached; a token that is dead or was rotated is CodeConflict.
 func (s *Store) AddScope(ctx context.Context, by models.Actor, userID, id string, sc models.Scope) (models.PAT, error) {
 	if sc.ID == "" {
@@ -32,7 +33,15 @@ func (s *Store) AddScope(ctx context.Context, by models.Actor, userID, id string
 		if err := t.db.Create(&scope).Error; err != nil {
 			return err
 		}
-		return t.audit("pat.add_scope", onPAT(id), map[string]string{"user_id": row.UserID, "scope": sc.String()})
+		detail := map[string]string{"user_id": row.UserID, "scope": sc.String()}
+		lost, err := t.loseApprovals(row, sc)
+		if err != nil {
+			return err
+		}
+		if lost != "" {
+			detail["approvals_lost"] = lost
+		}
+		return t.audit("pat.add_scope", onPAT(id), detail)
 	})
 }
 

@@ -39,6 +39,7 @@ type DomainFilter struct {
 type DomainPatch struct {
 	Name   *string
 	Status *models.DomainStatus
+	Limits *models.DomainLimits
 }
 
 // Member is a user's role in a domain, as lists of members show it.

@@ -18,7 +18,8 @@ package patrol.authz
 #   Allowed, with the id of the scope that grants it, or denied with every reason
 #   that counts. It is allowed exactly when there is no reason to deny; the tests
 #   prove it. The conditions that reasons negate are repeated here, since to ask
-#   for reasons only on a denial keeps the common case fast.
+#   for reasons only on a denial keeps the common case fast: a domain that sets no
+#   limits of its own.
 # entrypoint: true
 decision := {"allow": true, "reasons": [], "scope": granting_scope} if {
 	input.token.revoked == false
@@ -31,7 +32,11 @@ decision := {"allow": true, "reasons": [], "scope": granting_scope} if {
 	input.request.domain == input.domain.id
 	domain_admits_user
 	operation_permitted
+	object.get(input.domain, "limits", null) == null
 	not data.patrol.custom.reason
+} else := {"allow": true, "reasons": [], "scope": granting_scope} if {
+	input.domain.limits != null
+	reasons == set()
 } else := {"allow": false, "reasons": [reason | some reason in reasons]}
 
 # METADATA
@@ -171,6 +176,19 @@ forbidden contains rego.metadata.rule().custom if {
 forbidden contains rego.metadata.rule().custom if not granting_scope
 
 # METADATA
+# title: A limit of the domain is against it
+# description: |
+#   A domain without limits has no such fact, or null; whatever else stands there must
+#   be kept. Nothing is said of limits to who is not a member, or of what no scope
+#   covers anyway.
+forbidden contains reason if {
+	input.domain.limits != null
+	belongs_to_domain
+	granting_scope
+	some reason in broken_limits
+}
+
+# METADATA
 # title: A rule of one's own is against it
 # description: See "A rule of your own" in the README of this bundle, which has none.
 forbidden contains data.patrol.custom.reason
@@ -203,6 +221,60 @@ operation_permitted if {
 }
 
 operation_permitted if input.user.admin == true
+
+###############################################################################
+# The limits that a domain sets itself: 403
+###############################################################################
+
+# METADATA
+# title: The token is older than the domain allows
+# custom:
+#   code: lifetime_exceeded
+#   message: This domain takes access tokens for a shorter time after their creation. Rotate the token.
+broken_limits contains rego.metadata.rule().custom if not lifetime_kept
+
+# METADATA
+# title: The domain takes no wildcards
+# custom:
+#   code: wildcard_forbidden
+#   message: This domain takes no wildcards. A scope has to name both the domain and the entity.
+broken_limits contains rego.metadata.rule().custom if not named_by_scope
+
+# METADATA
+# title: The domain has not approved the token
+# custom:
+#   code: approval_required
+#   message: This domain has not approved this access token, or not with the scopes that it has now. One of its admins can.
+broken_limits contains rego.metadata.rule().custom if not approved
+
+# METADATA
+# title: The token is young enough for the domain
+lifetime_kept if input.domain.limits.max_lifetime == 0
+
+lifetime_kept if {
+	is_number(input.now)
+	is_number(input.token.created_at)
+	is_number(input.domain.limits.max_lifetime)
+	input.now < input.token.created_at + input.domain.limits.max_lifetime
+}
+
+# METADATA
+# title: A scope names the domain and the entity, or need not
+named_by_scope if input.domain.limits.wildcards == true
+
+named_by_scope if {
+	input.request.domain != "*"
+	input.request.entity != "*"
+	id := input.token.scopes[input.request.domain][input.request.entity_type][input.request.operation][input.request.entity]
+	is_string(id)
+	id != ""
+}
+
+# METADATA
+# title: The domain has approved the token, or need not
+approved if input.domain.limits.approval == false
+
+approved if is_number(input.token.approvals[input.request.domain])
 
 # METADATA
 # title: The id of the scope that grants the request

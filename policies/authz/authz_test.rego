@@ -20,6 +20,8 @@ allowed := {
 	"now": 1790500000,
 }
 
+limits(changes) := put("domain/limits", object.union({"max_lifetime": 0, "wildcards": true, "approval": false}, changes))
+
 put(path, value) := {"op": "add", "path": path, "value": value}
 
 gone(path) := {"op": "remove", "path": path}
@@ -59,6 +61,31 @@ test_allow[note] if {
 		},
 		"a platform admin in a disabled domain": {"patches": array.concat(platform_admin, [put("domain/status", "disabled")])},
 		"a platform admin in a frozen domain": {"patches": array.concat(platform_admin, [put("domain/status", "frozen")])},
+		"no limits": {"patches": [put("domain/limits", null)]},
+		"limits that demand nothing": {"patches": [limits({})]},
+		"young enough for the domain, in the last second": {"patches": [limits({"max_lifetime": 500001})]},
+		"by a scope that names all, where wildcards do not count": {
+			"patches": [limits({"wildcards": false}), put("token/scopes/acme/models/read/llama3", "scope-2")],
+			"scope": "scope-2",
+		},
+		"a domain, where wildcards do not count": {
+			"patches": [
+				limits({"wildcards": false}),
+				put("request/entity_type", "domains"),
+				put("request/entity", "acme"),
+				put("token/scopes/acme/domains", {"read": {"acme": "scope-5"}}),
+			],
+			"scope": "scope-5",
+		},
+		"approved": {"patches": [limits({"approval": true}), put("token/approvals", {"acme": 1790000000})]},
+		"all limits kept": {
+			"patches": [
+				limits({"max_lifetime": 1000000, "wildcards": false, "approval": true}),
+				put("token/scopes/acme/models/read/llama3", "scope-2"),
+				put("token/approvals", {"acme": 1790000000, "beta": 1790000000}),
+			],
+			"scope": "scope-2",
+		},
 	}
 	input_ := json.patch(allowed, case.patches)
 	authz.reasons == set() with input as input_
@@ -148,6 +175,42 @@ test_deny[note] if {
 			"patches": [put("domain/status", "disabled"), put("request/operation", "write")],
 			"codes": ["domain_disabled", "out_of_scope", "role_forbids"],
 		},
+		"too old for the domain, from this second on": {"patches": [limits({"max_lifetime": 500000})], "codes": ["lifetime_exceeded"]},
+		"wildcards do not count": {"patches": [limits({"wildcards": false})], "codes": ["wildcard_forbidden"]},
+		"a wildcard for the domain does not count": {
+			"patches": [limits({"wildcards": false}), put("token/scopes", {"*": {"models": {"read": {"llama3": "x"}}}})],
+			"codes": ["wildcard_forbidden"],
+		},
+		"the collection has no name": {"patches": [limits({"wildcards": false}), put("request/entity", "*")], "codes": ["wildcard_forbidden"]},
+		"a domain named * has no name": {
+			"patches": [
+				limits({"wildcards": false}),
+				put("request/domain", "*"),
+				put("domain/id", "*"),
+				put("token/scopes", {"*": {"models": {"read": {"llama3": "x"}}}}),
+			],
+			"codes": ["wildcard_forbidden"],
+		},
+		"not approved": {"patches": [limits({"approval": true})], "codes": ["approval_required"]},
+		"approved by another domain": {
+			"patches": [limits({"approval": true}), put("token/approvals", {"other": 1790000000, "*": 1790000000})],
+			"codes": ["approval_required"],
+		},
+		"an approval that is none": {"patches": [limits({"approval": true}), put("token/approvals", {"acme": null})], "codes": ["approval_required"]},
+		"limits bind platform admins": {"patches": array.concat(platform_admin, [limits({"approval": true})]), "codes": ["approval_required"]},
+		"all limits broken": {
+			"patches": [limits({"max_lifetime": 1, "wildcards": false, "approval": true})],
+			"codes": ["approval_required", "lifetime_exceeded", "wildcard_forbidden"],
+		},
+		"disabled, and a limit": {"patches": [put("domain/status", "disabled"), limits({"approval": true})], "codes": ["approval_required", "domain_disabled"]},
+		"no member hears nothing of limits": {
+			"patches": [gone("membership"), limits({"max_lifetime": 1, "wildcards": false, "approval": true})],
+			"codes": ["not_a_member"],
+		},
+		"out of scope hides limits": {
+			"patches": [put("token/scopes", {}), limits({"max_lifetime": 1, "wildcards": false, "approval": true})],
+			"codes": ["out_of_scope"],
+		},
 		"frozen, no member, the scope": {
 			"patches": [put("domain/status", "frozen"), gone("membership"), put("token/scopes", {})],
 			"codes": ["domain_frozen", "not_a_member", "out_of_scope"],
@@ -185,6 +248,22 @@ test_deny_malformed[note] if {
 	decision := authz.decision with input as json.patch(allowed, [patch])
 	decision.allow == false
 	code in codes(decision)
+}
+
+# Limits that are none, and facts that they are held against, wrongly typed: denied,
+# too.
+test_limits_malformed[note] if {
+	some path, expected in {
+		"domain/limits": ["approval_required", "lifetime_exceeded", "wildcard_forbidden"],
+		"domain/limits/max_lifetime": ["lifetime_exceeded"],
+		"domain/limits/wildcards": ["wildcard_forbidden"],
+		"domain/limits/approval": ["approval_required"],
+		"token/created_at": ["lifetime_exceeded"],
+	}
+	some value in ["1790000000", [], {}, ["acme"]]
+	note := sprintf("%s: %v", [path, value])
+	decision := authz.decision with input as json.patch(allowed, [limits({"max_lifetime": 1000000}), put(path, value)])
+	codes(decision) == expected
 }
 
 # `now` and the times of a token are compared as numbers or not at all: Rego holds

@@ -3,7 +3,9 @@
 package engine_test
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,6 +18,7 @@ import (
 // to what a decision may allocate. The race detector allocates for itself.
 func TestAllocations(t *testing.T) {
 	const allow, deny = 130, 350
+	const limited = 400 // to be allowed where the domain has limits: all reasons are asked for
 	s := load(t, nil)
 	anywhere := pat
 	anywhere.Scopes = []models.Scope{{ID: "s", Domain: "*", EntityType: "models", Entity: "*", Operation: "read"}}
@@ -35,12 +38,15 @@ func TestAllocations(t *testing.T) {
 		facts   engine.Facts
 		reasons int
 	}{
-		"a member":                                {readModel, facts(), 0},
-		"a member, by a scope for any domain":     {readModel, with(func(f *engine.Facts) { f.Token = engine.TokenValue(anywhere) }), 0},
-		"a member, with 65 scopes":                {readModel, with(func(f *engine.Facts) { f.Token = engine.TokenValue(many) }), 0},
-		"a platform admin":                        {readModel, with(func(f *engine.Facts) { f.User, f.Membership = engine.UserValue(admin), nil }), 0},
-		"a platform admin where it is frozen":     {readModel, with(func(f *engine.Facts) { f.User, f.Domain = engine.UserValue(admin), in(models.DomainIsFrozen) }), 0},
-		"a domain's admin where it is disabled":   {readModel, with(func(f *engine.Facts) { f.Membership, f.Domain = as("admin"), in(models.DomainIsDisabled) }), 0},
+		"a member":                              {readModel, facts(), 0},
+		"a member, by a scope for any domain":   {readModel, with(func(f *engine.Facts) { f.Token = engine.TokenValue(anywhere) }), 0},
+		"a member, with 65 scopes":              {readModel, with(func(f *engine.Facts) { f.Token = engine.TokenValue(many) }), 0},
+		"a platform admin":                      {readModel, with(func(f *engine.Facts) { f.User, f.Membership = engine.UserValue(admin), nil }), 0},
+		"a platform admin where it is frozen":   {readModel, with(func(f *engine.Facts) { f.User, f.Domain = engine.UserValue(admin), in(models.DomainIsFrozen) }), 0},
+		"a domain's admin where it is disabled": {readModel, with(func(f *engine.Facts) { f.Membership, f.Domain = as("admin"), in(models.DomainIsDisabled) }), 0},
+		"a member, within limits": {readModel, with(func(f *engine.Facts) {
+			f.Domain = engine.DomainValue(models.Domain{ID: "acme", Status: models.DomainEnabled, Limits: models.DomainLimits{MaxLifetime: 2 * time.Hour}})
+		}), 0},
 		"nothing known":                           {readModel, engine.Facts{}, 3},
 		"no such operation":                       {fly, facts(), 1},
 		"no such domain":                          {readModel, with(func(f *engine.Facts) { f.Domain = nil }), 1},
@@ -56,8 +62,11 @@ func TestAllocations(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, d.Reasons, c.reasons)
 			most := float64(allow)
-			if !d.Allowed {
+			switch {
+			case !d.Allowed:
 				most = deny
+			case strings.HasSuffix(name, "within limits"):
+				most = limited
 			}
 			assert.LessOrEqual(t, n, most)
 			t.Logf("%.0f allocations", n)

@@ -50,6 +50,7 @@ func TestPolicyAgreesWithModel(t *testing.T) {
 	for _, code := range []models.ReasonCode{
 		"allow", models.TokenRevoked, models.TokenExpired, models.UserDisabled, models.UnknownOperation,
 		models.DomainUnknown, models.DomainDisabled, models.DomainFrozen, models.NotAMember, models.RoleForbids, models.OutOfScope,
+		models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired,
 	} {
 		assert.GreaterOrEqual(t, seen[code], inputs/100, "%s is hardly ever the outcome", code)
 	}
@@ -60,6 +61,9 @@ func compare(t *testing.T, s *engine.Snapshot, random *rand.Rand, n int) map[mod
 	counts := map[models.ReasonCode]int{}
 	for range n {
 		input := generate(random)
+		if random.IntN(3) == 0 {
+			limit(random, input)
+		}
 		want, scope := judge(input, catalog.Roles, catalog)
 		got, err := s.DecideRaw(t.Context(), input)
 		if err != nil || got.Allowed != (len(want) == 0) || !slices.Equal(codes(got), want) || got.ScopeID != scope {
@@ -135,6 +139,50 @@ func generate(r *rand.Rand) any {
 	return input
 }
 
+// generateLimited draws an input of which limits decide, for the most part.
+func generateLimited(r *rand.Rand) any {
+	for {
+		input := generate(r)
+		limit(r, input)
+		if at(input, "domain", "limits") == nil {
+			continue
+		}
+		put(input.(map[string]any), "scope-z", "token", "scopes", "acme", "models", "read", pick(r, []string{"llama3", "*"}))
+		return input
+	}
+}
+
+// limit has the domain of an input set limits, which the token may keep, and half
+// of the time breaks one to three places about them.
+func limit(r *rand.Rand, input any) {
+	domain, _ := at(input, "domain").(map[string]any)
+	token, _ := at(input, "token").(map[string]any)
+	if domain == nil || token == nil {
+		return
+	}
+	domain["limits"] = map[string]any{
+		"max_lifetime": pick(r, []any{0, 0, 2000, 889, 890, 895, 900}), "wildcards": r.IntN(2) == 0, "approval": r.IntN(2) == 0,
+	}
+	if r.IntN(2) == 0 {
+		token["approvals"] = map[string]any{pick(r, []string{"acme", "acme", "acme", "beta", "*"}): 100}
+	}
+	if r.IntN(2) == 0 {
+		for range 1 + r.IntN(3) {
+			damageAt(r, input, pick(r, limitPlaces))
+		}
+	}
+}
+
+var limitPlaces = [][]string{
+	{"domain", "limits"},
+	{"domain", "limits", "max_lifetime"},
+	{"domain", "limits", "wildcards"},
+	{"domain", "limits", "approval"},
+	{"token", "created_at"},
+	{"token", "approvals"},
+	{"token", "approvals", "acme"},
+}
+
 // places are where an input is broken, each as often as it is listed.
 var places = [][]string{
 	{"now"},
@@ -167,9 +215,13 @@ var places = [][]string{
 
 // damage takes one place of the input away, or puts something there that has the
 // wrong type or is otherwise odd.
-func damage(r *rand.Rand, input map[string]any) {
-	path := pick(r, places)
-	parent := input
+func damage(r *rand.Rand, input map[string]any) { damageAt(r, input, pick(r, places)) }
+
+func damageAt(r *rand.Rand, input any, path []string) {
+	parent, ok := input.(map[string]any)
+	if !ok {
+		return
+	}
 	for _, key := range path[:len(path)-1] {
 		child, ok := parent[key].(map[string]any)
 		if !ok {

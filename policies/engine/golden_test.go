@@ -44,17 +44,26 @@ func TestGoldenDecisions(t *testing.T) {
 		return golden{Input: input, Allow: d.Allowed, Reasons: d.Reasons, Scope: d.ScopeID}
 	}
 	if *update {
-		r := rand.New(rand.NewPCG(20261123, 0))
-		lines := make([]golden, 0, 200)
-		outcomes := map[string]int{}
-		for len(lines) < cap(lines) {
-			g := decide(generate(r))
-			outcome, err := json.Marshal(g.Reasons)
-			require.NoError(t, err)
-			if outcomes[string(outcome)]++; outcomes[string(outcome)] <= 20 { // a few of each kind
-				lines = append(lines, g)
+		lines := make([]golden, 0, 280)
+		draw := func(seed uint64, n int, generate func(*rand.Rand) any, wanted func(models.Decision) bool) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			outcomes := map[string]int{}
+			for len(lines) < n {
+				g := decide(generate(r))
+				if !wanted(models.Decision{Allowed: g.Allow, Reasons: g.Reasons}) {
+					continue
+				}
+				outcome, err := json.Marshal(g.Reasons)
+				require.NoError(t, err)
+				if outcomes[string(outcome)]++; outcomes[string(outcome)] <= 20 { // a few of each kind
+					lines = append(lines, g)
+				}
 			}
 		}
+		draw(20261123, 200, generate, func(models.Decision) bool { return true })
+		draw(20261125, 280, generateLimited, func(d models.Decision) bool { // those that are about limits
+			return d.Allowed || d.Has(models.LifetimeExceeded) || d.Has(models.WildcardForbidden) || d.Has(models.ApprovalRequired)
+		})
 		writeLines(t, file, lines)
 	}
 	lines := readLines[golden](t, file)

@@ -36,14 +36,22 @@ func TokenValue(p models.PAT) *Value {
 			leaf[s.Entity] = s.ID
 		}
 	}
-	return newValue(
+	items := [][2]*ast.Term{
 		ast.Item(key.id, ast.StringTerm(p.ID)),
 		ast.Item(key.name, ast.StringTerm(p.Name)),
 		ast.Item(key.revoked, ast.InternedTerm(p.RevokedAt != nil)),
 		ast.Item(key.createdAt, unix(p.CreatedAt)),
 		ast.Item(key.expiresAt, unix(p.ExpiresAt)),
 		ast.Item(key.scopes, scopes.term()),
-	)
+	}
+	if len(p.Approvals) > 0 {
+		approvals := ast.NewObjectWithCapacity(len(p.Approvals))
+		for _, a := range p.Approvals {
+			approvals.Insert(ast.StringTerm(a.Domain), unix(a.At))
+		}
+		items = append(items, ast.Item(key.approvals, ast.NewTerm(approvals)))
+	}
+	return newValue(items...)
 }
 
 // UserValue prepares `input.user`.
@@ -56,12 +64,21 @@ func UserValue(u models.User) *Value {
 	)
 }
 
-// DomainValue prepares `input.domain`.
+// DomainValue prepares `input.domain`. A domain that demands nothing has no
+// limits in it, so that they cost nothing where there are none.
 func DomainValue(d models.Domain) *Value {
-	return newValue(
+	items := [][2]*ast.Term{
 		ast.Item(key.id, ast.StringTerm(d.ID)),
 		ast.Item(key.status, ast.StringTerm(string(d.Status))),
-	)
+	}
+	if l := d.Limits; l != (models.DomainLimits{}) {
+		items = append(items, ast.Item(key.limits, ast.ObjectTerm(
+			ast.Item(key.maxLifetime, seconds(int64(l.MaxLifetime/time.Second))),
+			ast.Item(key.wildcards, ast.InternedTerm(!l.NoWildcards)),
+			ast.Item(key.approval, ast.InternedTerm(l.Approval)),
+		)))
+	}
+	return newValue(items...)
 }
 
 // MembershipValue prepares `input.membership`.
@@ -75,6 +92,8 @@ var key = struct {
 	entityType, entity, operation, context          *ast.Term
 	id, name, revoked, createdAt, expiresAt, scopes *ast.Term
 	email, admin, disabled, status, role            *ast.Term
+	approvals, limits                               *ast.Term
+	maxLifetime, wildcards, approval                *ast.Term
 
 	http, method, path, segments, query, headers, body, model *ast.Term
 
@@ -88,6 +107,8 @@ var key = struct {
 	createdAt: ast.StringTerm("created_at"), expiresAt: ast.StringTerm("expires_at"), scopes: ast.StringTerm("scopes"),
 	email: ast.StringTerm("email"), admin: ast.StringTerm("admin"), disabled: ast.StringTerm("disabled"),
 	status: ast.StringTerm("status"), role: ast.StringTerm("role"),
+	approvals: ast.StringTerm("approvals"), limits: ast.StringTerm("limits"),
+	maxLifetime: ast.StringTerm("max_lifetime"), wildcards: ast.StringTerm("wildcards"), approval: ast.StringTerm("approval"),
 
 	http: ast.StringTerm("http"), method: ast.StringTerm("method"), path: ast.StringTerm("path"),
 	segments: ast.StringTerm("segments"), query: ast.StringTerm("query"), headers: ast.StringTerm("headers"),
@@ -142,8 +163,10 @@ func (t tree) term() *ast.Term {
 	return ast.NewTerm(obj)
 }
 
-func unix(t time.Time) *ast.Term {
-	return ast.NumberTerm(json.Number(strconv.FormatInt(t.Unix(), 10)))
+func unix(t time.Time) *ast.Term { return seconds(t.Unix()) }
+
+func seconds(n int64) *ast.Term {
+	return ast.NumberTerm(json.Number(strconv.FormatInt(n, 10)))
 }
 
 // lastSecond is the `input.now` that was made last; there are many requests a

@@ -68,10 +68,38 @@ func judge(input any, roles map[string]models.Role, catalog models.Catalog) (rea
 	if scope == "" {
 		reasons = append(reasons, models.OutOfScope)
 	}
+	if limits := at(input, "domain", "limits"); limits != nil && scope != "" && (admin || isMember) {
+		reasons = append(reasons, brokenLimits(input, limits)...)
+	}
 	if len(reasons) > 0 {
 		return sorted(reasons), ""
 	}
 	return nil, scope
+}
+
+// brokenLimits is decision record 0011 in plain Go: the limits of the domain that
+// the token does not keep. What is no such limit is not kept.
+func brokenLimits(input, limits any) (reasons []models.ReasonCode) {
+	most, hasMost := number(at(limits, "max_lifetime"))
+	now, hasNow := number(at(input, "now"))
+	made, hasMade := number(at(input, "token", "created_at"))
+	if young := hasMost && hasNow && hasMade && now < made+most; !young && (!hasMost || most != 0) {
+		reasons = append(reasons, models.LifetimeExceeded)
+	}
+	r, _ := at(input, "request").(map[string]any)
+	domain, _ := r["domain"].(string)
+	entityType, _ := r["entity_type"].(string)
+	entity, _ := r["entity"].(string)
+	operation, _ := r["operation"].(string)
+	id, _ := at(input, "token", "scopes", domain, entityType, operation, entity).(string)
+	named := id != "" && domain != "*" && entity != "*"
+	if at(limits, "wildcards") != true && !named {
+		reasons = append(reasons, models.WildcardForbidden)
+	}
+	if _, approved := number(at(input, "token", "approvals", domain)); at(limits, "approval") != false && !approved {
+		reasons = append(reasons, models.ApprovalRequired)
+	}
+	return reasons
 }
 
 // at returns what is at the path of keys in a JSON document, nil if there is

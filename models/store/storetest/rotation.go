@@ -122,7 +122,7 @@ var rotationCases = []testCase{
 		revoked, err := e.store.RevokePAT(e.ctx, actor, "", p.ID)
 		require.NoError(e, err)
 		at := e.clock.Now()
-		p.RevokedAt = &at
+		p.RevokedAt, p.Revoked = &at, models.Revocation{By: models.RevokerPlatformAdmin}
 		assert.Equal(e, p, revoked)
 		e.clock.Advance(time.Minute)
 		seq, event := e.lastChange(), e.lastEvent()

@@ -29,6 +29,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"people", peopleCases},
 		{"tokens", tokenCases},
 		{"rotation", rotationCases},
+		{"approvals", approvalCases},
 		{"writes", writeCases()},
 		{"feed", feedCases},
 		{"audit", auditCases},

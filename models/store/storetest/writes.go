@@ -90,6 +90,41 @@ var writes = []struct {
 		func(world) []string { return []string{"domain.rename domain:acme", "domain.status domain:acme"} },
 	},
 	{
+		"limit a domain",
+		func(e *env, _ world) (string, error) {
+			_, err := e.store.UpdateDomain(e.ctx, actor, "acme", store.DomainPatch{Limits: &models.DomainLimits{Approval: true}})
+			return "", err
+		},
+		func(world) []string { return []string{"domain acme"} },
+		func(world) []string { return []string{"domain.limits domain:acme"} },
+	},
+	{
+		"approve a token",
+		func(e *env, w world) (string, error) {
+			_, err := e.store.ApprovePAT(e.ctx, actor, "acme", w.pat.ID, nil)
+			return "", err
+		},
+		func(w world) []string { return []string{"token " + w.pat.ID} },
+		func(w world) []string { return []string{"pat.approve pat:" + w.pat.ID} },
+	},
+	{
+		"withdraw an approval that was not given",
+		func(e *env, w world) (string, error) {
+			_, err := e.store.WithdrawApproval(e.ctx, actor, "acme", w.pat.ID)
+			return "", err
+		},
+		nil, nil,
+	},
+	{
+		"revoke a token within a domain",
+		func(e *env, w world) (string, error) {
+			_, err := e.store.RevokeWithin(e.ctx, actor, "acme", w.old.ID, "why")
+			return "", err
+		},
+		func(w world) []string { return []string{"token " + w.old.ID} },
+		func(w world) []string { return []string{"pat.revoke pat:" + w.old.ID} },
+	},
+	{
 		"change a role",
 		func(e *env, w world) (string, error) {
 			_, err := e.store.SetMember(e.ctx, actor, models.Membership{UserID: w.ann.ID, Domain: "acme", Role: "admin"})
@@ -231,6 +266,10 @@ var refusals = []struct {
 		next := e.newPAT("", "")
 		next.ID = w.wide.ID
 		_, err := e.store.RotatePAT(e.ctx, actor, w.ann.ID, w.pat.ID, next, 0)
+		return err
+	}},
+	{"a token is not of the domain", models.CodeNotFound, func(e *env, w world) error {
+		_, err := e.store.ApprovePAT(e.ctx, actor, "acme", w.wide.ID, nil)
 		return err
 	}},
 	{"a scope's id is taken", models.CodeTaken, func(e *env, w world) error {

@@ -173,7 +173,7 @@ const maxFamily = 50
 // token with this id, the latest first, and those that it led to, in order. The
 // token itself and those deleted since are not among them.
 func (s *Store) PATFamily(ctx context.Context, userID, id string) (family []models.PAT, err error) {
-	if !storable(userID, id) {
+	if id == "" || !storable(userID, id) { // "" is what those without a successor were rotated to
 		return nil, nil
 	}
 	err = s.read(ctx, "pat_family", func(db *gorm.DB) error {

@@ -134,7 +134,7 @@ func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u mo
 
 // UpdateUser changes a user. The last enabled platform admin can be neither
 // disabled nor demoted: CodeConflict. Disabling a user, and a new password, end
-// all of the user's sessions.
+// all of the user's sessions and one-time codes.
 func (s *Store) UpdateUser(ctx context.Context, by models.Actor, id string, p UserPatch) (models.User, error) {
 	var row userRow
 	err := s.write(ctx, "update_user", by, func(t *tx) error {
@@ -161,23 +161,31 @@ func (s *Store) UpdateUser(ctx context.Context, by models.Actor, id string, p Us
 				return err
 			}
 		}
-		if err := t.db.Model(&userRow{}).Where("id = ?", id).Updates(map[string]any{
-			"name": row.Name, "admin": row.Admin, "policy": row.Policy, "disabled": row.Disabled, "password_hash": row.PasswordHash,
-		}).Error; err != nil {
-			return err
-		}
-		if row.Disabled && !before.Disabled || row.PasswordHash != before.PasswordHash {
-			if err := endSessions(t.db, id); err != nil {
-				return err
-			}
-		}
-		t.change(ChangeUser, id, "")
-		return t.auditUser(before, row)
+		return t.saveUser(before, row)
 	})
 	if err != nil {
 		return models.User{}, err
 	}
 	return row.model(), nil
+}
+
+// saveUser writes what differs, and ends the access that goes with it.
+func (t *tx) saveUser(before, after userRow) error {
+	if err := t.db.Model(&userRow{}).Where("id = ?", after.ID).Updates(map[string]any{
+		"name": after.Name, "admin": after.Admin, "policy": after.Policy, "disabled": after.Disabled, "password_hash": after.PasswordHash,
+	}).Error; err != nil {
+		return err
+	}
+	if after.Disabled && !before.Disabled || after.PasswordHash != before.PasswordHash {
+		if err := endSessions(t.db, after.ID); err != nil {
+			return err
+		}
+		if err := t.db.Where("user_id = ?", after.ID).Delete(&codeRow{}).Error; err != nil {
+			return err
+		}
+	}
+	t.change(ChangeUser, after.ID, "")
+	return t.auditUser(before, after)
 }
 
 func apply[T any](patch, field *T) {

@@ -93,6 +93,44 @@ var sessionCases = []testCase{
 		assert.False(e, e.hasSession("a2"))
 		assert.True(e, e.hasSession("b"))
 	}},
+	{name: "a user's sessions are listed and ended one by one", test: func(e *env) {
+		ann, bob := e.user("ann").ID, e.user("bob").ID
+		soon := e.session("soon", ann, time.Minute)
+		late := e.session("late", ann, time.Hour)
+		e.session("over", ann, time.Second)
+		e.session("ended", ann, time.Hour)
+		require.NoError(e, e.store.Sessions().DeleteCtx(e.ctx, hashed("ended")))
+		e.session("bob's", bob, time.Hour)
+		e.session("nobody's", "", time.Hour)
+		at := e.clock.Now()
+		e.clock.Advance(time.Second)
+		want := []store.StoredSession{
+			{ID: hashed("late"), Data: late, ExpiresAt: at.Add(time.Hour)}, {ID: hashed("soon"), Data: soon, ExpiresAt: at.Add(time.Minute)},
+		}
+		got, err := e.store.Sessions().ByUser(e.ctx, ann)
+		require.NoError(e, err)
+		assert.Equal(e, want, got, "what ends last comes first")
+		assert.Equal(e, store.SessionID("late"), got[0].ID)
+
+		for _, other := range append([]string{bob}, odd...) {
+			require.NoError(e, e.store.Sessions().DeleteOne(e.ctx, other, hashed("late")), "another's")
+		}
+		for _, id := range append([]string{"late", hashed("never there")}, odd...) {
+			require.NoError(e, e.store.Sessions().DeleteOne(e.ctx, ann, id), "not there")
+		}
+		assert.True(e, e.hasSession("late"))
+		require.NoError(e, e.store.Sessions().DeleteOne(e.ctx, ann, hashed("late")))
+		e.session("late", ann, time.Hour) // a request that was under way
+		assert.Equal(e, []bool{false, true, true}, []bool{e.hasSession("late"), e.hasSession("soon"), e.hasSession("bob's")})
+		got, err = e.store.Sessions().ByUser(e.ctx, ann)
+		require.NoError(e, err)
+		assert.Equal(e, want[1:], got)
+		for _, key := range odd {
+			got, err := e.store.Sessions().ByUser(e.ctx, key)
+			require.NoError(e, err)
+			assert.Empty(e, got)
+		}
+	}},
 	{name: "disabling a user and a new password end the sessions", test: func(e *env) {
 		yes, no, hash, name := true, false, "h", "n"
 		for _, c := range []struct {

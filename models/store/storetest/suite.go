@@ -34,6 +34,8 @@ func Run(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"feed", feedCases},
 		{"audit", auditCases},
 		{"sessions", sessionCases},
+		{"codes", codeCases},
+		{"search", searchCases},
 		{"concurrency", concurrencyCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {

@@ -17,11 +17,13 @@ type world struct {
 	pat, old  models.PAT // old was rotated to pat, with a grace
 	wide      models.PAT // has two scopes
 	dead      models.PAT
+	code      string // hash of ann's reset code
 }
 
 func (e *env) world() world {
 	e.Helper()
-	w := world{ann: e.user("ann"), root: e.user("root", admin)}
+	w := world{ann: e.user("ann"), root: e.user("root", admin), code: "hash of a reset code"}
+	e.resetCode(w.ann.ID, w.code, time.Hour)
 	e.domain("acme")
 	e.member(w.ann.ID, "acme", "viewer")
 	w.dead = e.revoke(e.pat(w.ann.ID, "dead"))
@@ -67,6 +69,40 @@ var writes = []struct {
 			no := false
 			_, err := e.store.UpdateUser(e.ctx, actor, w.ann.ID, store.UserPatch{Disabled: &no, Name: &w.ann.Name})
 			return "", err
+		},
+		nil, nil,
+	},
+	{
+		"make a reset code",
+		func(e *env, w world) (string, error) {
+			return "", e.store.CreateResetCode(e.ctx, actor, w.ann.ID, "hash of a code", e.clock.Now().Add(time.Hour))
+		},
+		nil,
+		func(w world) []string { return []string{"user.reset_link user:" + w.ann.ID} },
+	},
+	{
+		"reset a password",
+		func(e *env, w world) (string, error) {
+			_, err := e.store.ResetPassword(e.ctx, actor, w.code, "hash")
+			return "", err
+		},
+		func(w world) []string { return []string{"user " + w.ann.ID} },
+		func(w world) []string {
+			return []string{"user.reset user:" + w.ann.ID, "user.password user:" + w.ann.ID}
+		},
+	},
+	{
+		"hash a password anew",
+		func(e *env, w world) (string, error) {
+			return "", e.store.RenewPasswordHash(e.ctx, actor, w.ann.ID, w.ann.PasswordHash, "renewed")
+		},
+		func(w world) []string { return []string{"user " + w.ann.ID} },
+		func(w world) []string { return []string{"user.rehash user:" + w.ann.ID} },
+	},
+	{
+		"hash a password anew that was changed meanwhile",
+		func(e *env, w world) (string, error) {
+			return "", e.store.RenewPasswordHash(e.ctx, actor, w.ann.ID, "another", "renewed")
 		},
 		nil, nil,
 	},
@@ -253,6 +289,13 @@ var refusals = []struct {
 		yes := true
 		_, err := e.store.UpdateUser(e.ctx, actor, w.root.ID, store.UserPatch{Disabled: &yes})
 		return err
+	}},
+	{"a reset code is not known", models.CodeNotFound, func(e *env, _ world) error {
+		_, err := e.store.ResetPassword(e.ctx, actor, "nobody's", "hash")
+		return err
+	}},
+	{"a reset code's hash is taken", models.CodeTaken, func(e *env, w world) error {
+		return e.store.CreateResetCode(e.ctx, actor, w.root.ID, w.code, e.clock.Now().Add(time.Hour))
 	}},
 	{"too many live tokens", models.CodeLimitReached, func(e *env, w world) error {
 		_, err := e.store.CreatePAT(e.ctx, actor, e.newPAT(w.ann.ID, "new"))

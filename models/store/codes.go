@@ -1,0 +1,133 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"patrol/models"
+)
+
+// codePurpose is what a one-time code lets its holder do.
+type codePurpose string
+
+// resetPassword lets its holder choose a new password, once.
+const resetPassword codePurpose = "reset_password"
+
+type codeRow struct {
+	UserID    string      `gorm:"primaryKey"`
+	Purpose   codePurpose `gorm:"primaryKey"`
+	Hash      string
+	ExpiresAt time.Time
+}
+
+func (codeRow) TableName() string { return "one_time_codes" }
+
+// CreateResetCode stores the hash of a code that lets its holder choose a new
+// password for a user until a time, once. An earlier code of the user ends. A
+// disabled user is CodeConflict.
+func (s *Store) CreateResetCode(ctx context.Context, by models.Actor, userID, hash string, expires time.Time) error {
+	return s.write(ctx, "create_reset_code", by, func(t *tx) error {
+		user, err := t.lockUser(userID)
+		if err != nil {
+			return err
+		}
+		if user.Disabled {
+			return models.NewError(models.CodeConflict, "the account is disabled; enable it first")
+		}
+		if err := t.db.Where("expires_at <= ?", t.now).Delete(&codeRow{}).Error; err != nil {
+			return err
+		}
+		row := codeRow{UserID: userID, Purpose: resetPassword, Hash: hash, ExpiresAt: exact(expires)}
+		if err := t.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&row).Error; err != nil {
+			return err
+		}
+		return t.audit("user.reset_link", onUser(userID), map[string]string{
+			"email": user.Email, "expires": row.ExpiresAt.Format(time.RFC3339),
+		})
+	})
+}
+
+// ResetCodeUser returns the user whose password the code with this hash can
+// reset now, nil if there is none.
+func (s *Store) ResetCodeUser(ctx context.Context, hash string) (*models.User, error) {
+	if !storable(hash) {
+		return nil, nil
+	}
+	var row userRow
+	found := false
+	err := s.read(ctx, "reset_code_user", func(db *gorm.DB) error {
+		result := db.Raw(`SELECT u.* FROM one_time_codes c JOIN users u ON u.id = c.user_id
+			WHERE c.hash = ? AND c.purpose = ? AND c.expires_at > ? AND NOT u.disabled`, hash, resetPassword, s.now()).Find(&row)
+		found = result.RowsAffected > 0
+		return result.Error
+	})
+	if err != nil || !found {
+		return nil, err
+	}
+	u := row.model()
+	return &u, nil
+}
+
+// ResetPassword uses the code with this hash up and gives its user a new
+// password, which ends all of the user's sessions. The holder of the code acts as
+// the user. A code that is not known, used, replaced or expired, or whose user is
+// disabled, is CodeNotFound: of any number of calls with one code, one succeeds.
+func (s *Store) ResetPassword(ctx context.Context, by models.Actor, hash, passwordHash string) (models.User, error) {
+	var row userRow
+	err := s.write(ctx, "reset_password", by, func(t *tx) error {
+		if !storable(hash) {
+			return notFound("code")
+		}
+		var code codeRow
+		result := t.db.Where("hash = ? AND purpose = ? AND expires_at > ?", hash, resetPassword, t.now).Limit(1).Find(&code)
+		if result.Error != nil {
+			return result.Error
+		}
+		if result.RowsAffected == 0 {
+			return notFound("code")
+		}
+		var err error
+		if row, err = t.lockUser(code.UserID); err != nil {
+			return err
+		}
+		// The code was read before the lock: whoever held it may have used the code.
+		result = t.db.Where("hash = ? AND purpose = ?", hash, resetPassword).Delete(&codeRow{})
+		if result.Error != nil {
+			return result.Error
+		}
+		if result.RowsAffected == 0 || row.Disabled {
+			return notFound("code")
+		}
+		before := row
+		row.PasswordHash = passwordHash
+		t.by.UserID = row.ID
+		if err := t.audit("user.reset", onUser(row.ID), map[string]string{"email": row.Email}); err != nil {
+			return err
+		}
+		return t.saveUser(before, row)
+	})
+	if err != nil {
+		return models.User{}, err
+	}
+	return row.model(), nil
+}
+
+// RenewPasswordHash replaces the stored hash of a password by another hash of the
+// same password. It is no new password: sessions go on. If the hash is not from
+// any more, because the password was changed meanwhile, nothing happens.
+func (s *Store) RenewPasswordHash(ctx context.Context, by models.Actor, userID, from, to string) error {
+	return s.write(ctx, "renew_password_hash", by, func(t *tx) error {
+		user, err := t.lockUser(userID)
+		if err != nil || user.PasswordHash != from {
+			return err
+		}
+		if err := t.db.Model(&userRow{}).Where("id = ?", userID).Update("password_hash", to).Error; err != nil {
+			return err
+		}
+		t.change(ChangeUser, userID, "")
+		return t.audit("user.rehash", onUser(userID), map[string]string{"email": user.Email})
+	})
+}

@@ -1,0 +1,134 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/models"
+	"patrol/models/store"
+)
+
+// resetCode stores a code for a user that lives for a while.
+func (e *env) resetCode(userID, hash string, life time.Duration) {
+	e.Helper()
+	require.NoError(e, e.store.CreateResetCode(e.ctx, actor, userID, hash, e.clock.Now().Add(life)))
+}
+
+// resets returns the id of the user whom a code resets, "" for nobody's.
+func (e *env) resets(hash string) string {
+	e.Helper()
+	u, err := e.store.ResetCodeUser(e.ctx, hash)
+	require.NoError(e, err)
+	if u == nil {
+		return ""
+	}
+	return u.ID
+}
+
+var codeCases = []testCase{
+	{name: "a code gives a new password once", test: func(e *env) {
+		ann, bob := e.user("ann", func(u *models.User) { u.PasswordHash = "old" }), e.user("bob")
+		e.session("ann's", ann.ID, time.Hour)
+		e.session("bob's", bob.ID, time.Hour)
+		e.resetCode(ann.ID, "h1", time.Minute)
+		u, err := e.store.ResetCodeUser(e.ctx, "h1")
+		require.NoError(e, err)
+		assert.Equal(e, &ann, u)
+		assert.True(e, e.hasSession("ann's"), "a code alone changes nothing")
+
+		got, err := e.store.ResetPassword(e.ctx, actor, "h1", "new")
+		require.NoError(e, err)
+		ann.PasswordHash = "new"
+		assert.Equal(e, ann, got)
+		u, err = e.store.User(e.ctx, ann.ID)
+		require.NoError(e, err)
+		assert.Equal(e, &ann, u)
+		assert.False(e, e.hasSession("ann's"))
+		assert.True(e, e.hasSession("bob's"))
+
+		assert.Empty(e, e.resets("h1"))
+		_, err = e.store.ResetPassword(e.ctx, actor, "h1", "newer")
+		e.fails(models.CodeNotFound, err)
+	}},
+	{name: "whoever holds a code acts as its user", test: func(e *env) {
+		ann := e.user("ann")
+		e.resetCode(ann.ID, "h1", time.Minute)
+		_, err := e.store.ResetPassword(e.ctx, models.Actor{Kind: models.ActorUser, IP: "192.0.2.1"}, "h1", "new")
+		require.NoError(e, err)
+		events, _, err := e.store.AuditEvents(e.ctx, store.AuditFilter{UserID: ann.ID}, store.Page{})
+		require.NoError(e, err)
+		var actions []string
+		for _, event := range events {
+			actions = append(actions, event.Action)
+			assert.Equal(e, "192.0.2.1", event.Actor.IP)
+		}
+		assert.ElementsMatch(e, []string{"user.reset", "user.password"}, actions)
+	}},
+	{name: "a code ends with its time, with the next one, and with what it was for", test: func(e *env) {
+		yes, hash := true, "by another way"
+		for _, c := range []struct {
+			name string
+			end  func(userID string)
+		}{
+			{"time", func(string) { e.clock.Advance(time.Minute) }},
+			{"another", func(id string) { e.resetCode(id, "another", time.Minute) }},
+			{"password", func(id string) {
+				_, err := e.store.UpdateUser(e.ctx, actor, id, store.UserPatch{PasswordHash: &hash})
+				require.NoError(e, err)
+			}},
+			{"disabled", func(id string) {
+				_, err := e.store.UpdateUser(e.ctx, actor, id, store.UserPatch{Disabled: &yes})
+				require.NoError(e, err)
+			}},
+		} {
+			u := e.user(c.name)
+			e.resetCode(u.ID, "of "+c.name, time.Minute)
+			require.Equal(e, u.ID, e.resets("of "+c.name))
+			c.end(u.ID)
+			assert.Empty(e, e.resets("of "+c.name), c.name)
+			_, err := e.store.ResetPassword(e.ctx, actor, "of "+c.name, "new")
+			e.fails(models.CodeNotFound, err)
+		}
+		no := false
+		disabled, err := e.store.UserByEmail(e.ctx, "disabled@example.org")
+		require.NoError(e, err)
+		e.fails(models.CodeConflict, e.store.CreateResetCode(e.ctx, actor, disabled.ID, "x", e.clock.Now().Add(time.Minute)))
+		_, err = e.store.UpdateUser(e.ctx, actor, disabled.ID, store.UserPatch{Disabled: &no})
+		require.NoError(e, err)
+		assert.Empty(e, e.resets("of disabled"), "nor does it come back")
+	}},
+	{name: "codes of nobody", test: func(e *env) {
+		for _, key := range odd {
+			e.fails(models.CodeNotFound, e.store.CreateResetCode(e.ctx, actor, key, "h", e.clock.Now().Add(time.Minute)))
+			assert.Empty(e, e.resets(key))
+			_, err := e.store.ResetPassword(e.ctx, actor, key, "new")
+			e.fails(models.CodeNotFound, err)
+			e.fails(models.CodeNotFound, e.store.RenewPasswordHash(e.ctx, actor, key, "a", "b"))
+		}
+	}},
+	{name: "one of many uses of a code succeeds", test: func(e *env) {
+		ann := e.user("ann").ID
+		for range rounds {
+			e.resetCode(ann, "h", time.Minute)
+			e.wins(1, models.CodeNotFound, e.race(6, func(s *store.Store, i int) error {
+				_, err := s.ResetPassword(e.ctx, actor, "h", "new "+string(rune('0'+i))+e.clock.Now().String())
+				return err
+			}))
+			e.clock.Advance(time.Second)
+		}
+	}},
+	{name: "a new hash of the same password ends nothing", test: func(e *env) {
+		ann := e.user("ann", func(u *models.User) { u.PasswordHash = "old" })
+		e.session("s", ann.ID, time.Hour)
+		e.resetCode(ann.ID, "h", time.Minute)
+		require.NoError(e, e.store.RenewPasswordHash(e.ctx, actor, ann.ID, "old", "renewed"))
+		require.NoError(e, e.store.RenewPasswordHash(e.ctx, actor, ann.ID, "old", "too late"))
+		u, err := e.store.User(e.ctx, ann.ID)
+		require.NoError(e, err)
+		assert.Equal(e, "renewed", u.PasswordHash, "what the password was changed to meanwhile stays")
+		assert.True(e, e.hasSession("s"))
+		assert.Equal(e, ann.ID, e.resets("h"))
+	}},
+}

@@ -175,6 +175,21 @@ type UserPatch struct {
 	Disabled *bool   `json:"disabled,omitempty"`
 }
 
+// PasswordReset is the answer of `POST /api/v1/users/{id}/password-reset`, the only
+// one that tells the code. URL leads to the page that takes it; the code is in its
+// fragment, which browsers do not send.
+type PasswordReset struct {
+	Code      string    `json:"code"`
+	URL       string    `json:"url"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// ResetPassword is the body of `POST /api/v1/password-reset`.
+type ResetPassword struct {
+	Code     string `json:"code"`
+	Password string `json:"password"`
+}
+
 // Domain is a workspace.
 type Domain struct {
 	ID        string              `json:"id"`

@@ -9,7 +9,6 @@ import (
 
 	"patrol/api"
 	"patrol/models"
-	"patrol/models/store"
 )
 
 // errBadPassword is the one answer to every failed sign-in: it does not tell
@@ -46,7 +45,7 @@ func (s *Server) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (us
 		return user, "", ends, err
 	}
 	if outdated {
-		s.rehash(ctx, by, account.ID, in.Password)
+		s.rehash(ctx, by, *account, in.Password)
 	}
 	bearer := in.Transport == transportBearer
 	if token, ends, err = s.sessions.begin(ctx, account.ID, by, bearer); err != nil {
@@ -113,14 +112,13 @@ func (s *Server) noteRefusal(ctx context.Context, by models.Actor, userID, reaso
 	})
 }
 
-// rehash replaces a hash made with other parameters than today's. The store
-// takes it for a new password and ends the user's other sessions, once. If it
-// fails, the old hash still works, and the next sign-in tries again.
-func (s *Server) rehash(ctx context.Context, by models.Actor, userID, password string) {
+// rehash replaces a hash made with other parameters than today's. If it fails,
+// the old hash still works, and the next sign-in tries again.
+func (s *Server) rehash(ctx context.Context, by models.Actor, account models.User, password string) {
 	hash, err := s.passwords.Hash(ctx, password)
 	if err == nil {
-		by.UserID = userID
-		_, err = s.store.UpdateUser(ctx, by, userID, store.UserPatch{PasswordHash: &hash})
+		by.UserID = account.ID
+		err = s.store.RenewPasswordHash(ctx, by, account.ID, account.PasswordHash, hash)
 	}
 	if err != nil {
 		s.log.WarnContext(ctx, "a password hash could not be renewed", "request_id", RequestID(ctx), "error", err)

@@ -79,6 +79,9 @@ type LoginConfig struct {
 	PerAccount     int // failures an hour, per account, over all addresses
 	TrackedEntries int // accounts and addresses remembered at a time; the oldest are forgotten
 
+	// ResetValidFor is how long a code is good with which a password is reset.
+	ResetValidFor time.Duration
+
 	Argon2Memory     uint32        // KiB per hash
 	Argon2Iterations uint32        // passes over it
 	Argon2Lanes      uint8         // threads per hash
@@ -112,6 +115,7 @@ func DefaultConfig() Config {
 			PerAddress:       5,
 			PerAccount:       100,
 			TrackedEntries:   16384,
+			ResetValidFor:    24 * time.Hour,
 			Argon2Memory:     19 << 10,
 			Argon2Iterations: 2,
 			Argon2Lanes:      1,
@@ -201,6 +205,9 @@ func (c LoginConfig) Validate() error {
 	var errs []error
 	if c.PerAddress < 1 || c.PerAccount < 1 || c.TrackedEntries < 1 {
 		errs = append(errs, errors.New("login limits must be at least 1"))
+	}
+	if c.ResetValidFor <= 0 {
+		errs = append(errs, errors.New("the reset code's validity must be longer than zero"))
 	}
 	if c.Argon2Lanes < 1 || c.Argon2Iterations < 2 || uint64(c.Argon2Memory)*uint64(c.Argon2Iterations) < 5*(7<<10) {
 		errs = append(errs, errors.New("the argon2id parameters are too cheap: use at least 19456 KiB with 2 iterations"))

@@ -24,7 +24,8 @@
 // Passwords are hashed with argon2id, few at a time, and wrong ones are limited
 // per account and address and per account; see attempts for what that does
 // against guessing and against locking people out. A failed sign-in looks the same
-// and takes as long whether the account exists or not.
+// and takes as long whether the account exists or not. A forgotten password is
+// reset by a one-time code that an administrator hands over; see [NewReset].
 //
 // # How a request is read
 //

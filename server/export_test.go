@@ -73,4 +73,13 @@ func (s *Server) HashCheaply() error {
 	return err
 }
 
+// HashMoreCostly makes s hash with other parameters than [CheapHash].
+func (s *Server) HashMoreCostly() error {
+	cfg := s.cfg.Login
+	cfg.Argon2Memory, cfg.Argon2Iterations = cheapMemory, 3
+	var err error
+	s.passwords, err = NewPasswords(cfg)
+	return err
+}
+
 const cheapMemory = 64 // KiB

@@ -63,15 +63,22 @@ func (s *Server) MetricsAddr() string {
 // BaseURL returns the URL under which people reach the server: the public one,
 // else, after Listen, that of the listener.
 func (s *Server) BaseURL() string {
-	if origin, err := publicOrigin(s.cfg.PublicURL); err == nil && origin != "" {
+	cfg := s.cfg
+	if s.listeners.api != nil {
+		cfg.Listen = s.Addr()
+	}
+	return cfg.BaseURL()
+}
+
+// BaseURL returns the URL under which people reach a server with this
+// configuration: the public one, else that of the listen address.
+func (c Config) BaseURL() string {
+	if origin, err := publicOrigin(c.PublicURL); err == nil && origin != "" {
 		return origin
 	}
-	scheme, addr := "http", s.cfg.Listen
-	if s.cfg.TLS.CertFile != "" {
+	scheme, addr := "http", c.Listen
+	if c.TLS.CertFile != "" {
 		scheme = "https"
-	}
-	if s.listeners.api != nil {
-		addr = s.Addr()
 	}
 	if host, port, err := net.SplitHostPort(addr); err == nil {
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {

@@ -63,6 +63,16 @@ func TestNoSecretIsLeftBehind(t *testing.T) {
 		secrets["another's password"] = "the password of another"
 		seen(w.as("root").post("/api/v1/users", api.NewUser{Email: "zoe@example.com", Name: "Zoe", Password: secrets["another's password"]}).is(201))
 
+		users, _, err := w.store.Users(t.Context(), store.UserFilter{}, store.Page{})
+		require.NoError(t, err)
+		var reset api.PasswordReset
+		w.as("root").post("/api/v1/users/"+users[1].ID+"/password-reset", nil).is(201).into(&reset)
+		secrets["reset code"], secrets["reset password"] = reset.Code, "the password after a reset"
+		secrets["reset code as it is hashed"] = strings.ReplaceAll(reset.Code, "-", "")
+		seen(w.as("").post("/api/v1/password-reset", api.ResetPassword{Code: reset.Code, Password: "short"}).is(422))
+		seen(w.as("").post("/api/v1/password-reset", api.ResetPassword{Code: reset.Code, Password: secrets["reset password"]}).is(204))
+		seen(w.as("").post("/api/v1/password-reset", api.ResetPassword{Code: reset.Code, Password: secrets["reset password"]}).is(403))
+
 		seen(w.as("root").post("/api/v1/domains", api.NewDomain{ID: "acme", Name: "Acme"}).is(201))
 		pat := w.pat("root", "ci", "acme:models:*:read")
 		secrets["token"] = pat.Token

@@ -3,12 +3,9 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base32"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -33,7 +30,7 @@ type setup struct {
 
 	mu      sync.Mutex
 	pending bool
-	code    [sha256.Size]byte
+	code    string // its hash
 	expires time.Time
 }
 
@@ -52,16 +49,15 @@ func (s *Server) Setup(ctx context.Context) error {
 	if n > 0 {
 		return s.finishSetup()
 	}
-	var raw [13]byte // 104 bits
-	if _, err := io.ReadFull(s.random, raw[:]); err != nil {
-		return fmt.Errorf("draw a setup code: %w", err)
+	code, err := models.NewOneTimeCode(s.random)
+	if err != nil {
+		return err
 	}
-	text := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(raw[:])[:20]
-	if err := writeSecret(s.setup.file, text[:5]+"-"+text[5:10]+"-"+text[10:15]+"-"+text[15:]+"\n"); err != nil {
+	if err := writeSecret(s.setup.file, code.Reveal()+"\n"); err != nil {
 		return fmt.Errorf("write the setup code: %w", err)
 	}
 	s.setup.mu.Lock()
-	s.setup.pending, s.setup.code, s.setup.expires = true, sha256.Sum256([]byte(text)), s.now().Add(s.cfg.SetupValidFor)
+	s.setup.pending, s.setup.code, s.setup.expires = true, code.Hash(), s.now().Add(s.cfg.SetupValidFor)
 	s.setup.mu.Unlock()
 	s.log.InfoContext(ctx, "there are no users yet: create the first admin on the setup page, with the code from the file",
 		"file", s.setup.file, "page", s.BaseURL()+"/setup", "valid_for", s.cfg.SetupValidFor)
@@ -139,9 +135,8 @@ func (s *Server) CreateFirstAdmin(ctx context.Context, by models.Actor, in api.S
 	if err != nil {
 		return models.User{}, err
 	}
-	sent := sha256.Sum256([]byte(strings.ToUpper(strings.NewReplacer("-", "", " ", "").Replace(in.Code))))
 	s.setup.mu.Lock()
-	same := subtle.ConstantTimeCompare(sent[:], s.setup.code[:]) == 1
+	same := subtle.ConstantTimeCompare([]byte(models.ReadOneTimeCode(in.Code).Hash()), []byte(s.setup.code)) == 1
 	s.setup.mu.Unlock()
 	if !same {
 		return models.User{}, errSetupCode

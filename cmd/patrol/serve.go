@@ -283,6 +283,7 @@ func serverConfig(cfg config.Config) server.Config {
 	c.HTTP.MaxHeaderBytes, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.ShutdownTimeout
 
 	c.Login.PerAddress, c.Login.PerAccount = cfg.Passwords.FailuresPerAddress, cfg.Passwords.FailuresPerAccount
+	c.Login.ResetValidFor = cfg.Passwords.ResetValidFor
 	c.Login.Argon2Memory = uint32(cfg.Passwords.Memory >> 10)   //nolint:gosec // at most 4 GiB, validated
 	c.Login.Argon2Iterations = uint32(cfg.Passwords.Iterations) //nolint:gosec // at most 100, validated
 	c.Login.Argon2Lanes = uint8(cfg.Passwords.Lanes)            //nolint:gosec // at most 255, validated

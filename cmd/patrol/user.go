@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +28,7 @@ A running server obeys within a second.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand())
+	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand(), p.userResetCommand())
 	return cmd
 }
 
@@ -245,5 +247,36 @@ func (p *process) userPasswordCommand() *cobra.Command {
 	})
 	cmd.Flags().StringVar(&named, "user", "", "id or email address (in place of the argument)")
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	return cmd
+}
+
+func (p *process) userResetCommand() *cobra.Command {
+	o := &operator{process: p}
+	var named string
+	cmd := &cobra.Command{
+		Use:   "reset-link <id or email>",
+		Short: "Make a link with which its owner chooses a new password",
+		Long: `Make a link with which the owner of an account chooses a new password, once, within passwords.reset_valid_for. An earlier link stops working.
+It begins with public_url, or else with the address in listen. It is printed here and kept nowhere: hand it over by a way that others do not read.`,
+		Example: `  patrol user reset-link ada@example.com`,
+		Args:    cobra.MaximumNArgs(1),
+	}
+	o.command(cmd, func(ctx context.Context, args []string) error {
+		u, err := o.userArgument(ctx, args, 0, named)
+		if err != nil {
+			return err
+		}
+		reset, err := server.NewReset(ctx, o.store, o.by, u.ID, serverConfig(o.cfg).BaseURL(), rand.Reader, time.Now().Add(o.cfg.Passwords.ResetValidFor))
+		if err != nil {
+			return err
+		}
+		if o.json() {
+			return o.printJSON(reset)
+		}
+		err = o.printf("%s\n", reset.URL)
+		cmd.PrintErrf("%s can choose a new password there, once, until %s.\n", u.Email, moment(&reset.ExpiresAt))
+		return err
+	})
+	cmd.Flags().StringVar(&named, "user", "", "id or email address (in place of the argument)")
 	return cmd
 }

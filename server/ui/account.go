@@ -17,6 +17,8 @@ func SignIn(in api.SignIn, next, notice string, p Problems) Form {
 			{Name: "email", Label: "Email address", Kind: EmailField, Value: in.Email, Required: true, Autocomplete: "username", Focus: in.Email == ""},
 			{Name: "password", Label: "Password", Kind: PasswordField, Required: true, Autocomplete: "current-password", Focus: in.Email != ""},
 		},
+		Aside: "If you forgot your password, ask an administrator for a reset link.",
+		More:  Link{Label: "I have a reset code", URL: ResetPath},
 	}
 	if next != "" {
 		f.Hidden["next"] = next
@@ -62,13 +64,19 @@ func (n NewPassword) Check(p *Problems) {
 	if n.Current == "" {
 		p.Add("current", "is required")
 	}
+	checkRepeat(n.Password, n.Repeat, p)
+}
+
+func checkRepeat(password, repeat string, p *Problems) {
 	switch {
-	case n.Password == "":
+	case password == "":
 		p.Add("password", "is required")
-	case n.Repeat != n.Password:
+	case repeat != password:
 		p.Add("repeat", "is not the same as the new password")
 	}
 }
+
+const passwordHint = "At least 12 characters. A few unrelated words are easier to keep than symbols."
 
 // ChangePassword is the page that changes one's password.
 func ChangePassword(p Problems) Form {
@@ -79,7 +87,7 @@ func ChangePassword(p Problems) Form {
 			{Name: "current", Label: "Current password", Kind: PasswordField, Required: true, Autocomplete: "current-password"},
 			{
 				Name: "password", Label: "New password", Kind: PasswordField, Required: true, Autocomplete: "new-password",
-				Hint: "At least 12 characters. A few unrelated words are easier to keep than symbols.",
+				Hint: passwordHint,
 			},
 			{Name: "repeat", Label: "New password again", Kind: PasswordField, Required: true, Autocomplete: "new-password"},
 		},

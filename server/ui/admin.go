@@ -252,6 +252,9 @@ func EditUser(u models.User, self bool, p Problems) Form {
 		Field{Name: "policy", Label: "Policy team", Kind: CheckField, Checked: u.Policy, Hint: policyHint},
 		Field{Name: "disabled", Label: "Disabled", Kind: CheckField, Checked: u.Disabled, Hint: "Cannot sign in. All their sessions end, and their tokens are refused until the account is enabled again."},
 	)
+	if !u.Disabled {
+		f.More = Link{Label: "Make a reset link for a forgotten password…", URL: userURL(u.ID) + "/reset"}
+	}
 	return f
 }
 

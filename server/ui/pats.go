@@ -262,8 +262,9 @@ func (r Reveal) Title() string {
 	}
 	return "Your token"
 }
-func (Reveal) template() string { return "reveal" }
-func (Reveal) section() section { return tokens }
+func (Reveal) template() string  { return "reveal" }
+func (Reveal) holdsSecret() bool { return true }
+func (Reveal) section() section  { return tokens }
 
 // RevealDomain is the domain that snippets for a token name.
 func RevealDomain(scopes []models.Scope, c Choices) string {

@@ -14,14 +14,18 @@ type Form struct {
 	Problems Problems
 	Part     section
 	Aside    string // a note under the form
+	More     Link   // where else to go, under the form
 	Narrow   bool   // stands alone, as the sign-in does
+	Script   string // asset with a script of this page alone, "" for none
+	Secret   bool   // a field holds what its sender alone may know
 }
 
 // Title implements [Page].
-func (f Form) Title() string    { return f.Heading }
-func (Form) template() string   { return "form" }
-func (f Form) section() section { return f.Part }
-func (f Form) failed() bool     { return f.Problems.Any() }
+func (f Form) Title() string     { return f.Heading }
+func (Form) template() string    { return "form" }
+func (f Form) section() section  { return f.Part }
+func (f Form) failed() bool      { return f.Problems.Any() }
+func (f Form) holdsSecret() bool { return f.Secret }
 
 // Confirm is a page that asks before something ends.
 type Confirm struct {

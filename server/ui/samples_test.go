@@ -160,6 +160,14 @@ func samples() map[string]sample {
 		}, sampleNow, "", true)},
 		"admin-user-new": {in, NewUser(api.NewUser{}, Problems{})},
 		"admin-user":     {in, EditUser(models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"}, false, Problems{})},
+		"admin-reset":    {in, NewReset(models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"}, 24*time.Hour)},
+		"admin-reset-link": {in, ResetLink{
+			User: models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"}, Expires: At(sampleNow.Add(24*time.Hour), sampleNow),
+			Code: "EXAMP-LECOD-ENOTR-EALLY", URL: "https://patrol.example.com/reset#EXAMP-LECOD-ENOTR-EALLY",
+		}},
+		"reset":       {out, Reset("", Problems{})},
+		"reset-wrong": {out, Reset("EXAMP-LECOD-ENOTR-EALLY", Problems{Fields: []Problem{{Field: "repeat", Text: "Repeated password is not the same as the new password."}}})},
+		"reset-done":  {out, ResetDone("grace@example.com")},
 		"admin-domains": {in, Domains([]models.Domain{
 			{ID: "acme", Name: "Acme Research", Status: models.DomainEnabled, CreatedAt: sampleNow}, {ID: "old", Name: "Old lab", Status: models.DomainIsFrozen, CreatedAt: sampleNow},
 		}, sampleNow, "", true)},

@@ -129,7 +129,8 @@ func (u *UI) Write(w http.ResponseWriter, r *http.Request, status int, frame Fra
 	header.Set("Referrer-Policy", "same-origin")
 	header.Add("Vary", "Accept-Encoding")
 	body := buf.Bytes()
-	if _, secret := page.(Reveal); !secret && acceptsGzip(r.Header) {
+	secret, ok := page.(interface{ holdsSecret() bool })
+	if !(ok && secret.holdsSecret()) && acceptsGzip(r.Header) { // compression tells of a secret by its length
 		packed := buffers.Get().(*bytes.Buffer)
 		defer buffers.Put(packed)
 		packed.Reset()

@@ -100,11 +100,12 @@ type Sessions struct {
 
 // Passwords is about guessing at them.
 type Passwords struct {
-	FailuresPerAddress int  `key:"failures_per_address" doc:"Failed sign-ins a minute for one account from one address (IPv6: one /64)."`
-	FailuresPerAccount int  `key:"failures_per_account" doc:"Failed sign-ins an hour for one account, from everywhere."`
-	Memory             Size `key:"memory" doc:"Memory of one argon2id hash."`
-	Iterations         int  `key:"iterations" doc:"Passes of argon2id over its memory."`
-	Lanes              int  `key:"lanes" doc:"Threads of one argon2id hash."`
+	FailuresPerAddress int           `key:"failures_per_address" doc:"Failed sign-ins a minute for one account from one address (IPv6: one /64)."`
+	FailuresPerAccount int           `key:"failures_per_account" doc:"Failed sign-ins an hour for one account, from everywhere."`
+	ResetValidFor      time.Duration `key:"reset_valid_for" doc:"How long a link is good with which somebody who forgot a password chooses a new one."`
+	Memory             Size          `key:"memory" doc:"Memory of one argon2id hash."`
+	Iterations         int           `key:"iterations" doc:"Passes of argon2id over its memory."`
+	Lanes              int           `key:"lanes" doc:"Threads of one argon2id hash."`
 }
 
 // Decisions is about the facts that decisions are made on.
@@ -153,7 +154,7 @@ func Default() Config {
 			MaxGrace:    limits.MaxGrace,
 		},
 		Sessions:  Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute},
-		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, Memory: 19 << 20, Iterations: 2, Lanes: 1},
+		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, ResetValidFor: 24 * time.Hour, Memory: 19 << 20, Iterations: 2, Lanes: 1},
 		Decisions: Decisions{
 			CacheTTL:       30 * time.Second,
 			CacheSize:      100_000,

@@ -97,24 +97,30 @@ function selectAndCopy(source) {
   return document.execCommand("copy");
 }
 
-// A token that was neither copied nor confirmed is not left by accident, and it
+// A secret that was neither copied nor confirmed is not left by accident, and it
 // does not wait in the browser's memory for the Back button.
 let saved = false;
 
 function guardSecret() {
-  const secret = document.querySelector("[data-secret]");
-  if (!secret) {
+  const secrets = document.querySelectorAll("[data-secret]");
+  if (!secrets.length) {
     return;
   }
-  secret.addEventListener("focus", () => secret.select());
-  secret.addEventListener("copy", () => { saved = true; });
+  for (const secret of secrets) {
+    secret.addEventListener("focus", () => secret.select());
+    secret.addEventListener("copy", () => { saved = true; });
+  }
   document.querySelector("[data-saved]")?.addEventListener("click", () => { saved = true; });
   addEventListener("beforeunload", (event) => {
     if (!saved) {
       event.preventDefault();
     }
   });
-  addEventListener("pagehide", () => { secret.value = ""; });
+  addEventListener("pagehide", () => {
+    for (const secret of secrets) {
+      secret.value = "";
+    }
+  });
   addEventListener("pageshow", (event) => {
     if (event.persisted) {
       location.replace(document.querySelector("[data-saved]").href);

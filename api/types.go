@@ -144,6 +144,100 @@ type PAT struct {
 	RevokedAt   *time.Time    `json:"revoked_at"`
 	RotatedTo   *string       `json:"rotated_to"`
 	Token       string        `json:"token,omitempty"`
+
+	// Who revoked it, for which domain if as its admin, and why.
+	RevokedBy     *models.RevokerKind `json:"revoked_by"`
+	RevokedDomain *string             `json:"revoked_domain"`
+	RevokedReason *string             `json:"revoked_reason"`
+	// Approvals are those that hold: of the scopes that the token has.
+	Approvals []Approval `json:"approvals"`
+}
+
+// Approval is a domain's consent to a PAT as it is.
+type Approval struct {
+	Domain     string    `json:"domain"`
+	ApprovedAt time.Time `json:"approved_at"`
+}
+
+// Revocation is the body, if there is one, of `POST /api/v1/pats/{id}/revoke`, and
+// of the same within a domain, where the reason is required. The token's owner is
+// shown it.
+type Revocation struct {
+	Reason string `json:"reason"`
+}
+
+// OwnedPAT is anybody's PAT, as platform admins see it.
+type OwnedPAT struct {
+	PAT
+	UserID string `json:"user_id"`
+	Email  string `json:"email"` // the owner's
+}
+
+// LeakedToken is the body of `POST /api/v1/admin/leaked`.
+type LeakedToken struct {
+	Token  string `json:"token"`
+	Reason string `json:"reason,omitempty"` // for its owner
+}
+
+// DomainPAT is a PAT that reaches a domain, as the domain's admins see it: with
+// the scopes that do.
+type DomainPAT struct {
+	ID            string              `json:"id"`
+	Name          string              `json:"name"`
+	Status        models.Status       `json:"status"`
+	UserID        string              `json:"user_id"`
+	Email         string              `json:"email"` // the owner's
+	Scopes        []Scope             `json:"scopes"`
+	CreatedAt     time.Time           `json:"created_at"`
+	ExpiresAt     time.Time           `json:"expires_at"`
+	LastUsedAt    *time.Time          `json:"last_used_at"`
+	ApprovedAt    *time.Time          `json:"approved_at"` // by this domain
+	RevokedAt     *time.Time          `json:"revoked_at"`
+	RevokedBy     *models.RevokerKind `json:"revoked_by"`
+	RevokedDomain *string             `json:"revoked_domain"`
+	RevokedReason *string             `json:"revoked_reason"`
+}
+
+// Approve is the body, if there is one, of `PUT /api/v1/domains/{id}/approvals/{pat}`.
+// Scopes are the ids of the scopes that were looked at; if others reach the domain
+// meanwhile, nothing is approved.
+type Approve struct {
+	Scopes []string `json:"scopes,omitempty"`
+}
+
+// DomainLimits are what a domain demands of the PATs that reach it.
+type DomainLimits struct {
+	MaxLifetime *string `json:"max_lifetime"` // after a PAT's creation; null: as long as it lives
+	Wildcards   bool    `json:"wildcards"`    // scopes with * count
+	Approval    bool    `json:"approval"`     // a PAT works only once it is approved
+}
+
+// SetDomainLimits is the body of `PUT /api/v1/domains/{id}/limits`. Without
+// MaxLifetime there is none; the others are required.
+type SetDomainLimits struct {
+	MaxLifetime *string `json:"max_lifetime"`
+	Wildcards   *bool   `json:"wildcards"`
+	Approval    *bool   `json:"approval"`
+}
+
+// AuditEvent is one line of the audit log.
+type AuditEvent struct {
+	ID      int64             `json:"id"`
+	At      time.Time         `json:"at"`
+	Actor   AuditActor        `json:"actor"`
+	Action  string            `json:"action"`  // such as pat.create
+	Subject string            `json:"subject"` // what was acted on, as kind:id
+	Detail  map[string]string `json:"detail"`
+}
+
+// AuditActor is who did it, from where.
+type AuditActor struct {
+	Kind      models.ActorKind `json:"kind"`
+	UserID    string           `json:"user_id,omitempty"`
+	TokenID   string           `json:"token_id,omitempty"`
+	IP        string           `json:"ip,omitempty"`
+	UserAgent string           `json:"user_agent,omitempty"`
+	RequestID string           `json:"request_id,omitempty"`
 }
 
 // User is an account, as platform admins see it.

@@ -76,10 +76,12 @@ var whoMayCall = map[string]map[string]int{
 // bodies are requests that get past validation, so that another's thing is looked
 // for and not found.
 var bodies = map[string]string{
-	"PATCH /api/v1/pats/:id":                `{"description":"x"}`,
-	"POST /api/v1/pats/:id/rotate":          `{"expires_in":"1h"}`,
-	"POST /api/v1/pats/:id/scopes":          `{"domain":"acme","entity_type":"models","entity":"m","operation":"read"}`,
-	"PUT /api/v1/domains/:id/members/:user": `{"role":"viewer"}`,
+	"PATCH /api/v1/pats/:id":                    `{"description":"x"}`,
+	"POST /api/v1/pats/:id/rotate":              `{"expires_in":"1h"}`,
+	"POST /api/v1/pats/:id/scopes":              `{"domain":"acme","entity_type":"models","entity":"m","operation":"read"}`,
+	"PUT /api/v1/domains/:id/members/:user":     `{"role":"viewer"}`,
+	"PUT /api/v1/domains/:id/limits":            `{"wildcards":true,"approval":false}`,
+	"POST /api/v1/domains/:id/pats/:pat/revoke": `{"reason":"x"}`,
 }
 
 func TestWhoMayCallEveryRoute(t *testing.T) {
@@ -98,7 +100,7 @@ func TestWhoMayCallEveryRoute(t *testing.T) {
 			if strings.Contains(r.Path, "users") {
 				id = w.users["eve"].ID
 			}
-			target := strings.NewReplacer(":id", id, ":user", w.users["ann"].ID, ":scope", pat.Scopes[0].ID).Replace(r.Path)
+			target := strings.NewReplacer(":id", id, ":pat", pat.ID, ":user", w.users["ann"].ID, ":scope", pat.Scopes[0].ID).Replace(r.Path)
 			var body any
 			if r.Method != http.MethodGet && r.Method != http.MethodDelete {
 				body = `{}`

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -25,6 +26,14 @@ func (s *Server) CreatePAT(ctx context.Context, p Principal, in api.NewPAT) (mod
 		scopes[i] = newScope(sc)
 	}
 	models.ValidateScopes(scopes, s.engine.Current().Catalog(), s.cfg.Limits, &v)
+	limits, err := s.limitsOf(ctx, p, scopes)
+	if err != nil {
+		return models.PAT{}, models.Token{}, err
+	}
+	for i, sc := range scopes {
+		limits.checkScope(sc, fmt.Sprintf("scopes[%d].", i), &v)
+	}
+	limits.checkExpiry(now, expires, &v)
 	if err := v.Err(); err != nil {
 		return models.PAT{}, models.Token{}, err
 	}
@@ -57,6 +66,17 @@ func (s *Server) RotatePAT(ctx context.Context, p Principal, id string, in api.R
 		case grace > s.cfg.Limits.MaxGrace:
 			v.Add("grace", "is longer than the maximum of %s", models.FormatDuration(s.cfg.Limits.MaxGrace))
 		}
+	}
+	old, err := s.store.PATOf(ctx, p.User.ID, id)
+	if err != nil {
+		return models.PAT{}, models.Token{}, err
+	}
+	if old != nil { // else the store says so
+		limits, err := s.limitsOf(ctx, p, old.Scopes)
+		if err != nil {
+			return models.PAT{}, models.Token{}, err
+		}
+		limits.checkExpiry(now, expires, &v)
 	}
 	if err := v.Err(); err != nil {
 		return models.PAT{}, models.Token{}, err
@@ -112,11 +132,7 @@ func (s *Server) UpdatePAT(ctx context.Context, p Principal, id string, in api.P
 // RevokePAT ends a token of p, or anybody's if p is a platform admin. Doing it
 // again changes nothing.
 func (s *Server) RevokePAT(ctx context.Context, p Principal, id string) (models.PAT, error) {
-	owner := p.User.ID
-	if p.User.Admin {
-		owner = ""
-	}
-	return s.store.RevokePAT(ctx, p.Actor, owner, id)
+	return s.RevokeFor(ctx, p, id, "")
 }
 
 // AddScope widens a token of p.
@@ -124,6 +140,11 @@ func (s *Server) AddScope(ctx context.Context, p Principal, id string, in api.Ne
 	scope := newScope(in)
 	var v models.Invalid
 	scope.Validate(s.engine.Current().Catalog(), "", &v)
+	limits, err := s.limitsOf(ctx, p, []models.Scope{scope})
+	if err != nil {
+		return models.PAT{}, err
+	}
+	limits.checkScope(scope, "", &v)
 	if err := v.Err(); err != nil {
 		return models.PAT{}, err
 	}
@@ -149,7 +170,16 @@ func (s *Server) wirePAT(p models.PAT) api.PAT {
 	out := api.PAT{
 		ID: p.ID, Name: p.Name, Description: p.Description, Status: p.Status(s.now()),
 		Scopes: make([]api.Scope, len(p.Scopes)), CreatedAt: p.CreatedAt.UTC(), ExpiresAt: p.ExpiresAt.UTC(),
-		LastUsedAt: utc(p.LastUsedAt), RevokedAt: utc(p.RevokedAt),
+		LastUsedAt: utc(p.LastUsedAt), RevokedAt: utc(p.RevokedAt), Approvals: wireApprovals(p.Approvals),
+	}
+	if p.Revoked.By != "" {
+		out.RevokedBy = &p.Revoked.By
+	}
+	if p.Revoked.Domain != "" {
+		out.RevokedDomain = &p.Revoked.Domain
+	}
+	if p.Revoked.Reason != "" {
+		out.RevokedReason = &p.Revoked.Reason
 	}
 	for i, sc := range p.Scopes {
 		out.Scopes[i] = api.Scope(sc)
@@ -267,7 +297,13 @@ func (s *Server) deletePAT(c *gin.Context, p Principal) error {
 }
 
 func (s *Server) postRevoke(c *gin.Context, p Principal) error {
-	pat, err := s.RevokePAT(c.Request.Context(), p, c.Param("id"))
+	var in api.Revocation
+	if c.Request.ContentLength != 0 {
+		if err := s.readBody(c, &in); err != nil {
+			return err
+		}
+	}
+	pat, err := s.RevokeFor(c.Request.Context(), p, c.Param("id"), in.Reason)
 	return s.answerPAT(c, pat, err)
 }
 

@@ -112,6 +112,17 @@ var apiRoutes = []route{
 	{method: "GET", path: "/api/v1/domains/:id/members", by: domainReader, do: (*Server).getMembers},
 	{method: "PUT", path: "/api/v1/domains/:id/members/:user", by: domainAdmin, do: (*Server).putMember},
 	{method: "DELETE", path: "/api/v1/domains/:id/members/:user", by: domainAdmin, do: (*Server).deleteMember},
+	{method: "GET", path: "/api/v1/domains/:id/limits", by: domainReader, do: (*Server).getLimits},
+	{method: "PUT", path: "/api/v1/domains/:id/limits", by: domainAdmin, do: (*Server).putLimits},
+	{method: "GET", path: "/api/v1/domains/:id/pats", by: domainAdmin, do: (*Server).getDomainPATs},
+	{method: "GET", path: "/api/v1/domains/:id/pats/:pat", by: domainAdmin, do: (*Server).getDomainPAT},
+	{method: "POST", path: "/api/v1/domains/:id/pats/:pat/revoke", by: domainAdmin, do: (*Server).postDomainRevoke},
+	{method: "PUT", path: "/api/v1/domains/:id/approvals/:pat", by: domainAdmin, do: (*Server).putApproval},
+	{method: "DELETE", path: "/api/v1/domains/:id/approvals/:pat", by: domainAdmin, do: (*Server).deleteApproval},
+
+	{method: "GET", path: "/api/v1/admin/pats", by: platformAdmin, do: (*Server).getInventory},
+	{method: "POST", path: "/api/v1/admin/leaked", by: platformAdmin, do: (*Server).postLeaked},
+	{method: "GET", path: "/api/v1/admin/audit", by: platformAdmin, do: (*Server).getAudit},
 
 	{method: "GET", path: "/setup", by: anyone, do: (*Server).getSetup},
 	{method: "POST", path: "/setup", by: anyone, do: (*Server).postSetup},

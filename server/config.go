@@ -61,7 +61,8 @@ type HTTPConfig struct {
 	IdleTimeout       time.Duration // between two requests of a connection
 	MaxHeaderBytes    int           // request line and headers
 	MaxBodyBytes      int64         // body of an API request
-	ShutdownTimeout   time.Duration // how long requests in flight may take to end
+	DrainDelay        time.Duration // how long everything is still served after /readyz began to say no
+	ShutdownTimeout   time.Duration // how long requests in flight may take to end after that
 }
 
 // SessionConfig says how long a sign-in counts.
@@ -104,6 +105,7 @@ func DefaultConfig() Config {
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    32 << 10,
 			MaxBodyBytes:      64 << 10,
+			DrainDelay:        5 * time.Second,
 			ShutdownTimeout:   30 * time.Second,
 		},
 		Sessions: SessionConfig{
@@ -178,6 +180,9 @@ func (c HTTPConfig) Validate() error {
 		if d.value <= 0 {
 			errs = append(errs, fmt.Errorf("the %s must be longer than zero", d.name))
 		}
+	}
+	if c.DrainDelay < 0 {
+		errs = append(errs, errors.New("the drain delay must not be negative"))
 	}
 	if c.MaxHeaderBytes < 4<<10 {
 		errs = append(errs, errors.New("the maximum header size must be at least 4096 bytes"))

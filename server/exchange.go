@@ -102,6 +102,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	x := &exchange{ResponseWriter: w, server: s, requestID: s.requestID(r), peer: peerOf(r), client: s.trusted.client(r)}
 	w.Header()["X-Request-Id"] = []string{x.requestID}
+	if s.stopping.Load() {
+		w.Header()["Connection"] = closeValue // let the next one go elsewhere
+	}
 	if s.hsts {
 		w.Header()["Strict-Transport-Security"] = hstsValue
 	}
@@ -282,6 +285,7 @@ var (
 	noContent  = []string{"default-src 'none'; frame-ancestors 'none'"}
 	sameOrigin = []string{"same-origin"}
 	hstsValue  = []string{"max-age=31536000"}
+	closeValue = []string{"close"}
 )
 
 func (s *Server) secure(h http.Header) {

@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"patrol/api"
+	"patrol/models"
 )
 
 // getHealth says that the process lives. It asks nothing of anybody.
@@ -20,16 +21,27 @@ func (s *Server) getHealth(c *gin.Context, _ Principal) error {
 const readyTimeout = 2 * time.Second
 
 // getReady says whether requests should be sent here. It names what is not ready,
-// and leaves the cause to the log.
+// and leaves the cause to the log. What `exclude` names is not looked at: a proxy
+// that goes elsewhere, or lets everything pass, where the database is slow must not
+// follow the database.
 func (s *Server) getReady(c *gin.Context, _ Principal) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()
-	out, status := api.Health{Status: "ok", Checks: map[string]string{}}, http.StatusOK
-	for name, check := range map[string]func(context.Context) error{
+	checks := map[string]func(context.Context) error{
 		"database":  s.store.Ping,
 		"decisions": func(context.Context) error { return s.authz.Ready() },
 		"serving":   func(context.Context) error { return s.draining() },
-	} {
+	}
+	for _, name := range c.QueryArray("exclude") {
+		if checks[name] == nil {
+			var v models.Invalid
+			v.Add("exclude", "must be database, decisions or serving, and each once")
+			return v.Err()
+		}
+		delete(checks, name)
+	}
+	out, status := api.Health{Status: "ok", Checks: map[string]string{}}, http.StatusOK
+	for name, check := range checks {
 		out.Checks[name] = "ok"
 		if err := check(ctx); err != nil {
 			out.Checks[name], out.Status, status = "failed", "failed", http.StatusServiceUnavailable

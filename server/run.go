@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"sync"
+
+	"patrol/server/linger"
 )
 
 // listeners are what a server listens on, from Listen on.
@@ -88,9 +90,11 @@ func (c Config) BaseURL() string {
 	return scheme + "://" + addr
 }
 
-// Serve answers requests until ctx ends, then lets those in flight finish for at
-// most HTTP.ShutdownTimeout, while /readyz says no, and cuts the rest. It returns
-// nil after such an end. On a database without users it first makes a setup code.
+// Serve answers requests until ctx ends. From then on /readyz says no, and for
+// HTTP.DrainDelay, or until nobody is connected any more, everything is still
+// answered, so that whoever asks here has the time to go elsewhere. Then nothing new
+// is taken, requests in flight may finish for at most HTTP.ShutdownTimeout, and the
+// rest is cut. It returns nil after such an end. On a database without users it first makes a setup code.
 // Listen must have succeeded.
 func (s *Server) Serve(ctx context.Context) error {
 	if err := s.Setup(ctx); err != nil {
@@ -108,12 +112,13 @@ func (s *Server) Serve(ctx context.Context) error {
 	main := s.httpServer(inFlight, s.Handler())
 	servers := []*http.Server{main}
 	failed := make(chan error, 2)
+	connections := linger.Count(s.listeners.api)
 	if cert := s.listeners.certificate; cert != nil {
 		main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
 		tasks.Go(func() { cert.watch(background, s.log) })
-		go func() { failed <- main.ServeTLS(s.listeners.api, "", "") }()
+		go func() { failed <- main.ServeTLS(connections, "", "") }()
 	} else {
-		go func() { failed <- main.Serve(s.listeners.api) }()
+		go func() { failed <- main.Serve(connections) }()
 	}
 	if s.listeners.metrics != nil {
 		own := s.httpServer(inFlight, s.metrics.handlerAt("/metrics"))
@@ -126,7 +131,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	case err = <-failed:
 		err = fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
-		s.log.InfoContext(ctx, "shutting down", "timeout", s.cfg.HTTP.ShutdownTimeout)
+		s.log.InfoContext(ctx, "shutting down", "delay", s.cfg.HTTP.DrainDelay, "timeout", s.cfg.HTTP.ShutdownTimeout)
+		s.stopping.Store(true)
+		connections.Linger(s.cfg.HTTP.DrainDelay)
 	}
 	s.stopping.Store(true)
 	err = errors.Join(err, s.shutdown(inFlight, servers))

@@ -132,6 +132,63 @@ func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
 	require.NoError(t, <-stopped)
 }
 
+// TestTheEndIsAnnouncedFirst holds that everything is answered until whoever is
+// connected has had the time to notice, and that nobody is waited for who is not.
+func TestTheEndIsAnnouncedFirst(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) {
+		c.Listen, c.HTTP.DrainDelay = "127.0.0.1:0", time.Hour
+	})
+	base, stop := w.run()
+	transport := &http.Transport{}
+	client := &http.Client{Transport: transport}
+	get := func(path string) *http.Response {
+		t.Helper()
+		resp, err := client.Get(base + path)
+		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, resp.Body)
+		require.NoError(t, resp.Body.Close())
+		return resp
+	}
+	const followServing = "/readyz?exclude=database&exclude=decisions"
+	assert.Equal(t, 200, get(followServing).StatusCode)
+	assert.False(t, get("/healthz").Close)
+	held, err := net.Dial("tcp", w.server.Addr())
+	require.NoError(t, err)
+	defer func() { _ = held.Close() }()
+	_, err = io.WriteString(held, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	_, err = held.Read(make([]byte, 1)) // it is open for the server as well
+	require.NoError(t, err)
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	require.Eventually(t, func() bool { return get(followServing).StatusCode == 503 }, soon, soon/100)
+	for range 3 {
+		resp := get("/healthz")
+		assert.Equal(t, 200, resp.StatusCode)
+		assert.True(t, resp.Close, "the next request may go elsewhere")
+	}
+	select {
+	case <-stopped:
+		t.Fatal("it ended with somebody connected")
+	default:
+	}
+	require.NoError(t, held.Close())
+	transport.CloseIdleConnections()
+	require.NoError(t, <-stopped)
+}
+
+func TestReadyExcludesWhatItKnows(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), nil)
+	require.NoError(t, w.store.Close())
+	for query, status := range map[string]int{
+		"": 503, "?exclude=decisions": 503, "?exclude=serving": 503, "?exclude=decisions&exclude=database": 200,
+		"?exclude=decision": 422, "?exclude=": 422, "?exclude=database&exclude=database": 422,
+	} {
+		assert.Equal(t, status, w.as("").get("/readyz"+query).status, query)
+	}
+}
+
 func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
 	entered, ended := make(chan struct{}), make(chan struct{})
 	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, d *server.Deps) {

@@ -280,7 +280,7 @@ func serverConfig(cfg config.Config) server.Config {
 
 	c.HTTP.ReadHeaderTimeout, c.HTTP.ReadTimeout = cfg.HTTP.ReadHeaderTimeout, cfg.HTTP.ReadTimeout
 	c.HTTP.WriteTimeout, c.HTTP.IdleTimeout = cfg.HTTP.WriteTimeout, cfg.HTTP.IdleTimeout
-	c.HTTP.MaxHeaderBytes, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.ShutdownTimeout
+	c.HTTP.MaxHeaderBytes, c.HTTP.DrainDelay, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.DrainDelay, cfg.HTTP.ShutdownTimeout
 
 	c.Login.PerAddress, c.Login.PerAccount = cfg.Passwords.FailuresPerAddress, cfg.Passwords.FailuresPerAccount
 	c.Login.ResetValidFor = cfg.Passwords.ResetValidFor

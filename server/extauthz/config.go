@@ -48,7 +48,9 @@ type Config struct {
 	Keepalive  KeepaliveConfig
 
 	// DrainDelay is how long everything is still served after the end was
-	// announced through the health service.
+	// announced through the health service, unless nobody is connected any more.
+	// It must be longer than it takes an Envoy to notice, which is the interval of
+	// its health checks.
 	DrainDelay time.Duration
 	// DrainTimeout is how long requests in flight may take to end after that.
 	DrainTimeout time.Duration
@@ -93,6 +95,7 @@ func DefaultConfig() Config {
 			Timeout:       10 * time.Second,
 			MinClientTime: 5 * time.Second,
 		},
+		DrainDelay:   5 * time.Second,
 		DrainTimeout: 30 * time.Second,
 	}
 }

@@ -32,9 +32,10 @@
 //
 // # The end
 //
-// [Server.Serve] drains: the health service says so first, then open connections
-// are told to go away (GOAWAY) while what is in flight is finished, for a bounded
-// time. The overall health status does not follow the database. If it did, an
+// [Server.Serve] drains: the health service says so first, and everything is still
+// served until clients have had the time to notice (package linger). Then open
+// connections are told to go away (GOAWAY) while what is in flight is finished, for
+// a bounded time. The overall health status does not follow the database. If it did, an
 // Envoy with active health checks would take Patrol out of service and, where
 // `failure_mode_allow` is set, let requests pass that Patrol would have denied. The
 // service name "ready" follows it, for those who want to know.

@@ -246,7 +246,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestTheEndIsAnnouncedFirst(t *testing.T) {
-	b := start(t, func(c *extauthz.Config) { c.DrainDelay = 300 * time.Millisecond })
+	b := start(t, func(c *extauthz.Config) { c.DrainDelay = time.Hour })
 	client := healthpb.NewHealthClient(b.conn)
 	watch, err := client.Watch(t.Context(), &healthpb.HealthCheckRequest{})
 	require.NoError(t, err)
@@ -260,7 +260,13 @@ func TestTheEndIsAnnouncedFirst(t *testing.T) {
 	require.Equal(t, healthpb.HealthCheckResponse_NOT_SERVING, res.GetStatus())
 	assert.Equal(t, 401, denialStatus(b.ask(t, question("GET", "/proxy/acme/v1/models"))), "and it still serves")
 	require.NoError(t, watch.CloseSend())
-	<-stopped
+	select {
+	case <-stopped:
+		t.Fatal("it ended with an Envoy connected")
+	default:
+	}
+	require.NoError(t, b.conn.Close())
+	<-stopped // nobody is left to wait for
 }
 
 func TestConfigIsChecked(t *testing.T) {

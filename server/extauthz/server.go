@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"patrol/server/bound"
+	"patrol/server/linger"
 	"patrol/server/question"
 )
 
@@ -144,30 +145,18 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(s.listener) }()
+	connections := linger.Count(s.listener)
+	go func() { failed <- server.Serve(connections) }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve Envoy: %w", err)
 	case <-ctx.Done():
 	}
 	checker.Shutdown() // every name says NOT_SERVING from now on
-	s.linger(failed)
+	connections.Linger(s.cfg.DrainDelay)
 	endStreams()
 	s.drain(server)
 	return nil
-}
-
-// linger serves on for the drain delay.
-func (s *Server) linger(failed <-chan error) {
-	if s.cfg.DrainDelay == 0 {
-		return
-	}
-	timer := time.NewTimer(s.cfg.DrainDelay)
-	defer timer.Stop()
-	select {
-	case <-failed: //nolint:errcheck // the listener is gone, so there is nothing to wait for
-	case <-timer.C:
-	}
 }
 
 // drain tells connections to go away, waits for what is in flight, and cuts what

@@ -80,7 +80,8 @@ type HTTP struct {
 	WriteTimeout      time.Duration `key:"write_timeout" doc:"Time for an answer of the API to be written. Proxied streams are not cut by it."`
 	IdleTimeout       time.Duration `key:"idle_timeout" doc:"Time that an idle connection is kept."`
 	MaxHeader         Size          `key:"max_header" doc:"Largest request line and header."`
-	ShutdownTimeout   time.Duration `key:"shutdown_timeout" doc:"Time for what is in flight to finish when the server stops."`
+	DrainDelay        time.Duration `key:"drain_delay" doc:"How long everything is still served after /readyz has announced the end, unless nobody is connected any more; longer than the interval of health checks."`
+	ShutdownTimeout   time.Duration `key:"shutdown_timeout" doc:"Time for what is in flight to finish after that."`
 }
 
 // Tokens bounds what a PAT may be.
@@ -145,6 +146,7 @@ func Default() Config {
 			WriteTimeout:      time.Minute,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeader:         32 << 10,
+			DrainDelay:        5 * time.Second,
 			ShutdownTimeout:   30 * time.Second,
 		},
 		Tokens: Tokens{

@@ -27,7 +27,7 @@ type ExtAuthz struct {
 	KeepaliveTimeout time.Duration `key:"keepalive_timeout" doc:"Time for the answer to that; then the connection is closed."`
 	MinClientPing    time.Duration `key:"min_client_ping" doc:"Least time between two pings of a client."`
 	MaxConnectionAge time.Duration `key:"max_connection_age" doc:"Connections are made anew this often, so that load spreads to new replicas. 0: never."`
-	DrainDelay       time.Duration `key:"drain_delay" doc:"How long everything is still served after the end was announced through the health service."`
+	DrainDelay       time.Duration `key:"drain_delay" doc:"How long everything is still served after the health service has announced the end, unless nobody is connected any more; longer than the interval of Envoy's health checks."`
 	DrainTimeout     time.Duration `key:"drain_timeout" doc:"Time for what is in flight to finish after that."`
 }
 

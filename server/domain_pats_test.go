@@ -263,7 +263,9 @@ func TestOversight(t *testing.T) {
 	assert.Empty(t, list("status=revoked"))
 
 	// A leaked token: the text must be whole and its secret right.
-	leaked := func(text string) *answer { return w.as("root").post("/api/v1/admin/leaked", api.LeakedToken{Token: text}) }
+	leaked := func(text string) *answer {
+		return w.as("root").post("/api/v1/admin/leaked", api.LeakedToken{Token: text})
+	}
 	p := leaked("patrol_abc").problem(422, models.CodeInvalid)
 	assert.Equal(t, "token", p.Errors[0].Field)
 	leaked(flip(ann.Token)).problem(422, models.CodeInvalid)

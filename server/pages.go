@@ -65,7 +65,10 @@ const patsPage = "/profile/pats"
 func (s *Server) show(c *gin.Context, p Principal, status int, page ui.Page) error {
 	frame := ui.Frame{Now: s.now(), RequestID: RequestID(c.Request.Context())}
 	if p.User.ID != "" {
-		frame.Viewer = &ui.Viewer{Name: p.User.Name, Email: p.User.Email, Admin: p.User.Admin, Policy: p.User.Policy}
+		frame.Viewer = &ui.Viewer{
+			Name: p.User.Name, Email: p.User.Email, Admin: p.User.Admin, Policy: p.User.Policy,
+			Domains: s.administersAny(c.Request.Context(), p),
+		}
 		frame.Notice = s.takeNotice(c.Request.Context())
 	}
 	return s.ui.Write(c.Writer, c.Request, status, frame, page)

@@ -14,7 +14,7 @@ import (
 	"patrol/server/ui"
 )
 
-// The pages of platform admins.
+// The pages of platform admins, and those of a domain, which its admins have too.
 
 var adminRoutes = []route{
 	{method: "GET", path: "/admin/pats", by: platformAdmin, page: true, do: (*Server).pageInventory},
@@ -31,14 +31,21 @@ var adminRoutes = []route{
 	{method: "GET", path: "/admin/users/:id", by: platformAdmin, page: true, do: (*Server).pageUser},
 	{method: "POST", path: "/admin/users/:id", by: platformAdmin, page: true, do: (*Server).formUser},
 
-	{method: "GET", path: "/admin/domains", by: platformAdmin, page: true, do: (*Server).pageDomains},
+	{method: "GET", path: "/admin/domains", by: session, page: true, do: (*Server).pageDomains},
 	{method: "GET", path: "/admin/domains/new", by: platformAdmin, page: true, do: (*Server).pageNewDomain},
 	{method: "POST", path: "/admin/domains/new", by: platformAdmin, page: true, do: (*Server).formNewDomain},
-	{method: "GET", path: "/admin/domains/:id", by: platformAdmin, page: true, do: (*Server).pageDomain},
+	{method: "GET", path: "/admin/domains/:id", by: domainAdmin, page: true, do: (*Server).pageDomain},
 	{method: "POST", path: "/admin/domains/:id", by: platformAdmin, page: true, do: (*Server).formDomain},
-	{method: "POST", path: "/admin/domains/:id/members", by: platformAdmin, page: true, do: (*Server).formMember},
-	{method: "GET", path: "/admin/domains/:id/members/:user/remove", by: platformAdmin, page: true, do: (*Server).pageRemoveMember},
-	{method: "POST", path: "/admin/domains/:id/members/:user/remove", by: platformAdmin, page: true, do: (*Server).formRemoveMember},
+	{method: "POST", path: "/admin/domains/:id/members", by: domainAdmin, page: true, do: (*Server).formMember},
+	{method: "GET", path: "/admin/domains/:id/members/:user/remove", by: domainAdmin, page: true, do: (*Server).pageRemoveMember},
+	{method: "POST", path: "/admin/domains/:id/members/:user/remove", by: domainAdmin, page: true, do: (*Server).formRemoveMember},
+
+	{method: "POST", path: "/admin/domains/:id/limits", by: domainAdmin, page: true, do: (*Server).formLimits},
+	{method: "GET", path: "/admin/domains/:id/pats", by: domainAdmin, page: true, do: (*Server).pageDomainPATs},
+	{method: "GET", path: "/admin/domains/:id/pats/:pat", by: domainAdmin, page: true, do: (*Server).pageDomainPAT},
+	{method: "POST", path: "/admin/domains/:id/pats/:pat/revoke", by: domainAdmin, page: true, do: (*Server).formDomainRevoke},
+	{method: "POST", path: "/admin/domains/:id/pats/:pat/approve", by: domainAdmin, page: true, do: (*Server).formApprove},
+	{method: "POST", path: "/admin/domains/:id/pats/:pat/withdraw", by: domainAdmin, page: true, do: (*Server).formWithdraw},
 
 	{method: "GET", path: "/admin/audit", by: platformAdmin, page: true, do: (*Server).pageAudit},
 }
@@ -101,7 +108,7 @@ func (s *Server) pageBulkRevoke(c *gin.Context, p Principal) error {
 	if len(ids) == 0 {
 		return s.seeOther(c, "/admin/pats"+filter.Page(""), "None of these tokens is alive.")
 	}
-	return s.show(c, p, http.StatusOK, ui.BulkRevoke(filter, len(ids), ui.Problems{}))
+	return s.show(c, p, http.StatusOK, ui.BulkRevoke(filter, len(ids), "", ui.Problems{}))
 }
 
 // formBulkRevoke revokes what the filter finds now, if that is as many as the
@@ -124,47 +131,79 @@ func (s *Server) formBulkRevoke(c *gin.Context, p Principal) error {
 	case form.Get("typed") != count:
 		problems.Fields = []ui.Problem{{Field: "typed", Text: "Type " + count + " to confirm."}}
 	}
+	reason := ui.DecodeReason(form)
+	requireReason(reason, &problems)
 	if problems.Any() {
-		return s.again(c, p, nil, ui.BulkRevoke(filter, len(ids), problems))
+		return s.again(c, p, nil, ui.BulkRevoke(filter, len(ids), reason, problems))
 	}
 	for _, id := range ids {
-		if _, err := s.RevokePAT(ctx, p, id); err != nil && models.CodeOf(err) != models.CodeNotFound {
+		if _, err := s.RevokeFor(ctx, p, id, reason); err != nil && models.CodeOf(err) != models.CodeNotFound {
 			return err
 		}
 	}
 	return s.seeOther(c, "/admin/pats"+filter.Page(""), ui.Revoked(len(ids)))
 }
 
-// anyToken shows a token whoever's it is.
-func (s *Server) anyToken(c *gin.Context, p Principal, pat *models.PAT, leaked bool) error {
+// requireReason notes what is wrong with the reason of a revocation.
+func requireReason(reason string, problems *ui.Problems) {
+	var v models.Invalid
+	models.ValidateReason("reason", reason, true, &v)
+	found, _ := ui.ProblemsOf(v.Err())
+	problems.Fields = append(problems.Fields, found.Fields...)
+}
+
+// anyToken is the page of a token whoever's it is.
+func (s *Server) anyToken(ctx context.Context, pat *models.PAT) (ui.AdminToken, error) {
 	if pat == nil {
-		return models.NewError(models.CodeNotFound, "there is no such token")
+		return ui.AdminToken{}, errNoToken
 	}
-	ctx := c.Request.Context()
 	owner, err := s.store.User(ctx, pat.UserID)
 	if err != nil {
-		return err
+		return ui.AdminToken{}, err
 	}
 	page := ui.AdminToken{
-		Token: ui.TokenOf(s.counted(*pat), s.now()), OwnerURL: "/admin/users/" + url.PathEscape(pat.UserID), Leaked: leaked,
+		Token: ui.TokenOf(s.counted(*pat), s.now()), OwnerURL: "/admin/users/" + url.PathEscape(pat.UserID),
 		Meanings: ui.NewChoices(s.engine.Current().Catalog(), s.cfg.Limits, nil).Meanings(pat.Scopes),
 	}
 	if owner != nil {
 		page.Email = owner.Email
 	}
-	return s.show(c, p, http.StatusOK, page)
+	return page, nil
 }
 
 func (s *Server) pageAnyPAT(c *gin.Context, p Principal) error {
-	pat, err := s.store.PAT(c.Request.Context(), c.Param("id"))
+	ctx := c.Request.Context()
+	pat, err := s.store.PAT(ctx, c.Param("id"))
 	if err != nil {
 		return err
 	}
-	return s.anyToken(c, p, pat, false)
+	page, err := s.anyToken(ctx, pat)
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, page)
 }
 
 func (s *Server) formRevokeAny(c *gin.Context, p Principal) error {
-	pat, err := s.RevokePAT(c.Request.Context(), p, c.Param("id"))
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	ctx, reason := c.Request.Context(), ui.DecodeReason(form)
+	var problems ui.Problems
+	if requireReason(reason, &problems); problems.Any() {
+		pat, err := s.store.PAT(ctx, c.Param("id"))
+		if err != nil {
+			return err
+		}
+		page, err := s.anyToken(ctx, pat)
+		if err != nil {
+			return err
+		}
+		page.Reason, page.Problems = reason, problems
+		return s.again(c, p, nil, page)
+	}
+	pat, err := s.RevokeFor(ctx, p, c.Param("id"), reason)
 	if err != nil {
 		return err
 	}
@@ -175,28 +214,32 @@ func (s *Server) pageLeaked(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.Leaked(ui.Problems{}))
 }
 
-// formLeaked finds a token by its text. The secret must be right: an id alone is
-// no leak.
+// formLeaked finds a token by its text and shows it, ready to be revoked.
 func (s *Server) formLeaked(c *gin.Context, p Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
 	}
-	var problems ui.Problems
-	token, err := models.ParseToken(ui.Pasted(form.Get("token")))
-	if err != nil {
-		problems.Add("token", "is not a whole token: it begins with patrol_ and has 62 characters")
+	ctx := c.Request.Context()
+	pat, err := s.FindLeaked(ctx, ui.Pasted(form.Get("token")))
+	switch models.CodeOf(err) {
+	case "":
+	case models.CodeInvalid:
+		problems, _ := ui.ProblemsOf(err)
 		return s.again(c, p, err, ui.Leaked(problems))
+	case models.CodeNotFound:
+		var problems ui.Problems
+		problems.Add("token", "is not known here: it was deleted, or is of another installation")
+		return s.again(c, p, nil, ui.Leaked(problems))
+	default:
+		return err
 	}
-	pat, err := s.store.PAT(c.Request.Context(), token.ID)
+	page, err := s.anyToken(ctx, &pat)
 	if err != nil {
 		return err
 	}
-	if pat == nil || !s.keys.Verify(token, pat.KeyID, pat.MAC) {
-		problems.Add("token", "is not known here: it was deleted, or is of another installation")
-		return s.again(c, p, nil, ui.Leaked(problems))
-	}
-	return s.anyToken(c, p, pat, true)
+	page.Leaked, page.Reason = true, leakedReason
+	return s.show(c, p, http.StatusOK, page)
 }
 
 func (s *Server) pageUsers(c *gin.Context, p Principal) error {
@@ -270,139 +313,6 @@ func (s *Server) formUser(c *gin.Context, p Principal) error {
 		return err
 	}
 	return s.seeOther(c, "/admin/users", "The changes are saved.")
-}
-
-func (s *Server) pageDomains(c *gin.Context, p Principal) error {
-	after := c.Query("after")
-	found, next, err := s.store.Domains(c.Request.Context(), store.DomainFilter{}, store.Page{Limit: defaultPage, After: after})
-	if err != nil {
-		return err
-	}
-	return s.show(c, p, http.StatusOK, ui.Domains(found, s.now(), next, after == ""))
-}
-
-func (s *Server) pageNewDomain(c *gin.Context, p Principal) error {
-	return s.show(c, p, http.StatusOK, ui.NewDomain(api.NewDomain{}, ui.Problems{}))
-}
-
-func (s *Server) formNewDomain(c *gin.Context, p Principal) error {
-	form, err := s.form(c)
-	if err != nil {
-		return err
-	}
-	in := ui.DecodeNewDomain(form)
-	domain, err := s.CreateDomain(c.Request.Context(), p, in)
-	if err != nil {
-		if problems, ok := ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, ui.NewDomain(in, problems))
-		}
-		return err
-	}
-	return s.seeOther(c, "/admin/domains/"+domain.ID, "The domain is made. Add its members.")
-}
-
-// domainShown is the page of the domain that the address names.
-func (s *Server) domainShown(c *gin.Context, p Principal) (ui.DomainPage, error) {
-	ctx := c.Request.Context()
-	domain, err := s.readableDomain(ctx, p, c.Param("id"))
-	if err != nil {
-		return ui.DomainPage{}, err
-	}
-	members, next, err := s.store.Members(ctx, domain.ID, store.Page{Limit: maxPage, After: c.Query("after")})
-	if err != nil {
-		return ui.DomainPage{}, err
-	}
-	page := ui.DomainPage{Domain: domain, Catalog: s.engine.Current().Catalog()}
-	if next != "" {
-		page.Next = "?" + url.Values{"after": {next}}.Encode()
-	}
-	for _, m := range members {
-		page.Members = append(page.Members, api.Member(m))
-	}
-	return page, nil
-}
-
-func (s *Server) pageDomain(c *gin.Context, p Principal) error {
-	page, err := s.domainShown(c, p)
-	if err != nil {
-		return err
-	}
-	return s.show(c, p, http.StatusOK, page)
-}
-
-func (s *Server) formDomain(c *gin.Context, p Principal) error {
-	page, err := s.domainShown(c, p)
-	if err != nil {
-		return err
-	}
-	form, err := s.form(c)
-	if err != nil {
-		return err
-	}
-	name, status := form.Get("name"), models.DomainStatus(form.Get("status"))
-	_, err = s.UpdateDomain(c.Request.Context(), p, page.Domain.ID, api.DomainPatch{Name: &name, Status: &status})
-	if err != nil {
-		var ok bool
-		if page.Problems, ok = ui.ProblemsOf(err); ok {
-			page.Domain.Name, page.Domain.Status = name, status
-			return s.again(c, p, err, page)
-		}
-		return err
-	}
-	return s.seeOther(c, page.URL(), "The changes are saved.")
-}
-
-// formMember gives a user a role: a member by id, anybody by address.
-func (s *Server) formMember(c *gin.Context, p Principal) error {
-	page, err := s.domainShown(c, p)
-	if err != nil {
-		return err
-	}
-	form, err := s.form(c)
-	if err != nil {
-		return err
-	}
-	ctx, id := c.Request.Context(), form.Get("id")
-	page.Email, page.Role = models.NormalizeEmail(form.Get("user")), form.Get("role")
-	if id == "" {
-		user, err := s.store.UserByEmail(ctx, page.Email)
-		if err != nil {
-			return err
-		}
-		if user == nil {
-			page.Problems.Add("user", "has no account with this address")
-			return s.again(c, p, nil, page)
-		}
-		id = user.ID
-	}
-	member, _, err := s.SetMember(ctx, p, page.Domain.ID, id, api.SetMember{Role: page.Role})
-	if err != nil {
-		var ok bool
-		if page.Problems, ok = ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, page)
-		}
-		return err
-	}
-	return s.seeOther(c, page.URL(), member.Email+" has the role "+member.Role+" now.")
-}
-
-func (s *Server) pageRemoveMember(c *gin.Context, p Principal) error {
-	domain, err := s.readableDomain(c.Request.Context(), p, c.Param("id"))
-	if err != nil {
-		return err
-	}
-	user, err := s.userHere(c, "user")
-	if err != nil {
-		return err
-	}
-	return s.show(c, p, http.StatusOK, ui.RemoveMember(domain, user))
-}
-
-func (s *Server) formRemoveMember(c *gin.Context, p Principal) error {
-	if err := s.store.RemoveMember(c.Request.Context(), p.Actor, c.Param("user"), c.Param("id")); err != nil {
-		return err
-	}
-	return s.seeOther(c, "/admin/domains/"+url.PathEscape(c.Param("id")), "The member is removed.")
 }
 
 func (s *Server) pageAudit(c *gin.Context, p Principal) error {

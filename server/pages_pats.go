@@ -150,6 +150,9 @@ func (s *Server) makeToken(c *gin.Context, p Principal, key string, old *models.
 	for _, m := range choices.Meanings(pat.Scopes) {
 		page.Summary = append(page.Summary, m.Meaning)
 	}
+	if page.Unapproved, err = s.unapproved(ctx, p, pat); err != nil { // the token matters more
+		s.log.WarnContext(ctx, "the page of a new token came without its approvals", "request_id", RequestID(ctx), "error", err)
+	}
 	if old != nil {
 		if now, err := s.store.PATOf(ctx, p.User.ID, old.ID); err == nil && now != nil && now.Status(s.now()) == models.StatusActive {
 			ends := s.moment(s.counted(*now).ExpiresAt)
@@ -186,8 +189,12 @@ func (s *Server) pagePAT(c *gin.Context, p Principal) error {
 	for i := range family {
 		family[i] = s.counted(family[i])
 	}
+	unapproved, err := s.unapproved(ctx, p, pat)
+	if err != nil {
+		return err
+	}
 	return s.show(c, p, http.StatusOK, ui.View{
-		Token: token, Meanings: choices.Meanings(pat.Scopes), Family: ui.Family(pat, family, s.now()),
+		Token: token, Meanings: choices.Meanings(pat.Scopes), Family: ui.Family(pat, family, s.now()), Unapproved: unapproved,
 	})
 }
 

@@ -395,7 +395,7 @@ func TestTheSignInLeadsNowhereElse(t *testing.T) {
 func TestWhoMayOpenEveryPage(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	pat := w.pat("ann", "ci", "acme:models:*:read", "acme:datasets:*:read")
-	eve := w.visit("eve")
+	eve, ann, dom := w.visit("eve"), w.visit("ann"), w.visit("dom")
 	root := w.visit("root")
 	foreign := w.visit("ann")
 	foreign.header.Set("Sec-Fetch-Site", "cross-site")
@@ -407,7 +407,11 @@ func TestWhoMayOpenEveryPage(t *testing.T) {
 		}
 		n++
 		t.Run(r.Method+" "+r.Path, func(t *testing.T) {
-			target := strings.NewReplacer(":id", pat.ID, ":scope", pat.Scopes[0].ID, ":name", "x").Replace(r.Path)
+			id := pat.ID
+			if strings.HasPrefix(r.Path, "/admin/domains") {
+				id = "acme"
+			}
+			target := strings.NewReplacer(":id", id, ":pat", pat.ID, ":user", w.users["ann"].ID, ":scope", pat.Scopes[0].ID, ":name", "x").Replace(r.Path)
 			if r.Method == http.MethodPost {
 				foreign.post(target, url.Values{}).is(403)
 			}
@@ -427,6 +431,15 @@ func TestWhoMayOpenEveryPage(t *testing.T) {
 					p := other.send(r.Method, target, map[string]url.Values{"GET": nil, "POST": newToken("x")}[r.Method]).is(404)
 					assert.NotContains(t, p.text, pat.Name)
 				}
+			}
+			if r.By == "domainAdmin" {
+				send := func(v *visitor) *shown {
+					return v.send(r.Method, target, map[string]url.Values{"GET": nil, "POST": {}}[r.Method])
+				}
+				send(eve).is(404)
+				send(ann).is(403)
+				assert.Contains(t, []int{200, 303, 409, 422}, send(dom).status, "let in, whatever the form is worth")
+				w.member("ann", "acme", "member") // one of the forms takes her out
 			}
 			if r.By == "platformAdmin" || r.By == "policyTeam" {
 				eve.send(r.Method, target, map[string]url.Values{"GET": nil, "POST": {}}[r.Method]).is(403)

@@ -17,6 +17,7 @@ import (
 type Table struct {
 	Heading string
 	Intro   string
+	Crumb   Link // where the list belongs to
 	Create  Link // what makes a further row, if anything
 	Filters []Field
 	Path    string // of the page, where the filter is sent
@@ -128,7 +129,7 @@ func Inventory(found []Owned, f Filter, next string) Table {
 }
 
 // BulkRevoke asks before many tokens end. The count has to be typed.
-func BulkRevoke(f Filter, alive int, p Problems) Confirm {
+func BulkRevoke(f Filter, alive int, reason string, p Problems) Confirm {
 	f.After = ""
 	hidden := map[string]string{"count": strconv.Itoa(alive)}
 	for name, values := range f.query() {
@@ -138,9 +139,9 @@ func BulkRevoke(f Filter, alive int, p Problems) Confirm {
 		Heading: "Revoke " + plural(alive, "token", "tokens") + "?",
 		Lines: []string{
 			"Every request with one of them is refused from now on. This cannot be undone.",
-			"Their owners are not told by Patrol; the audit log names you.",
+			"Their owners are shown the reason. The audit log names you.",
 		},
-		Fields: []Field{{Name: "typed", Label: fmt.Sprintf("Type %d to confirm", alive), Kind: TextField, Required: true, Autocomplete: "off", Mono: true}},
+		Fields: []Field{reasonField(reason), {Name: "typed", Label: fmt.Sprintf("Type %d to confirm", alive), Kind: TextField, Required: true, Autocomplete: "off", Mono: true}},
 		Action: "/admin/pats/revoke", Hidden: hidden, Submit: "Revoke " + plural(alive, "token", "tokens"),
 		Cancel: "/admin/pats?" + f.query().Encode(), Part: adminTokens, Problems: p,
 	}
@@ -153,13 +154,19 @@ type AdminToken struct {
 	OwnerURL string
 	Meanings []ScopeMeaning
 	// Leaked says that the token itself was pasted and is this one.
-	Leaked bool
+	Leaked   bool
+	Reason   string // typed for a revocation
+	Problems Problems
 }
+
+// ReasonField is where the reason for a revocation is typed.
+func (a AdminToken) ReasonField() Field { return reasonField(a.Reason) }
 
 // Title implements [Page].
 func (a AdminToken) Title() string  { return a.Token.Name }
 func (AdminToken) template() string { return "admin-token" }
 func (AdminToken) section() section { return adminTokens }
+func (a AdminToken) failed() bool   { return a.Problems.Any() }
 
 // Leaked is the page that finds a token by its text.
 func Leaked(p Problems) Form {
@@ -269,6 +276,14 @@ func DecodeUser(form url.Values, self bool) api.UserPatch {
 	return patch
 }
 
+// OwnDomains is the page with the domains that somebody administers who is no
+// platform admin.
+func OwnDomains(found []models.Domain, now time.Time) Table {
+	t := Domains(found, now, "", true)
+	t.Create = Link{}
+	return t
+}
+
 // Domains is the page with all domains.
 func Domains(found []models.Domain, now time.Time, next string, first bool) Table {
 	t := Table{
@@ -319,6 +334,9 @@ func DecodeNewDomain(form url.Values) api.NewDomain {
 // DomainPage is the page of a domain with its members.
 type DomainPage struct {
 	Domain   models.Domain
+	Platform bool // the viewer is an admin of the platform
+	Limits   LimitsForm
+	Waiting  int // tokens that would work but for an approval
 	Members  []api.Member
 	Next     string
 	Catalog  models.Catalog
@@ -335,6 +353,9 @@ func (d DomainPage) failed() bool   { return d.Problems.Any() }
 
 // URL is the address of the page.
 func (d DomainPage) URL() string { return domainURL(d.Domain.ID) }
+
+// WaitingQuery leaves those tokens of the domain's list.
+func (DomainPage) WaitingQuery() string { return Waiting() }
 
 // MemberURL is the address of what concerns a member.
 func (d DomainPage) MemberURL(userID string) string {

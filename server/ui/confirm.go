@@ -129,7 +129,12 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 	case strings.HasPrefix(path, "/admin/pats/") && path != "/admin/pats/revoke":
 		return strings.TrimSuffix(path, "/revoke")
 	case strings.HasPrefix(path, "/admin/domains/"):
-		return strings.TrimSuffix(path, "/members")
+		for _, action := range []string{"/members", "/limits", "/revoke", "/approve", "/withdraw"} {
+			if strings.Count(path, "/") > 3 { // and not a domain of that name
+				path = strings.TrimSuffix(path, action)
+			}
+		}
+		return path
 	case path == "/profile/sessions/end":
 		return "/profile/sessions"
 	case path == "/logout":

@@ -50,6 +50,11 @@ var navigation = []navGroup{
 	}},
 }
 
+// domainAdministration is what domain admins see of the administration.
+var domainAdministration = navGroup{label: "Administration", url: "/admin/domains", items: []navItem{
+	{Label: "Domains", URL: "/admin/domains", parts: []section{adminDomains}},
+}}
+
 // newView finds the place of a page in the navigation.
 func newView(frame Frame, page Page) view {
 	v := view{Frame: frame, Page: page}
@@ -66,7 +71,10 @@ func newView(frame Frame, page Page) view {
 	}
 	for _, group := range navigation {
 		if group.admin && !frame.Viewer.Admin {
-			continue
+			if !frame.Viewer.Domains {
+				continue
+			}
+			group = domainAdministration
 		}
 		item := navItem{Label: group.label, URL: group.url}
 		var sub []navItem

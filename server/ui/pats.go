@@ -46,6 +46,8 @@ type Token struct {
 	LastUsed, Revoked     *Moment
 	LastIP, LastAgent     string
 	RotatedTo             string
+	RevokedBy, RevokedWhy string             // "" if its owner did
+	Approved              map[string]*Moment // when, by domain
 }
 
 // TokenOf shows a record whose expiry is the one that counts.
@@ -56,6 +58,7 @@ func TokenOf(p models.PAT, now time.Time) Token {
 		Scopes: p.Scopes, Created: At(p.CreatedAt, now), Expires: At(p.ExpiresAt, now),
 		LastUsed: maybeAt(p.LastUsedAt, now), Revoked: maybeAt(p.RevokedAt, now),
 		LastIP: p.LastUsedIP, LastAgent: p.LastUsedAgent, RotatedTo: p.RotatedTo,
+		RevokedBy: revokedBy(p.Revoked), RevokedWhy: p.Revoked.Reason, Approved: approved(p, now),
 	}
 }
 
@@ -95,8 +98,9 @@ type Filter struct {
 	After  string
 	// What only administrators filter by.
 	Owner, Domain string
-	Expiring      bool // within [soon]
-	Unused        bool // for 90 days
+	Approval      string // within a domain: approvalGiven, approvalMissing or ""
+	Expiring      bool   // within [soon]
+	Unused        bool   // for 90 days
 }
 
 const sortExpires = "expires"
@@ -111,6 +115,10 @@ func DecodeFilter(q url.Values) Filter {
 	switch s := models.Status(q.Get("status")); s {
 	case models.StatusActive, models.StatusExpired, models.StatusRevoked:
 		f.Status = s
+	}
+	switch a := q.Get("approval"); a {
+	case approvalGiven, approvalMissing:
+		f.Approval = a
 	}
 	if q.Get("sort") == sortExpires {
 		f.Sort = sortExpires
@@ -150,6 +158,7 @@ func (f Filter) query() url.Values {
 	set("after", f.After)
 	set("owner", f.Owner)
 	set("domain", f.Domain)
+	set("approval", f.Approval)
 	if f.Expiring {
 		q.Set("expiring", "1")
 	}
@@ -182,8 +191,9 @@ type View struct {
 	Meanings []ScopeMeaning
 	// Family are the tokens that this one replaced or was replaced by, oldest
 	// first, itself included; empty if it stands alone.
-	Family   []Token
-	Problems Problems
+	Family     []Token
+	Unapproved []string // domains that have to approve of it first
+	Problems   Problems
 }
 
 // ScopeMeaning is a scope with its meaning in plain words.
@@ -253,6 +263,8 @@ type Reveal struct {
 	BaseURL string // of this server
 	Domain  string // for the snippets
 	Summary []string
+	// Unapproved are the domains that have to approve of it first.
+	Unapproved []string
 }
 
 // Title implements [Page].

@@ -118,6 +118,13 @@ func samples() map[string]sample {
 	rotated := samplePATs()[0]
 	rotated.RotatedTo, rotated.RevokedAt, rotated.ID = token.ID, ago(20*24*time.Hour), "R2d2C3poBb8Hal90"
 	current := samplePATs()[0]
+	own := Frame{Viewer: &Viewer{Name: "Grace Hopper", Email: "grace@example.com", Domains: true}, Now: sampleNow}
+	limited := models.Domain{ID: "acme", Name: "Acme Research", Status: models.DomainEnabled, Limits: models.DomainLimits{Approval: true}}
+	given := samplePATs()[0]
+	given.Approvals = []models.Approval{{Domain: "acme", At: sampleNow}}
+	approvedToken := TokenOf(given, sampleNow)
+	revoked := samplePATs()[3]
+	revoked.Revoked = models.Revocation{By: models.RevokerDomainAdmin, Domain: "acme", Reason: "It was found in the log of a build.\nMake a new one."}
 
 	return map[string]sample{
 		"sign-in":       {out, SignIn(api.SignIn{}, "", "", Problems{})},
@@ -150,7 +157,7 @@ func samples() map[string]sample {
 		}}},
 		"admin-inventory": {in, Inventory([]Owned{{Token: token, Email: "ada@example.com"}, {Token: sampleTokens()[1], Email: "grace@example.com"}}, Filter{Domain: "acme"}, "more")},
 		"admin-empty":     {in, Inventory(nil, Filter{}, "")},
-		"admin-bulk":      {in, BulkRevoke(Filter{Domain: "acme"}, 12, Problems{Fields: []Problem{{Field: "typed", Text: "Type 12 to confirm."}}})},
+		"admin-bulk":      {in, BulkRevoke(Filter{Domain: "acme"}, 12, "", Problems{Fields: []Problem{{Field: "typed", Text: "Type 12 to confirm."}}})},
 		"admin-token":     {in, AdminToken{Token: token, Email: "ada@example.com", OwnerURL: "/admin/users/x", Meanings: choices.Meanings(samplePATs()[0].Scopes), Leaked: true}},
 		"admin-leaked":    {in, Leaked(Problems{})},
 		"admin-users": {in, Users([]models.User{
@@ -173,9 +180,24 @@ func samples() map[string]sample {
 		}, sampleNow, "", true)},
 		"admin-domain-new": {in, NewDomain(api.NewDomain{}, Problems{})},
 		"admin-domain": {in, DomainPage{
-			Domain: models.Domain{ID: "acme", Name: "Acme Research", Status: models.DomainEnabled}, Catalog: sampleCatalog(),
+			Domain: models.Domain{ID: "acme", Name: "Acme Research", Status: models.DomainEnabled}, Catalog: sampleCatalog(), Platform: true,
+			Limits: LimitsForm{MaxLifetime: "30d", Approval: true}, Waiting: 3,
 			Members: []api.Member{{UserID: "a", Email: "ada@example.com", Role: "member"}, {UserID: "b", Email: "grace@example.com", Role: "viewer"}},
 		}},
+		"domain-own":    {own, OwnDomains([]models.Domain{{ID: "acme", Name: "Acme Research", Status: models.DomainEnabled, CreatedAt: sampleNow}}, sampleNow)},
+		"domain-tokens": {own, DomainTokens(limited, []Owned{{Token: approvedToken, Email: "ada@example.com"}, {Token: sampleTokens()[1], Email: "grace@example.com"}}, Filter{Approval: approvalMissing}, "more")},
+		"domain-token":  {own, DomainToken{Domain: limited, Token: token, Email: "ada@example.com", Meanings: choices.Meanings(samplePATs()[0].Scopes)}},
+		"domain-token-wrong": {own, DomainToken{
+			Domain: limited, Token: approvedToken, Email: "ada@example.com", Meanings: choices.Meanings(samplePATs()[0].Scopes),
+			Problems: Problems{Fields: []Problem{{Field: "reason", Text: "Reason is required."}}},
+		}},
+		"domain-page": {own, DomainPage{
+			Domain: limited, Catalog: sampleCatalog(), Limits: LimitsForm{MaxLifetime: "a month"},
+			Members:  []api.Member{{UserID: "a", Email: "ada@example.com", Role: "member"}},
+			Problems: Problems{Fields: []Problem{{Field: "max_lifetime", Text: "Longest lifetime is not a duration."}}},
+		}},
+		"view-revoked":        {in, View{Token: TokenOf(revoked, sampleNow), Meanings: choices.Meanings(revoked.Scopes)}},
+		"view-waits":          {in, View{Token: token, Meanings: choices.Meanings(samplePATs()[0].Scopes), Unapproved: []string{"acme"}}},
 		"admin-member-remove": {in, RemoveMember(models.Domain{ID: "acme", Name: "Acme Research"}, models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"})},
 		"admin-audit": {in, Audit([]Event{
 			{At: sampleNow.Add(-time.Minute), Action: "pat.create", Subject: "pat:" + token.ID, ActorName: "ada@example.com", Actor: models.Actor{IP: "203.0.113.7"}, Detail: map[string]string{"name": "ci", "scopes": "acme:models:*:read"}},

@@ -86,6 +86,7 @@ type Frame struct {
 type Viewer struct {
 	Name, Email string
 	Admin       bool // of the platform
+	Domains     bool // administers some domain
 	Policy      bool // of the policy team
 }
 

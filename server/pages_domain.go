@@ -1,0 +1,331 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/server/ui"
+)
+
+// The pages of a domain, for its admins and platform admins.
+
+// administered returns the domains that p administers by membership. A frozen one
+// is not among them: its admins do not get in.
+func (s *Server) administered(ctx context.Context, p Principal) ([]models.Domain, error) {
+	memberships, err := s.store.Memberships(ctx, p.User.ID)
+	if err != nil {
+		return nil, err
+	}
+	var own []models.Domain
+	for _, m := range memberships {
+		if !s.engine.Current().Catalog().Roles[m.Role].AdministersDomain() {
+			continue
+		}
+		d, err := s.store.Domain(ctx, m.Domain)
+		if err != nil {
+			return nil, err
+		}
+		if d != nil && d.Status != models.DomainIsFrozen {
+			own = append(own, *d)
+		}
+	}
+	return own, nil
+}
+
+// administersAny reports whether p has domains to administer, for the navigation.
+// Pages about failures have one, too, so that not to know is no failure.
+func (s *Server) administersAny(ctx context.Context, p Principal) bool {
+	if p.User.Admin {
+		return true
+	}
+	own, err := s.administered(ctx, p)
+	if err != nil {
+		s.log.WarnContext(ctx, "a page came without its administration", "request_id", RequestID(ctx), "error", err)
+	}
+	return len(own) > 0
+}
+
+// pageDomains lists all domains for platform admins, and for others those that they
+// administer.
+func (s *Server) pageDomains(c *gin.Context, p Principal) error {
+	if !p.User.Admin {
+		own, err := s.administered(c.Request.Context(), p)
+		if err != nil {
+			return err
+		}
+		if len(own) == 0 {
+			return models.NewError(models.CodeForbidden, "you administer no domain")
+		}
+		return s.show(c, p, http.StatusOK, ui.OwnDomains(own, s.now()))
+	}
+	after := c.Query("after")
+	found, next, err := s.store.Domains(c.Request.Context(), store.DomainFilter{}, store.Page{Limit: defaultPage, After: after})
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, ui.Domains(found, s.now(), next, after == ""))
+}
+
+func (s *Server) pageNewDomain(c *gin.Context, p Principal) error {
+	return s.show(c, p, http.StatusOK, ui.NewDomain(api.NewDomain{}, ui.Problems{}))
+}
+
+func (s *Server) formNewDomain(c *gin.Context, p Principal) error {
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	in := ui.DecodeNewDomain(form)
+	domain, err := s.CreateDomain(c.Request.Context(), p, in)
+	if err != nil {
+		if problems, ok := ui.ProblemsOf(err); ok {
+			return s.again(c, p, err, ui.NewDomain(in, problems))
+		}
+		return err
+	}
+	return s.seeOther(c, "/admin/domains/"+domain.ID, "The domain is made. Add its members.")
+}
+
+// domainShown is the page of the domain that the address names.
+func (s *Server) domainShown(c *gin.Context, p Principal) (ui.DomainPage, error) {
+	ctx := c.Request.Context()
+	domain, err := s.readableDomain(ctx, p, c.Param("id"))
+	if err != nil {
+		return ui.DomainPage{}, err
+	}
+	members, next, err := s.store.Members(ctx, domain.ID, store.Page{Limit: maxPage, After: c.Query("after")})
+	if err != nil {
+		return ui.DomainPage{}, err
+	}
+	page := ui.DomainPage{
+		Domain: domain, Catalog: s.engine.Current().Catalog(), Platform: p.User.Admin, Limits: ui.LimitsOf(domain.Limits),
+	}
+	if domain.Limits.Approval {
+		if page.Waiting, err = s.waiting(ctx, domain.ID); err != nil {
+			return ui.DomainPage{}, err
+		}
+	}
+	if next != "" {
+		page.Next = "?" + url.Values{"after": {next}}.Encode()
+	}
+	for _, m := range members {
+		page.Members = append(page.Members, api.Member(m))
+	}
+	return page, nil
+}
+
+func (s *Server) pageDomain(c *gin.Context, p Principal) error {
+	page, err := s.domainShown(c, p)
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, page)
+}
+
+func (s *Server) formDomain(c *gin.Context, p Principal) error {
+	page, err := s.domainShown(c, p)
+	if err != nil {
+		return err
+	}
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	name, status := form.Get("name"), models.DomainStatus(form.Get("status"))
+	_, err = s.UpdateDomain(c.Request.Context(), p, page.Domain.ID, api.DomainPatch{Name: &name, Status: &status})
+	if err != nil {
+		var ok bool
+		if page.Problems, ok = ui.ProblemsOf(err); ok {
+			page.Domain.Name, page.Domain.Status = name, status
+			return s.again(c, p, err, page)
+		}
+		return err
+	}
+	return s.seeOther(c, page.URL(), "The changes are saved.")
+}
+
+// formMember gives a user a role: a member by id, anybody by address.
+func (s *Server) formMember(c *gin.Context, p Principal) error {
+	page, err := s.domainShown(c, p)
+	if err != nil {
+		return err
+	}
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	ctx, id := c.Request.Context(), form.Get("id")
+	page.Email, page.Role = models.NormalizeEmail(form.Get("user")), form.Get("role")
+	if id == "" {
+		user, err := s.store.UserByEmail(ctx, page.Email)
+		if err != nil {
+			return err
+		}
+		if user == nil {
+			page.Problems.Add("user", "has no account with this address")
+			return s.again(c, p, nil, page)
+		}
+		id = user.ID
+	}
+	member, _, err := s.SetMember(ctx, p, page.Domain.ID, id, api.SetMember{Role: page.Role})
+	if err != nil {
+		var ok bool
+		if page.Problems, ok = ui.ProblemsOf(err); ok {
+			return s.again(c, p, err, page)
+		}
+		return err
+	}
+	return s.seeOther(c, page.URL(), member.Email+" has the role "+member.Role+" now.")
+}
+
+func (s *Server) pageRemoveMember(c *gin.Context, p Principal) error {
+	domain, err := s.readableDomain(c.Request.Context(), p, c.Param("id"))
+	if err != nil {
+		return err
+	}
+	member, err := s.store.Membership(c.Request.Context(), c.Param("user"), domain.ID)
+	if err != nil {
+		return err
+	}
+	if member == nil { // of others a domain's admins learn nothing here
+		return models.NewError(models.CodeNotFound, "the domain has no such member")
+	}
+	user, err := s.userHere(c, "user")
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, ui.RemoveMember(domain, user))
+}
+
+func (s *Server) formRemoveMember(c *gin.Context, p Principal) error {
+	if err := s.store.RemoveMember(c.Request.Context(), p.Actor, c.Param("user"), c.Param("id")); err != nil {
+		return err
+	}
+	return s.seeOther(c, "/admin/domains/"+url.PathEscape(c.Param("id")), "The member is removed.")
+}
+
+// waiting counts the tokens that would work in a domain but for its approval, up to
+// a page of them.
+func (s *Server) waiting(ctx context.Context, domain string) (int, error) {
+	missing := false
+	found, _, err := s.store.SearchPATs(ctx, store.PATSearch{Within: domain, Approved: &missing, Status: models.StatusActive}, store.Page{Limit: maxPage})
+	return len(found), err
+}
+
+func (s *Server) formLimits(c *gin.Context, p Principal) error {
+	page, err := s.domainShown(c, p)
+	if err != nil {
+		return err
+	}
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	page.Limits = ui.DecodeLimits(form)
+	if _, err := s.SetLimits(c.Request.Context(), p, page.Domain.ID, page.Limits.Submit()); err != nil {
+		var ok bool
+		if page.Problems, ok = ui.ProblemsOf(err); ok {
+			return s.again(c, p, err, page)
+		}
+		return err
+	}
+	return s.seeOther(c, page.URL(), "The limits are set. They bind from the next request on.")
+}
+
+func (s *Server) pageDomainPATs(c *gin.Context, p Principal) error {
+	ctx := c.Request.Context()
+	domain, err := s.readableDomain(ctx, p, c.Param("id"))
+	if err != nil {
+		return err
+	}
+	filter := ui.DecodeFilter(c.Request.URL.Query())
+	filter.Domain = "" // it is this one
+	search := s.search(filter)
+	search.Within, search.Approved = domain.ID, filter.Approved()
+	found, next, err := s.store.SearchPATs(ctx, search, store.Page{Limit: defaultPage, After: filter.After})
+	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
+		return s.seeOther(c, c.Request.URL.Path, "")
+	}
+	if err != nil {
+		return err
+	}
+	owned := make([]ui.Owned, len(found))
+	for i, one := range found {
+		one = within(domain.ID, one)
+		owned[i] = ui.Owned{Token: ui.TokenOf(s.counted(one.PAT), s.now()), Email: one.Email}
+	}
+	return s.show(c, p, http.StatusOK, ui.DomainTokens(domain, owned, filter, next))
+}
+
+// domainToken is the page of a token of the domain that the address names.
+func (s *Server) domainToken(c *gin.Context, p Principal) (ui.DomainToken, error) {
+	ctx := c.Request.Context()
+	domain, err := s.readableDomain(ctx, p, c.Param("id"))
+	if err != nil {
+		return ui.DomainToken{}, err
+	}
+	pat, err := s.DomainPAT(ctx, domain.ID, c.Param("pat"))
+	if err != nil {
+		return ui.DomainToken{}, err
+	}
+	return ui.DomainToken{
+		Domain: domain, Token: ui.TokenOf(s.counted(pat.PAT), s.now()), Email: pat.Email,
+		Meanings: ui.NewChoices(s.engine.Current().Catalog(), s.cfg.Limits, nil).Meanings(pat.Scopes),
+	}, nil
+}
+
+func (s *Server) pageDomainPAT(c *gin.Context, p Principal) error {
+	page, err := s.domainToken(c, p)
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, page)
+}
+
+// onDomainToken does what a form on the page of a domain's token asks for.
+func (s *Server) onDomainToken(c *gin.Context, p Principal, notice string, do func(ctx context.Context, page *ui.DomainToken, form url.Values) error) error {
+	page, err := s.domainToken(c, p)
+	if err != nil {
+		return err
+	}
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	if err := do(c.Request.Context(), &page, form); err != nil {
+		var ok bool
+		if page.Problems, ok = ui.ProblemsOf(err); ok {
+			return s.again(c, p, err, page)
+		}
+		return err
+	}
+	return s.seeOther(c, page.URL(), notice)
+}
+
+func (s *Server) formDomainRevoke(c *gin.Context, p Principal) error {
+	return s.onDomainToken(c, p, "The token is revoked. Its owner sees why.", func(ctx context.Context, page *ui.DomainToken, form url.Values) error {
+		page.Reason = ui.DecodeReason(form)
+		return s.RevokeWithin(ctx, p, page.Domain.ID, page.Token.ID, page.Reason)
+	})
+}
+
+// formApprove approves of the scopes that the form showed.
+func (s *Server) formApprove(c *gin.Context, p Principal) error {
+	return s.onDomainToken(c, p, "The token is approved.", func(ctx context.Context, page *ui.DomainToken, form url.Values) error {
+		_, err := s.store.ApprovePAT(ctx, p.Actor, page.Domain.ID, page.Token.ID, append([]string{}, form["scope"]...))
+		return err
+	})
+}
+
+func (s *Server) formWithdraw(c *gin.Context, p Principal) error {
+	return s.onDomainToken(c, p, "The approval is withdrawn.", func(ctx context.Context, page *ui.DomainToken, _ url.Values) error {
+		_, err := s.store.WithdrawApproval(ctx, p.Actor, page.Domain.ID, page.Token.ID)
+		return err
+	})
+}

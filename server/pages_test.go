@@ -463,6 +463,22 @@ var nasty = []string{
 	`</script><svg onload=alert(1)>`, `{{.Secret}}`, `</textarea><b>`, "\u2028alert(1)", `&lt;b&gt;`,
 }
 
+// isOnlyText checks that a page has no code but the server's, whatever text it has.
+func (s *shown) isOnlyText(text string) {
+	s.t.Helper()
+	for _, n := range s.find(func(*html.Node) bool { return true }) {
+		if n.Data == "script" {
+			assert.True(s.t, strings.HasPrefix(attr(n, "src"), "/assets/") || attr(n, "type") == "application/json", "%s: a script", s.url)
+		}
+		assert.NotContains(s.t, []string{"img", "b"}, n.Data, "%s: %s", s.url, text)
+		for _, a := range n.Attr {
+			assert.False(s.t, strings.HasPrefix(a.Key, "on"), "%s: %s", s.url, a.Key)
+			assert.False(s.t, a.Key == "href" && strings.HasPrefix(a.Val, "javascript:"), s.url)
+			assert.NotEqual(s.t, "style", a.Key, s.url)
+		}
+	}
+}
+
 func TestStoredTextIsOnlyText(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	ann, root := w.visit("ann"), w.visit("root")
@@ -488,29 +504,28 @@ func TestStoredTextIsOnlyText(t *testing.T) {
 			link + "/scopes/" + pat.Scopes[0].ID + "/remove", "/help", "/help/test", "/profile/sessions",
 			"/admin/pats?name=" + url.QueryEscape(text), "/admin/pats/" + pat.ID, "/admin/pats/revoke", "/admin/users", "/admin/users/" + w.users["ann"].ID,
 			"/admin/domains", "/admin/domains/acme", "/admin/domains/acme/members/" + w.users["ann"].ID + "/remove", "/admin/audit", "/admin/audit?action=" + url.QueryEscape(text),
+			"/admin/domains/acme/pats", "/admin/domains/acme/pats?name=" + url.QueryEscape(text) + "&owner=" + url.QueryEscape(text), "/admin/domains/acme/pats/" + pat.ID,
 		} {
 			who := ann
 			if strings.HasPrefix(page, "/admin/") {
 				who = root
 			}
 			p := who.get(page).is(200)
-			for _, n := range p.find(func(*html.Node) bool { return true }) {
-				if n.Data == "script" {
-					assert.True(t, strings.HasPrefix(attr(n, "src"), "/assets/") || attr(n, "type") == "application/json", "%s: a script", page)
-				}
-				assert.NotContains(t, []string{"img", "b"}, n.Data, "%s: %s", page, text)
-				for _, a := range n.Attr {
-					assert.False(t, strings.HasPrefix(a.Key, "on"), "%s: %s", page, a.Key)
-					assert.False(t, a.Key == "href" && strings.HasPrefix(a.Val, "javascript:"), page)
-					assert.NotEqual(t, "style", a.Key, page)
-				}
-			}
+			p.isOnlyText(text)
 			assert.Equal(t, "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "+
 				"form-action 'self'; frame-ancestors 'none'; base-uri 'none'", p.header.Get("Content-Security-Policy"))
 			assert.Equal(t, "no-store", p.header.Get("Cache-Control"))
 		}
-		_, err = w.store.RevokePAT(t.Context(), by, w.users["ann"].ID, pat.ID)
+		if i%2 == 0 {
+			_, err = w.store.RevokeWithin(t.Context(), by, "acme", pat.ID, text)
+		} else {
+			_, err = w.store.RevokeFor(t.Context(), by, "", pat.ID, text)
+		}
 		require.NoError(t, err)
+		for _, p := range []*shown{ann.get(link), ann.get("/profile/pats"), root.get("/admin/pats/" + pat.ID), root.get("/admin/domains/acme/pats/" + pat.ID), root.get("/admin/audit")} {
+			assert.Contains(t, p.is(200).text, html.EscapeString(text))
+			p.isOnlyText(text)
+		}
 	}
 }
 

@@ -28,24 +28,24 @@ type dialect struct {
 	patByID string
 	// useRow is the placeholders for one row of [Store.RecordUses].
 	useRow string
-	// schemaVersionTable counts the tables that goose keeps.
-	schemaVersionTable string
+	// tableCount counts the tables of a name.
+	tableCount string
 }
 
 var dialects = map[driver]dialect{
 	sqliteDriver: {
-		patSelect:          patColumns + ", " + sqliteScopes + ", " + sqliteApprovals,
-		patByID:            "SELECT " + patColumns + ", " + sqliteScopes + ", " + sqliteApprovals + fromPATByID,
-		useRow:             "(?, ?, ?, ?)",
-		schemaVersionTable: "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'goose_db_version'",
+		patSelect:  patColumns + ", " + sqliteScopes + ", " + sqliteApprovals,
+		patByID:    "SELECT " + patColumns + ", " + sqliteScopes + ", " + sqliteApprovals + fromPATByID,
+		useRow:     "(?, ?, ?, ?)",
+		tableCount: "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = ?",
 	},
 	postgresDriver: {
 		// The locks of this package need each statement to see what was
 		// committed before it, whatever the database's default is.
-		txOptions:          &sql.TxOptions{Isolation: sql.LevelReadCommitted},
-		patSelect:          patColumns + ", " + postgresScopes + ", " + postgresApprovals,
-		patByID:            "SELECT " + patColumns + ", " + postgresScopes + ", " + postgresApprovals + fromPATByID,
-		useRow:             "(CAST(? AS text), CAST(? AS timestamptz), CAST(? AS text), CAST(? AS text))",
-		schemaVersionTable: "SELECT COUNT(*) FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = 'goose_db_version'",
+		txOptions:  &sql.TxOptions{Isolation: sql.LevelReadCommitted},
+		patSelect:  patColumns + ", " + postgresScopes + ", " + postgresApprovals,
+		patByID:    "SELECT " + patColumns + ", " + postgresScopes + ", " + postgresApprovals + fromPATByID,
+		useRow:     "(CAST(? AS text), CAST(? AS timestamptz), CAST(? AS text), CAST(? AS text))",
+		tableCount: "SELECT COUNT(*) FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = ?",
 	},
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -19,6 +20,17 @@ import (
 // migrationTimeout bounds all of a migration, and the wait for another process
 // that migrates.
 const migrationTimeout = 15 * time.Minute
+
+// schema is a set of tables that is made and upgraded on its own.
+type schema struct {
+	folder   string // of its migrations
+	versions string // the table where goose keeps its version
+}
+
+var (
+	mainSchema      = schema{versions: "goose_db_version"}
+	decisionsSchema = schema{folder: "decisions", versions: "goose_decisions_version"}
+)
 
 // lockMigration is the advisory lock of PostgreSQL that migrations hold. It has
 // nothing to do with those of transactions.
@@ -99,10 +111,10 @@ func newestVersion(p *goose.Provider) int64 {
 func (s *Store) schemaVersion(ctx context.Context) (version int64, err error) {
 	err = s.run(ctx, "schema_version", s.writer, func(db *gorm.DB) error {
 		var tables int
-		if err := db.Raw(s.dialect.schemaVersionTable).Find(&tables).Error; err != nil || tables == 0 {
+		if err := db.Raw(s.dialect.tableCount, s.schema.versions).Find(&tables).Error; err != nil || tables == 0 {
 			return err
 		}
-		return db.Raw("SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version").Find(&version).Error
+		return db.Raw("SELECT COALESCE(MAX(version_id), 0) FROM " + s.schema.versions).Find(&version).Error
 	})
 	return version, err
 }
@@ -111,7 +123,7 @@ func (s *Store) schemaVersion(ctx context.Context) (version int64, err error) {
 // long. Goose's locks are not used: they are taken after its first look at the
 // schema, and it has none for SQLite.
 func (s *Store) provider() (*goose.Provider, *sql.DB, error) {
-	files, err := fs.Sub(migrations.FS, string(s.database.driver))
+	files, err := fs.Sub(migrations.FS, path.Join(s.schema.folder, string(s.database.driver)))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -126,7 +138,7 @@ func (s *Store) provider() (*goose.Provider, *sql.DB, error) {
 	} else {
 		pool = s.newPostgresPool(2, 0) // the lock and the migration
 	}
-	p, err := goose.NewProvider(d, pool, files, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	p, err := goose.NewProvider(d, pool, files, goose.WithTableName(s.schema.versions), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 	if err != nil {
 		return nil, nil, errors.Join(err, pool.Close())
 	}

@@ -46,6 +46,9 @@ func (s *Store) newPostgresPool(conns int, statementTimeout time.Duration) *sql.
 		// A client that vanished in a transaction must not hold its locks.
 		"idle_in_transaction_session_timeout": milliseconds(time.Minute),
 	}
+	if s.relaxed {
+		params["synchronous_commit"] = "off"
+	}
 	if statementTimeout > 0 {
 		params["statement_timeout"] = milliseconds(statementTimeout)
 	}

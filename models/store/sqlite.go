@@ -27,7 +27,11 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	if err := s.makeFile(s.database.path); err != nil {
 		return err
 	}
-	writer, err := s.sqlitePool(ctx, 1, "_txlock=immediate", "_journal_mode=WAL", "_synchronous=FULL")
+	synchronous := "_synchronous=FULL"
+	if s.relaxed {
+		synchronous = "_synchronous=NORMAL"
+	}
+	writer, err := s.sqlitePool(ctx, 1, "_txlock=immediate", "_journal_mode=WAL", synchronous)
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,12 @@ import (
 // Store is a database with the records of Patrol. It is safe for concurrent use.
 type Store struct {
 	config   Config
+	schema   schema
 	database database
 	dialect  dialect
+	// relaxed commits do not wait for the disk: a crash of the machine, not of
+	// this process, may lose the last of them, and damages nothing.
+	relaxed bool
 
 	// reader and writer are the same pool on PostgreSQL. On SQLite the writer
 	// has one connection, so that writers of this process queue in Go, where a
@@ -44,8 +48,13 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return open(ctx, c, d, mainSchema, false)
+}
+
+func open(ctx context.Context, c Config, d database, of schema, relaxed bool) (*Store, error) {
 	c = c.withDefaults(d.driver)
-	s := &Store{config: c, database: d, dialect: dialects[d.driver]}
+	s := &Store{config: c, schema: of, database: d, dialect: dialects[d.driver], relaxed: relaxed}
+	var err error
 	if d.driver == postgresDriver {
 		if s.postgres, err = postgresConfig(d.url); err != nil {
 			return nil, err

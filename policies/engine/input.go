@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -16,7 +18,10 @@ import (
 // Value is one part of a decision's input, prepared once and then shared by all
 // the evaluations that use it, in any number of goroutines. It is immutable. A
 // nil *Value is an absent fact.
-type Value struct{ term *ast.Term }
+type Value struct {
+	term *ast.Term
+	fact atomic.Pointer[models.Fact] // made when it is first asked for
+}
 
 // Facts are what is known about a request beyond the request itself. What is nil
 // is absent from the input, and absent facts deny.
@@ -84,6 +89,44 @@ func DomainValue(d models.Domain) *Value {
 // MembershipValue prepares `input.membership`.
 func MembershipValue(m models.Membership) *Value {
 	return newValue(ast.Item(key.role, ast.StringTerm(m.Role)))
+}
+
+// Fact returns the part as JSON, made once: for logs of decisions, which are to
+// cost little. nil gives nil.
+func (v *Value) Fact() (*models.Fact, error) {
+	if v == nil {
+		return nil, nil
+	}
+	if f := v.fact.Load(); f != nil {
+		return f, nil
+	}
+	f, err := newFact(v.term.Value)
+	if err != nil {
+		return nil, err
+	}
+	v.fact.Store(f)
+	return f, nil
+}
+
+func newFact(v ast.Value) (*models.Fact, error) {
+	doc, err := ast.JSON(v)
+	if err != nil {
+		return nil, fmt.Errorf("write a fact as JSON: %w", err)
+	}
+	return FactOf(doc)
+}
+
+// FactOf returns a document, of what encoding/json makes of JSON, as a fact.
+func FactOf(doc any) (*models.Fact, error) {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(doc); err != nil { // keys sorted: equal facts have equal texts
+		return nil, fmt.Errorf("write a fact as JSON: %w", err)
+	}
+	body := bytes.TrimSuffix(text.Bytes(), []byte("\n"))
+	digest := sha256.Sum256(body)
+	return &models.Fact{Key: [16]byte(digest[:16]), JSON: string(body)}, nil
 }
 
 // key are the keys of input and answers, made once.

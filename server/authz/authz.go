@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
@@ -54,11 +53,36 @@ type Metrics interface {
 	Cache(name string, hit bool)
 }
 
+// Recorder keeps decisions. Implementations are safe for concurrent use. They are
+// called on the path of every request, before it is answered, so they put off
+// whatever can be done later.
+type Recorder interface {
+	// Record takes a decision down. An error means that it is not on record and
+	// that nothing may be allowed without being; then an allowance becomes a
+	// denial. Whoever can live with a lost record returns nil.
+	Record(ctx context.Context, r Record) error
+}
+
+// Record is a decision with what it was made on. Its facts are shared and do not
+// change. It holds no secret.
+type Record struct {
+	Decision models.Decision
+	Request  models.Request // what was judged, as far as that is known
+	Facts    engine.Facts
+	JudgedAt time.Time // what the policy was told as the time; zero: it was not asked
+	At       time.Time
+	Took     time.Duration
+	Surface  string
+	IP       netip.Addr
+	Method   string // of a proxied request
+	Path     string // likewise
+}
+
 // Outcomes in metrics.
 const (
-	OutcomeAllow = "allow"
-	OutcomeDeny  = "deny"
-	OutcomeError = "error" // policy_error or unavailable
+	OutcomeAllow = string(models.OutcomeAllow)
+	OutcomeDeny  = string(models.OutcomeDeny)
+	OutcomeError = string(models.OutcomeError)
 )
 
 // Config is what an [Authorizer] is made of. Zero durations and numbers get the
@@ -69,9 +93,11 @@ type Config struct {
 	Facts   Facts
 	Feed    Feed
 	Journal Journal
-	Metrics Metrics      // nil: none
-	Logger  *slog.Logger // nil: slog.Default
-	Clock   func() time.Time
+	// Recorder keeps every decision; nil: nobody does.
+	Recorder Recorder
+	Metrics  Metrics      // nil: none
+	Logger   *slog.Logger // nil: slog.Default
+	Clock    func() time.Time
 
 	MaxLifetime   time.Duration // of a token, enforced at use; 0: no limit
 	FactTTL       time.Duration // default 30 s, at most 30 s
@@ -179,6 +205,8 @@ type Call struct {
 	Surface   string // "authorize", "gateway", …: a fixed set, it labels metrics
 	IP        netip.Addr
 	UserAgent string
+
+	method, path string // of a proxied request, for the record
 }
 
 // Authorize decides whether the holder of the token may do what the request
@@ -187,10 +215,9 @@ func (a *Authorizer) Authorize(ctx context.Context, call Call) models.Decision {
 	start := a.cfg.Clock()
 	rec, code, cause := a.verify(ctx, call)
 	if code != "" {
-		return a.conclude(ctx, call, nil, models.Deny(code), start, cause)
+		return a.conclude(ctx, call, nil, refusal(code, cause), start)
 	}
-	d, cause := a.judge(ctx, a.cfg.Policy.Current(), rec, call.Request)
-	return a.conclude(ctx, call, rec, d, start, cause)
+	return a.conclude(ctx, call, rec, a.judge(ctx, a.cfg.Policy.Current(), rec, call.Request), start)
 }
 
 // AuthorizeBatch decides several requests of one token, verifying it once. The
@@ -203,11 +230,10 @@ func (a *Authorizer) AuthorizeBatch(ctx context.Context, call Call, requests []m
 	for i, req := range requests {
 		call.Request = req
 		if code != "" {
-			out[i] = a.conclude(ctx, call, nil, models.Deny(code), start, verifyCause)
+			out[i] = a.conclude(ctx, call, nil, refusal(code, verifyCause), start)
 			continue
 		}
-		d, cause := a.judge(ctx, policy, rec, req)
-		out[i] = a.conclude(ctx, call, rec, d, start, cause)
+		out[i] = a.conclude(ctx, call, rec, a.judge(ctx, policy, rec, req), start)
 		start = a.cfg.Clock()
 	}
 	return out
@@ -241,23 +267,37 @@ func (a *Authorizer) verify(ctx context.Context, call Call) (rec *tokenRecord, c
 	return rec, "", nil
 }
 
+// verdict is a decision on its way, with what it was made on.
+type verdict struct {
+	models.Decision
+	cause   error          // why it is policy_error or unavailable
+	request models.Request // what the policy judged
+	facts   engine.Facts
+	at      time.Time // when; zero: the policy was not asked
+}
+
+// refusal is a verdict without the policy.
+func refusal(code models.ReasonCode, cause error) verdict {
+	return verdict{Decision: models.Deny(code), cause: cause}
+}
+
 // judge gathers the facts about rec's owner and the request and has policy
-// decide. cause says why the decision is policy_error or unavailable.
-func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, req models.Request) (d models.Decision, cause error) {
+// decide.
+func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, req models.Request) verdict {
 	facts := engine.Facts{Token: rec.value}
 	user, err := a.facts.user(ctx, rec.pat.UserID)
 	if err != nil {
-		return models.Deny(models.Unavailable), fmt.Errorf("read the token's owner: %w", err)
+		return refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))
 	}
 	facts.User = user
 	domain, err := a.facts.domain(ctx, req.Domain)
 	if err != nil {
-		return models.Deny(models.Unavailable), fmt.Errorf("read the domain: %w", err)
+		return refusal(models.Unavailable, fmt.Errorf("read the domain: %w", err))
 	}
 	if facts.Domain = domain; domain != nil {
 		member, err := a.facts.membership(ctx, rec.pat.UserID, req.Domain)
 		if err != nil {
-			return models.Deny(models.Unavailable), fmt.Errorf("read the membership: %w", err)
+			return refusal(models.Unavailable, fmt.Errorf("read the membership: %w", err))
 		}
 		facts.Membership = member
 	}
@@ -269,31 +309,33 @@ var nothing = models.Request{Domain: "-", EntityType: "-", Entity: "-", Operatio
 
 // judgeToken has policy judge rec and its owner alone. Of the decision, a status
 // other than 403 counts; the rest is about a request that nobody made.
-func (a *Authorizer) judgeToken(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord) (d models.Decision, cause error) {
+func (a *Authorizer) judgeToken(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord) verdict {
 	user, err := a.facts.user(ctx, rec.pat.UserID)
 	if err != nil {
-		return models.Deny(models.Unavailable), fmt.Errorf("read the token's owner: %w", err)
+		return refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))
 	}
-	d, cause = a.evaluate(ctx, policy, nothing, engine.Facts{Token: rec.value, User: user})
-	if d.Allowed {
-		return models.Deny(models.PolicyError), errors.New("the policy allows what does not exist")
+	v := a.evaluate(ctx, policy, nothing, engine.Facts{Token: rec.value, User: user})
+	if v.Allowed {
+		return refusal(models.PolicyError, errors.New("the policy allows what does not exist"))
 	}
-	return d, cause
+	return v
 }
 
 // evaluate has policy decide when it is this call's turn.
-func (a *Authorizer) evaluate(ctx context.Context, policy *engine.Snapshot, req models.Request, facts engine.Facts) (d models.Decision, cause error) {
+func (a *Authorizer) evaluate(ctx context.Context, policy *engine.Snapshot, req models.Request, facts engine.Facts) verdict {
 	if err := a.takeTurn(ctx); err != nil {
-		return models.Deny(models.Unavailable), err
+		return refusal(models.Unavailable, err)
 	}
-	d, err := policy.Decide(ctx, req, facts, a.cfg.Clock())
+	v := verdict{request: req, facts: facts, at: a.cfg.Clock()}
+	var err error
+	v.Decision, err = policy.Decide(ctx, req, facts, v.at)
 	a.endTurn()
 	if err != nil {
-		d = models.Deny(models.PolicyError)
-		d.Revision = policy.Revision()
-		return d, fmt.Errorf("evaluate the policy: %w", err)
+		v.Decision = models.Deny(models.PolicyError)
+		v.Revision = policy.Revision()
+		v.cause = fmt.Errorf("evaluate the policy: %w", err)
 	}
-	return d, nil
+	return v
 }
 
 // takeTurn waits until an evaluation may run. Without it, a burst of calls
@@ -316,21 +358,30 @@ func (a *Authorizer) endTurn() { <-a.turns }
 
 // conclude completes a decision and records it. rec is the verified token, or
 // nil.
-func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, d models.Decision, start time.Time, cause error) models.Decision {
-	d.ID = models.NewID()
+func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, v verdict, start time.Time) models.Decision {
+	now := a.cfg.Clock()
+	d, cause := v.Decision, v.cause
+	d.ID = models.NewDecisionID(now)
 	if d.Revision == "" {
 		d.Revision = a.cfg.Policy.Current().Revision()
 	}
-	outcome, reason := OutcomeAllow, ""
-	if !d.Allowed {
-		outcome, reason = OutcomeDeny, string(d.Reasons[0].Code)
-		if d.Status() == http.StatusServiceUnavailable {
-			outcome = OutcomeError
-		}
-	}
-	now := a.cfg.Clock()
 	if rec != nil {
 		d.TokenID, d.UserID = rec.pat.ID, rec.pat.UserID
+	}
+	if a.cfg.Recorder != nil {
+		if v.at.IsZero() {
+			v.request = call.Request
+		}
+		r := Record{
+			Decision: d, Request: v.request, Facts: v.facts, JudgedAt: v.at, At: now, Took: now.Sub(start),
+			Surface: call.Surface, IP: call.IP, Method: call.method, Path: call.path,
+		}
+		if err := a.cfg.Recorder.Record(ctx, r); err != nil && d.Allowed {
+			d, cause = unrecorded(d), fmt.Errorf("record the decision: %w", err)
+		}
+	}
+	outcome, reason := string(d.Outcome()), string(d.FirstReason())
+	if rec != nil {
 		a.uses.note(rec, call, d, now)
 	}
 	a.cfg.Metrics.Decided(outcome, reason, call.Surface, now.Sub(start))
@@ -343,6 +394,15 @@ func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, 
 			"decision_id", d.ID, "reason", reason, "surface", call.Surface, "revision", d.Revision, "error", cause)
 	}
 	return d
+}
+
+// unrecorded is what becomes of an allowance that could not be recorded where it
+// must be. It keeps its id: the log may have the allowance after all, which then
+// is known not to have been given.
+func unrecorded(d models.Decision) models.Decision {
+	denied := models.Deny(models.Unavailable)
+	denied.ID, denied.Revision, denied.TokenID, denied.UserID = d.ID, d.Revision, d.TokenID, d.UserID
+	return denied
 }
 
 // Apply drops what the changes name from the cache and has streams that depend

@@ -31,7 +31,7 @@ func (a *Authorizer) Begin(ctx context.Context, call Call) (p *Proxied, d models
 	start := a.cfg.Clock()
 	rec, code, cause := a.verify(ctx, call)
 	if code != "" {
-		return nil, a.conclude(ctx, call, nil, models.Deny(code), start, cause), false
+		return nil, a.conclude(ctx, call, nil, refusal(code, cause), start), false
 	}
 	return &Proxied{a: a, call: call, policy: a.cfg.Policy.Current(), tokenID: rec.pat.ID, rec: rec, start: start}, d, true
 }
@@ -51,16 +51,17 @@ func (p *Proxied) Hints(ctx context.Context, r models.HTTPRequest) (need *models
 // they are now: reading a body may have taken a while since Begin. Fields of
 // fixed that are not empty come from the operator and replace the route's.
 func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision {
+	p.call.method, p.call.path = r.Method, r.Path
 	if err := p.a.takeTurn(ctx); err != nil {
-		return p.conclude(ctx, models.Deny(models.Unavailable), err)
+		return p.conclude(ctx, refusal(models.Unavailable, err))
 	}
 	req, ok, err := p.policy.Route(ctx, r)
 	p.a.endTurn()
 	switch {
 	case err != nil:
-		d := models.Deny(models.PolicyError)
-		d.Revision = p.policy.Revision()
-		return p.conclude(ctx, d, fmt.Errorf("map the request: %w", err))
+		v := refusal(models.PolicyError, fmt.Errorf("map the request: %w", err))
+		v.Revision = p.policy.Revision()
+		return p.conclude(ctx, v)
 	case !ok && (fixed.Domain == "" || fixed.EntityType == "" || fixed.Entity == "" || fixed.Operation == ""):
 		return p.Refuse(ctx, models.RouteUnmapped)
 	}
@@ -75,13 +76,12 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 	rec, err := p.a.facts.token(ctx, p.tokenID, p.call.IP)
 	switch {
 	case err != nil:
-		return p.conclude(ctx, models.Deny(models.Unavailable), fmt.Errorf("read the token again: %w", err))
+		return p.conclude(ctx, refusal(models.Unavailable, fmt.Errorf("read the token again: %w", err)))
 	case rec == nil: // deleted while the body was read
-		return p.conclude(ctx, models.Deny(models.TokenUnknown), nil)
+		return p.conclude(ctx, refusal(models.TokenUnknown, nil))
 	}
 	p.rec = rec
-	d, cause := p.a.judge(ctx, p.policy, rec, req)
-	return p.conclude(ctx, d, cause)
+	return p.conclude(ctx, p.a.judge(ctx, p.policy, rec, req))
 }
 
 func overlay(field *string, fixed string) {
@@ -95,22 +95,22 @@ func overlay(field *string, fixed string) {
 // told that instead: nobody else learns which routes there are. The decision is
 // recorded like any other.
 func (p *Proxied) Refuse(ctx context.Context, code models.ReasonCode) models.Decision {
-	d := models.Deny(code)
-	d.Revision = p.policy.Revision()
-	if d.Status() != http.StatusForbidden {
-		return p.conclude(ctx, d, nil)
+	v := refusal(code, nil)
+	v.Revision = p.policy.Revision()
+	if v.Status() != http.StatusForbidden {
+		return p.conclude(ctx, v)
 	}
-	if first, cause := p.a.judgeToken(ctx, p.policy, p.rec); first.Status() != http.StatusForbidden {
-		return p.conclude(ctx, first, cause)
+	if first := p.a.judgeToken(ctx, p.policy, p.rec); first.Status() != http.StatusForbidden {
+		return p.conclude(ctx, first)
 	}
-	return p.conclude(ctx, d, nil)
+	return p.conclude(ctx, v)
 }
 
 // Request returns what was judged; it is complete after Decide.
 func (p *Proxied) Request() models.Request { return p.call.Request }
 
-func (p *Proxied) conclude(ctx context.Context, d models.Decision, cause error) models.Decision {
-	return p.a.conclude(ctx, p.call, p.rec, d, p.start, cause)
+func (p *Proxied) conclude(ctx context.Context, v verdict) models.Decision {
+	return p.a.conclude(ctx, p.call, p.rec, v, p.start)
 }
 
 // ErrDenied is the cause with which [Proxied.Hold] cancels.
@@ -197,8 +197,8 @@ func (p *Proxied) again(ctx context.Context) (d models.Decision, expires time.Ti
 	case rec == nil:
 		return models.Deny(models.TokenUnknown), expires, nil
 	}
-	d, cause = p.a.judge(ctx, p.a.cfg.Policy.Current(), rec, p.call.Request)
-	return d, rec.pat.ExpiresAt, cause
+	v := p.a.judge(ctx, p.a.cfg.Policy.Current(), rec, p.call.Request)
+	return v.Decision, rec.pat.ExpiresAt, v.cause
 }
 
 // hold is one request under watch and the facts that it depends on.

@@ -9,7 +9,8 @@ package migrations
 
 import "embed"
 
-// FS has the folders sqlite and postgres with files named NNNN_name.sql.
+// FS has the folders sqlite and postgres with files named NNNN_name.sql, and the
+// same two under decisions, for the decision log, whose numbers are its own.
 //
-//go:embed sqlite/*.sql postgres/*.sql
+//go:embed sqlite/*.sql postgres/*.sql decisions/*/*.sql
 var FS embed.FS

@@ -1,0 +1,184 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"patrol/models"
+)
+
+// AddCounts adds to the counts of days.
+func (d *Decisions) AddCounts(ctx context.Context, c models.DecisionCounts) error {
+	return d.store.write(ctx, "add_decision_counts", models.Actor{}, func(t *tx) error {
+		for part := range slices.Chunk(c.Outcomes, useBatch) {
+			args := make([]any, 0, 5*len(part))
+			for _, o := range part {
+				args = append(args, exact(o.Day), o.TokenID, string(o.Outcome), string(o.Reason), o.Count)
+			}
+			if err := t.db.Exec("INSERT INTO decision_outcomes (day, token_id, outcome, reason, count) VALUES "+rowsOf(5, len(part))+
+				" ON CONFLICT (token_id, day, outcome, reason) DO UPDATE SET count = decision_outcomes.count + excluded.count", args...).Error; err != nil {
+				return err
+			}
+		}
+		for part := range slices.Chunk(c.Used, useBatch) {
+			args := make([]any, 0, 9*len(part))
+			for _, u := range part {
+				args = append(args, exact(u.Day), u.TokenID, u.ScopeID, note(u.Domain), note(u.EntityType), note(u.Entity), note(u.Operation), u.Count, exact(u.LastAt))
+			}
+			if err := t.db.Exec("INSERT INTO decision_uses (day, token_id, scope_id, domain, entity_type, entity, operation, count, last_at) VALUES "+rowsOf(9, len(part))+
+				" ON CONFLICT (token_id, day, scope_id, domain, entity_type, entity, operation) DO UPDATE"+
+				" SET count = decision_uses.count + excluded.count,"+
+				" last_at = CASE WHEN excluded.last_at > decision_uses.last_at THEN excluded.last_at ELSE decision_uses.last_at END", args...).Error; err != nil {
+				return err
+			}
+		}
+		for _, day := range c.Days {
+			if err := t.db.Exec("INSERT INTO decision_days (day, recorded, dropped) VALUES (?, ?, ?) ON CONFLICT (day) DO UPDATE"+
+				" SET recorded = decision_days.recorded + excluded.recorded, dropped = decision_days.dropped + excluded.dropped",
+				exact(day.Day), day.Recorded, day.Dropped).Error; err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func rowsOf(columns, rows int) string {
+	row := "(" + strings.TrimSuffix(strings.Repeat("?, ", columns), ", ") + ")"
+	return strings.TrimSuffix(strings.Repeat(row+", ", rows), ", ")
+}
+
+// CountedOutcomes returns the counts of a token's decisions since the day of that
+// time, by day, outcome and reason.
+func (d *Decisions) CountedOutcomes(ctx context.Context, tokenID string, since time.Time) (counts []models.CountedOutcome, err error) {
+	if !storable(tokenID) {
+		return nil, nil
+	}
+	err = d.store.read(ctx, "decision_outcomes", func(db *gorm.DB) error {
+		return db.Raw("SELECT day, token_id, outcome, reason, count FROM decision_outcomes WHERE token_id = ? AND day >= ? ORDER BY day, outcome, reason",
+			tokenID, models.DayOf(since)).Scan(&counts).Error
+	})
+	for i := range counts {
+		counts[i].Day = counts[i].Day.UTC()
+	}
+	return counts, err
+}
+
+// maxUses bounds how many different uses of a token one call returns.
+const maxUses = 10_000
+
+// UsedScopes returns what a token's scopes were used for since the day of that
+// time, each kind of request once, with its counts added up. If there is more
+// than anybody would look through, complete is false.
+func (d *Decisions) UsedScopes(ctx context.Context, tokenID string, since time.Time) (used []models.UsedScope, complete bool, err error) {
+	if !storable(tokenID) {
+		return nil, true, nil
+	}
+	var rows []struct {
+		ScopeID, Domain, EntityType, Entity, Operation string
+		Total                                          int64
+		LastUse                                        time.Time
+	}
+	err = d.store.read(ctx, "decision_uses", func(db *gorm.DB) error {
+		return db.Table("decision_uses").
+			Select("scope_id, domain, entity_type, entity, operation, SUM(count) AS total, MAX(last_at) AS last_use").
+			Where("token_id = ? AND day >= ?", tokenID, models.DayOf(since)).
+			Group("scope_id, domain, entity_type, entity, operation").
+			Order("scope_id, domain, entity_type, entity, operation").Limit(maxUses + 1).Scan(&rows).Error
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	complete = len(rows) <= maxUses
+	for _, r := range rows[:min(len(rows), maxUses)] {
+		used = append(used, models.UsedScope{
+			TokenID: tokenID, ScopeID: r.ScopeID, Domain: r.Domain, EntityType: r.EntityType, Entity: r.Entity, Operation: r.Operation,
+			Count: r.Total, LastAt: r.LastUse.UTC(),
+		})
+	}
+	return used, complete, nil
+}
+
+// LoggedDays returns how many decisions of each day since that time's were taken
+// down and how many were not. Days without decisions are not among them.
+func (d *Decisions) LoggedDays(ctx context.Context, since time.Time) (days []models.LoggedDay, err error) {
+	err = d.store.read(ctx, "decision_days", func(db *gorm.DB) error {
+		return db.Raw("SELECT day, recorded, dropped FROM decision_days WHERE day >= ? ORDER BY day", models.DayOf(since)).Scan(&days).Error
+	})
+	for i := range days {
+		days[i].Day = days[i].Day.UTC()
+	}
+	return days, err
+}
+
+// PruneDecisions deletes decisions from before a time, the oldest of more than
+// most (0: any number), the facts that nothing refers to any more, and counts of
+// days before another time.
+func (d *Decisions) PruneDecisions(ctx context.Context, before time.Time, most int64, countsBefore time.Time) error {
+	cut := models.DecisionIDsFrom(before)
+	if most > 0 {
+		var ids []string
+		err := d.store.read(ctx, "count_decisions", func(db *gorm.DB) error {
+			return db.Raw("SELECT id FROM decisions ORDER BY id DESC LIMIT 1 OFFSET ?", most-1).Scan(&ids).Error
+		})
+		if err != nil {
+			return err
+		}
+		if len(ids) > 0 {
+			cut = max(cut, ids[0]) // the oldest that stays
+		}
+	}
+	for deleted := int64(1); deleted > 0; {
+		err := d.store.write(ctx, "prune_decisions", models.Actor{}, func(t *tx) error {
+			gone := t.db.Exec("DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE id < ? ORDER BY id LIMIT ?)", cut, pruneBatch)
+			deleted = gone.RowsAffected
+			return gone.Error
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := d.pruneFacts(ctx, before); err != nil {
+		return err
+	}
+	for _, table := range [...]string{"decision_outcomes", "decision_uses", "decision_days"} {
+		err := d.store.write(ctx, "prune_decision_counts", models.Actor{}, func(t *tx) error {
+			return t.db.Exec("DELETE FROM "+table+" WHERE day < ?", models.DayOf(countsBefore)).Error
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pruneFacts deletes the facts that were last marked before anything that is left
+// was made, with room for how seldom they are marked and for clocks that differ.
+func (d *Decisions) pruneFacts(ctx context.Context, before time.Time) error {
+	var first []time.Time
+	err := d.store.read(ctx, "first_decision", func(db *gorm.DB) error {
+		return db.Raw("SELECT at FROM decisions ORDER BY id LIMIT 1").Scan(&first).Error
+	})
+	if err != nil {
+		return err
+	}
+	if len(first) > 0 && first[0].After(before) {
+		before = first[0]
+	}
+	cut := exact(before.Add(-2 * factTouch))
+	for deleted := int64(1); deleted > 0; {
+		err := d.store.write(ctx, "prune_decision_facts", models.Actor{}, func(t *tx) error {
+			gone := t.db.Exec("DELETE FROM decision_facts WHERE key IN (SELECT key FROM decision_facts WHERE used_at < ? LIMIT ?)", cut, pruneBatch)
+			deleted = gone.RowsAffected
+			return gone.Error
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

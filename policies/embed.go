@@ -8,7 +8,7 @@ import "embed"
 // FS is the default bundle: this folder's manifest, modules and data documents,
 // tests included, beside the capabilities and schemas.
 //
-//go:embed .manifest authz http patrol schemas capabilities.json
+//go:embed .manifest authz http log patrol schemas capabilities.json
 var FS embed.FS
 
 // Capabilities is the list of built-in functions that a policy may call, in

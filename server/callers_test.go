@@ -86,6 +86,8 @@ var bodies = map[string]string{
 
 func TestWhoMayCallEveryRoute(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
+	const decision = "a-decision"
+	require.NoError(t, w.decided.Add(t.Context(), []models.LoggedDecision{{Decision: models.Decision{ID: decision, Allowed: true}}}))
 	for _, r := range server.Routes() {
 		if r.Mount || strings.HasPrefix(r.Path, "/setup") {
 			continue // see the tests of these
@@ -100,7 +102,7 @@ func TestWhoMayCallEveryRoute(t *testing.T) {
 			if strings.Contains(r.Path, "users") {
 				id = w.users["eve"].ID
 			}
-			target := strings.NewReplacer(":id", id, ":pat", pat.ID, ":user", w.users["ann"].ID, ":scope", pat.Scopes[0].ID).Replace(r.Path)
+			target := strings.NewReplacer(":id", id, ":pat", pat.ID, ":user", w.users["ann"].ID, ":scope", pat.Scopes[0].ID, ":decision", decision).Replace(r.Path)
 			var body any
 			if r.Method != http.MethodGet && r.Method != http.MethodDelete {
 				body = `{}`

@@ -24,11 +24,13 @@ import (
 
 // Deps is what a [Server] works with. Store, Authz, Engine and Keys are required.
 type Deps struct {
-	Store   *store.Store
-	Authz   *authz.Authorizer
-	Engine  *engine.Engine // for its catalog
-	Keys    models.Keyring
-	Gateway http.Handler // serves /proxy/; nil: there is none
+	Store *store.Store
+	// Decisions is the decision log's database; nil: decisions are not kept in one.
+	Decisions *store.Decisions
+	Authz     *authz.Authorizer
+	Engine    *engine.Engine // for its catalog
+	Keys      models.Keyring
+	Gateway   http.Handler // serves /proxy/; nil: there is none
 	// ForwardAuth answers proxies at /forward-auth; nil: nobody does.
 	ForwardAuth http.Handler
 	// Metrics is given where other parts of the program count into it too; nil
@@ -43,6 +45,7 @@ type Deps struct {
 type Server struct {
 	cfg     Config
 	store   *store.Store
+	decided *store.Decisions // nil: there is no decision log to read
 	authz   *authz.Authorizer
 	engine  *engine.Engine
 	keys    models.Keyring
@@ -79,7 +82,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("the server needs a store, an authorizer and a policy engine")
 	}
 	s := &Server{
-		cfg: cfg, store: deps.Store, authz: deps.Authz, engine: deps.Engine, keys: deps.Keys,
+		cfg: cfg, store: deps.Store, decided: deps.Decisions, authz: deps.Authz, engine: deps.Engine, keys: deps.Keys,
 		gateway: deps.Gateway, forward: deps.ForwardAuth, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
 		crossOrigin: http.NewCrossOriginProtection(),
 	}

@@ -25,6 +25,7 @@ import (
 	"patrol/policies/engine"
 	"patrol/server"
 	"patrol/server/authz"
+	"patrol/server/decisionlog"
 )
 
 // password is everybody's; hashing it takes a while and is done once.
@@ -52,17 +53,18 @@ var policySnapshot = sync.OnceValues(func() (*engine.Snapshot, error) {
 // people: root, a platform admin; ann, a member of acme; dom, admin of acme; eve,
 // who is in no domain. Two domains: acme and beta.
 type world struct {
-	t      *testing.T
-	clock  *server.Clock
-	store  *store.Store
-	authz  *authz.Authorizer
-	server *server.Server
-	http   *httptest.Server
-	logs   *lockedBuffer
-	keys   models.Keyring
-	dbURL  string
-	dir    string
-	users  map[string]models.User
+	t       *testing.T
+	clock   *server.Clock
+	store   *store.Store
+	authz   *authz.Authorizer
+	server  *server.Server
+	decided *store.Decisions
+	http    *httptest.Server
+	logs    *lockedBuffer
+	keys    models.Keyring
+	dbURL   string
+	dir     string
+	users   map[string]models.User
 
 	mu       sync.Mutex
 	sessions map[string]string // by name, for as long as they last
@@ -120,8 +122,9 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	policy := engine.New(snapshot)
 	w.keys, err = models.NewKeyring(models.Key{ID: "k1", Secret: bytes.Repeat([]byte{7}, 32)})
 	require.NoError(t, err)
+	decisions := w.startDecisionLog(t, policy, log)
 	w.authz, err = authz.New(authz.Config{
-		Keys: w.keys, Policy: policy, Facts: w.store, Feed: w.store, Journal: w.store,
+		Keys: w.keys, Policy: policy, Facts: w.store, Feed: w.store, Journal: w.store, Recorder: decisions,
 		Metrics: metrics, Logger: log, Clock: w.clock.Now, MaxLifetime: models.DefaultLimits().MaxLifetime,
 	})
 	require.NoError(t, err)
@@ -138,7 +141,7 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	cfg.HTTP.DrainDelay = 0 // nobody here looks at /readyz before the end
 	cfg.DataDir = filepath.Join(w.dir, "data")
 	deps := server.Deps{
-		Store: w.store, Authz: w.authz, Engine: policy, Keys: w.keys, Metrics: metrics, Logger: log, Clock: w.clock.Now,
+		Store: w.store, Decisions: w.decided, Authz: w.authz, Engine: policy, Keys: w.keys, Metrics: metrics, Logger: log, Clock: w.clock.Now,
 		Gateway: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			server.Deny(w, r, models.Deny(models.TokenMissing), models.Request{})
 		}),
@@ -151,6 +154,29 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	require.NoError(t, w.server.HashCheaply())
 	w.http = httptest.NewServer(w.server.Handler())
 	t.Cleanup(w.http.Close)
+}
+
+// startDecisionLog opens a decision log, which runs until the test ends.
+func (w *world) startDecisionLog(t testing.TB, policy *engine.Engine, log *slog.Logger) *decisionlog.Log {
+	t.Helper()
+	var err error
+	w.decided, err = store.OpenDecisions(t.Context(), store.Config{URL: store.DecisionsURL(w.dbURL), Clock: w.clock.Now}, false)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, w.decided.Close()) })
+	_, _, err = w.decided.Migrate(t.Context())
+	require.NoError(t, err)
+	cfg := decisionlog.DefaultConfig()
+	cfg.FlushInterval = 5 * time.Millisecond
+	decisions, err := decisionlog.New(t.Context(), cfg, decisionlog.Deps{Policy: policy, Database: w.decided, Logger: log, Clock: w.clock.Now})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ran := make(chan error, 1)
+	go func() { ran <- decisions.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		assert.NoError(t, <-ran)
+	})
+	return decisions
 }
 
 func (w *world) member(name, domain, role string) {

@@ -16,6 +16,7 @@ import (
 	"patrol/policies/engine"
 	"patrol/server"
 	"patrol/server/authz"
+	"patrol/server/decisionlog"
 	"patrol/server/extauthz"
 	"patrol/server/forwardauth"
 	"patrol/server/gateway"
@@ -64,10 +65,15 @@ const (
 
 // node is a server with everything that it works with.
 type node struct {
-	log    *slog.Logger
-	store  *store.Store
-	keys   models.Keyring
-	authz  *authz.Authorizer
+	log   *slog.Logger
+	store *store.Store
+	keys  models.Keyring
+	authz *authz.Authorizer
+	// decisions is the database of the decision log, and record what writes to it
+	// and elsewhere; nil: there is none.
+	decisions *store.Decisions
+	record    *decisionlog.Log
+
 	proxy  *gateway.Gateway
 	envoy  *extauthz.Server // nil: nothing answers Envoy over gRPC
 	server *server.Server
@@ -94,7 +100,7 @@ func (p *process) serve(ctx context.Context, cfg config.Config, on occasions) (e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.store.Close()) }()
+	defer func() { err = errors.Join(err, n.close()) }()
 	if on.opened != nil {
 		if err := on.opened(ctx, n); err != nil {
 			return err
@@ -114,6 +120,15 @@ func (p *process) serve(ctx context.Context, cfg config.Config, on occasions) (e
 	return n.run(ctx)
 }
 
+// close ends the connections to the databases.
+func (n *node) close() error {
+	err := n.store.Close()
+	if n.decisions != nil {
+		err = errors.Join(err, n.decisions.Close())
+	}
+	return err
+}
+
 // open puts the parts together. Nothing runs yet.
 func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, err error) {
 	metrics := server.NewMetrics()
@@ -121,12 +136,13 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if err != nil {
 		return nil, err
 	}
+	n = &node{log: log, store: s}
+	opened := n
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Close())
+			err = errors.Join(err, opened.close())
 		}
 	}()
-	n = &node{log: log, store: s}
 	if n.keys, err = tokenKeys(ctx, cfg, n.store, time.Now()); err != nil {
 		return nil, err
 	}
@@ -136,8 +152,19 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	}
 	log.InfoContext(ctx, "policy loaded", "revision", snapshot.Revision())
 	policy := engine.New(snapshot)
+	n.decisions, err = openDecisions(ctx, cfg, store.Config{Logger: log, OnQuery: metrics.Query})
+	if err != nil {
+		return nil, err
+	}
+	if n.record, err = openDecisionLog(ctx, cfg, n.decisions, policy, metrics, log); err != nil {
+		return nil, err
+	}
+	var recorder authz.Recorder
+	if n.record != nil {
+		recorder = n.record
+	}
 	n.authz, err = authz.New(authz.Config{
-		Keys: n.keys, Policy: policy, Facts: n.store, Feed: n.store, Journal: n.store, Metrics: metrics, Logger: log,
+		Keys: n.keys, Policy: policy, Facts: n.store, Feed: n.store, Journal: n.store, Recorder: recorder, Metrics: metrics, Logger: log,
 		MaxLifetime: cfg.Tokens.MaxLifetime, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
 		PollInterval: cfg.Decisions.PollInterval, LookupTimeout: cfg.Decisions.LookupTimeout, CacheSize: cfg.Decisions.CacheSize,
 		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin,
@@ -161,7 +188,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		}
 	}
 	n.server, err = server.New(serverConfig(cfg), server.Deps{ //nolint:contextcheck // what it makes gets the contexts of requests
-		Store: n.store, Authz: n.authz, Engine: policy, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
+		Store: n.store, Decisions: n.decisions, Authz: n.authz, Engine: policy, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the server up: %w", err)
@@ -170,7 +197,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 }
 
 // run serves until ctx ends, and what runs beside the server a little longer: the
-// last uses of tokens are written when no request is in flight any more.
+// last uses of tokens and the last decisions are written when no request is in flight any more.
 func (n *node) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -184,6 +211,13 @@ func (n *node) run(ctx context.Context) error {
 			stop(err) // without the change feed no decision is current
 		}
 		decided <- err
+	}()
+	recorded := make(chan struct{})
+	go func() {
+		defer close(recorded)
+		if n.record != nil {
+			_ = n.record.Run(beside) // it has no error to return
+		}
 	}()
 	pruned := make(chan struct{})
 	go func() {
@@ -199,6 +233,7 @@ func (n *node) run(ctx context.Context) error {
 	n.proxy.Close()
 	stopBeside()
 	<-pruned
+	<-recorded
 	if runErr := <-decided; runErr != nil && !errors.Is(runErr, context.Canceled) {
 		err = errors.Join(err, runErr)
 	}

@@ -96,3 +96,33 @@ func BenchmarkCreatePAT(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAddDecisions writes batches as the decision log does; its number is the
+// time for one decision.
+func BenchmarkAddDecisions(b *testing.B) {
+	for name, url := range databases {
+		b.Run(name, func(b *testing.B) {
+			d := openLog(b, url(b), nil)
+			var facts []*models.Fact
+			for i := range 1000 {
+				facts = append(facts, models.NewFact(fmt.Sprintf(`{"id":"%016d"}`, i)))
+			}
+			const size = 2048
+			batch := make([]models.LoggedDecision, size)
+			at := time.Now()
+			for b.Loop() {
+				for i := range batch {
+					at = at.Add(50 * time.Microsecond)
+					batch[i] = madeAt(at, func(l *models.LoggedDecision) {
+						l.Input.Token, l.Input.Context = facts[i%1000], ""
+						l.TokenID, l.UserID = fmt.Sprintf("%016d", i%1000*7919%1000), fmt.Sprintf("%016d", i%20)
+					})
+				}
+				if err := d.Add(b.Context(), batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/decision")
+		})
+	}
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -78,29 +79,48 @@ func (d *Decisions) UsedScopes(ctx context.Context, tokenID string, since time.T
 	if !storable(tokenID) {
 		return nil, true, nil
 	}
-	var rows []struct {
-		ScopeID, Domain, EntityType, Entity, Operation string
-		Total                                          int64
-		LastUse                                        time.Time
-	}
 	err = d.store.read(ctx, "decision_uses", func(db *gorm.DB) error {
-		return db.Table("decision_uses").
-			Select("scope_id, domain, entity_type, entity, operation, SUM(count) AS total, MAX(last_at) AS last_use").
+		rows, err := db.Table("decision_uses").
+			Select("scope_id, domain, entity_type, entity, operation, SUM(count), MAX(last_at)").
 			Where("token_id = ? AND day >= ?", tokenID, models.DayOf(since)).
 			Group("scope_id, domain, entity_type, entity, operation").
-			Order("scope_id, domain, entity_type, entity, operation").Limit(maxUses + 1).Scan(&rows).Error
+			Order("scope_id, domain, entity_type, entity, operation").Limit(maxUses + 1).Rows()
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			u := models.UsedScope{TokenID: tokenID}
+			var last aggregated
+			if err := rows.Scan(&u.ScopeID, &u.Domain, &u.EntityType, &u.Entity, &u.Operation, &u.Count, &last); err != nil {
+				return err
+			}
+			u.LastAt = last.Time
+			used = append(used, u)
+		}
+		return rows.Err()
 	})
 	if err != nil {
 		return nil, false, err
 	}
-	complete = len(rows) <= maxUses
-	for _, r := range rows[:min(len(rows), maxUses)] {
-		used = append(used, models.UsedScope{
-			TokenID: tokenID, ScopeID: r.ScopeID, Domain: r.Domain, EntityType: r.EntityType, Entity: r.Entity, Operation: r.Operation,
-			Count: r.Total, LastAt: r.LastUse.UTC(),
-		})
+	complete = len(used) <= maxUses
+	return used[:min(len(used), maxUses)], complete, nil
+}
+
+// aggregated is a time that a function computed: SQLite knows it only as a number.
+type aggregated struct{ time.Time }
+
+// Scan implements [database/sql.Scanner].
+func (a *aggregated) Scan(from any) error {
+	switch v := from.(type) {
+	case time.Time:
+		a.Time = v.UTC()
+	case int64:
+		a.Time = time.UnixMicro(v).UTC()
+	default:
+		return fmt.Errorf("a time of type %T", from)
 	}
-	return used, complete, nil
+	return nil
 }
 
 // LoggedDays returns how many decisions of each day since that time's were taken

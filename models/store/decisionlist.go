@@ -205,13 +205,13 @@ func (d *Decisions) Each(ctx context.Context, f DecisionFilter, fn func(models.L
 // withInput completes rows with the facts that they refer to, reading those that
 // are not in facts into it.
 func (d *Decisions) withInput(ctx context.Context, rows []decisionRecord, facts map[[16]byte]*models.Fact) ([]models.LoggedDecision, error) {
-	var missing [][]byte
+	var missing []any
 	seen := map[[16]byte]bool{}
 	for _, r := range rows {
 		for _, key := range [...][]byte{r.TokenFact, r.UserFact, r.DomainFact, r.MembershipFact} {
 			if len(key) == 16 && facts[[16]byte(key)] == nil && !seen[[16]byte(key)] {
 				seen[[16]byte(key)] = true
-				missing = append(missing, key)
+				missing = append(missing, blob(key))
 			}
 		}
 	}
@@ -223,7 +223,7 @@ func (d *Decisions) withInput(ctx context.Context, rows []decisionRecord, facts 
 			Body string
 		}
 		err := d.store.read(ctx, "decision_facts", func(db *gorm.DB) error {
-			return db.Raw("SELECT key, body FROM decision_facts WHERE key IN ("+strings.TrimSuffix(strings.Repeat("?, ", len(part)), ", ")+")", anys(part)...).Scan(&found).Error
+			return db.Raw("SELECT key, body FROM decision_facts WHERE key IN ("+strings.TrimSuffix(strings.Repeat("?, ", len(part)), ", ")+")", part...).Scan(&found).Error
 		})
 		if err != nil {
 			return nil, err
@@ -241,12 +241,4 @@ func (d *Decisions) withInput(ctx context.Context, rows []decisionRecord, facts 
 		}
 	}
 	return list, nil
-}
-
-func anys[T any](in []T) []any {
-	out := make([]any, len(in))
-	for i := range in {
-		out[i] = in[i]
-	}
-	return out
 }

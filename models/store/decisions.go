@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	sqldriver "database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -203,8 +204,8 @@ func (d *Decisions) copyRows(ctx context.Context, batch []models.LoggedDecision)
 	}
 	defer conn.Close() //nolint:errcheck // it goes back to the pool
 	var values []any
-	return conn.Raw(func(driver any) error {
-		_, err := driver.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{"decisions"}, decisionColumns,
+	return conn.Raw(func(raw any) error {
+		_, err := raw.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{"decisions"}, decisionColumns,
 			pgx.CopyFromSlice(len(batch), func(i int) ([]any, error) {
 				var err error
 				values, err = decisionRow(values[:0], &batch[i])
@@ -257,11 +258,19 @@ func (d *Decisions) insertRows(ctx context.Context, batch []models.LoggedDecisio
 	return tx.Commit()
 }
 
+// insertDecisions passes over decisions that are there. A statement that could fail
+// halfway would have SQLite write a journal of its own for it.
 func insertDecisions(rows int) string {
 	row := "(" + strings.TrimSuffix(strings.Repeat("?,", len(decisionColumns)), ",") + ")"
-	return "INSERT INTO decisions (" + strings.Join(decisionColumns, ",") + ") VALUES " +
+	return "INSERT OR IGNORE INTO decisions (" + strings.Join(decisionColumns, ",") + ") VALUES " +
 		strings.TrimSuffix(strings.Repeat(row+",", rows), ",")
 }
+
+// blob is bytes as one value: GORM makes a list of plain ones.
+type blob []byte
+
+// Value implements [database/sql/driver.Valuer].
+func (b blob) Value() (sqldriver.Value, error) { return []byte(b), nil }
 
 const (
 	// factTouch is how often a fact that is in use is marked as such.
@@ -304,7 +313,7 @@ func (d *Decisions) addFacts(ctx context.Context, batch []models.LoggedDecision)
 	for part := range slices.Chunk(keys, useBatch) {
 		args := make([]any, 0, 3*len(part))
 		for _, key := range part {
-			args = append(args, key[:], fresh[key], now)
+			args = append(args, blob(key[:]), fresh[key], now)
 		}
 		query := "INSERT INTO decision_facts (key, body, used_at) VALUES " +
 			strings.TrimSuffix(strings.Repeat("(?, ?, ?), ", len(part)), ", ") +

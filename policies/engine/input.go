@@ -2,11 +2,11 @@ package engine
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -124,9 +124,7 @@ func FactOf(doc any) (*models.Fact, error) {
 	if err := enc.Encode(doc); err != nil { // keys sorted: equal facts have equal texts
 		return nil, fmt.Errorf("write a fact as JSON: %w", err)
 	}
-	body := bytes.TrimSuffix(text.Bytes(), []byte("\n"))
-	digest := sha256.Sum256(body)
-	return &models.Fact{Key: [16]byte(digest[:16]), JSON: string(body)}, nil
+	return models.NewFact(strings.TrimSuffix(text.String(), "\n")), nil
 }
 
 // key are the keys of input and answers, made once.

@@ -31,6 +31,7 @@ type Snapshot struct {
 	txn       storage.Transaction // for reading, shared by all evaluations: nothing ever writes
 
 	decision, request, hints document
+	mask                     maskDocument
 	constants                []constant
 }
 
@@ -85,6 +86,9 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 		return err
 	}
 	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	if err := s.loadMask(ctx); err != nil {
 		return err
 	}
 	s.revision = b.revision

@@ -3,6 +3,7 @@ package authz_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -556,4 +557,76 @@ func TestEvaluationsTakeTurns(t *testing.T) {
 	}
 	wg.Wait()
 	assert.EqualValues(t, 200, allowed.Load(), b.log)
+}
+
+// recorder keeps what it is told, and fails if it is to.
+type recorder struct {
+	mu      sync.Mutex
+	records []authz.Record
+	fail    error
+}
+
+func (r *recorder) Record(_ context.Context, rec authz.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.records = append(r.records, rec)
+	return r.fail
+}
+
+func (r *recorder) last(t *testing.T) authz.Record {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	require.NotEmpty(t, r.records)
+	return r.records[len(r.records)-1]
+}
+
+func TestEveryDecisionIsRecordedWithWhatItWasMadeOn(t *testing.T) {
+	var rec recorder
+	b := newBed(t, func(c *authz.Config) { c.Recorder = &rec })
+	d := b.ask(b.token)
+	require.True(t, d.Allowed)
+	got := rec.last(t)
+	assert.Equal(t, d, got.Decision)
+	assert.Equal(t, readAll, got.Request)
+	assert.Equal(t, "test", got.Surface)
+	assert.Equal(t, b.clock.Now(), got.JudgedAt)
+	again, err := b.policy.Current().Decide(t.Context(), got.Request, got.Facts, got.JudgedAt)
+	require.NoError(t, err)
+	assert.True(t, again.Allowed, "the record is enough to decide again")
+
+	d = b.ask(freshToken())
+	got = rec.last(t)
+	assert.Equal(t, d, got.Decision)
+	assert.True(t, got.JudgedAt.IsZero(), "the policy was not asked")
+	assert.Nil(t, got.Facts.Token)
+	assert.Equal(t, readAll, got.Request, "what was wanted is known all the same")
+
+	p, _, ok := b.Begin(t.Context(), authz.Call{Token: b.token, Surface: "test"})
+	require.True(t, ok)
+	d = p.Decide(t.Context(), models.HTTPRequest{Method: "GET", Path: "/proxy/acme/v1/models", Segments: []string{"proxy", "acme", "v1", "models"}}, models.Request{})
+	require.True(t, d.Allowed, "%v", d.Reasons)
+	got = rec.last(t)
+	assert.Equal(t, "/proxy/acme/v1/models", got.Path)
+	assert.Equal(t, "GET", got.Method)
+	assert.Equal(t, "models", got.Request.EntityType)
+
+	rec.mu.Lock()
+	before := len(rec.records)
+	rec.mu.Unlock()
+	b.AuthorizeBatch(t.Context(), authz.Call{Token: b.token, Surface: "test"}, []models.Request{readAll, readAll, readAll})
+	assert.Len(t, rec.records, before+3)
+}
+
+func TestWithoutARecordThatIsRequiredNothingIsAllowed(t *testing.T) {
+	rec := recorder{fail: errors.New("the disk is full")}
+	b := newBed(t, func(c *authz.Config) { c.Recorder = &rec })
+	d := b.ask(b.token)
+	assert.False(t, d.Allowed)
+	assert.Equal(t, []models.ReasonCode{models.Unavailable}, codes(d))
+	assert.Empty(t, d.ScopeID)
+	assert.Equal(t, b.pat.ID, d.TokenID)
+	assert.Contains(t, b.log.String(), "the disk is full")
+	assert.Equal(t, rec.last(t).Decision.ID, d.ID)
+	assert.Equal(t, []models.ReasonCode{models.TokenMissing}, codes(b.ask("")), "a denial stays what it is")
 }

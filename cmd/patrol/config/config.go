@@ -31,6 +31,7 @@ type Config struct {
 	Sessions       Sessions            `key:"sessions" doc:"How long a sign-in lasts."`
 	Passwords      Passwords           `key:"passwords" doc:"Guessing at passwords, and what one guess costs."`
 	Decisions      Decisions           `key:"decisions" doc:"How decisions are made: caching and look-ups."`
+	DecisionLog    DecisionLog         `key:"decision_log" doc:"What is kept of decisions, and where; see decision-log.md."`
 	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
 	ExtAuthz       ExtAuthz            `key:"extauthz" doc:"The gRPC service for Envoy, on grpc_listen; see envoy.md."`
 	ForwardAuth    ForwardAuth         `key:"forward_auth" doc:"Proxies that ask over HTTP at /forward-auth: who may, and how they ask; see forward-auth.md. An address can be in one list."`
@@ -118,6 +119,8 @@ type Decisions struct {
 	LookupTimeout  time.Duration `key:"lookup_timeout" doc:"Time for one look-up in the database."`
 	MaxLookups     int           `key:"max_lookups" doc:"Most concurrent look-ups of ids that never verified here."`
 	FailuresPerMin int           `key:"failures_per_minute" doc:"Failed tokens per address and minute before the address is slowed down."`
+	Required       bool          `key:"required" doc:"No record, no allowance: what would be allowed waits until the decision log has it, on disk, and is denied as unavailable if that fails."`
+	RecordWait     time.Duration `key:"record_wait" doc:"How long an allowance waits for its record, if required."`
 }
 
 // Gateway is the built-in proxy.
@@ -165,7 +168,9 @@ func Default() Config {
 			LookupTimeout:  2 * time.Second,
 			MaxLookups:     32,
 			FailuresPerMin: 60,
+			RecordWait:     2 * time.Second,
 		},
+		DecisionLog: defaultDecisionLog(),
 		ExtAuthz:    defaultExtAuthz(),
 		ForwardAuth: defaultForwardAuth(),
 		Gateway: Gateway{

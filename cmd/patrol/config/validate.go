@@ -47,12 +47,15 @@ func (c Config) validate(v *models.Invalid) {
 	}
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
-		c.Database, c.TLS, c.Log, c.Metrics, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.Decisions, c.Gateway,
+		c.Database, c.TLS, c.Log, c.Metrics, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.Decisions, c.DecisionLog, c.Gateway,
 		c.ExtAuthz, c.ForwardAuth,
 	} {
 		section.validate(v)
 	}
 	c.validateProxies(v)
+	if c.Decisions.Required && !c.DecisionLog.On() {
+		v.Add("decisions.required", "there is no decision log: set decision_log.database, file or endpoint")
+	}
 }
 
 func (c Config) validateUpstreams(v *models.Invalid) {
@@ -181,6 +184,7 @@ func (d Decisions) validate(v *models.Invalid) {
 	checkDuration("decisions.lookup_timeout", d.LookupTimeout, time.Millisecond, 0, v)
 	checkCount("decisions.max_lookups", d.MaxLookups, 2, v)
 	checkCount("decisions.failures_per_minute", d.FailuresPerMin, 1, v)
+	checkDuration("decisions.record_wait", d.RecordWait, time.Millisecond, time.Minute, v)
 	if d.MaxStaleness <= d.PollInterval {
 		v.Add("decisions.max_staleness", "must be longer than decisions.poll_interval")
 	}

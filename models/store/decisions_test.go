@@ -1,0 +1,296 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/internal/testenv"
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/models/store/storetest"
+)
+
+// openLog opens a decision log with its schema on the database at url.
+func openLog(t testing.TB, url string, clock *storetest.Clock) *store.Decisions {
+	t.Helper()
+	c := store.Config{URL: store.DecisionsURL(url)}
+	if clock != nil {
+		c.Clock = clock.Now
+	}
+	d, err := store.OpenDecisions(t.Context(), c, false)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	_, _, err = d.Migrate(context.Background())
+	require.NoError(t, err)
+	return d
+}
+
+// madeAt is an allowance of a token's, made at a time.
+func madeAt(at time.Time, edit ...func(*models.LoggedDecision)) models.LoggedDecision {
+	l := models.LoggedDecision{
+		Decision: models.Decision{
+			ID: models.NewDecisionID(at), Allowed: true, TokenID: "t1", UserID: "u1", ScopeID: "s1", Revision: "r1",
+		},
+		At: at, Took: 12345 * time.Nanosecond, Surface: "authorize", RequestedBy: "192.0.2.7",
+		Request: models.Request{Domain: "acme", EntityType: "models", Entity: "llama3:8b", Operation: "read"},
+		Input: &models.DecisionInput{
+			Token: models.NewFact(`{"id":"t1"}`), User: models.NewFact(`{"id":"u1"}`), Domain: models.NewFact(`{"id":"acme"}`),
+			Membership: models.NewFact(`{"role":"member"}`), Context: `{"n":10000000000000000001}`, Now: at.Unix(),
+		},
+	}
+	for _, f := range edit {
+		f(&l)
+	}
+	return l
+}
+
+func denied(codes ...models.ReasonCode) func(*models.LoggedDecision) {
+	return func(l *models.LoggedDecision) {
+		l.Allowed, l.ScopeID, l.Reasons = false, "", nil
+		for _, c := range codes {
+			l.Reasons = append(l.Reasons, models.Reason{Code: c, Message: "No: " + string(c) + `, "really".`})
+		}
+	}
+}
+
+func TestDecisionsComeBackAsTheyWere(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		clock := storetest.NewClock()
+		d := openLog(t, url, clock)
+		at := clock.Now()
+		all := []models.LoggedDecision{
+			madeAt(at),
+			madeAt(at.Add(time.Millisecond), denied(models.NotAMember, models.OutOfScope), func(l *models.LoggedDecision) {
+				l.Input.Membership, l.Input.Context = nil, ""
+				l.Method, l.Path, l.Headers = "POST", "/v1/chat", map[string]string{"X-A": "b"}
+				l.Erased, l.Masked = []string{"/input/a"}, []string{"/input/b"}
+			}),
+			madeAt(at.Add(2*time.Millisecond), denied(models.TokenUnknown), func(l *models.LoggedDecision) {
+				l.Input, l.TokenID, l.UserID = nil, "", ""
+			}),
+		}
+		require.NoError(t, d.Add(t.Context(), all))
+		for i, want := range all {
+			got, err := d.Decision(t.Context(), want.ID)
+			require.NoError(t, err)
+			require.NotNil(t, got)
+			assert.Equal(t, all[i], *got)
+		}
+		missing, err := d.Decision(t.Context(), "nothing")
+		require.NoError(t, err)
+		assert.Nil(t, missing)
+
+		var oldestFirst []models.LoggedDecision
+		require.NoError(t, d.Each(t.Context(), store.DecisionFilter{}, func(l models.LoggedDecision) error {
+			oldestFirst = append(oldestFirst, l)
+			return nil
+		}))
+		assert.Equal(t, all, oldestFirst)
+		stop := errors.New("enough")
+		assert.ErrorIs(t, d.Each(t.Context(), store.DecisionFilter{}, func(models.LoggedDecision) error { return stop }), stop)
+	})
+}
+
+func TestAddingDecisionsAgainChangesNothing(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		d := openLog(t, url, nil)
+		var batch []models.LoggedDecision
+		for i := range 200 { // more than one statement writes
+			batch = append(batch, madeAt(time.UnixMilli(1_700_000_000_000+int64(i))))
+		}
+		require.NoError(t, d.Add(t.Context(), nil))
+		require.NoError(t, d.Add(t.Context(), batch[:150]))
+		require.NoError(t, d.Add(t.Context(), batch), "the first part is there already")
+		require.NoError(t, d.Add(t.Context(), batch))
+		var ids []string
+		require.NoError(t, d.Each(t.Context(), store.DecisionFilter{}, func(l models.LoggedDecision) error {
+			ids = append(ids, l.ID)
+			return nil
+		}))
+		require.Len(t, ids, 200)
+		for i := range batch {
+			assert.Equal(t, batch[i].ID, ids[i])
+		}
+	})
+}
+
+func TestDecisionsAreListedByFilter(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		d := openLog(t, url, nil)
+		start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		var batch []models.LoggedDecision
+		add := func(name string, edit ...func(*models.LoggedDecision)) {
+			l := madeAt(start.Add(time.Duration(len(batch))*time.Minute), edit...)
+			l.Surface = name
+			batch = append(batch, l)
+		}
+		add("a")
+		add("b", denied(models.OutOfScope))
+		add("c", denied(models.NotAMember, models.OutOfScope))
+		add("d", denied(models.Unavailable))
+		add("e", func(l *models.LoggedDecision) { l.TokenID, l.UserID = "t2", "u2" })
+		add("f", func(l *models.LoggedDecision) { l.Request.Domain, l.Revision = "beta", "r2" })
+		require.NoError(t, d.Add(t.Context(), batch))
+		for _, c := range []struct {
+			name   string
+			filter store.DecisionFilter
+			want   string
+		}{
+			{"all", store.DecisionFilter{}, "fedcba"},
+			{"token", store.DecisionFilter{TokenID: "t2"}, "e"},
+			{"user", store.DecisionFilter{UserID: "u1"}, "fdcba"},
+			{"domain", store.DecisionFilter{Domain: "beta"}, "f"},
+			{"allow", store.DecisionFilter{Outcome: models.OutcomeAllow}, "fea"},
+			{"deny", store.DecisionFilter{Outcome: models.OutcomeDeny}, "cb"},
+			{"error", store.DecisionFilter{Outcome: models.OutcomeError}, "d"},
+			{"first reason", store.DecisionFilter{Reason: models.NotAMember}, "c"},
+			{"any reason", store.DecisionFilter{Reason: models.OutOfScope}, "cb"},
+			{"a part of a reason", store.DecisionFilter{Reason: "out_of"}, ""},
+			{"a wildcard", store.DecisionFilter{Reason: "out%scope"}, ""},
+			{"surface", store.DecisionFilter{Surface: "d"}, "d"},
+			{"revision", store.DecisionFilter{Revision: "r2"}, "f"},
+			{"since", store.DecisionFilter{Since: start.Add(4 * time.Minute)}, "fe"},
+			{"until", store.DecisionFilter{Until: start.Add(time.Minute)}, "a"},
+			{"together", store.DecisionFilter{UserID: "u1", Domain: "acme", Since: start.Add(time.Minute)}, "dcb"},
+			{"unstorable", store.DecisionFilter{Domain: "\x00"}, ""},
+		} {
+			for _, limit := range []int{1, 2, 50} {
+				got, page := "", store.Page{Limit: limit}
+				for {
+					list, next, err := d.Decisions(t.Context(), c.filter, page)
+					require.NoError(t, err, c.name)
+					for _, l := range list {
+						got += l.Surface
+						assert.Nil(t, l.Input, "lists are short")
+					}
+					if page.After = next; next == "" {
+						break
+					}
+				}
+				assert.Equal(t, c.want, got, c.name)
+			}
+			got := ""
+			require.NoError(t, d.Each(t.Context(), c.filter, func(l models.LoggedDecision) error { got = l.Surface + got; return nil }))
+			assert.Equal(t, c.want, got, c.name)
+		}
+		_, _, err := d.Decisions(t.Context(), store.DecisionFilter{}, store.Page{After: "x"})
+		assert.Equal(t, models.CodeInvalid, models.CodeOf(err))
+	})
+}
+
+func TestCountsAddUp(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		d := openLog(t, url, nil)
+		monday := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+		tuesday := monday.AddDate(0, 0, 1)
+		used := func(day time.Time, entity string, n int64) models.UsedScope {
+			return models.UsedScope{
+				Day: day, TokenID: "t1", ScopeID: "s1", Domain: "acme", EntityType: "models", Entity: entity, Operation: "read",
+				Count: n, LastAt: day.Add(time.Duration(n) * time.Second),
+			}
+		}
+		for range 2 {
+			require.NoError(t, d.AddCounts(t.Context(), models.DecisionCounts{
+				Outcomes: []models.CountedOutcome{
+					{Day: monday, TokenID: "t1", Outcome: models.OutcomeAllow, Count: 3},
+					{Day: tuesday, TokenID: "t1", Outcome: models.OutcomeDeny, Reason: models.OutOfScope, Count: 1},
+					{Day: tuesday, TokenID: "t2", Outcome: models.OutcomeAllow, Count: 5},
+				},
+				Used: []models.UsedScope{used(monday, "a", 2), used(tuesday, "a", 1), used(tuesday, "b", 4)},
+				Days: []models.LoggedDay{{Day: monday, Recorded: 3}, {Day: tuesday, Recorded: 6, Dropped: 2}},
+			}))
+		}
+		outcomes, err := d.CountedOutcomes(t.Context(), "t1", monday.Add(time.Hour))
+		require.NoError(t, err)
+		assert.Equal(t, []models.CountedOutcome{
+			{Day: monday, TokenID: "t1", Outcome: models.OutcomeAllow, Count: 6},
+			{Day: tuesday, TokenID: "t1", Outcome: models.OutcomeDeny, Reason: models.OutOfScope, Count: 2},
+		}, outcomes)
+		uses, complete, err := d.UsedScopes(t.Context(), "t1", monday)
+		require.NoError(t, err)
+		assert.True(t, complete)
+		require.Len(t, uses, 2)
+		assert.Equal(t, []any{"a", int64(6), tuesday.Add(time.Second)}, []any{uses[0].Entity, uses[0].Count, uses[0].LastAt})
+		assert.Equal(t, []any{"b", int64(8)}, []any{uses[1].Entity, uses[1].Count})
+		uses, _, err = d.UsedScopes(t.Context(), "t1", tuesday)
+		require.NoError(t, err)
+		assert.Equal(t, int64(2), uses[0].Count)
+		days, err := d.LoggedDays(t.Context(), tuesday)
+		require.NoError(t, err)
+		assert.Equal(t, []models.LoggedDay{{Day: tuesday, Recorded: 12, Dropped: 4}}, days)
+
+		require.NoError(t, d.PruneDecisions(t.Context(), monday, 0, tuesday))
+		outcomes, err = d.CountedOutcomes(t.Context(), "t1", monday)
+		require.NoError(t, err)
+		assert.Len(t, outcomes, 1)
+	})
+}
+
+func TestOldDecisionsArePruned(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		clock := storetest.NewClock()
+		d := openLog(t, url, clock)
+		var ids []string
+		for i := range 10 {
+			at := clock.Now()
+			l := madeAt(at, func(l *models.LoggedDecision) {
+				l.Input.Token = models.NewFact(fmt.Sprintf(`{"id":"t1","n":%d}`, i))
+			})
+			ids = append(ids, l.ID)
+			require.NoError(t, d.Add(t.Context(), []models.LoggedDecision{l}))
+			clock.Advance(time.Hour)
+		}
+		left := func() (found []string) {
+			t.Helper()
+			require.NoError(t, d.Each(t.Context(), store.DecisionFilter{}, func(l models.LoggedDecision) error {
+				require.NotNil(t, l.Input)
+				require.NotNil(t, l.Input.User, "a fact that is still referred to stays")
+				found = append(found, l.ID)
+				return nil
+			}))
+			return found
+		}
+		facts := func() (n int) {
+			require.NoError(t, raw(t, store.DecisionsURL(url)).QueryRow("SELECT COUNT(*) FROM decision_facts").Scan(&n))
+			return n
+		}
+		require.Equal(t, 13, facts(), "ten tokens and three that they share")
+		require.NoError(t, d.PruneDecisions(t.Context(), clock.Now().Add(-6*time.Hour), 0, time.Time{}))
+		assert.Equal(t, ids[4:], left(), "by age")
+		require.NoError(t, d.PruneDecisions(t.Context(), time.Time{}, 100, time.Time{}))
+		assert.Equal(t, ids[4:], left())
+		require.NoError(t, d.PruneDecisions(t.Context(), time.Time{}, 2, time.Time{}))
+		assert.Equal(t, ids[8:], left(), "by number")
+		assert.Equal(t, 7, facts(), "two tokens, two that are too young to judge, and three that they share")
+		require.NoError(t, d.PruneDecisions(t.Context(), clock.Now().Add(24*time.Hour), 0, time.Time{}))
+		assert.Empty(t, left())
+		assert.Zero(t, facts())
+	})
+}
+
+func TestTheHashKeyIsTheSameForEverybody(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		one, err := openLog(t, url, nil).HashKey(t.Context())
+		require.NoError(t, err)
+		other, err := openLog(t, url, nil).HashKey(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, one, 32)
+		assert.Equal(t, one, other)
+	})
+}
+
+func TestDecisionsURL(t *testing.T) {
+	for url, want := range map[string]string{
+		"sqlite:///var/lib/patrol/patrol.db": "sqlite:///var/lib/patrol/patrol-decisions.db",
+		"sqlite://data/records":              "sqlite://data/records-decisions.db",
+		"postgres://u:p@host/patrol":         "postgres://u:p@host/patrol",
+	} {
+		assert.Equal(t, want, store.DecisionsURL(url))
+	}
+}

@@ -123,7 +123,7 @@ func TestCheckRefuses(t *testing.T) {
 			[]string{"entrypoints entrypoint_invalid it allows a request about which nothing is known"},
 		},
 		"no tests": {
-			map[string]string{tests: "", "http/http_test.rego": ""}, engine.CheckOptions{},
+			map[string]string{tests: "", "http/http_test.rego": "", "log/mask_test.rego": ""}, engine.CheckOptions{},
 			[]string{"tests tests_missing the bundle has no tests"},
 		},
 		"a test that fails, and one that is skipped": {

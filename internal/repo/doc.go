@@ -16,6 +16,10 @@
 // A block marked `text` right after one that is run is what it prints: each line
 // must occur in the output, in that order; `…` stands for anything.
 //
+// The READMEs of examples/ are run apart, each section from the beginning, in its own
+// folder: what is marked `sh background` all runs beside the rest until the section's
+// end. Free ports stand in the place of those in the files.
+//
 // Documents speak of 127.0.0.1:8080, of an upstream at 127.0.0.1:11434 and of a
 // database at db.example.com. In a test the server and a stand-in for the upstream
 // listen on free ports, and the database is one of internal/testenv.

@@ -1,0 +1,275 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+// seededLog makes decisions of all kinds, by the policy, and logs them. The same
+// seed makes the same log but for ids.
+func seededLog(t testing.TB, policy *engine.Snapshot, n int) []models.LoggedDecision {
+	t.Helper()
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same log each time
+	pick := func(of ...string) string { return of[random.IntN(len(of))] }
+	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	var tokens, users, domains, members []*engine.Value
+	for i := range 50 {
+		p := models.PAT{ID: fmt.Sprintf("token%02d", i), Name: "ci", CreatedAt: start, ExpiresAt: start.Add(time.Duration(i*20) * time.Second)}
+		for j := range 10 {
+			p.Scopes = append(p.Scopes, models.Scope{
+				ID: fmt.Sprintf("s%d-%d", i, j), Domain: pick("acme", "beta", "*"), EntityType: pick("models", "datasets"), Entity: pick("*", "a", "b"), Operation: pick("read", "execute", "write"),
+			})
+		}
+		tokens = append(tokens, engine.TokenValue(p))
+	}
+	for _, u := range []models.User{{ID: "u1", Email: "a@example.com"}, {ID: "u2", Admin: true}, {ID: "u3", Disabled: true}} {
+		users = append(users, engine.UserValue(u))
+	}
+	for _, status := range []models.DomainStatus{models.DomainEnabled, models.DomainIsDisabled, models.DomainIsFrozen} {
+		domains = append(domains, engine.DomainValue(models.Domain{ID: "acme", Status: status}))
+	}
+	for _, role := range []string{"viewer", "member", "admin"} {
+		members = append(members, engine.MembershipValue(models.Membership{Role: role}))
+	}
+	logged := make([]models.LoggedDecision, n)
+	for i := range logged {
+		at := start.Add(time.Duration(i) * time.Millisecond)
+		req := models.Request{Domain: "acme", EntityType: pick("models", "datasets", "robots"), Entity: pick("a", "b", "*"), Operation: pick("read", "execute", "write")}
+		if i%10 == 0 {
+			req.Context = map[string]any{"n": json.Number("12345678901234567890"), "s": "é"}
+		}
+		facts := engine.Facts{Token: tokens[random.IntN(len(tokens))], User: users[min(random.IntN(8)/3, 2)], Domain: domains[max(0, random.IntN(6)-3)]}
+		if random.IntN(8) > 0 {
+			facts.Membership = members[random.IntN(len(members))]
+		}
+		d, err := policy.Decide(t.Context(), req, facts, at)
+		require.NoError(t, err)
+		d.ID = models.NewDecisionID(at)
+		l := models.LoggedDecision{Decision: d, At: at, Surface: "authorize", Request: req, Input: &models.DecisionInput{Now: at.Unix()}}
+		for k, to := range map[*engine.Value]**models.Fact{
+			facts.Token: &l.Input.Token, facts.User: &l.Input.User, facts.Domain: &l.Input.Domain, facts.Membership: &l.Input.Membership,
+		} {
+			*to, err = k.Fact()
+			require.NoError(t, err)
+		}
+		if req.Context != nil {
+			text, err := json.Marshal(req.Context)
+			require.NoError(t, err)
+			l.Input.Context = string(text)
+		}
+		l.Request.Context = nil
+		logged[i] = l
+	}
+	return logged
+}
+
+func each(logged []models.LoggedDecision) func(func(models.LoggedDecision) error) error {
+	return func(fn func(models.LoggedDecision) error) error {
+		for _, l := range logged {
+			if err := fn(l); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// patient is the default policy with changed files, and time for a busy machine.
+func patient(t testing.TB, files map[string]string) *engine.Snapshot {
+	t.Helper()
+	return load(t, files, engine.WithTimeout(time.Minute))
+}
+
+func TestReplayUnderTheSamePolicyChangesNothing(t *testing.T) {
+	policy := patient(t, nil)
+	logged := seededLog(t, policy, 5000)
+	allowed := 0
+	for i, l := range logged {
+		if l.Allowed {
+			allowed++
+		}
+		again, err := models.ParseEvent(l.AppendEvent(nil, []byte(`{}`)))
+		require.NoError(t, err)
+		logged[i] = again // as a file has it
+	}
+	assert.Greater(t, allowed, 200)
+	report, err := policy.Replay(t.Context(), each(logged), engine.ReplayOptions{})
+	require.NoError(t, err)
+	assert.Zero(t, report.Changes(), "%+v", report.Groups)
+	assert.EqualValues(t, 5000, report.Replayed)
+	assert.Zero(t, report.Skipped)
+	assert.Equal(t, policy.Revision(), report.Revision)
+	assert.Equal(t, logged[0].At, *report.From)
+	assert.Equal(t, logged[4999].At, *report.To)
+	assert.Empty(t, report.Groups)
+}
+
+func TestReplayCountsWhatWouldBeDecidedOtherwise(t *testing.T) {
+	policy := patient(t, nil)
+	logged := seededLog(t, policy, 5000)
+	var unasked models.LoggedDecision
+	unasked.Decision, unasked.ID = models.Deny(models.TokenUnknown), "0"
+	logged = append(logged, unasked)
+
+	// Newly denied: a rule of one's own against all that reads a.
+	stricter := patient(t, map[string]string{"custom/no_a.rego": `# METADATA
+# title: Nothing of one's own
+package patrol.custom
+
+# METADATA
+# title: Nobody reads a
+# custom:
+#   code: not_a
+#   message: Nobody may read a any more.
+reason := {"code": "not_a", "message": "Nobody may read a any more."} if {
+	input.request.entity == "a"
+	input.request.operation == "read"
+}
+`})
+	var newlyDenied, otherReasons int64
+	for _, l := range logged {
+		if !l.Replayable() || l.Request.Entity != "a" || l.Request.Operation != "read" {
+			continue
+		}
+		switch {
+		case l.Allowed:
+			newlyDenied++
+		case l.Status() == 403 && !l.Has(models.UnknownOperation) && !l.Has(models.DomainUnknown):
+			otherReasons++
+		}
+	}
+	require.Positive(t, newlyDenied)
+	report, err := stricter.Replay(t.Context(), each(logged), engine.ReplayOptions{Examples: 3})
+	require.NoError(t, err)
+	assert.EqualValues(t, 5000, report.Replayed)
+	assert.EqualValues(t, 1, report.Skipped)
+	assert.Equal(t, newlyDenied, report.NewlyDenied)
+	assert.Equal(t, otherReasons, report.OtherReasons)
+	assert.Zero(t, report.NewlyAllowed)
+	found := false
+	for _, g := range report.Groups {
+		assert.LessOrEqual(t, len(g.Examples), 3)
+		if g.Kind != engine.NewlyDenied {
+			continue
+		}
+		found = true
+		assert.Equal(t, newlyDenied, g.Count, "one group: they are denied for one reason")
+		require.Len(t, g.Reasons, 1)
+		assert.Equal(t, engine.ReplayReason{Code: "not_a", Title: "Nobody reads a", File: "custom/no_a.rego", Line: 10}, g.Reasons[0])
+		assert.Contains(t, g.Examples[0].Request, ":a:read")
+		assert.Empty(t, g.Examples[0].Before)
+		assert.Equal(t, []models.ReasonCode{"not_a"}, g.Examples[0].After)
+	}
+	assert.True(t, found)
+	again, err := stricter.Replay(t.Context(), each(logged), engine.ReplayOptions{Examples: 3})
+	require.NoError(t, err)
+	assert.Equal(t, report, again, "whoever does the work")
+
+	// Newly allowed: back under the policy that has no such rule.
+	var relogged []models.LoggedDecision
+	var cache engine.FactCache
+	for _, l := range logged[:5000] {
+		d, err := stricter.Again(t.Context(), &l, &cache)
+		require.NoError(t, err)
+		d.ID = l.ID
+		l.Decision = d
+		relogged = append(relogged, l)
+	}
+	report, err = policy.Replay(t.Context(), each(relogged), engine.ReplayOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, newlyDenied, report.NewlyAllowed)
+	assert.Equal(t, otherReasons, report.OtherReasons)
+
+	// Two policies on the same inputs.
+	report, err = policy.Replay(t.Context(), each(logged), engine.ReplayOptions{Base: stricter})
+	require.NoError(t, err)
+	assert.Equal(t, newlyDenied, report.NewlyAllowed)
+}
+
+func TestReplayKnowsWhatIsMasked(t *testing.T) {
+	policy := patient(t, nil)
+	logged := seededLog(t, policy, 40)
+	logged[0].Erased = []string{"/input/user/email"}
+	logged[1].Input = nil
+	logged[2].Request.Entity = ""
+	report, err := policy.Replay(t.Context(), each(logged), engine.ReplayOptions{})
+	require.NoError(t, err)
+	assert.EqualValues(t, []int64{38, 2, 1, 0}, []int64{report.Replayed, report.Skipped, report.Masked, report.Changes()})
+}
+
+func TestReplayEndsWithAnError(t *testing.T) {
+	policy := patient(t, nil)
+	logged := seededLog(t, policy, 300)
+	broken := errors.New("broken")
+	_, err := policy.Replay(t.Context(), func(fn func(models.LoggedDecision) error) error {
+		if err := fn(logged[0]); err != nil {
+			return err
+		}
+		return broken
+	}, engine.ReplayOptions{})
+	require.ErrorIs(t, err, broken)
+	logged[7].Input.Token = models.NewFact(`{`)
+	_, err = policy.Replay(t.Context(), each(logged), engine.ReplayOptions{})
+	require.ErrorContains(t, err, "logged fact")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = policy.Replay(ctx, each(logged[:5]), engine.ReplayOptions{})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestCompare(t *testing.T) {
+	allow := func(scope string, headers map[string]string) models.Decision {
+		return models.Decision{Allowed: true, ScopeID: scope, Headers: headers}
+	}
+	deny := func(codes ...models.ReasonCode) (d models.Decision) {
+		for _, c := range codes {
+			d.Reasons = append(d.Reasons, models.Reason{Code: c, Message: "said " + string(c)})
+		}
+		return d
+	}
+	for _, c := range []struct {
+		before, after models.Decision
+		headers       bool
+		want          engine.ChangeKind
+	}{
+		{allow("s", nil), allow("s", nil), true, ""},
+		{allow("s", nil), allow("t", nil), true, engine.OtherGrant},
+		{allow("s", nil), allow("s", map[string]string{"a": "b"}), true, engine.OtherGrant},
+		{allow("s", map[string]string{"a": "c"}), allow("s", map[string]string{"a": "b"}), true, engine.OtherGrant},
+		{allow("s", nil), allow("s", map[string]string{"a": "b"}), false, ""},
+		{allow("s", nil), deny("x"), true, engine.NewlyDenied},
+		{deny("x"), allow("s", nil), true, engine.NewlyAllowed},
+		{deny("x", "y"), deny("y", "x"), true, ""},
+		{deny("x"), deny("x", "y"), true, engine.OtherReasons},
+	} {
+		assert.Equal(t, c.want, engine.Compare(c.before, c.after, c.headers), "%+v", c)
+	}
+}
+
+// BenchmarkReplay replays decisions as they come from a database; the bar is
+// 10,000 a second.
+func BenchmarkReplay(b *testing.B) {
+	policy := patient(b, nil)
+	logged := seededLog(b, policy, 100_000)
+	for b.Loop() {
+		report, err := policy.Replay(b.Context(), each(logged), engine.ReplayOptions{})
+		require.NoError(b, err)
+		require.Zero(b, report.Changes())
+	}
+	rate := float64(len(logged)) * float64(b.N) / b.Elapsed().Seconds()
+	b.ReportMetric(rate, "decisions/s")
+	if rate < 10_000 {
+		b.Errorf("%.0f decisions/s, at least 10,000", rate)
+	}
+}

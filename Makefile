@@ -46,7 +46,7 @@ bench: build $(OPA) ## measure, and hold the results against the bars
 .PHONY: lint
 lint: $(GOLANGCI) ## check style, imports and go.mod files; change nothing
 	GOFLAGS="$$GOFLAGS $(BUILD)" $(GOLANGCI) run $(ARGS)
-	@for m in . tools tools/opa; do echo "$(GO) mod tidy -diff # in $$m"; $(GO) -C $$m mod tidy -diff || exit 1; done
+	@for m in . tools tools/opa tools/kubernetes; do echo "$(GO) mod tidy -diff # in $$m"; $(GO) -C $$m mod tidy -diff || exit 1; done
 
 .PHONY: fmt
 fmt: $(GOLANGCI) $(OPA) ## format Go and Rego

@@ -1,6 +1,6 @@
 // Package repo holds tests about the repository as a whole: that the commands in
-// the documents work, that links lead somewhere, that pinned versions agree. It
-// has no code of its own.
+// the documents work, that links lead somewhere, that pinned versions agree, and that
+// what is deployed says what the programs understand. It has no code of its own.
 //
 // # Commands in documents
 //

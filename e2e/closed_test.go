@@ -27,7 +27,7 @@ func TestNothingPassesWhileNothingCanBeDecided(t *testing.T) {
 		up := newUpstream(t)
 		p := openPatrol(t, database, up.url, options{uncached: true, extauthz: func(c *extauthz.Config) {
 			c.Timeout, c.MaxInFlight = extauthz.DefaultConfig().Timeout, 8
-		}})
+		}, forwardauth: func(c *forwardauth.Config) { c.Timeout, c.MaxInFlight = forwardauth.DefaultConfig().Timeout, 8 }})
 		addrs := map[string]string{
 			onEnvoyGRPC: startEnvoy(t, "envoy.yaml", "10000", p.grpc, up.addr, open...),
 			onEnvoyHTTP: startEnvoy(t, "envoy-http.yaml", "10001", p.forward[forwardauth.Envoy], up.addr, open...),
@@ -82,30 +82,56 @@ func TestNothingPassesWhileNothingCanBeDecided(t *testing.T) {
 				fault.make(t)
 				for surface := range maps.Keys(addrs) {
 					status, arrived := ask(t, surface)
-					want := http.StatusServiceUnavailable
-					if surface == onEnvoyHTTP { // which takes 5xx for a reason to let the request pass
-						want = http.StatusForbidden
-					}
-					assert.Equal(t, want, status, surface)
+					assert.Equal(t, noDecision(surface), status, surface)
 					assert.Zero(t, arrived, surface)
 				}
 				fault.repair()
 			})
 		}
-		t.Run("the queue full", func(t *testing.T) {
-			p.facts.hold(func(ctx context.Context) error { return wait(ctx, time.Second) })
-			var wg sync.WaitGroup
-			for range 64 {
-				wg.Go(func() {
-					res := exchange(t, addrs[onEnvoyGRPC], "GET", "/proxy/acme/v1/models", []string{"Host: x", caseHeader + ": full", "Authorization: Bearer " + p.tokens["reader"]}, "")
-					assert.Equal(t, http.StatusServiceUnavailable, res.status)
-				})
-			}
-			wg.Wait()
-			assert.Empty(t, up.take("full"))
-			p.facts.free()
-		})
+		for surface, addr := range addrs {
+			t.Run("the queue full/"+surface, func(t *testing.T) {
+				p.facts.hold(func(ctx context.Context) error { return wait(ctx, time.Second) })
+				defer p.facts.free()
+				var wg sync.WaitGroup
+				for range 64 {
+					wg.Go(func() {
+						res := exchange(t, addr, "GET", "/proxy/acme/v1/models", []string{"Host: x", caseHeader + ": full", "Authorization: Bearer " + p.tokens["reader"]}, "")
+						assert.Equal(t, noDecision(surface), res.status)
+					})
+				}
+				wg.Wait()
+				assert.Empty(t, up.take("full"))
+			})
+		}
 	})
+}
+
+// The examples as they stand let nothing pass either when nobody is there to ask.
+func TestNothingPassesWithoutPatrol(t *testing.T) {
+	up := newUpstream(t)
+	nobody := "127.0.0.1:" + freePort(t)
+	for surface, open := range map[string]func(*testing.T) string{
+		onEnvoyGRPC: func(t *testing.T) string { return startEnvoy(t, "envoy.yaml", "10000", nobody, up.addr) },
+		onEnvoyHTTP: func(t *testing.T) string { return startEnvoy(t, "envoy-http.yaml", "10001", nobody, up.addr) },
+		onNginx:     func(t *testing.T) string { return startNginx(t, nobody, up.addr) },
+		onCaddy:     func(t *testing.T) string { return startCaddy(t, nobody, up.addr) },
+		onHAProxy:   func(t *testing.T) string { return startHAProxy(t, nobody, up.addr) },
+	} {
+		t.Run(surface, func(t *testing.T) {
+			res := exchange(t, open(t), "GET", "/proxy/acme/v1/models", []string{"Host: x", caseHeader + ": nobody"}, "")
+			assert.GreaterOrEqual(t, res.status, 500)
+			assert.Empty(t, up.take("nobody"))
+		})
+	}
+}
+
+// noDecision is what a client is told while nothing can be decided. Envoy takes a
+// 5xx over HTTP for a reason to let the request pass.
+func noDecision(surface string) int {
+	if surface == onEnvoyHTTP {
+		return http.StatusForbidden
+	}
+	return http.StatusServiceUnavailable
 }
 
 // wait waits for d or the end of ctx.

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -267,7 +266,7 @@ func members(t *testing.T, object string, f func(key string, value any)) {
 	_, err = dec.Token()
 	require.NoError(t, err)
 	_, err = dec.Token()
-	require.True(t, errors.Is(err, io.EOF))
+	require.ErrorIs(t, err, io.EOF)
 }
 
 // TestARouteOfOnesOwn adds routes as a security team would: one entry of data each,

@@ -114,8 +114,9 @@ func (b *logBuffer) String() string {
 
 // options change how a patrol is put together.
 type options struct {
-	uncached bool // every fact is read for every decision
-	extauthz func(*extauthz.Config)
+	uncached    bool // every fact is read for every decision
+	extauthz    func(*extauthz.Config)
+	forwardauth func(*forwardauth.Config)
 }
 
 func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
@@ -166,6 +167,9 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 		c := forwardauth.DefaultConfig()
 		c.Peers = map[forwardauth.Dialect][]string{dialect: {"127.0.0.0/8"}}
 		c.Timeout = time.Second // of a machine that runs everything at once
+		if o.forwardauth != nil {
+			o.forwardauth(&c)
+		}
 		h, err := forwardauth.New(c, forwardauth.Deps{Authz: a, Logger: logger})
 		require.NoError(t, err)
 		p.forward[dialect] = serve(t, h)

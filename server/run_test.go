@@ -162,15 +162,15 @@ func TestTheEndIsAnnouncedFirst(t *testing.T) {
 
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
-	require.Eventually(t, func() bool { return get(followServing).StatusCode == 503 }, soon, soon/100)
+	require.Eventually(t, func() bool { return get(followServing).StatusCode == http.StatusServiceUnavailable }, soon, soon/100)
 	for range 3 {
 		resp := get("/healthz")
 		assert.Equal(t, 200, resp.StatusCode)
 		assert.True(t, resp.Close, "the next request may go elsewhere")
 	}
 	select {
-	case <-stopped:
-		t.Fatal("it ended with somebody connected")
+	case err := <-stopped:
+		t.Fatalf("it ended with somebody connected: %v", err)
 	default:
 	}
 	require.NoError(t, held.Close())

@@ -123,7 +123,7 @@ type object struct {
 func objects(t *testing.T, file string) map[string]object {
 	t.Helper()
 	found := map[string]object{}
-	for _, document := range strings.Split(read(t, file), "\n---\n") {
+	for document := range strings.SplitSeq(read(t, file), "\n---\n") {
 		var o object
 		require.NoError(t, yaml.Unmarshal([]byte(document), &o))
 		found[o.Kind+" "+o.Metadata.Name] = o

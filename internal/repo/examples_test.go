@@ -43,7 +43,7 @@ func TestExamples(t *testing.T) {
 	program := buildPatrol(t)
 	for _, readme := range folders {
 		name := filepath.Base(filepath.Dir(readme))
-		for _, section := range strings.Split(read(t, filepath.Join("examples", name, "README.md")), "\n## ") {
+		for section := range strings.SplitSeq(read(t, filepath.Join("examples", name, "README.md")), "\n## ") {
 			all := blocks(section)
 			if !slices.ContainsFunc(all, runs) {
 				continue
@@ -109,7 +109,7 @@ func newExample(t *testing.T, name, program string) *example {
 	top, err := os.MkdirTemp("", "patrol-example-") //nolint:usetesting // as the line above says
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(top)) })
-	require.NoError(t, os.Chmod(top, 0o755)) //nolint:gosec // there is nothing secret in it
+	require.NoError(t, os.Chmod(top, 0o755))
 	e := &example{dir: filepath.Join(top, "examples", name), state: filepath.Join(top, "state"), ports: map[string]string{}}
 	require.NoError(t, os.WriteFile(e.state, nil, 0o600))
 	for _, port := range []string{"8000", "8080", "9191", "11434", "10000", "10001", "10002", "10003", "10005", "10006", "10443"} {
@@ -118,7 +118,7 @@ func newExample(t *testing.T, name, program string) *example {
 	e.copyFiles(t, filepath.Join(root, "examples"), filepath.Join(top, "examples"))
 
 	bin := filepath.Join(top, "bin")
-	require.NoError(t, os.Mkdir(bin, 0o755)) //nolint:gosec // as above
+	require.NoError(t, os.Mkdir(bin, 0o755))
 	require.NoError(t, os.Symlink(filepath.Join(program, "patrol"), filepath.Join(bin, "patrol")))
 	if envoy := os.Getenv("PATROL_TEST_ENVOY"); envoy != "" {
 		require.NoError(t, os.Symlink(envoy, filepath.Join(bin, "envoy")))
@@ -166,7 +166,7 @@ func (e *example) onFreePorts(text string) string {
 
 func (e *example) copyFiles(t *testing.T, from, to string) {
 	t.Helper()
-	require.NoError(t, os.MkdirAll(to, 0o755)) //nolint:gosec // there is nothing secret in it
+	require.NoError(t, os.MkdirAll(to, 0o755))
 	entries, err := os.ReadDir(from)
 	require.NoError(t, err)
 	for _, entry := range entries {

@@ -11,6 +11,7 @@ import (
 
 	"patrol/models"
 	"patrol/server/question"
+	"patrol/server/route"
 )
 
 // Prefix is where proxies ask: at the path itself, and Envoy under it.
@@ -61,13 +62,9 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Q
 	if q.Target, err = only(r.Header, own.target); err != nil {
 		return nil, err
 	}
-	if d == Nginx {
-		// It can overwrite headers by name, and has no way to remove all that begin
-		// in a certain way.
-		for name := range r.Header {
-			if question.Reserved(name) && !question.IsIdentity(name) && !strings.EqualFold(name, question.HeaderGuardrails) {
-				return nil, fmt.Errorf("%w: it has a header that speaks for Patrol", errForeign)
-			}
+	for name := range r.Header {
+		if question.Reserved(name) && !overwritten(d, name) {
+			return nil, fmt.Errorf("%w: it has a header that speaks for Patrol", errForeign)
 		}
 	}
 	q.Fixed, q.Misconfigured = fixed(r.RequestURI)
@@ -75,6 +72,17 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Q
 	q.Header.Del(own.method)
 	q.Header.Del(own.target)
 	return q, nil
+}
+
+// overwritten reports whether a proxy can be trusted to take out what the client says
+// in a header that speaks for Patrol. All can, by the beginning of the name, but
+// nginx, which overwrites headers by their whole name; and none can in a name that
+// is another one only to some servers, such as X_Patrol_User.
+func overwritten(d Dialect, name string) bool {
+	if d == Nginx {
+		return question.IsIdentity(name) || strings.EqualFold(name, question.HeaderGuardrails)
+	}
+	return route.IsPlainName(name)
 }
 
 // readEnvoy reads what Envoy has put into method, target and body.

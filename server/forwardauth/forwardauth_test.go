@@ -260,6 +260,14 @@ func TestNothingOfTheClientsSpeaksForPatrol(t *testing.T) {
 	} {
 		assert.Equal(t, want, ask(h, forwardauth.Nginx, "GET", "/proxy/acme/v1/models", nil, bearer, header).Code, header)
 	}
+	for _, d := range []forwardauth.Dialect{forwardauth.Traefik, forwardauth.Caddy, forwardauth.HAProxy} {
+		for header, want := range map[string]int{
+			"X-Patrol-Role: admin": 200, "X-Guardrails-Scan: done": 200, // they take these out by the beginning of the name
+			"X_Patrol_User: root": 403, "X_Guardrails_Scan: done": 403, "X.Patrol.User: root": 403,
+		} {
+			assert.Equal(t, want, ask(h, d, "GET", "/proxy/acme/v1/models", nil, bearer, header).Code, "%s: %s", d, header)
+		}
+	}
 	assert.Equal(t, 400, ask(h, forwardauth.Caddy, "GET", "/proxy/acme/v1/models", nil, bearer, bearer).Code)
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,8 +21,9 @@ import (
 	"patrol/internal/testenv"
 )
 
-// One of two Patrols ends under load, with the settings that it comes with and the
-// configuration of the examples; none of the requests behind Envoy notices.
+// Two Patrols are replaced under load, one after the other, with the settings that they
+// come with and the configuration of the examples; none of the requests behind Envoy
+// notices.
 func TestTermUnderLoad(t *testing.T) {
 	up := newUpstream(t)
 	database := testenv.SQLite(t)
@@ -35,12 +37,12 @@ func TestTermUnderLoad(t *testing.T) {
 		{onEnvoyHTTP, "envoy-http.yaml", "10001", "8080", func(p running) string { return p.http }},
 	} {
 		t.Run(c.surface, func(t *testing.T) {
-			leaving, staying := startProgram(t, binary, database), startProgram(t, binary, database)
+			first, second := startProgram(t, binary, database), startProgram(t, binary, database)
 			endpoint := func(p string) string {
 				return "              - endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: " + p + " } } }"
 			}
-			addr := startEnvoy(t, c.config, c.own, c.addr(leaving), up.addr,
-				endpoint(c.port), endpoint(port(c.addr(leaving)))+"\n"+endpoint(port(c.addr(staying))))
+			addr := startEnvoy(t, c.config, c.own, c.addr(first), up.addr,
+				endpoint(c.port), endpoint(port(c.addr(first)))+"\n"+endpoint(port(c.addr(second))))
 
 			var asked, refused atomic.Int64
 			var load sync.WaitGroup
@@ -66,9 +68,16 @@ func TestTermUnderLoad(t *testing.T) {
 				require.Eventually(t, func() bool { return asked.Load() >= begin+n }, patience, patience/10_000)
 			}
 			progress(200)
-			require.NoError(t, leaving.cmd.Process.Signal(syscall.SIGTERM))
-			require.NoError(t, leaving.cmd.Wait(), "it ends well")
-			progress(200)
+			for _, leaving := range []running{first, second} {
+				require.NoError(t, leaving.cmd.Process.Signal(syscall.SIGTERM))
+				require.NoError(t, leaving.cmd.Wait(), "it ends well")
+				progress(200)
+				next := startProgram(t, binary, database, "PATROL_LISTEN="+leaving.http, "PATROL_GRPC_LISTEN="+leaving.grpc)
+				require.Eventually(t, func() bool {
+					res := exchange(t, next.http, "GET", "/metrics", []string{"Host: x"}, "")
+					return strings.Contains(res.body, `patrol_decisions_total{outcome="allow"`)
+				}, patience, patience/1000, "Envoy asks the new one")
+			}
 			close(stop)
 			load.Wait()
 			assert.Zero(t, refused.Load(), "of %d requests", asked.Load())

@@ -102,7 +102,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	x := &exchange{ResponseWriter: w, server: s, requestID: s.requestID(r), peer: peerOf(r), client: s.trusted.client(r)}
 	w.Header()["X-Request-Id"] = []string{x.requestID}
-	if s.stopping.Load() {
+	if s.stopping.Load() && r.Header["Upgrade"] == nil {
 		w.Header()["Connection"] = closeValue // let the next one go elsewhere
 	}
 	if s.hsts {

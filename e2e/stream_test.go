@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bufio"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -68,5 +69,43 @@ func TestStreamingChat(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, "\ndata: [DONE]\n\n", string(rest))
 		})
+	}
+}
+
+// A WebSocket goes through where the policy has one, and takes a scope for any model:
+// what is said in it nobody looks at.
+func TestWebSocket(t *testing.T) {
+	up := newUpstream(t)
+	up.socket = func(conn net.Conn, rw *bufio.ReadWriter) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+		line, _ := rw.ReadString('\n')
+		_, _ = io.WriteString(conn, "heard "+line)
+	}
+	p := openPatrol(t, testenv.SQLite(t), up.url, options{})
+	for surface, addr := range map[string]string{onGateway: p.http, onEnvoyGRPC: startEnvoy(t, "envoy.yaml", "10000", p.grpc, up.addr)} {
+		for token, want := range map[string]int{"user": http.StatusSwitchingProtocols, "llama3 user": http.StatusForbidden, "reader": http.StatusForbidden} {
+			t.Run(surface+"/"+token, func(t *testing.T) {
+				conn, err := (&net.Dialer{Timeout: patience}).DialContext(t.Context(), "tcp", addr)
+				require.NoError(t, err)
+				defer func() { _ = conn.Close() }()
+				require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+				_, err = io.WriteString(conn, "GET /proxy/acme/v1/realtime?model=llama3 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+p.tokens[token]+
+					"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+				require.NoError(t, err)
+				reader := bufio.NewReader(conn)
+				res, err := http.ReadResponse(reader, nil)
+				require.NoError(t, err)
+				defer func() { _ = res.Body.Close() }()
+				require.Equal(t, want, res.StatusCode)
+				if want != http.StatusSwitchingProtocols {
+					return
+				}
+				_, err = io.WriteString(conn, "hello\n")
+				require.NoError(t, err)
+				line, err := reader.ReadString('\n')
+				require.NoError(t, err)
+				assert.Equal(t, "heard hello\n", line)
+			})
+		}
 	}
 }

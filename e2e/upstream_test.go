@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,6 +21,8 @@ type upstream struct {
 	arrived   map[string][]arrival // by the name in caseHeader
 	// stream, if set, answers requests for a streaming chat.
 	stream http.HandlerFunc
+	// socket, if set, gets the connections that clients want to upgrade.
+	socket func(net.Conn, *bufio.ReadWriter)
 }
 
 // arrival is one request as it came out of a proxy.
@@ -39,6 +43,14 @@ func newUpstream(t *testing.T) *upstream {
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if u.stream != nil && strings.HasSuffix(r.URL.Path, "/v1/chat/completions") {
 		u.stream(w, r)
+		return
+	}
+	if u.socket != nil && r.Header.Get("Upgrade") != "" {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			u.socket(conn, rw)
+			_ = conn.Close()
+		}
 		return
 	}
 	body, _ := io.ReadAll(r.Body) // what is missing of it will be missed

@@ -22,6 +22,15 @@ type User struct {
 	CreatedAt    time.Time
 }
 
+// Identity is who a user is at an OpenID Connect provider. A user has at most one at
+// each issuer.
+type Identity struct {
+	Issuer    string // URL of the provider
+	Subject   string // the provider's id for the person, never given to another
+	UserID    string
+	CreatedAt time.Time
+}
+
 // NormalizeEmail brings an email address into the form that is stored and
 // compared.
 func NormalizeEmail(email string) string { return strings.ToLower(strings.TrimSpace(email)) }

@@ -78,7 +78,7 @@ func (s *Store) CountUsers(ctx context.Context) (n int64, err error) {
 // creation are set if they are missing. An address that is or was in use is
 // CodeTaken.
 func (s *Store) CreateUser(ctx context.Context, by models.Actor, u models.User) (models.User, error) {
-	return s.createUser(ctx, "create_user", by, u, func(*tx) error { return nil })
+	return s.createUser(ctx, "create_user", by, u, nil, nil)
 }
 
 // CreateFirstAdmin adds an enabled platform admin if there is no user at all,
@@ -94,10 +94,12 @@ func (s *Store) CreateFirstAdmin(ctx context.Context, by models.Actor, u models.
 			return models.NewError(models.CodeConflict, "there are users already; a platform admin can add more")
 		}
 		return nil
-	})
+	}, nil)
 }
 
-func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u models.User, check func(*tx) error) (models.User, error) {
+// createUser adds a user if check agrees, and does what belongs to it; both may be
+// nil.
+func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u models.User, check func(*tx) error, then func(*tx, userRow) error) (models.User, error) {
 	if u.ID == "" {
 		u.ID = models.NewID()
 	}
@@ -107,8 +109,10 @@ func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u mo
 		if err := t.lock(lockAccounts); err != nil {
 			return err
 		}
-		if err := check(t); err != nil {
-			return err
+		if check != nil {
+			if err := check(t); err != nil {
+				return err
+			}
 		}
 		created := u
 		if created.CreatedAt.IsZero() {
@@ -122,9 +126,13 @@ func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u mo
 			return err
 		}
 		t.change(ChangeUser, row.ID, "")
-		return t.audit("user.create", onUser(row.ID), map[string]string{
+		err := t.audit("user.create", onUser(row.ID), map[string]string{
 			"email": row.Email, "admin": strconv.FormatBool(row.Admin), "policy": strconv.FormatBool(row.Policy),
 		})
+		if err != nil || then == nil {
+			return err
+		}
+		return then(t, row)
 	})
 	if err != nil {
 		return models.User{}, err

@@ -35,6 +35,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"audit", auditCases},
 		{"sessions", sessionCases},
 		{"codes", codeCases},
+		{"identities", identityCases},
 		{"search", searchCases},
 		{"concurrency", concurrencyCases},
 	} {

@@ -22,8 +22,9 @@ type world struct {
 
 func (e *env) world() world {
 	e.Helper()
-	w := world{ann: e.user("ann"), root: e.user("root", admin), code: "hash of a reset code"}
+	w := world{ann: e.user("ann"), root: e.user("root", admin, withPassword), code: "hash of a reset code"}
 	e.resetCode(w.ann.ID, w.code, time.Hour)
+	require.NoError(e, e.store.LinkIdentity(e.ctx, actor, w.root.ID, issuer, "root"))
 	e.domain("acme")
 	e.member(w.ann.ID, "acme", "viewer")
 	w.dead = e.revoke(e.pat(w.ann.ID, "dead"))
@@ -105,6 +106,38 @@ var writes = []struct {
 			return "", e.store.RenewPasswordHash(e.ctx, actor, w.ann.ID, "another", "renewed")
 		},
 		nil, nil,
+	},
+	{
+		"create a user with an identity",
+		func(e *env, _ world) (string, error) {
+			u, err := e.store.CreateUserWithIdentity(e.ctx, actor, models.User{Email: "new@example.org"}, issuer, "new")
+			return u.ID, err
+		},
+		func(world) []string { return []string{"user NEW"} },
+		func(world) []string { return []string{"user.create user:NEW", "identity.link user:NEW"} },
+	},
+	{
+		"link an identity",
+		func(e *env, w world) (string, error) {
+			return "", e.store.LinkIdentity(e.ctx, actor, w.ann.ID, issuer, "ann")
+		},
+		nil,
+		func(w world) []string { return []string{"identity.link user:" + w.ann.ID} },
+	},
+	{
+		"link an identity again",
+		func(e *env, w world) (string, error) {
+			return "", e.store.LinkIdentity(e.ctx, actor, w.root.ID, issuer, "root")
+		},
+		nil, nil,
+	},
+	{
+		"unlink an identity",
+		func(e *env, w world) (string, error) {
+			return "", e.store.UnlinkIdentity(e.ctx, actor, w.root.ID, issuer)
+		},
+		nil,
+		func(w world) []string { return []string{"identity.unlink user:" + w.root.ID} },
 	},
 	{
 		"create domain",
@@ -288,6 +321,17 @@ var refusals = []struct {
 	{"the last admin would go", models.CodeConflict, func(e *env, w world) error {
 		yes := true
 		_, err := e.store.UpdateUser(e.ctx, actor, w.root.ID, store.UserPatch{Disabled: &yes})
+		return err
+	}},
+	{"an identity is another's", models.CodeTaken, func(e *env, w world) error {
+		return e.store.LinkIdentity(e.ctx, actor, w.ann.ID, issuer, "root")
+	}},
+	{"a new user's identity is another's", models.CodeTaken, func(e *env, _ world) error {
+		_, err := e.store.CreateUserWithIdentity(e.ctx, actor, models.User{Email: "new@example.org"}, issuer, "root")
+		return err
+	}},
+	{"a new user with an identity has another's address", models.CodeTaken, func(e *env, w world) error {
+		_, err := e.store.CreateUserWithIdentity(e.ctx, actor, models.User{Email: w.ann.Email}, issuer, "new")
 		return err
 	}},
 	{"a reset code is not known", models.CodeNotFound, func(e *env, _ world) error {

@@ -1,6 +1,7 @@
 # Everything that is done to this code by hand or by CI. Only Go is needed for
 # run, build and bench; test also uses a C compiler (race detector), a PostgreSQL
-# server binary, Chromium and npm (axe-core), and says so when they are missing.
+# server binary, Chromium and npm (axe-core, oidc-provider), and says so when they are
+# missing.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

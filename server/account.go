@@ -48,7 +48,7 @@ func (s *Server) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (us
 		s.rehash(ctx, by, *account, in.Password)
 	}
 	bearer := in.Transport == transportBearer
-	if token, ends, err = s.sessions.begin(ctx, account.ID, by, bearer); err != nil {
+	if token, ends, err = s.sessions.begin(ctx, account.ID, by, sessionStart{bearer: bearer, signedInAt: s.now()}); err != nil {
 		return user, "", ends, err
 	}
 	by.UserID = account.ID
@@ -144,7 +144,7 @@ func (s *Server) Reauthenticate(ctx context.Context, p Principal, in api.Reauthe
 	if _, err := s.checkPassword(ctx, p.Actor, p.User, in.Password); err != nil {
 		return "", err
 	}
-	if token, err = s.sessions.renew(ctx); err != nil {
+	if token, err = s.sessions.renew(ctx, s.now()); err != nil {
 		return "", err
 	}
 	return token, s.store.Audit(ctx, p.Actor, "session.reauthenticate", "user:"+p.User.ID, nil)

@@ -37,6 +37,7 @@ type Config struct {
 	HTTP     HTTPConfig
 	Sessions SessionConfig
 	Login    LoginConfig
+	OIDC     OIDCConfig
 	Limits   models.Limits
 
 	// SetupValidFor is how long the setup code of a first start is good.
@@ -125,6 +126,7 @@ func DefaultConfig() Config {
 			Queue:            64,
 			QueueTimeout:     5 * time.Second,
 		},
+		OIDC:          DefaultOIDC(),
 		Limits:        models.DefaultLimits(),
 		SetupValidFor: 30 * time.Minute,
 	}
@@ -150,7 +152,7 @@ func (c Config) Validate() error {
 	check(c.SetupValidFor > 0, "the setup code's validity must be longer than zero")
 	check(c.Limits.MaxLifetime >= time.Second && c.Limits.MaxScopes > 0 && c.Limits.MaxLive > 0 && c.Limits.MaxGrace >= 0,
 		"token limits must be positive, and the maximum lifetime at least 1s")
-	return errors.Join(append(errs, c.TLS.Validate(), c.HTTP.Validate(), c.Sessions.Validate(), c.Login.Validate())...)
+	return errors.Join(append(errs, c.TLS.Validate(), c.HTTP.Validate(), c.Sessions.Validate(), c.Login.Validate(), c.OIDC.Validate(c.PublicURL))...)
 }
 
 // Validate returns what is wrong with the section.

@@ -49,7 +49,7 @@ func NewMetrics() *Metrics {
 		databaseErrors:   counter("patrol_database_errors_total", "Database operations that failed, by code.", "code"),
 		requests:         counter("patrol_http_requests_total", "HTTP requests by route, method and status.", "route", "method", "status"),
 		requestDuration:  histogram("patrol_http_request_duration_seconds", "Time from a request's headers to the end of its answer.", slow, "route"),
-		signIns:          counter("patrol_sign_ins_total", "Attempts to sign in with a password: accepted, refused or throttled.", "outcome"),
+		signIns:          counter("patrol_sign_ins_total", "Attempts to sign in: accepted, refused or throttled.", "outcome"),
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -69,6 +69,9 @@ func (s *Server) show(c *gin.Context, p Principal, status int, page ui.Page) err
 			Name: p.User.Name, Email: p.User.Email, Admin: p.User.Admin, Policy: p.User.Policy,
 			Domains: s.administersAny(c.Request.Context(), p),
 		}
+		if p.AtProvider {
+			frame.Viewer.Provider = s.cfg.OIDC.Name
+		}
 		frame.Notice = s.takeNotice(c.Request.Context())
 	}
 	return s.ui.Write(c.Writer, c.Request, status, frame, page)
@@ -149,6 +152,13 @@ func (s *Server) failPage(c *gin.Context, p Principal, err error) {
 		s.askSignIn(c)
 		return
 	}
+	if code == models.CodeReauthentication && p.AtProvider {
+		failed := s.askProvider(c, p)
+		if failed == nil {
+			return
+		}
+		err, code = failed, models.CodeOf(failed)
+	}
 	status := statuses[code]
 	switch {
 	case errors.Is(err, context.Canceled) && c.Request.Context().Err() != nil:
@@ -192,7 +202,7 @@ func (s *Server) askSignIn(c *gin.Context) {
 	if form, err := s.form(c); err == nil {
 		next = ui.Resume(c.Request.URL.Path, form, s.cfg.Limits)
 	}
-	page := ui.SignIn(emptySignIn, next, ui.NoticeEnded, ui.Problems{})
+	page := s.signInPage(emptySignIn, next, ui.NoticeEnded, ui.Problems{})
 	if err := s.show(c, Principal{}, http.StatusUnauthorized, page); err != nil {
 		WriteError(c.Writer, c.Request, err)
 	}
@@ -204,11 +214,15 @@ func (s *Server) fresh(p Principal) bool {
 }
 
 // confirm returns true if the sign-in is recent, or becomes so by the password
-// that came with the form. Otherwise problems says what is missing. Handlers of
-// routes by ownerConfirming call it before they do anything.
+// that came with the form. Otherwise problems says what is missing, or, if the
+// session began at the identity provider, the error leads there; see failPage.
+// Handlers of routes by ownerConfirming call it before they do anything.
 func (s *Server) confirm(c *gin.Context, p Principal, password string) (ok bool, problems ui.Problems, err error) {
 	if s.fresh(p) {
 		return true, problems, nil
+	}
+	if p.AtProvider {
+		return false, problems, errStaleSignIn
 	}
 	if password == "" {
 		problems.Add("password", "is needed: you signed in a while ago")

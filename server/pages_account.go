@@ -45,7 +45,7 @@ func (s *Server) pageSignIn(c *gin.Context, _ Principal) error {
 			return s.seeOther(c, next, "")
 		}
 	}
-	return s.show(c, Principal{}, http.StatusOK, ui.SignIn(emptySignIn, next, "", ui.Problems{}))
+	return s.show(c, Principal{}, http.StatusOK, s.signInPage(emptySignIn, next, "", ui.Problems{}))
 }
 
 func (s *Server) formSignIn(c *gin.Context, _ Principal) error {
@@ -65,7 +65,7 @@ func (s *Server) formSignIn(c *gin.Context, _ Principal) error {
 		if !ok {
 			return err
 		}
-		return s.again(c, Principal{}, err, ui.SignIn(in, next, "", problems))
+		return s.again(c, Principal{}, err, s.signInPage(in, next, "", problems))
 	}
 	x.userID = user.ID
 	s.sessions.setCookie(c.Writer, token, ends)
@@ -80,6 +80,11 @@ func (s *Server) formSignOut(c *gin.Context, p Principal) error {
 		return err
 	}
 	s.sessions.setCookie(c.Writer, "", s.now())
+	if p.AtProvider {
+		if logout := s.provider.logoutURL(s.BaseURL() + "/login"); logout != "" {
+			return s.show(c, Principal{}, http.StatusOK, ui.SignedOut(s.cfg.OIDC.Name, logout))
+		}
+	}
 	return s.seeOther(c, "/login", "")
 }
 
@@ -103,7 +108,24 @@ func (s *Server) ChangePassword(ctx context.Context, p Principal, current, next 
 }
 
 func (s *Server) pagePassword(c *gin.Context, p Principal) error {
-	return s.show(c, p, http.StatusOK, ui.ChangePassword(ui.Problems{}))
+	return s.show(c, p, http.StatusOK, s.passwordPage(p, ui.Problems{}))
+}
+
+// passwordPage is the page on which p changes the password, or reads that there is
+// none.
+func (s *Server) passwordPage(p Principal, problems ui.Problems) ui.Page {
+	name := ""
+	if s.provider != nil {
+		name = s.cfg.OIDC.Name
+	}
+	if p.User.PasswordHash == "" {
+		return ui.NoPassword(name)
+	}
+	page := ui.ChangePassword(problems)
+	if name != "" {
+		page.More = ui.Link{Label: "Sign-in with " + name, URL: ui.IdentityPath}
+	}
+	return page
 }
 
 func (s *Server) formPassword(c *gin.Context, p Principal) error {
@@ -114,21 +136,21 @@ func (s *Server) formPassword(c *gin.Context, p Principal) error {
 	in := ui.DecodeNewPassword(form)
 	var problems ui.Problems
 	if in.Check(&problems); problems.Any() {
-		return s.again(c, p, nil, ui.ChangePassword(problems))
+		return s.again(c, p, nil, s.passwordPage(p, problems))
 	}
 	ctx := c.Request.Context()
 	err = s.ChangePassword(ctx, p, in.Current, in.Password)
 	if models.CodeOf(err) == models.CodeBadCredentials {
 		problems.Add("current", "is not right")
-		return s.again(c, p, err, ui.ChangePassword(problems))
+		return s.again(c, p, err, s.passwordPage(p, problems))
 	}
 	if err != nil {
 		if problems, ok := ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, ui.ChangePassword(problems))
+			return s.again(c, p, err, s.passwordPage(p, problems))
 		}
 		return err
 	}
-	token, err := s.sessions.renew(ctx) // the one of the form goes on, under another token
+	token, err := s.sessions.renew(ctx, s.now()) // the one of the form goes on, under another token
 	if err != nil {
 		return err
 	}

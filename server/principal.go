@@ -17,7 +17,8 @@ import (
 // far, and check for themselves whose the thing is.
 type Principal struct {
 	User       models.User
-	SignedInAt time.Time    // when the password was last given; zero for a PAT
+	SignedInAt time.Time    // when credentials were last given; zero for a PAT
+	AtProvider bool         // the session began at the identity provider, and is confirmed there
 	PAT        *models.PAT  // nil for a session
 	Actor      models.Actor // for the audit log
 }
@@ -147,7 +148,7 @@ func (s *Server) admitSession(c *gin.Context) (Principal, error) {
 	x := exchangeOf(ctx)
 	x.userID = user.ID
 	c.Request = r.WithContext(ctx)
-	return Principal{User: *user, SignedInAt: signedInAt, Actor: x.actor(r, models.ActorUser, user.ID, "")}, nil
+	return Principal{User: *user, SignedInAt: signedInAt, AtProvider: s.provider != nil && s.sessions.atProvider(ctx), Actor: x.actor(r, models.ActorUser, user.ID, "")}, nil
 }
 
 // sameSite refuses what a page of another site made a browser send. It is asked

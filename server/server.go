@@ -65,6 +65,7 @@ type Server struct {
 	passwords   *Passwords
 	attempts    *attempts
 	setup       setup
+	provider    *provider // nil: people sign in with passwords alone
 	ui          *ui.UI
 	once        *ui.Once
 
@@ -119,6 +120,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.attempts = newAttempts(cfg.Login, s.now)
 	s.setup.file = cfg.setupFile()
+	s.provider = newProvider(cfg.OIDC, origin, s.now, s.random)
 	if s.ui, err = ui.New(); err != nil {
 		return nil, err
 	}

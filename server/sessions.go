@@ -15,12 +15,14 @@ import (
 
 // The data of a session, besides the user's id under [store.SessionUserKey].
 const (
-	sessionSignedIn = "signed_in_at" // Unix nanoseconds of the last password
+	sessionSignedIn = "signed_in_at" // Unix nanoseconds of when credentials were last given
 	sessionEnds     = "ends_at"      // Unix nanoseconds of the absolute end
 	sessionSeen     = "seen_at"      // Unix nanoseconds, as of the last write
 	sessionIP       = "ip"           // where the sign-in came from, for its owner to recognise
 	sessionAgent    = "user_agent"   // likewise
 	sessionBearer   = "bearer"       // true if the token travels in the Authorization header
+	sessionProvider = "provider"     // true if it began at the identity provider
+	sessionLinking  = "linking"      // hash of the state of a visit to the provider that connects accounts
 )
 
 // sessions are the sign-ins of people. Tokens are 256 random bits, stored only
@@ -47,29 +49,35 @@ func newSessions(backing scs.CtxStore, cfg SessionConfig, secure bool, now func(
 	return s
 }
 
+// sessionStart is how a session begins.
+type sessionStart struct {
+	bearer     bool      // the token travels in the Authorization header
+	provider   bool      // at the identity provider
+	signedInAt time.Time // when the credentials were given
+}
+
 // begin starts a session for a user, from where by says, and returns its token and
-// absolute end. A
-// session that the client came with is not continued: its token may have been
-// planted.
-func (s *sessions) begin(ctx context.Context, userID string, by models.Actor, bearer bool) (token string, ends time.Time, err error) {
+// absolute end. A session that the client came with is not continued: its token may
+// have been planted.
+func (s *sessions) begin(ctx context.Context, userID string, by models.Actor, how sessionStart) (token string, ends time.Time, err error) {
 	if ctx, err = s.scs.Load(ctx, ""); err != nil {
 		return "", time.Time{}, fmt.Errorf("begin a session: %w", err)
 	}
-	now := s.now()
-	ends = now.Add(s.cfg.Lifetime).UTC()
+	ends = s.now().Add(s.cfg.Lifetime).UTC()
 	s.scs.Put(ctx, store.SessionUserKey, userID)
 	s.scs.Put(ctx, sessionEnds, ends.UnixNano())
-	s.scs.Put(ctx, sessionBearer, bearer)
+	s.scs.Put(ctx, sessionBearer, how.bearer)
+	s.scs.Put(ctx, sessionProvider, how.provider)
 	s.scs.Put(ctx, sessionIP, by.IP)
 	s.scs.Put(ctx, sessionAgent, by.UserAgent)
-	token, err = s.stamp(ctx, now)
+	token, err = s.stamp(ctx, how.signedInAt)
 	return token, ends, err
 }
 
-// stamp notes that the password was just given, and stores the session.
-func (s *sessions) stamp(ctx context.Context, now time.Time) (token string, err error) {
-	s.scs.Put(ctx, sessionSignedIn, now.UnixNano())
-	return s.touch(ctx, now)
+// stamp notes when the credentials were given, and stores the session.
+func (s *sessions) stamp(ctx context.Context, signedInAt time.Time) (token string, err error) {
+	s.scs.Put(ctx, sessionSignedIn, signedInAt.UnixNano())
+	return s.touch(ctx, s.now())
 }
 
 // touch moves the idle deadline and stores the session.
@@ -117,15 +125,15 @@ func (s *sessions) load(ctx context.Context, token string, bearer bool) (context
 	return ctx, nil
 }
 
-// renew notes that the password was given again. A session in a cookie gets a
-// new token, which is returned; one of a program keeps its own.
-func (s *sessions) renew(ctx context.Context) (token string, err error) {
+// renew notes that the credentials were given again, and when. A session in a
+// cookie gets a new token, which is returned; one of a program keeps its own.
+func (s *sessions) renew(ctx context.Context, signedInAt time.Time) (token string, err error) {
 	if !s.bearer(ctx) {
 		if err := s.scs.RenewToken(ctx); err != nil {
 			return "", fmt.Errorf("renew the session's token: %w", err)
 		}
 	}
-	return s.stamp(ctx, s.now())
+	return s.stamp(ctx, signedInAt)
 }
 
 // end removes the session from the server.
@@ -136,10 +144,14 @@ func (s *sessions) end(ctx context.Context) error {
 	return nil
 }
 
-// user returns whose the session of ctx is and when the password was last given.
+// user returns whose the session of ctx is and when credentials were last given.
 func (s *sessions) user(ctx context.Context) (id string, signedInAt time.Time) {
 	return s.scs.GetString(ctx, store.SessionUserKey), s.time(ctx, sessionSignedIn)
 }
+
+// atProvider reports whether the session began at the identity provider, where it is
+// also confirmed.
+func (s *sessions) atProvider(ctx context.Context) bool { return s.scs.GetBool(ctx, sessionProvider) }
 
 func (s *sessions) bearer(ctx context.Context) bool { return s.scs.GetBool(ctx, sessionBearer) }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -66,6 +67,8 @@ type world struct {
 	dir     string
 	users   map[string]models.User
 
+	listener net.Listener // where to serve; nil: anywhere
+
 	mu       sync.Mutex
 	sessions map[string]string // by name, for as long as they last
 }
@@ -77,6 +80,14 @@ var by = models.Actor{Kind: models.ActorOperator}
 func newWorld(t *testing.T, dbURL string, change func(*server.Config, *server.Deps)) *world {
 	t.Helper()
 	w := newEmptyWorld(t, dbURL, change)
+	w.populate()
+	return w
+}
+
+// populate makes the people and the domains.
+func (w *world) populate() {
+	t := w.t
+	t.Helper()
 	hash, err := passwordHash()
 	require.NoError(t, err)
 	for _, u := range []models.User{
@@ -92,7 +103,6 @@ func newWorld(t *testing.T, dbURL string, change func(*server.Config, *server.De
 	}
 	w.member("ann", "acme", "member")
 	w.member("dom", "acme", "admin")
-	return w
 }
 
 // newEmptyWorld starts a server on an empty database.
@@ -152,7 +162,12 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	w.server, err = server.New(cfg, deps)
 	require.NoError(t, err)
 	require.NoError(t, w.server.HashCheaply())
-	w.http = httptest.NewServer(w.server.Handler())
+	w.http = httptest.NewUnstartedServer(w.server.Handler())
+	if w.listener != nil {
+		require.NoError(t, w.http.Listener.Close())
+		w.http.Listener = w.listener
+	}
+	w.http.Start()
 	t.Cleanup(w.http.Close)
 }
 

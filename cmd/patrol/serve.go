@@ -310,6 +310,7 @@ func serverConfig(cfg config.Config) server.Config {
 	c.Listen, c.MetricsListen = cfg.Listen, cfg.Metrics.Listen
 	c.PublicURL, c.DataDir, c.TrustedProxies = cfg.PublicURL.Reveal(), cfg.DataDir, cfg.TrustedProxies
 	c.Limits = cfg.Tokens.Limits()
+	c.OIDC = cfg.OIDC.ServerConfig()
 	c.TLS = server.TLSConfig{CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile, ReloadInterval: cfg.TLS.ReloadInterval}
 	c.Sessions = server.SessionConfig{IdleTimeout: cfg.Sessions.Idle, Lifetime: cfg.Sessions.Lifetime, FreshFor: cfg.Sessions.FreshSignIn}
 

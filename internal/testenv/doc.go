@@ -17,6 +17,11 @@
 // Packages that use PostgreSQL hand their TestMain to [Main], which ends the
 // cluster.
 //
+// # An OpenID provider
+//
+// [OIDC] starts the certified provider of the npm package oidc-provider under
+// Node.js, with people and a clock that the test sets.
+//
 // # Missing components
 //
 // A test that cannot find what it needs calls [Missing]. That skips the test,

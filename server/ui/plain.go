@@ -14,6 +14,7 @@ type Form struct {
 	Problems Problems
 	Part     section
 	Aside    string // a note under the form
+	Instead  Link   // another way than the form, above it
 	More     Link   // where else to go, under the form
 	Narrow   bool   // stands alone, as the sign-in does
 	Script   string // asset with a script of this page alone, "" for none

@@ -100,6 +100,8 @@ func samples() map[string]sample {
 	in := Frame{Viewer: sampleViewer, Now: sampleNow}
 	user := Frame{Viewer: &Viewer{Name: "Grace Hopper", Email: "grace@example.com"}, Now: sampleNow}
 	out := Frame{Now: sampleNow}
+	atProvider := Frame{Viewer: &Viewer{Name: "Zoë Quinn", Email: "zoe@example.com", Provider: "Example ID"}, Now: sampleNow}
+	since := At(sampleNow.Add(-40*24*time.Hour), sampleNow)
 	choices := sampleChoices()
 	token := sampleTokens()[0]
 	secret := "patrol_7hQ2mZk0Rw4XtBvN_example0example0example0example0123456"
@@ -127,21 +129,29 @@ func samples() map[string]sample {
 	revoked.Revoked = models.Revocation{By: models.RevokerDomainAdmin, Domain: "acme", Reason: "It was found in the log of a build.\nMake a new one."}
 
 	return map[string]sample{
-		"sign-in":       {out, SignIn(api.SignIn{}, "", "", Problems{})},
-		"sign-in-wrong": {out, SignIn(api.SignIn{Email: "ada@example.com"}, "/profile/pats", "Your session has ended. Sign in to go on; what you typed is kept.", Problems{General: "The email address and password do not match an account that may sign in."})},
-		"setup":         {out, SetupPage(api.Setup{}, Problems{}, false)},
-		"setup-expired": {out, SetupPage(api.Setup{}, Problems{}, true)},
-		"list":          {in, List{Tokens: sampleTokens(), Presets: choices.Presets(), Any: true, Alive: true, Domains: true}},
-		"list-long":     {in, List{Tokens: manyTokens(100), Presets: choices.Presets(), Any: true, Alive: true, Domains: true}},
-		"list-filtered": {withNotice(user, "The token was revoked."), List{Filter: Filter{Name: "nothing like it", Sort: sortExpires}, Any: true, Domains: true}},
-		"list-empty":    {user, List{Presets: choices.Presets(), Domains: true}},
-		"create":        {in, create},
-		"create-wrong":  {in, refused},
-		"reveal":        {in, Reveal{Token: token, Secret: secret, BaseURL: "https://patrol.example.com", Domain: "acme", Summary: []string{"use any model in acme", "list and inspect any model in acme"}}},
-		"view":          {in, View{Token: token, Meanings: choices.Meanings(samplePATs()[0].Scopes), Family: Family(current, []models.PAT{rotated}, sampleNow)}},
-		"rotate":        {in, DecodeRotate(nil, token, models.DefaultLimits(), sampleNow)},
-		"widen":         {in, DecodeWiden(nil, token, choices)},
-		"spent":         {in, Spent{Token: &token}},
+		"sign-in":            {out, SignIn(api.SignIn{}, "", "", Problems{})},
+		"sign-in-wrong":      {out, SignIn(api.SignIn{Email: "ada@example.com"}, "/profile/pats", "Your session has ended. Sign in to go on; what you typed is kept.", Problems{General: "The email address and password do not match an account that may sign in."})},
+		"sign-in-provider":   {out, withInstead(SignIn(api.SignIn{}, "", "", Problems{}), ProviderLink("Example ID", ""))},
+		"continue":           {in, Continue{Name: "Example ID", URL: "#main", Why: WhyConfirm}},
+		"identity":           {in, Identity{Name: "Example ID", HasPassword: true, AskPassword: true, Problems: Problems{Fields: []Problem{{Field: "password", Text: "Password is not right."}}}}},
+		"identity-connected": {user, Identity{Name: "Example ID", HasPassword: true, Since: &since}},
+		"identity-only":      {atProvider, Identity{Name: "Example ID", Since: &since, AskPassword: true}},
+		"no-password":        {atProvider, NoPassword("Example ID")},
+		"signed-out":         {out, SignedOut("Example ID", "#main")},
+		"rotate-provider":    {atProvider, withAsk(DecodeRotate(nil, token, models.DefaultLimits(), sampleNow))},
+		"setup":              {out, SetupPage(api.Setup{}, Problems{}, false)},
+		"setup-expired":      {out, SetupPage(api.Setup{}, Problems{}, true)},
+		"list":               {in, List{Tokens: sampleTokens(), Presets: choices.Presets(), Any: true, Alive: true, Domains: true}},
+		"list-long":          {in, List{Tokens: manyTokens(100), Presets: choices.Presets(), Any: true, Alive: true, Domains: true}},
+		"list-filtered":      {withNotice(user, "The token was revoked."), List{Filter: Filter{Name: "nothing like it", Sort: sortExpires}, Any: true, Domains: true}},
+		"list-empty":         {user, List{Presets: choices.Presets(), Domains: true}},
+		"create":             {in, create},
+		"create-wrong":       {in, refused},
+		"reveal":             {in, Reveal{Token: token, Secret: secret, BaseURL: "https://patrol.example.com", Domain: "acme", Summary: []string{"use any model in acme", "list and inspect any model in acme"}}},
+		"view":               {in, View{Token: token, Meanings: choices.Meanings(samplePATs()[0].Scopes), Family: Family(current, []models.PAT{rotated}, sampleNow)}},
+		"rotate":             {in, DecodeRotate(nil, token, models.DefaultLimits(), sampleNow)},
+		"widen":              {in, DecodeWiden(nil, token, choices)},
+		"spent":              {in, Spent{Token: &token}},
 		"revoke": {in, Confirm{
 			Heading: "Revoke ci?", Lines: []string{"Every request with it is refused from now on. This cannot be undone."},
 			Token: &token, Action: token.Link() + "/revoke", Submit: "Revoke ci", Cancel: token.Link(), Part: tokens,
@@ -205,6 +215,16 @@ func samples() map[string]sample {
 		}, AuditFilter{}, sampleNow, "")},
 		"message": {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
 	}
+}
+
+func withInstead(f Form, l Link) Form {
+	f.Instead = l
+	return f
+}
+
+func withAsk(r Rotate) Rotate {
+	r.AskPassword = true
+	return r
 }
 
 func withNotice(f Frame, text string) Frame {

@@ -55,12 +55,12 @@ func New() (*UI, error) {
 
 func (u *UI) funcs() template.FuncMap {
 	return template.FuncMap{
-		"asset":         u.assets.url,
-		"fieldID":       fieldID,
-		"plural":        plural,
-		"field":         func(f Field, p Problems) fieldView { return fieldView{Field: f, Problem: p.For(f.Name)} },
-		"row":           func(form ScopesForm, row ScopeRow) rowView { return form.rowView(row) },
-		"passwordField": func() Field { return Field{Name: "password", Kind: PasswordField} },
+		"asset":   u.assets.url,
+		"fieldID": fieldID,
+		"plural":  plural,
+		"field":   func(f Field, p Problems) fieldView { return fieldView{Field: f, Problem: p.For(f.Name)} },
+		"row":     func(form ScopesForm, row ScopeRow) rowView { return form.rowView(row) },
+		"confirm": func(v view, p Problems) confirmation { return confirmation{v.Frame, p.For("password")} },
 	}
 }
 
@@ -82,12 +82,30 @@ type Frame struct {
 	RequestID string
 }
 
+// confirmation is how a viewer whose sign-in is too old makes it fresh: at the
+// provider, if they signed in there, or by the password.
+type confirmation struct {
+	Frame
+	Problem string
+}
+
+// Provider is where to confirm, "" for here.
+func (c confirmation) Provider() string {
+	if c.Viewer == nil {
+		return ""
+	}
+	return c.Viewer.Provider
+}
+
 // Viewer is the signed-in user.
 type Viewer struct {
 	Name, Email string
 	Admin       bool // of the platform
 	Domains     bool // administers some domain
 	Policy      bool // of the policy team
+	// Provider names the identity provider where they signed in, and confirm
+	// that it is still them; "" if they have a password for that.
+	Provider string
 }
 
 // view is what templates are executed with.

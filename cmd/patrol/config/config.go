@@ -30,6 +30,7 @@ type Config struct {
 	Tokens         Tokens              `key:"tokens" doc:"What a token may be."`
 	Sessions       Sessions            `key:"sessions" doc:"How long a sign-in lasts."`
 	Passwords      Passwords           `key:"passwords" doc:"Guessing at passwords, and what one guess costs."`
+	OIDC           OIDC                `key:"oidc" doc:"Sign-in at an OpenID Connect provider, beside passwords; see sign-in.md."`
 	Decisions      Decisions           `key:"decisions" doc:"How decisions are made: caching and look-ups."`
 	DecisionLog    DecisionLog         `key:"decision_log" doc:"What is kept of decisions, and where; see decision-log.md."`
 	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
@@ -160,6 +161,7 @@ func Default() Config {
 		},
 		Sessions:  Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute},
 		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, ResetValidFor: 24 * time.Hour, Memory: 19 << 20, Iterations: 2, Lanes: 1},
+		OIDC:      defaultOIDC(),
 		Decisions: Decisions{
 			CacheTTL:       30 * time.Second,
 			CacheSize:      100_000,

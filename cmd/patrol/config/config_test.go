@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/cmd/patrol/config"
+	"patrol/server"
 )
 
 const key = "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -106,6 +107,18 @@ func TestProblems(t *testing.T) {
 			want: []string{"upstreams.Acme: must be 1 to 63", "upstreams.b.url: is required", `upstreams.b.headers: "a b"`, "upstreams.c.url: must be a URL", "upstreams.c.colour: is not a setting", "upstreams.d: must be a mapping"}, exact: 6,
 		},
 		"credential for nobody": {environ: []string{"PATROL_UPSTREAM_CREDENTIAL=Bearer hunter2"}, want: []string{"upstream_credential (PATROL_UPSTREAM_CREDENTIAL): there is no upstream"}, exact: 1},
+		"half a provider":       {environ: []string{"PATROL_OIDC_CLIENT_SECRET=hunter2"}, want: []string{"oidc.issuer: is required with"}, exact: 1},
+		"a provider over plain HTTP": {
+			yaml: "public_url: https://p.example\noidc: {issuer: 'http://idp.example', client_id: p}\n",
+			want: []string{"oidc.issuer (in patrol.yaml): must be a URL that starts with https://"}, exact: 1,
+		},
+		"a provider without the rest": {
+			yaml: "oidc:\n  issuer: https://idp.example\n  name: ''\n  email_domains: ['@example.com']\n  scopes: ['a b']\n  memberships: [eng, 'eng=Acme:member', 'eng=acme', '=acme:member', 'a=b=acme:member']\n  timeout: 0\n  groups_claim: ''\n",
+			want: []string{
+				"public_url: is required with oidc.issuer", "oidc.client_id: is required", "oidc.name (in patrol.yaml): is required", "oidc.groups_claim (in patrol.yaml): is required",
+				`"@example.com" is not a domain`, `"a b" is not a scope`, `"eng" is not of the form`, `"eng=Acme:member" is not`, `"eng=acme" is not`, `"=acme:member" is not`, "oidc.timeout",
+			}, exact: 11,
+		},
 		"broken YAML":           {yaml: "token_keys: [hunter2\n", want: []string{"is not valid YAML"}},
 		"YAML of another shape": {yaml: "hunter2\n", want: []string{"is not valid YAML", "***"}},
 		"a key twice":           {yaml: "listen: :1\nlisten: :2\n", want: []string{"is not valid YAML", `"listen" already defined`}},
@@ -265,4 +278,17 @@ func TestSizes(t *testing.T) {
 	}
 	assert.Equal(t, "64KiB", config.Size(64<<10).String())
 	assert.Equal(t, "1000", config.Size(1000).String())
+}
+
+func TestProvider(t *testing.T) {
+	c, err := load(t, "oidc:\n  issuer: http://127.0.0.1:8081\n  client_id: patrol\n  client_secret: hunter2\n  memberships: ['CN=eng,OU=x=acme:member']\n",
+		[]string{"PATROL_PUBLIC_URL=https://p.example", "PATROL_OIDC_EMAIL_DOMAINS=a.example, b.example"}, nil)
+	require.NoError(t, err)
+	got := c.OIDC.ServerConfig()
+	require.NoError(t, got.Validate(c.PublicURL.Reveal()))
+	assert.Equal(t, []string{"a.example", "b.example"}, got.EmailDomains)
+	assert.Equal(t, []server.GroupMembership{{Group: "CN=eng,OU=x", Domain: "acme", Role: "member"}}, got.Memberships)
+	assert.Equal(t, "hunter2", got.ClientSecret.Reveal())
+	assert.NotContains(t, fmt.Sprintf("%v %+v %#v", got, got, got), "hunter2")
+	assert.Equal(t, server.DefaultOIDC().MaxAge, got.MaxAge)
 }

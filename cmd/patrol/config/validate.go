@@ -26,6 +26,9 @@ func (c Config) validate(v *models.Invalid) {
 			v.Add("public_url", "must have no path: Patrol is served at the root of its host")
 		}
 	}
+	if c.OIDC.Issuer != "" && c.PublicURL == "" {
+		v.Add("public_url", "is required with oidc.issuer: the provider sends people back there")
+	}
 	if c.DataDir == "" {
 		v.Add("data_dir", "is required")
 	}
@@ -47,7 +50,7 @@ func (c Config) validate(v *models.Invalid) {
 	}
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
-		c.Database, c.TLS, c.Log, c.Metrics, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.Decisions, c.DecisionLog, c.Gateway,
+		c.Database, c.TLS, c.Log, c.Metrics, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Gateway,
 		c.ExtAuthz, c.ForwardAuth,
 	} {
 		section.validate(v)

@@ -1,0 +1,449 @@
+package server
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+
+	"patrol/models"
+	"patrol/server/ui"
+)
+
+// provider is the OpenID Connect provider at which people sign in (OpenID Connect
+// Core 1.0, authorization code flow with PKCE). What it says of itself is fetched
+// when the first one asks for it, so that Patrol starts, and takes passwords,
+// while the provider is away.
+//
+// It finds out who comes back from there; what that means here is in oidc_signin.go.
+type provider struct {
+	cfg      OIDCConfig
+	callback string // redirect URI
+	http     *http.Client
+	now      func() time.Time
+	random   io.Reader
+
+	found   atomic.Pointer[discovered] // nil until the provider has answered
+	asking  sync.Mutex
+	retryAt time.Time // not asked again before; under asking
+}
+
+// discovered is what the provider says of itself.
+type discovered struct {
+	oauth    oauth2.Config
+	verifier *oidc.IDTokenVerifier
+	provider *oidc.Provider
+	logout   string // end_session_endpoint, "" if there is none
+}
+
+const (
+	oidcRetry = 5 * time.Second // between two attempts to reach a provider that is away
+	// oidcSkew is how far the provider's clock may be ahead or behind.
+	oidcSkew = time.Minute
+	// maxProviderAnswer bounds what is read of one answer of the provider.
+	maxProviderAnswer = 1 << 20
+	// flowLife is how long somebody may take to sign in at the provider.
+	flowLife = 15 * time.Minute
+)
+
+// newProvider returns the provider of a configuration, nil if there is none.
+func newProvider(cfg OIDCConfig, base string, now func() time.Time, random io.Reader) *provider {
+	if cfg.Issuer == "" {
+		return nil
+	}
+	return &provider{
+		cfg: cfg, callback: base + oidcCallback, now: now, random: random,
+		http: &http.Client{
+			Timeout:   cfg.Timeout,
+			Transport: boundedAnswers{http.DefaultTransport},
+			// What is sent holds the client's secret and codes: it goes where the
+			// provider's own document says, and nowhere else.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// boundedAnswers cuts answers that are larger than any provider's.
+type boundedAnswers struct{ next http.RoundTripper }
+
+func (b boundedAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.next.RoundTrip(r)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, maxProviderAnswer)
+	}
+	return resp, err
+}
+
+// errProviderAway is CodeUnavailable: the provider cannot be asked.
+func errProviderAway(cause error) error {
+	return models.WrapError(models.CodeUnavailable, "the identity provider does not answer", cause)
+}
+
+// context returns a context in which the libraries use the bounded client.
+func (p *provider) context(ctx context.Context) context.Context {
+	return oidc.ClientContext(ctx, p.http)
+}
+
+// discover returns what the provider says of itself. While it does not answer it
+// is asked again every few seconds at most.
+func (p *provider) discover(ctx context.Context) (*discovered, error) {
+	if found := p.found.Load(); found != nil {
+		return found, nil
+	}
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	if found := p.found.Load(); found != nil {
+		return found, nil
+	}
+	if wait := p.retryAt.Sub(p.now()); wait > 0 {
+		return nil, errProviderAway(fmt.Errorf("it did not answer a moment ago; the next attempt is in %s", wait.Round(time.Second)))
+	}
+	// Not cut short by somebody who gives up: others wait for the answer, too.
+	asked, err := oidc.NewProvider(p.context(context.WithoutCancel(ctx)), p.cfg.Issuer)
+	if err != nil {
+		p.retryAt = p.now().Add(oidcRetry)
+		return nil, errProviderAway(fmt.Errorf("discover the identity provider: %w", err))
+	}
+	var more struct {
+		Logout string `json:"end_session_endpoint"`
+	}
+	if err := asked.Claims(&more); err != nil {
+		return nil, errProviderAway(fmt.Errorf("read what the identity provider says of itself: %w", err))
+	}
+	found := &discovered{
+		oauth: oauth2.Config{
+			ClientID: p.cfg.ClientID, ClientSecret: p.cfg.ClientSecret.Reveal(), Endpoint: asked.Endpoint(), RedirectURL: p.callback, Scopes: p.cfg.scopes(),
+		},
+		verifier: asked.Verifier(&oidc.Config{ClientID: p.cfg.ClientID, Now: p.now}), provider: asked,
+	}
+	if u, err := url.Parse(more.Logout); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
+		found.logout = more.Logout
+	}
+	p.found.Store(found)
+	return found, nil
+}
+
+// purpose is what somebody goes to the provider for.
+type purpose string
+
+const (
+	toSignIn  purpose = "sign_in"
+	toConfirm purpose = "confirm" // that they are still who signed in
+	toLink    purpose = "link"    // who they are there to their account
+)
+
+// flow is one visit to the provider. It is kept by the browser in a cookie, which
+// proves that whoever comes back is who went, and holds nothing that others could
+// use: the state and the nonce are good for this visit, the verifier for its code.
+type flow struct {
+	Purpose  purpose `json:"p"`
+	State    string  `json:"s"`
+	Nonce    string  `json:"n"`
+	Verifier string  `json:"v"` // of PKCE (RFC 7636)
+	Next     string  `json:"x,omitempty"`
+}
+
+// begin starts a visit and returns the address to send the browser to.
+func (p *provider) begin(ctx context.Context, why purpose, next string, freshFor time.Duration) (flow, string, error) {
+	found, err := p.discover(ctx)
+	if err != nil {
+		return flow{}, "", err
+	}
+	f := flow{Purpose: why, Next: ui.LocalPath(next)}
+	for _, into := range []*string{&f.State, &f.Nonce, &f.Verifier} {
+		var raw [32]byte
+		if _, err := io.ReadFull(p.random, raw[:]); err != nil {
+			return flow{}, "", fmt.Errorf("draw a state: %w", err)
+		}
+		*into = base64.RawURLEncoding.EncodeToString(raw[:])
+	}
+	options := []oauth2.AuthCodeOption{oidc.Nonce(f.Nonce), oauth2.S256ChallengeOption(f.Verifier)}
+	if maxAge := p.maxAge(why, freshFor); maxAge > 0 {
+		options = append(options, oauth2.SetAuthURLParam("max_age", strconv.Itoa(int(maxAge/time.Second))))
+	}
+	switch {
+	case why == toSignIn:
+	case p.cfg.RequireAuthTime:
+		options = append(options, oauth2.SetAuthURLParam("prompt", "login"))
+	default: // providers that do not know when somebody signed in mostly cannot ask for it either
+		options = append(options, oauth2.SetAuthURLParam("prompt", "select_account"))
+	}
+	return f, found.oauth.AuthCodeURL(f.State, options...), nil
+}
+
+// maxAge is the longest time since the person gave their credentials to the
+// provider, 0 for any.
+func (p *provider) maxAge(why purpose, freshFor time.Duration) time.Duration {
+	if why != toSignIn {
+		return freshFor
+	}
+	return p.cfg.MaxAge
+}
+
+// claims are what Patrol looks at of what the provider says of somebody.
+type claims struct {
+	Subject  string
+	Email    string // "" if it was not verified
+	Name     string
+	Groups   []string
+	SignedIn time.Time // when they gave their credentials; zero if that is not known
+}
+
+// errNotSignedIn is a refusal that belongs to the person or the provider, not to
+// Patrol; why is for the log.
+func errNotSignedIn(message, why string) error {
+	return models.WrapError(models.CodeForbidden, message, errors.New(why))
+}
+
+const (
+	messageBegunElsewhere = "this sign-in was not begun in this browser, or took too long; begin again"
+	messageNotVouched     = "the identity provider's answer could not be verified; begin again"
+)
+
+// errorCode is what an OAuth error code may look like where it is repeated.
+var errorCode = regexp.MustCompile(`^[a-z_]{1,40}$`)
+
+// finish judges what a visit brought back, and returns who came.
+func (p *provider) finish(ctx context.Context, f flow, query url.Values, freshFor time.Duration) (claims, error) {
+	if f.State == "" || f.Nonce == "" || f.Verifier == "" || subtle.ConstantTimeCompare([]byte(f.State), []byte(query.Get("state"))) != 1 {
+		return claims{}, errNotSignedIn(messageBegunElsewhere, "no flow in this browser has this state")
+	}
+	if iss := query.Get("iss"); iss != "" && iss != p.cfg.Issuer { // RFC 9207
+		return claims{}, errNotSignedIn(messageNotVouched, "the answer names another issuer")
+	}
+	if code := query.Get("error"); code != "" {
+		if !errorCode.MatchString(code) {
+			code = "error"
+		}
+		return claims{}, errNotSignedIn(p.cfg.Name+" did not sign you in ("+code+")", "the identity provider answered "+code)
+	}
+	found, err := p.discover(ctx)
+	if err != nil {
+		return claims{}, err
+	}
+	ctx = p.context(ctx)
+	tokens, err := found.oauth.Exchange(ctx, query.Get("code"), oauth2.VerifierOption(f.Verifier))
+	if err != nil {
+		return claims{}, exchangeFailure(err)
+	}
+	raw, ok := tokens.Extra("id_token").(string)
+	if !ok {
+		return claims{}, errNotSignedIn(messageNotVouched, "the answer has no ID token")
+	}
+	token, err := found.verifier.Verify(ctx, raw)
+	if err != nil {
+		return claims{}, errNotSignedIn(messageNotVouched, err.Error())
+	}
+	if subtle.ConstantTimeCompare([]byte(token.Nonce), []byte(f.Nonce)) != 1 {
+		return claims{}, errNotSignedIn(messageNotVouched, "the ID token has another nonce")
+	}
+	if token.AccessTokenHash != "" {
+		if err := token.VerifyAccessToken(tokens.AccessToken); err != nil {
+			return claims{}, errNotSignedIn(messageNotVouched, err.Error())
+		}
+	}
+	said := map[string]json.RawMessage{}
+	if err := token.Claims(&said); err != nil {
+		return claims{}, errNotSignedIn(messageNotVouched, "the ID token's claims cannot be read")
+	}
+	if azp := text(said["azp"]); azp != "" && azp != p.cfg.ClientID {
+		return claims{}, errNotSignedIn(messageNotVouched, "the ID token was made for another client")
+	}
+	if token.Subject == "" || len(token.Subject) > 255 {
+		return claims{}, errNotSignedIn(messageNotVouched, "the ID token has no usable subject")
+	}
+	if err := p.ask(ctx, found, tokens, token.Subject, said); err != nil {
+		return claims{}, err
+	}
+	c := claims{Subject: token.Subject, Name: text(said["name"]), Groups: texts(said[p.cfg.GroupsClaim])}
+	if truth(said[p.cfg.VerifiedClaim]) {
+		c.Email = models.NormalizeEmail(text(said["email"]))
+	}
+	c.SignedIn, err = p.signedIn(said["auth_time"], p.maxAge(f.Purpose, freshFor))
+	return c, err
+}
+
+// exchangeFailure tells a code that is no good from a provider that is away. What
+// the provider wrote is left out: it may repeat what it was sent.
+func exchangeFailure(err error) error {
+	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
+	if !ok {
+		return errProviderAway(err)
+	}
+	code := refused.ErrorCode
+	if !errorCode.MatchString(code) {
+		code = "error"
+	}
+	why := fmt.Sprintf("the identity provider refused the code: %d %s", refused.Response.StatusCode, code)
+	if code == "invalid_grant" {
+		return errNotSignedIn(messageBegunElsewhere, why)
+	}
+	return errProviderAway(errors.New(why)) // invalid_client and the like: an operator has to look
+}
+
+// ask completes the claims from the UserInfo endpoint, where providers put what the
+// ID token leaves out (OpenID Connect Core §5.4).
+func (p *provider) ask(ctx context.Context, found *discovered, tokens *oauth2.Token, subject string, said map[string]json.RawMessage) error {
+	wanted := []string{"email", p.cfg.VerifiedClaim, "name"}
+	if p.cfg.mapsGroups() {
+		wanted = append(wanted, p.cfg.GroupsClaim)
+	}
+	missing := slices.ContainsFunc(wanted, func(name string) bool { return said[name] == nil })
+	if !missing || found.provider.UserInfoEndpoint() == "" {
+		return nil
+	}
+	info, err := found.provider.UserInfo(ctx, oauth2.StaticTokenSource(tokens))
+	if err != nil {
+		return errProviderAway(fmt.Errorf("ask the identity provider for claims: %w", err))
+	}
+	if info.Subject != subject {
+		return errNotSignedIn(messageNotVouched, "UserInfo is about somebody else than the ID token")
+	}
+	more := map[string]json.RawMessage{}
+	if err := info.Claims(&more); err != nil {
+		return errNotSignedIn(messageNotVouched, "the claims of UserInfo cannot be read")
+	}
+	for _, name := range wanted {
+		if said[name] == nil {
+			said[name] = more[name]
+		}
+	}
+	return nil
+}
+
+// signedIn reads auth_time and holds it against the longest age. Without one it
+// depends on the settings whether that is a refusal or counts as now.
+func (p *provider) signedIn(raw json.RawMessage, maxAge time.Duration) (time.Time, error) {
+	now := p.now()
+	var seconds float64
+	if raw == nil || json.Unmarshal(raw, &seconds) != nil || seconds < 1 || seconds > 1e12 {
+		if p.cfg.RequireAuthTime {
+			return time.Time{}, errNotSignedIn(p.cfg.Name+" does not say when you signed in there; an administrator has to look at oidc.require_auth_time",
+				"the ID token has no auth_time; if the provider has none to give, set oidc.require_auth_time to false")
+		}
+		return now, nil
+	}
+	at := time.Unix(int64(seconds), 0)
+	switch {
+	case at.After(now.Add(oidcSkew)):
+		return time.Time{}, errNotSignedIn(messageNotVouched, "auth_time is in the future: is a clock wrong?")
+	case maxAge > 0 && now.Sub(at) > maxAge+oidcSkew:
+		return time.Time{}, errNotSignedIn("you signed in at "+p.cfg.Name+" too long ago; sign in there again", "auth_time is older than max_age")
+	case at.After(now):
+		return now, nil
+	}
+	return at, nil
+}
+
+// text reads a claim that is a string, "" for anything else.
+func text(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// texts reads a claim that is a list of strings, or one string.
+func texts(raw json.RawMessage) []string {
+	var list []string
+	if json.Unmarshal(raw, &list) == nil {
+		return list
+	}
+	if one := text(raw); one != "" {
+		return []string{one}
+	}
+	return nil
+}
+
+// truth reads a claim that says yes: true, or as some providers write it, "true",
+// "1" or 1.
+func truth(raw json.RawMessage) bool {
+	switch string(raw) {
+	case `true`, `"true"`, `"1"`, `1`:
+		return true
+	}
+	return false
+}
+
+// logoutURL is where one signs out of the provider itself, "" if that is not known.
+func (p *provider) logoutURL(back string) string {
+	found := p.found.Load()
+	if found == nil || found.logout == "" {
+		return ""
+	}
+	u, err := url.Parse(found.logout)
+	if err != nil {
+		return ""
+	}
+	q := u.Query()
+	q.Set("client_id", p.cfg.ClientID)
+	q.Set("post_logout_redirect_uri", back)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// maxCookie is what browsers keep of one cookie's value, with room for its name
+// and attributes.
+const maxCookie = 3500
+
+// pack writes a flow for a cookie. Where to go afterwards may be a long address
+// with all that a form held; if there is no room for it, its path is kept.
+func (f flow) pack() string {
+	text := f.packed()
+	if len(text) > maxCookie {
+		f.Next, _, _ = strings.Cut(f.Next, "?")
+		text = f.packed()
+	}
+	return text
+}
+
+func (f flow) packed() string {
+	plain, err := json.Marshal(f)
+	if err != nil {
+		panic(err) // strings can be marshalled
+	}
+	var small bytes.Buffer
+	z, err := flate.NewWriter(&small, flate.BestCompression)
+	if err != nil {
+		panic(err) // the level is a valid one
+	}
+	_, _ = z.Write(plain) // a bytes.Buffer takes everything
+	_ = z.Close()
+	return base64.RawURLEncoding.EncodeToString(small.Bytes())
+}
+
+// unpack reads a flow from a cookie, the zero flow from anything else.
+func unpack(cookie string) flow {
+	small, err := base64.RawURLEncoding.DecodeString(cookie)
+	if err != nil {
+		return flow{}
+	}
+	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(small)), 64<<10))
+	if err != nil {
+		return flow{}
+	}
+	var f flow
+	if json.Unmarshal(plain, &f) != nil {
+		return flow{}
+	}
+	f.Next = ui.LocalPath(f.Next)
+	return f
+}

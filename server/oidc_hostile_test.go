@@ -1,0 +1,282 @@
+package server_test
+
+import (
+	"crypto"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/internal/testenv"
+	"patrol/server"
+)
+
+// providerKeys are what hostile providers sign with: the key that they publish and
+// one that they do not.
+var providerKeys = sync.OnceValues(func() ([2]*rsa.PrivateKey, error) {
+	var keys [2]*rsa.PrivateKey
+	var err error
+	for i := range keys {
+		if keys[i], err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+			break
+		}
+	}
+	return keys, err
+})
+
+// hostileProvider is a provider that answers as a test says, which no real one
+// does.
+type hostileProvider struct {
+	t      *testing.T
+	issuer string
+	keys   [2]*rsa.PrivateKey
+
+	mu     sync.Mutex
+	counts map[string]int
+	tokens http.HandlerFunc // answers at the token endpoint
+	info   map[string]any   // what UserInfo says; nil: there is none
+}
+
+func newHostileProvider(t *testing.T, listener net.Listener) *hostileProvider {
+	t.Helper()
+	keys, err := providerKeys()
+	require.NoError(t, err)
+	p := &hostileProvider{t: t, keys: keys, counts: map[string]int{}}
+	s := httptest.NewUnstartedServer(p)
+	if listener != nil {
+		require.NoError(t, s.Listener.Close())
+		s.Listener = listener
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	p.issuer = s.URL
+	return p
+}
+
+func (p *hostileProvider) asked(path string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.counts[path]
+}
+
+func (p *hostileProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts[r.URL.Path]++
+	w.Header().Set("Content-Type", "application/json")
+	var answer any
+	switch r.URL.Path {
+	case "/.well-known/openid-configuration":
+		doc := map[string]any{
+			"issuer": p.issuer, "authorization_endpoint": p.issuer + "/auth", "token_endpoint": p.issuer + "/token", "jwks_uri": p.issuer + "/keys",
+			"userinfo_endpoint": p.issuer + "/userinfo", "end_session_endpoint": "javascript:alert(1)",
+			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
+		}
+		answer = doc
+	case "/keys":
+		answer = map[string]any{"keys": []any{map[string]any{
+			"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "k1", "n": b64(p.keys[0].N.Bytes()), "e": b64(big.NewInt(int64(p.keys[0].E)).Bytes()),
+		}}}
+	case "/token":
+		p.tokens(w, r)
+		return
+	case "/userinfo":
+		answer = p.info
+	}
+	assert.NoError(p.t, json.NewEncoder(w).Encode(answer))
+}
+
+func b64(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
+
+// signed makes a JWT; with no key it is signed by what sign makes of its text.
+func signed(t *testing.T, header, claims map[string]any, sign func(text string) []byte) string {
+	t.Helper()
+	h, err := json.Marshal(header)
+	require.NoError(t, err)
+	c, err := json.Marshal(claims)
+	require.NoError(t, err)
+	text := b64(h) + "." + b64(c)
+	return text + "." + b64(sign(text))
+}
+
+func rs256(t *testing.T, key *rsa.PrivateKey) func(string) []byte {
+	return func(text string) []byte {
+		sum := sha256.Sum256([]byte(text))
+		signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
+		assert.NoError(t, err)
+		return signature
+	}
+}
+
+// What a provider that was taken over, or somebody between, might answer.
+func TestAnswersOfAHostileProvider(t *testing.T) {
+	const clientSecret = "the secret of the client"
+	p := newHostileProvider(t, nil)
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) {
+		c.PublicURL = "http://127.0.0.1:8080"
+		c.OIDC.Issuer, c.OIDC.ClientID, c.OIDC.ClientSecret, c.OIDC.Name, c.OIDC.AllowCreate = p.issuer, "patrol", clientSecret, "Example ID", true
+	})
+	now := w.clock.Now()
+	type answer struct {
+		claims map[string]any                              // differences from a good ID token; nil takes one away
+		header map[string]any                              // likewise
+		sign   func(text string) []byte                    // nil: as it should be
+		tokens func(idToken string) (status int, body any) // nil: as it should be
+		info   map[string]any                              // what UserInfo says
+		query  func(q url.Values)                          // changes what comes back
+	}
+	good := map[string]any{
+		"iss": p.issuer, "aud": "patrol", "sub": "zoe", "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(), "auth_time": now.Unix(),
+		"email": "zoe@corp.example", "email_verified": true, "name": "Zoe",
+	}
+	without := func(names ...string) map[string]any {
+		out := map[string]any{}
+		for _, name := range names {
+			out[name] = nil
+		}
+		return out
+	}
+	visit := func(a answer) *shown {
+		t.Helper()
+		v := w.visit("")
+		there := mustQuery(t, v.leaves("/login/oidc"))
+		claims, header := maps.Clone(good), map[string]any{"alg": "RS256", "kid": "k1", "typ": "JWT"}
+		claims["nonce"] = there.Get("nonce")
+		for into, changes := range map[*map[string]any]map[string]any{&claims: a.claims, &header: a.header} {
+			for name, value := range changes {
+				if value == nil {
+					delete(*into, name)
+				} else {
+					(*into)[name] = value
+				}
+			}
+		}
+		sign := a.sign
+		if sign == nil {
+			sign = rs256(t, p.keys[0])
+		}
+		idToken := signed(t, header, claims, sign)
+		p.mu.Lock()
+		p.info = a.info
+		p.tokens = func(rw http.ResponseWriter, r *http.Request) {
+			assert.NoError(t, r.ParseForm())
+			sum := sha256.Sum256([]byte(r.PostForm.Get("code_verifier")))
+			assert.Equal(t, there.Get("code_challenge"), b64(sum[:]), "the verifier fits the challenge")
+			status, body := 200, any(map[string]any{"access_token": "a", "token_type": "Bearer", "id_token": idToken})
+			if a.tokens != nil {
+				status, body = a.tokens(idToken)
+			}
+			rw.WriteHeader(status)
+			assert.NoError(t, json.NewEncoder(rw).Encode(body))
+		}
+		p.mu.Unlock()
+		q := url.Values{"code": {"a code"}, "state": {there.Get("state")}}
+		if a.query != nil {
+			a.query(q)
+		}
+		return v.get("/login/oidc/callback?" + q.Encode())
+	}
+
+	visit(answer{}).leadsTo("/profile/pats")
+	visit(answer{claims: map[string]any{"aud": []string{"another", "patrol"}, "azp": "patrol"}}).leadsTo("/profile/pats")
+	visit(answer{claims: without("email", "name"), info: map[string]any{"sub": "zoe", "email": "other@corp.example"}}).leadsTo("/profile/pats")
+
+	oauthError := func(status int, code string) func(string) (int, any) {
+		return func(string) (int, any) {
+			return status, map[string]any{"error": code, "error_description": clientSecret}
+		}
+	}
+	for name, tc := range map[string]struct {
+		answer
+		status int
+		logged string
+	}{
+		"another nonce":              {answer{claims: map[string]any{"nonce": "x"}}, 403, "another nonce"},
+		"no nonce":                   {answer{claims: without("nonce")}, 403, "another nonce"},
+		"another audience":           {answer{claims: map[string]any{"aud": "another"}}, 403, "expected audience"},
+		"no audience":                {answer{claims: without("aud")}, 403, "expected audience"},
+		"made for another client":    {answer{claims: map[string]any{"aud": []string{"patrol", "another"}, "azp": "another"}}, 403, "for another client"},
+		"another issuer":             {answer{claims: map[string]any{"iss": "https://evil.example"}}, 403, "issued by a different provider"},
+		"expired":                    {answer{claims: map[string]any{"exp": now.Add(-time.Second).Unix()}}, 403, "expired"},
+		"never valid":                {answer{claims: without("exp")}, 403, "expired"},
+		"not valid yet":              {answer{claims: map[string]any{"nbf": now.Add(time.Hour).Unix()}}, 403, "before the nbf"},
+		"no subject":                 {answer{claims: map[string]any{"sub": ""}}, 403, "no usable subject"},
+		"too long a subject":         {answer{claims: map[string]any{"sub": strings.Repeat("s", 256)}}, 403, "no usable subject"},
+		"a key of nobody":            {answer{sign: rs256(t, p.keys[1])}, 403, "failed to verify"},
+		"no signature":               {answer{header: map[string]any{"alg": "none"}, sign: func(string) []byte { return nil }}, 403, "unexpected signature algorithm"},
+		"signed with the secret":     {answer{header: map[string]any{"alg": "HS256"}, sign: hs256(clientSecret)}, 403, "unexpected signature algorithm"},
+		"another access token":       {answer{claims: map[string]any{"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}}, 403, "access token hash"},
+		"no auth_time":               {answer{claims: without("auth_time")}, 403, "oidc.require_auth_time"},
+		"auth_time as text":          {answer{claims: map[string]any{"auth_time": "yesterday"}}, 403, "oidc.require_auth_time"},
+		"auth_time of last week":     {answer{claims: map[string]any{"auth_time": now.Add(-169 * time.Hour).Unix()}}, 403, "older than max_age"},
+		"auth_time of tomorrow":      {answer{claims: map[string]any{"auth_time": now.Add(24 * time.Hour).Unix()}}, 403, "in the future"},
+		"UserInfo of somebody else":  {answer{claims: without("email"), info: map[string]any{"sub": "root", "email": "root@example.com", "email_verified": true}}, 403, "about somebody else"},
+		"no ID token":                {answer{tokens: func(string) (int, any) { return 200, map[string]any{"access_token": "a", "token_type": "Bearer"} }}, 403, "no ID token"},
+		"a code that is no good":     {answer{tokens: oauthError(400, "invalid_grant")}, 403, "refused the code: 400 invalid_grant"},
+		"a client that is not known": {answer{tokens: oauthError(401, "invalid_client")}, 503, "refused the code: 401 invalid_client"},
+		"a broken provider":          {answer{tokens: func(string) (int, any) { return 500, clientSecret }}, 503, "refused the code: 500 error"},
+		"an endless answer":          {answer{tokens: func(string) (int, any) { return 200, strings.Repeat("x", 2<<20) }}, 503, "unexpected end of JSON input"},
+		"the answer of another":      {answer{query: func(q url.Values) { q.Set("iss", "https://evil.example") }}, 403, "another issuer"},
+		"no code":                    {answer{query: func(q url.Values) { q.Del("code") }, tokens: oauthError(400, "invalid_grant")}, 403, "invalid_grant"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			seen := len(w.logs.String())
+			page := visit(tc.answer).is(tc.status)
+			cookies := (&http.Response{Header: page.header}).Cookies()
+			require.Len(t, cookies, 1, "no session")
+			assert.Equal(t, -1, cookies[0].MaxAge)
+			assert.Contains(t, w.logs.String()[seen:], tc.logged)
+			w.clock.Advance(time.Second)
+			w.server.ForgetAttempts()
+		})
+	}
+	assert.NotContains(t, w.logs.String(), clientSecret)
+	assert.Nil(t, w.byEmail("other@corp.example"))
+	w.visit("").post("/logout", url.Values{}).is(401)
+}
+
+func hs256(secret string) func(string) []byte {
+	return func(text string) []byte {
+		h := hmac.New(sha256.New, []byte(secret))
+		_, _ = io.WriteString(h, text)
+		return h.Sum(nil)
+	}
+}
+
+// A provider that has no auth_time to give can be used if the operator says so.
+func TestAProviderWithoutAuthTime(t *testing.T) {
+	p := newHostileProvider(t, nil)
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) {
+		c.PublicURL = "http://127.0.0.1:8080"
+		c.OIDC.Issuer, c.OIDC.ClientID, c.OIDC.AllowCreate, c.OIDC.RequireAuthTime, c.OIDC.MaxAge = p.issuer, "patrol", true, false, 0
+	})
+	v := w.visit("")
+	there := mustQuery(t, v.leaves("/login/oidc"))
+	assert.False(t, there.Has("max_age"))
+	claims := map[string]any{
+		"iss": p.issuer, "aud": "patrol", "sub": "zoe", "exp": w.clock.Now().Add(time.Minute).Unix(), "nonce": there.Get("nonce"),
+		"email": "zoe@corp.example", "email_verified": true, "name": "Zoe",
+	}
+	p.tokens = func(rw http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(rw, `{"access_token":"a","token_type":"Bearer","id_token":%q}`, signed(t, map[string]any{"alg": "RS256", "kid": "k1"}, claims, rs256(t, p.keys[0])))
+	}
+	v.get("/login/oidc/callback?" + url.Values{"code": {"c"}, "state": {there.Get("state")}}.Encode()).leadsTo("/profile/pats")
+	v.post("/profile/identity", url.Values{"action": {"disconnect"}}).is(409) // fresh enough to be told why not
+}

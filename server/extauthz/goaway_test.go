@@ -40,15 +40,19 @@ func TestGoAwayComesBeforeTheLastAnswer(t *testing.T) {
 	var header bytes.Buffer
 	encode := hpack.NewEncoder(&header)
 	for _, field := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", authv3.Authorization_Check_FullMethodName}, {":authority", "patrol"},
-		{"content-type", "application/grpc"}, {"te", "trailers"},
+		{":method", "POST"},
+		{":scheme", "http"},
+		{":path", authv3.Authorization_Check_FullMethodName},
+		{":authority", "patrol"},
+		{"content-type", "application/grpc"},
+		{"te", "trailers"},
 	} {
 		require.NoError(t, encode.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
 	}
 	require.NoError(t, frames.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: header.Bytes(), EndHeaders: true}))
 	message, err := proto.Marshal(question("GET", "/proxy/acme/v1/models", bearer(token)))
 	require.NoError(t, err)
-	prefix := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))) //nolint:gosec // a few hundred bytes
+	prefix := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
 	require.NoError(t, frames.WriteData(1, true, append(prefix, message...)))
 	<-arrived
 

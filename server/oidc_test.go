@@ -72,8 +72,8 @@ func (v *visitor) raw(method, address string, form url.Values) (*http.Response, 
 func (v *visitor) atProvider(address, id string) string {
 	v.w.t.Helper()
 	for range 20 {
-		if strings.HasPrefix(address, v.w.http.URL) {
-			return strings.TrimPrefix(address, v.w.http.URL)
+		if path, here := strings.CutPrefix(address, v.w.http.URL); here {
+			return path
 		}
 		here, err := url.Parse(address)
 		require.NoError(v.w.t, err)

@@ -337,3 +337,71 @@ func TestTwoTabs(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, models.StatusRevoked, got.Status(w.clock.Now()))
 }
+
+func TestSetupInABrowser(t *testing.T) {
+	browser := uitest.Start(t)
+	w := newEmptyWorld(t, testenv.SQLite(t), nil)
+	code := w.setupCode()
+	root := w.open(browser, uitest.Options{Width: 360, Height: 780})
+	root.goTo("/")
+	root.waitsFor("Set up Patrol")
+	assert.Equal(t, "f-code", root.script("document.activeElement.id"))
+	fill := func(code, password string) {
+		t.Helper()
+		root.fill("#f-code", code)
+		root.fill("#f-email", "root@example.com")
+		root.fill("#f-name", "Root")
+		root.fill("#f-password", password)
+		root.click("button.primary")
+	}
+	fill("AAAAA-AAAAA-AAAAA-AAAAA", "a password of mine")
+	assert.Contains(t, root.sees("#problems"), "Setup code is not the code in the file.")
+	assert.Equal(t, "problems", root.script("document.activeElement.id"), "what was wrong has the focus")
+	fill(strings.ToLower(code), "a password of mine")
+	root.waitsFor("Patrol is set up")
+	root.click("a.button.primary")
+	root.waitsFor("Sign in")
+	root.fill("#f-email", "root@example.com")
+	root.fill("#f-password", "a password of mine")
+	root.click("button.primary")
+	root.waitsFor("Personal access tokens")
+	assert.Contains(t, root.sees(".main-nav"), "Administration")
+	root.goTo("/setup")
+	root.waitsFor("There is nothing here")
+}
+
+// A token's life with scripts off: made, used, revoked.
+func TestWithoutJavaScript(t *testing.T) {
+	browser := uitest.Start(t)
+	w := behindGateway(t, testenv.SQLite(t))
+	ann := w.open(browser, uitest.Options{NoScript: true, Width: 360, Height: 780})
+	ann.signsIn()
+	ann.click(`.cards a[href$="preset=read"]`)
+	ann.waitsFor("Create a personal access token")
+	ann.click("#add-scope") // a button of the form: the server adds the row
+	ann.waitsFor("Create a personal access token")
+	rows := func() int {
+		n, err := chromedp.Run(ann.tab, chromedp.Evaluate[int](`document.querySelectorAll("[data-row]").length`))
+		if err != nil { // between two pages
+			return 0
+		}
+		return n
+	}
+	require.Eventually(t, func() bool { return rows() == 4 }, soon, 20*time.Millisecond, "the preset has three")
+	for field, value := range map[string]string{"domain": "acme", "entity-type": "datasets", "pick": "*", "operation": "datasets/write"} {
+		ann.do(chromedp.SetValue(chromedp.CSS("#f-scopes-3-"+field), value))
+	}
+	ann.fill("#f-name", "by hand")
+	ann.click(".buttons button.primary")
+	ann.waitsFor("Your token")
+	token := ann.value("#token")
+	assert.Equal(t, "200", w.curl(token))
+	ann.click("[data-saved]")
+	ann.waitsFor("by hand")
+	ann.click(`.actions a[href$="/revoke"]`)
+	ann.waitsFor("Revoke by hand?")
+	ann.click("form.form button.danger")
+	ann.waitsFor("by hand")
+	assert.Contains(t, ann.sees(".notice"), "The token is revoked.")
+	assert.Equal(t, "401", w.curl(token))
+}

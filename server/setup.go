@@ -160,6 +160,10 @@ func (s *Server) getSetup(c *gin.Context, _ Principal) error {
 	if errors.Is(err, errSetupExpired) {
 		return s.show(c, Principal{}, http.StatusGone, ui.SetupPage(api.Setup{}, ui.Problems{}, true))
 	}
+	if err != nil && wantsPage(c.Request) {
+		s.failPage(c, Principal{}, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

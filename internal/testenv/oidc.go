@@ -35,7 +35,7 @@ var oidcModule = sync.OnceValues(func() (string, error) {
 	if _, err := os.Stat(file); err == nil {
 		return file, nil
 	}
-	install := exec.Command("npm", "install", "--prefix", dir, "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "oidc-provider@"+oidcProviderVersion) //nolint:gosec // the arguments are constants and the cache folder
+	install := exec.Command("npm", "install", "--prefix", dir, "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "oidc-provider@"+oidcProviderVersion)
 	if out, err := install.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("npm install oidc-provider: %w: %s", err, strings.TrimSpace(string(out)))
 	}
@@ -68,7 +68,7 @@ func OIDC(t testing.TB, redirect string) *OIDCProvider {
 	if err := os.WriteFile(script, oidcScript, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), node, script, module, redirect) //nolint:gosec // a script of this package
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), node, script, module, redirect)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

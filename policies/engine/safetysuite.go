@@ -322,6 +322,47 @@ var safetySuite = []safetyCase{
 		},
 	},
 	{
+		SafetyCase{"limit_lifetime", "a token that is older than the domain takes them"},
+		nil, limited(object{"max_lifetime": 1800, "wildcards": true, "approval": false}),
+	},
+	{
+		SafetyCase{"limit_wildcards", "a scope with * in a domain that takes none"},
+		nil, func(a *allowance) (inputs []any) {
+			limits := put(object{"max_lifetime": 0, "wildcards": false, "approval": false}, "domain", "limits")
+			for _, granted := range []object{
+				scopes("*", a.entityType, a.operation, a.entity), scopes(a.domain, a.entityType, a.operation, "*"), scopes("*", a.entityType, a.operation, "*"),
+			} {
+				inputs = append(inputs, a.with(limits, put(granted, "token", "scopes")))
+			}
+			return inputs
+		},
+	},
+	{
+		SafetyCase{"limit_approval", "a token that the domain has not approved, though it demands it"},
+		nil, together(
+			limited(object{"max_lifetime": 0, "wildcards": true, "approval": true}),
+			func(a *allowance) []any {
+				limits := put(object{"max_lifetime": 0, "wildcards": true, "approval": true}, "domain", "limits")
+				return []any{a.with(limits, put(object{elsewhere: 1}, "token", "approvals")), a.with(limits, put(object{a.domain: nil}, "token", "approvals"))}
+			},
+		),
+	},
+	{
+		SafetyCase{"types_limits", "a domain whose limits are of another type than they should be"},
+		nil, together(
+			values(keys("domain", "limits"), false, true, "none", 0, object{}, []any{},
+				object{"max_lifetime": nil, "wildcards": true, "approval": false}, object{"max_lifetime": "0", "wildcards": true, "approval": false},
+				object{"max_lifetime": 0, "wildcards": true, "approval": nil}, object{"max_lifetime": 0, "wildcards": true, "approval": 0},
+				object{"max_lifetime": 0, "wildcards": true}),
+			func(a *allowance) []any {
+				return []any{a.with(
+					put(object{"max_lifetime": 0, "wildcards": nil, "approval": false}, "domain", "limits"),
+					put(scopes(a.domain, a.entityType, a.operation, "*"), "token", "scopes"),
+				)}
+			},
+		),
+	},
+	{
 		SafetyCase{"input_empty", "a request of which nothing is known"},
 		[]any{object{}, object{"request": object{}}, object{"request": object{}, "now": moments[0]}},
 		always(put(absent, "request"), put(object{}, "request"), put(absent, "now")),
@@ -388,6 +429,9 @@ var safetySuite = []safetyCase{
 		nil, values(keys("now"), nil, "0", true, []any{0}, object{}),
 	},
 }
+
+// limited sets limits of the domain that the token does not keep.
+func limited(limits object) func(*allowance) []any { return always(put(limits, "domain", "limits")) }
 
 // ask returns a's input with another entity type and operation asked for, and a
 // scope for just that.

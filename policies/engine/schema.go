@@ -144,22 +144,27 @@ func starSegments(pattern string) int {
 }
 
 // checkSchema holds one document of data.patrol against the schema of its name.
-// It uses OPA's own validator, which policies have no access to.
 func checkSchema(ctx context.Context, name string, doc any) error {
+	return matchSchema(ctx, "data."+root+"."+name, name, doc)
+}
+
+// matchSchema holds a document, called what in errors, against a schema. It uses
+// OPA's own validator, which policies have no access to.
+func matchSchema(ctx context.Context, what, schema string, doc any) error {
 	all, err := schemas()
 	if err != nil {
 		return err
 	}
 	docValue, err := ast.InterfaceToValue(doc)
 	if err != nil {
-		return fmt.Errorf("data.%s.%s: %w", root, name, err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	schemaValue, err := ast.InterfaceToValue(all[name])
+	schemaValue, err := ast.InterfaceToValue(all[schema])
 	if err != nil {
-		return fmt.Errorf("schema of data.%s.%s: %w", root, name, err)
+		return fmt.Errorf("schema of %s: %w", what, err)
 	}
 	if _, ok := docValue.(ast.Object); !ok {
-		return fmt.Errorf("data.%s.%s: must be an object", root, name)
+		return fmt.Errorf("%s: must be an object", what)
 	}
 	bctx := topdown.BuiltinContext{Context: ctx, Capabilities: &ast.Capabilities{AllowNet: []string{}}}
 	var errs []error
@@ -177,7 +182,7 @@ func checkSchema(ctx context.Context, name string, doc any) error {
 			list, _ := pair[1].([]any)
 			for _, e := range list {
 				if e, ok := e.(map[string]any); ok {
-					errs = append(errs, fmt.Errorf("data.%s.%s: %v: %v", root, name, e["field"], e["desc"]))
+					errs = append(errs, fmt.Errorf("%s: %v: %v", what, e["field"], e["desc"]))
 				}
 			}
 			if valid, _ := pair[0].(bool); valid != (len(errs) == 0) {
@@ -186,7 +191,7 @@ func checkSchema(ctx context.Context, name string, doc any) error {
 			return nil
 		})
 	if err != nil {
-		return fmt.Errorf("check data.%s.%s: %w", root, name, err)
+		return fmt.Errorf("check %s: %w", what, err)
 	}
 	return errors.Join(errs...)
 }

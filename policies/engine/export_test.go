@@ -42,6 +42,15 @@ func CheckSafety(ctx context.Context, src Source, waive ...string) (*Report, err
 	return c.report, c.safety(ctx)
 }
 
+// ChangeSets are all sets of changes that a remedy is looked for among, with what
+// each counts.
+func ChangeSets(catalog models.Catalog, input map[string]any) (sets [][]Change, costs []int) {
+	for _, set := range changeSets(catalog, input) {
+		sets, costs = append(sets, set.changes), append(costs, set.cost)
+	}
+	return sets, costs
+}
+
 // Broken returns a copy of s in which every look at data panics.
 func (s *Snapshot) Broken() *Snapshot {
 	c := *s

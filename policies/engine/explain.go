@@ -1,0 +1,237 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// Explanation says how an answer came about.
+type Explanation struct {
+	Answer
+	// Because names the rule behind each reason that a rule's metadata declare.
+	Because []Because `json:"because"`
+	// Rules are the rules that ran, in the order in which they were entered.
+	Rules []RuleTrace `json:"rules"`
+	// Remedy is the smallest change that would allow what was denied; nil if it was
+	// allowed, or if no change that is known of would.
+	Remedy *Remedy `json:"remedy,omitempty"`
+}
+
+// Because is the rule that gave a reason.
+type Because struct {
+	Code string `json:"code"`
+	Rule string `json:"rule"`
+	File string `json:"file"`
+	Line int    `json:"line"`
+}
+
+// RuleTrace is a rule that ran. What rules were left out of account without running,
+// since by the index over their conditions they could not hold, is not in it.
+type RuleTrace struct {
+	Rule  string      `json:"rule"` // data.patrol.authz.decision
+	Title string      `json:"title,omitempty"`
+	File  string      `json:"file"`
+	Line  int         `json:"line"`
+	Held  bool        `json:"held"` // it had a value, or added to one
+	Lines []LineTrace `json:"lines"`
+}
+
+// LineTrace is an expression that ran.
+type LineTrace struct {
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	Text   string `json:"text"` // its first line
+	Held   bool   `json:"held"` // at least once
+}
+
+// Explain answers as [Snapshot.Evaluate] does, and says why.
+func (s *Snapshot) Explain(ctx context.Context, content []byte) (*Explanation, error) {
+	in, err := readInput(ctx, content)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.answer(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	e := &Explanation{Answer: *answer, Because: []Because{}}
+	d := s.decision
+	if in.kind == KindRoute {
+		d = s.request
+	}
+	if e.Rules, err = s.trace(ctx, d, in.term); err != nil {
+		return nil, err
+	}
+	for _, r := range e.Reasons {
+		if a := s.annotationOf(string(r.Code)); a != nil {
+			e.Because = append(e.Because, Because{string(r.Code), a.Path.String(), a.Location.File, a.Location.Row})
+		}
+	}
+	if in.kind == KindDecision && !e.Allowed {
+		if e.Remedy, err = s.remedy(ctx, in.doc); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// annotationOf returns the metadata of the rule that declares a reason.
+func (s *Snapshot) annotationOf(code string) *ast.AnnotationsRef {
+	for _, a := range s.compiler.GetAnnotationSet().Flatten() {
+		if a.Annotations.Custom["code"] == code && a.Location != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+// trace evaluates a document once more and watches.
+func (s *Snapshot) trace(ctx context.Context, d document, input *ast.Term) ([]RuleTrace, error) {
+	known := topdown.NewVirtualCache()
+	for _, c := range s.constants {
+		known.Put(c.ref, c.value)
+	}
+	w := &watcher{rules: map[*ast.Rule]*ruleSeen{}, exprs: map[*ast.Expr]*exprSeen{}}
+	stop := &deadline{ctx: ctx, at: time.Now().Add(tracedSlower * s.timeout)}
+	err := topdown.NewQuery(d.body).
+		WithQueryCompiler(d.compiler).
+		WithCompiler(s.compiler).
+		WithStore(s.store).
+		WithTransaction(s.txn).
+		WithVirtualCache(known).
+		WithInput(input).
+		WithStrictBuiltinErrors(true).
+		WithIndexing(true).
+		WithEarlyExit(true).
+		WithCancel(stop).
+		WithMetrics(noMetrics).
+		WithRequestMetadata(noMetadata).
+		WithSeed(noRandom{}).
+		WithTime(time.Unix(0, 0)).
+		WithQueryTracer(w).
+		Iter(ctx, func(topdown.QueryResult) error { return nil })
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, fmt.Errorf("trace %s: %w", d.ref, ctx.Err())
+	case err != nil:
+		return nil, fmt.Errorf("trace %s: %w", d.ref, err)
+	}
+	return s.rulesOf(w), nil
+}
+
+// tracedSlower is how many times longer an evaluation may take when it is watched.
+const tracedSlower = 20
+
+// watcher notes which rules and expressions are evaluated, and which hold.
+type watcher struct {
+	rules   map[*ast.Rule]*ruleSeen
+	exprs   map[*ast.Expr]*exprSeen
+	entered []*ast.Rule
+}
+
+type ruleSeen struct{ held bool }
+
+type exprSeen struct{ evaluated, failed int }
+
+// Enabled and Config are for OPA.
+func (*watcher) Enabled() bool { return true }
+
+// Config asks for nothing beyond the events.
+func (*watcher) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
+
+// TraceEvent notes an event.
+func (w *watcher) TraceEvent(e topdown.Event) {
+	switch node := e.Node.(type) {
+	case *ast.Rule:
+		seen := w.rules[node]
+		if seen == nil {
+			seen = &ruleSeen{}
+			w.rules[node] = seen
+			w.entered = append(w.entered, node)
+		}
+		seen.held = seen.held || e.Op == topdown.ExitOp
+	case *ast.Expr:
+		if e.Op != topdown.EvalOp && e.Op != topdown.FailOp {
+			return
+		}
+		seen := w.exprs[node]
+		if seen == nil {
+			seen = &exprSeen{}
+			w.exprs[node] = seen
+		}
+		if e.Op == topdown.EvalOp {
+			seen.evaluated++
+		} else {
+			seen.failed++
+		}
+	}
+}
+
+// rulesOf puts what was seen in the order and the words of the source.
+func (s *Snapshot) rulesOf(w *watcher) []RuleTrace {
+	titles := s.titles()
+	rules := make([]RuleTrace, 0, len(w.entered))
+	for _, r := range w.entered {
+		if r.Location == nil || r.Location.File == "" {
+			continue
+		}
+		rules = append(rules, RuleTrace{
+			Rule: r.Ref().GroundPrefix().String(), Title: titles[r.Ref().GroundPrefix().String()],
+			File: r.Location.File, Line: r.Location.Row, Held: w.rules[r].held, Lines: []LineTrace{},
+		})
+	}
+	for e, seen := range w.exprs {
+		l := e.Location
+		if l == nil || l.File == "" || len(l.Text) == 0 {
+			continue
+		}
+		owner := -1 // the last rule that begins above it
+		for i, r := range rules {
+			if r.File == l.File && r.Line <= l.Row && (owner < 0 || r.Line > rules[owner].Line) {
+				owner = i
+			}
+		}
+		if owner >= 0 {
+			rules[owner].Lines = append(rules[owner].Lines, LineTrace{l.Row, l.Col, firstLine(string(l.Text)), seen.evaluated > seen.failed})
+		}
+	}
+	for i := range rules {
+		rules[i].Lines = mergeLines(rules[i].Lines)
+	}
+	return rules
+}
+
+// titles are the titles of rules by path.
+func (s *Snapshot) titles() map[string]string {
+	titles := map[string]string{}
+	for _, a := range s.compiler.GetAnnotationSet().Flatten() {
+		if title := a.Annotations.Title; title != "" && a.GetRule() != nil && titles[a.Path.String()] == "" {
+			titles[a.Path.String()] = title
+		}
+	}
+	return titles
+}
+
+// mergeLines sorts lines and puts those together that the compiler made of one
+// expression: it held if all of them did.
+func mergeLines(lines []LineTrace) []LineTrace {
+	slices.SortFunc(lines, func(a, b LineTrace) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), -cmp.Compare(len(a.Text), len(b.Text)))
+	})
+	merged := lines[:0]
+	for _, l := range lines {
+		last := len(merged) - 1
+		if last >= 0 && merged[last].Line == l.Line && merged[last].Column == l.Column {
+			merged[last].Held = merged[last].Held && l.Held
+			continue
+		}
+		merged = append(merged, l)
+	}
+	return merged
+}

@@ -5,6 +5,7 @@
 //   - user, domain and member work straight on the database, for whoever has a
 //     shell on the server, and bind in a running server within a second;
 //   - login, logout, pat and authorize talk to a server over HTTP;
+//   - policy works on the files of a policy, with the engine of the server;
 //   - config prints the settings in force.
 //
 // The exit status is 0 if what was asked is done or allowed, 1 if it was denied,

@@ -66,10 +66,12 @@ The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2
 	root.AddGroup(
 		&cobra.Group{ID: groupServer, Title: "Server:"},
 		&cobra.Group{ID: groupOperator, Title: "Operator commands, straight on the database:"},
+		&cobra.Group{ID: groupPolicy, Title: "Policy commands, on files:"},
 		&cobra.Group{ID: groupClient, Title: "Client commands, over HTTP:"},
 	)
 	root.AddCommand(p.serveCommand(), p.migrateCommand(), p.configCommand(), versionCommand())
 	root.AddCommand(p.userCommand(), p.domainCommand(), p.memberCommand())
+	root.AddCommand(p.policyCommand())
 	root.AddCommand(p.loginCommand(), p.logoutCommand(), p.patCommand(), p.authorizeCommand())
 	shareSettings(root)
 	return root
@@ -78,6 +80,7 @@ The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2
 const (
 	groupServer   = "server"
 	groupOperator = "operator"
+	groupPolicy   = "policy"
 	groupClient   = "client"
 )
 

@@ -216,8 +216,7 @@ func (c *check) compile(ctx context.Context, s *Snapshot) {
 
 // fail records what err says about the bundle, if anything.
 func (c *check) fail(stage Stage, code string, err error) bool {
-	found := findings(stage, code, err)
-	sortFindings(found)
+	found := tidy(findings(stage, code, err))
 	c.report.Findings = append(c.report.Findings, found...)
 	if len(found) > 0 {
 		c.failed[stage] = true

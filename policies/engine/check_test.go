@@ -92,7 +92,7 @@ func TestCheckRefuses(t *testing.T) {
 		"no manifest":   {map[string]string{".manifest": ""}, engine.CheckOptions{}, []string{"read unreadable .manifest: the bundle has none"}},
 		"foreign roots": {map[string]string{".manifest": `{"roots": ["patrol", "system"]}`}, engine.CheckOptions{}, []string{"read unreadable .manifest: roots must be"}},
 		"syntax, in two files": {
-			map[string]string{"x/x.rego": "package patrol.x\n\np := 1 2", "y/y.rego": "package patrol.y\n\nq if {"},
+			map[string]string{"x/x.rego": "package patrol.x\n\np := ", "y/y.rego": "package patrol.y\n\nq if {"},
 			engine.CheckOptions{},
 			[]string{"read rego_parse_error x/x.rego:3:", "read rego_parse_error y/y.rego:3:"},
 		},

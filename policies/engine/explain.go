@@ -175,14 +175,13 @@ func (w *watcher) TraceEvent(e topdown.Event) {
 
 // rulesOf puts what was seen in the order and the words of the source.
 func (s *Snapshot) rulesOf(w *watcher) []RuleTrace {
-	titles := s.titles()
 	rules := make([]RuleTrace, 0, len(w.entered))
 	for _, r := range w.entered {
 		if r.Location == nil || r.Location.File == "" {
 			continue
 		}
 		rules = append(rules, RuleTrace{
-			Rule: r.Ref().GroundPrefix().String(), Title: titles[r.Ref().GroundPrefix().String()],
+			Rule: r.Ref().GroundPrefix().String(), Title: s.titleOf(r),
 			File: r.Location.File, Line: r.Location.Row, Held: w.rules[r].held, Lines: []LineTrace{},
 		})
 	}
@@ -207,15 +206,18 @@ func (s *Snapshot) rulesOf(w *watcher) []RuleTrace {
 	return rules
 }
 
-// titles are the titles of rules by path.
-func (s *Snapshot) titles() map[string]string {
-	titles := map[string]string{}
+// titleOf returns the title in a rule's own metadata, or in those of the rules before
+// it that define the same document.
+func (s *Snapshot) titleOf(r *ast.Rule) (title string) {
+	nearest := 0
 	for _, a := range s.compiler.GetAnnotationSet().Flatten() {
-		if title := a.Annotations.Title; title != "" && a.GetRule() != nil && titles[a.Path.String()] == "" {
-			titles[a.Path.String()] = title
+		l := a.Location
+		if a.Annotations.Title != "" && a.GetRule() != nil && l != nil && l.File == r.Location.File && l.Row <= r.Location.Row && l.Row > nearest &&
+			a.Path.Equal(r.Ref().GroundPrefix()) {
+			title, nearest = a.Annotations.Title, l.Row
 		}
 	}
-	return titles
+	return title
 }
 
 // mergeLines sorts lines and puts those together that the compiler made of one
@@ -226,8 +228,7 @@ func mergeLines(lines []LineTrace) []LineTrace {
 	})
 	merged := lines[:0]
 	for _, l := range lines {
-		last := len(merged) - 1
-		if last >= 0 && merged[last].Line == l.Line && merged[last].Column == l.Column {
+		if last := len(merged) - 1; last >= 0 && merged[last].Line == l.Line && l.Column < merged[last].Column+len(merged[last].Text) {
 			merged[last].Held = merged[last].Held && l.Held
 			continue
 		}

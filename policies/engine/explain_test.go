@@ -219,6 +219,9 @@ func TestExplainTellsWhatRan(t *testing.T) {
 	assert.True(t, held["data.patrol.authz.decision"])
 	assert.True(t, held["data.patrol.authz.belongs_to_domain"])
 	assert.False(t, held["data.patrol.authz.operation_permitted"])
+	titled := slices.IndexFunc(e.Rules, func(r engine.RuleTrace) bool { return r.Line == e.Because[0].Line })
+	require.GreaterOrEqual(t, titled, 0)
+	assert.Equal(t, "The owner's role does not permit it", e.Rules[titled].Title)
 	assert.True(t, held["data.patrol.authz.forbidden"])
 }
 

@@ -12,7 +12,7 @@ import (
 
 // Finding is one thing that is wrong with a bundle, and where.
 type Finding struct {
-	Stage Stage `json:"stage"`
+	Stage Stage `json:"stage,omitempty"`
 	// File is relative to the bundle, "" if it is about no file in particular. Line
 	// and Column count from 1; 0 is unknown.
 	File   string `json:"file,omitempty"`
@@ -65,6 +65,12 @@ func (e *located) Error() string { return place(e.file, e.line, e.column) + e.er
 
 func (e *located) Unwrap() error { return e.err }
 
+// Findings takes an error of [Load], [Inspect] or [Format] apart into what is wrong
+// and where. It does not know the stage.
+func Findings(err error) []Finding {
+	return tidy(findings("", codeUnreadable, err))
+}
+
 // findings takes an error of reading or compiling a bundle apart. code is what
 // errors that have none of their own are called.
 func findings(stage Stage, code string, err error) (found []Finding) {
@@ -115,8 +121,14 @@ func findingOf(stage Stage, e *ast.Error) Finding {
 	return f
 }
 
-func sortFindings(found []Finding) {
+// tidy sorts findings by place and leaves out those that another says in more words:
+// OPA's parser tells the end of a file twice.
+func tidy(found []Finding) []Finding {
 	slices.SortStableFunc(found, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), -cmp.Compare(a.Message, b.Message))
+	})
+	return slices.CompactFunc(found, func(later, earlier Finding) bool {
+		return later.File == earlier.File && later.Line == earlier.Line && later.Column == earlier.Column &&
+			strings.HasPrefix(earlier.Message, later.Message)
 	})
 }

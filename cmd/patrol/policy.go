@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"patrol/bundles"
+	"patrol/policies/engine"
+)
+
+func (p *process) policyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "policy",
+		GroupID: groupPolicy,
+		Short:   "Write, test, explain and ship a policy",
+		Long: `Work on a policy bundle: a folder or a .tar.gz archive; without one, the bundle inside this program. None of these need a database or a configuration.
+
+Begin:             patrol policy init my-policy
+While you write:   patrol policy test my-policy --watch
+Before you ship:   patrol policy check my-policy && patrol policy build my-policy -o policy.tar.gz
+
+What check finds is what keeps a server from putting a policy in force: it is the same code.
+The exit status is 0 if all is well, 1 if the policy fails or the answer is no, 2 if something went wrong.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		p.policyCheckCommand(), p.policyTestCommand(), p.policyFmtCommand(),
+		p.policyInspectCommand(), p.policyDocsCommand(), p.policyEvalCommand(), p.policyExplainCommand(),
+	)
+	for _, c := range cmd.Commands() {
+		hideSettings(c)
+	}
+	hideSettings(cmd)
+	return cmd
+}
+
+// policyPath is the one argument of most policy commands.
+var policyPath = cobra.MaximumNArgs(1)
+
+// policyFiles is a bundle that a command works on.
+type policyFiles struct {
+	engine.Source
+	path string // "" for the embedded bundle
+}
+
+// openPolicy reads the bundle that the argument names.
+func openPolicy(ctx context.Context, args []string) (policyFiles, error) {
+	path := ""
+	if len(args) > 0 {
+		if path = args[0]; path == "" {
+			return policyFiles{}, usagef("the path of the policy is empty")
+		}
+	}
+	src, err := bundles.Open(ctx, path)
+	return policyFiles{src, path}, err
+}
+
+// folder returns the bundle's folder, "" if it is not one.
+func (f policyFiles) folder() string {
+	if info, err := os.Stat(f.path); f.path != "" && err == nil && info.IsDir() {
+		return f.path
+	}
+	return ""
+}
+
+// at returns a finding with its file named as editors find it from here.
+func (f policyFiles) at(finding engine.Finding) engine.Finding {
+	finding.File = f.show(finding.File)
+	return finding
+}
+
+// show names a file of the bundle as it is found from here.
+func (f policyFiles) show(file string) string {
+	if folder := f.folder(); folder != "" && file != "" {
+		return filepath.Join(folder, filepath.FromSlash(file))
+	}
+	return file
+}
+
+// load puts the bundle together. What is wrong with it is printed where and as check
+// prints it, and ends the command with the status of a policy that fails.
+func (f policyFiles) load(ctx context.Context, stderr io.Writer) (*engine.Snapshot, error) {
+	s, err := engine.Load(ctx, f.Source)
+	if err != nil {
+		return nil, f.refuse(ctx, err, stderr)
+	}
+	return s, nil
+}
+
+// refuse tells what is wrong with a bundle, unless the command was interrupted.
+func (f policyFiles) refuse(ctx context.Context, err error, stderr io.Writer) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	for _, finding := range engine.Findings(err) {
+		fmt.Fprintln(stderr, printable(f.at(finding).String()))
+	}
+	return errDenied
+}
+
+// readInputFile reads what to ask a policy: a file, or standard input for "-".
+func (p *process) readInputFile(name string) ([]byte, error) {
+	const most = 4 << 20
+	in := p.stdin
+	if name != "-" {
+		file, err := os.Open(name) //nolint:gosec // G304: the path is of whoever types it
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in = file
+	} else if terminal(p.stdin) != nil {
+		fmt.Fprintln(p.stderr, "Reading the input from standard input, until its end (Ctrl-D).")
+	}
+	content, err := io.ReadAll(io.LimitReader(in, most+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the input: %w", err)
+	case len(content) > most:
+		return nil, fmt.Errorf("the input is larger than %d MiB", most>>20)
+	case strings.TrimSpace(string(content)) == "":
+		return nil, errors.New("the input is empty: give a file with --input, or JSON on standard input")
+	}
+	return content, nil
+}

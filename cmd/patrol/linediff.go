@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -90,9 +91,9 @@ func diffSteps(a, b []string) (steps []diffStep) {
 	for i := range common {
 		common[i] = make([]int, len(midB)+1)
 	}
-	for i := len(midA) - 1; i >= 0; i-- {
-		for j := len(midB) - 1; j >= 0; j-- {
-			if midA[i] == midB[j] {
+	for i, lineA := range slices.Backward(midA) {
+		for j, lineB := range slices.Backward(midB) {
+			if lineA == lineB {
 				common[i][j] = common[i+1][j+1] + 1
 			} else {
 				common[i][j] = max(common[i+1][j], common[i][j+1])

@@ -167,7 +167,7 @@ func (t *policyTests) watch(ctx context.Context) error {
 		files, err := openPolicy(ctx, t.args)
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // interrupted, as it is meant to be
+			return nil // interrupted, as it is meant to be
 		case err != nil && last == nil:
 			return err
 		case err != nil: // a file is just being written, or gone for good
@@ -179,7 +179,7 @@ func (t *policyTests) watch(ctx context.Context) error {
 			last, failed = files.Files, ""
 			if err := t.run(ctx, files); err != nil && !errors.Is(err, errDenied) {
 				if ctx.Err() != nil {
-					return nil //nolint:nilerr // interrupted, as it is meant to be
+					return nil // interrupted, as it is meant to be
 				}
 				return err
 			}

@@ -102,7 +102,7 @@ var enforced = sync.OnceValues(func() (*ast.Capabilities, error) {
 func parseCapabilities(content []byte) (*ast.Capabilities, error) {
 	c, err := ast.LoadCapabilitiesJSON(bytes.NewReader(content))
 	if err != nil {
-		return nil, at(capabilitiesFile, 0, 0, err)
+		return nil, at(capabilitiesFile, err)
 	}
 	return c, nil
 }
@@ -116,7 +116,7 @@ func capabilitiesFor(own *ast.Capabilities) (*ast.Capabilities, error) {
 	}
 	for _, b := range own.Builtins {
 		if !all.ContainsBuiltin(b.Name) {
-			return nil, at(capabilitiesFile, 0, 0, fmt.Errorf("%s is not available to policies here", b.Name))
+			return nil, at(capabilitiesFile, fmt.Errorf("%s is not available to policies here", b.Name))
 		}
 	}
 	narrowed := *all

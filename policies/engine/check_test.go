@@ -109,7 +109,8 @@ func TestCheckRefuses(t *testing.T) {
 		"http.send":        {extra(`p := http.send({"method": "GET", "url": "http://127.0.0.1"})`), engine.CheckOptions{}, []string{"compile rego_type_error x/x.rego:3:6: undefined function http.send"}},
 		"print":            {extra("p if print(input.token)"), engine.CheckOptions{}, []string{"compile print_call x/x.rego:3:6: policies do not print"}},
 		"no decision": {
-			edited(t, authz, "\ndecision :=", "\nverdict :="), engine.CheckOptions{},
+			edited(t, authz, "\ndecision :=", "\nverdict :="),
+			engine.CheckOptions{},
 			[]string{"entrypoints entrypoint_invalid it defines no data.patrol.authz.decision"},
 		},
 		"a built-in that fails on nothing": {
@@ -123,7 +124,8 @@ func TestCheckRefuses(t *testing.T) {
 			[]string{"entrypoints entrypoint_invalid it allows a request about which nothing is known"},
 		},
 		"no tests": {
-			map[string]string{tests: "", "http/http_test.rego": "", "log/mask_test.rego": ""}, engine.CheckOptions{},
+			map[string]string{tests: "", "http/http_test.rego": "", "log/mask_test.rego": ""},
+			engine.CheckOptions{},
 			[]string{"tests tests_missing the bundle has no tests"},
 		},
 		"a test that fails, and one that is skipped": {
@@ -174,7 +176,8 @@ func TestCheckRefuses(t *testing.T) {
 			[]string{"allows everything", "denies everything", "for the same", "maps no request"},
 		},
 		"rules that no test runs": {
-			extra("p := 1 if input.a\n\nq := 2 if input.b"), engine.CheckOptions{MinCoverage: 100},
+			extra("p := 1 if input.a\n\nq := 2 if input.b"),
+			engine.CheckOptions{MinCoverage: 100},
 			[]string{"coverage coverage_low the tests run 98.6% of the policy's lines; 100% are required"},
 		},
 	} {

@@ -69,7 +69,7 @@ func readInput(ctx context.Context, content []byte) (*input, error) {
 	if inner, ok := in.doc["input"].(object); ok && in.doc["request"] == nil && in.doc["http"] == nil {
 		in.doc = inner
 	}
-	schema := ""
+	var schema string
 	switch {
 	case in.doc == nil:
 		return nil, errors.New("the input is not a JSON object")
@@ -78,12 +78,12 @@ func readInput(ctx context.Context, content []byte) (*input, error) {
 	default:
 		in.kind, schema = KindDecision, "authz_input"
 	}
-	v, err := ast.InterfaceToValue(map[string]any(in.doc))
+	v, err := ast.InterfaceToValue(in.doc)
 	if err != nil {
 		return nil, fmt.Errorf("the input: %w", err)
 	}
 	in.term = ast.NewTerm(v)
-	for _, f := range findings("", "", matchSchema(ctx, "input", schema, map[string]any(in.doc))) {
+	for _, f := range findings("", "", matchSchema(ctx, "input", schema, in.doc)) {
 		in.warnings = append(in.warnings, f.Message)
 	}
 	return in, nil

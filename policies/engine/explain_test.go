@@ -58,50 +58,60 @@ func TestExplainNamesTheSmallestChange(t *testing.T) {
 	}{
 		"a scope": {
 			func(i in) { i["token"].(in)["scopes"] = in{} },
-			[]string{"the token has the scope acme:models:llama3:execute"}, "", 0,
+			[]string{"the token has the scope acme:models:llama3:execute"},
+			"", 0,
 		},
 		"a role, the least that does": {
 			func(i in) { i["membership"] = in{"role": "viewer"} },
-			[]string{"the owner's role is member, not viewer"}, "patrol member set acme ann@example.com member", 1,
+			[]string{"the owner's role is member, not viewer"},
+			"patrol member set acme ann@example.com member", 1,
 		},
 		"a membership": {
 			func(i in) { delete(i, "membership") },
-			[]string{"the owner is a member of the domain, as member"}, "patrol member set acme ann@example.com member", 1,
+			[]string{"the owner is a member of the domain, as member"},
+			"patrol member set acme ann@example.com member", 1,
 		},
 		"the domain's status, rather than a platform admin": {
 			func(i in) { i["domain"] = in{"id": "acme", "status": "frozen"} },
-			[]string{"the domain acme is enabled"}, "patrol domain set-status acme enabled", 0,
+			[]string{"the domain acme is enabled"},
+			"patrol domain set-status acme enabled", 0,
 		},
 		"a domain": {
 			func(i in) { delete(i, "domain") },
-			[]string{"the domain acme exists"}, "patrol domain create acme", 0,
+			[]string{"the domain acme exists"},
+			"patrol domain create acme", 0,
 		},
 		"a token": {
 			func(i in) { i["token"].(in)["revoked"] = true },
-			[]string{"the token is a new one, neither revoked nor expired"}, "", 0,
+			[]string{"the token is a new one, neither revoked nor expired"},
+			"", 0,
 		},
 		"an account": {
 			func(i in) { i["user"].(in)["disabled"] = true },
-			[]string{"the owner's account is enabled"}, "", 0,
+			[]string{"the owner's account is enabled"},
+			"", 0,
 		},
 		"an approval": {
 			func(i in) {
 				i["domain"].(in)["limits"] = in{"max_lifetime": 0, "wildcards": true, "approval": true}
 			},
-			[]string{"the domain acme approves of the token"}, "", 0,
+			[]string{"the domain acme approves of the token"},
+			"", 0,
 		},
 		"a scope without a star": {
 			func(i in) {
 				i["domain"].(in)["limits"] = in{"max_lifetime": 0, "wildcards": false, "approval": false}
 			},
-			[]string{"the token has the scope acme:models:llama3:execute"}, "", 0,
+			[]string{"the token has the scope acme:models:llama3:execute"},
+			"", 0,
 		},
 		"a platform admin, where no role would do": {
 			func(i in) {
 				i["request"].(in)["operation"] = "write"
 				i["token"].(in)["scopes"] = in{"*": in{"models": in{"write": in{"*": "s"}}}}
 			},
-			[]string{"the owner is a platform admin"}, "patrol user set ann@example.com --admin", 0,
+			[]string{"the owner is a platform admin"},
+			"patrol user set ann@example.com --admin", 0,
 		},
 		"two at once": {
 			func(i in) {

@@ -50,9 +50,7 @@ type located struct {
 	err          error
 }
 
-func at(file string, line, column int, err error) error {
-	return &located{file, line, column, err}
-}
+func at(file string, err error) error { return &located{file: file, err: err} }
 
 func atLocation(l *ast.Location, err error) error {
 	if l == nil {

@@ -167,7 +167,7 @@ func (c *check) allowances(ctx context.Context) (allowed []*allowance, err error
 		for _, now := range moments {
 			try := a
 			try.input = a.facts(now)
-			v, err := ast.InterfaceToValue(map[string]any(try.input))
+			v, err := ast.InterfaceToValue(try.input)
 			if err != nil {
 				return nil, fmt.Errorf("safety suite: %w", err)
 			}

@@ -181,8 +181,8 @@ func together(parts ...func(*allowance) []any) func(*allowance) []any {
 func keys(path ...string) []string { return path }
 
 // grant puts other scopes in place of the token's, made of a's.
-func grant(make func(*allowance) object) func(*allowance) []any {
-	return func(a *allowance) []any { return []any{a.with(put(make(a), "token", "scopes"))} }
+func grant(granted func(*allowance) object) func(*allowance) []any {
+	return func(a *allowance) []any { return []any{a.with(put(granted(a), "token", "scopes"))} }
 }
 
 // safetySuite is what no policy may allow. Names are for ever: configurations hold
@@ -369,7 +369,8 @@ var safetySuite = []safetyCase{
 	},
 	{
 		SafetyCase{"input_no_object", "an input that is not even an object"},
-		[]any{nil, true, "allow", 1, []any{}, []any{object{}}}, nil,
+		[]any{nil, true, "allow", 1, []any{}, []any{object{}}},
+		nil,
 	},
 	{
 		SafetyCase{"types_token", "a token whose facts are of another type than they should be"},

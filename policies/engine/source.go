@@ -93,7 +93,7 @@ func (src Source) parse() (*bundle, error) {
 		content := src.Files[name]
 		switch {
 		case slices.Contains(unsupported, path.Base(name)):
-			err = at(name, 0, 0, errors.New("bundles with such files are not supported, only Rego modules and data documents are"))
+			err = at(name, errors.New("bundles with such files are not supported, only Rego modules and data documents are"))
 		case isModule(name):
 			b.modules[name], err = parseModule(name, content)
 		case isData(name):
@@ -130,20 +130,20 @@ func parseModule(name string, content []byte) (*ast.Module, error) {
 func (src Source) manifest() (m manifest, err error) {
 	content, ok := src.Files[manifestFile]
 	if !ok {
-		return m, at(manifestFile, 0, 0, fmt.Errorf("the bundle has none; it must at least say {\"roots\": [%q]}", root))
+		return m, at(manifestFile, fmt.Errorf("the bundle has none; it must at least say {\"roots\": [%q]}", root))
 	}
 	dec := json.NewDecoder(strings.NewReader(string(content)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&m); err != nil {
-		return m, at(manifestFile, 0, 0, err)
+		return m, at(manifestFile, err)
 	}
 	switch {
 	case m.Roots == nil || len(*m.Roots) != 1 || strings.Trim((*m.Roots)[0], "/") != root:
-		return m, at(manifestFile, 0, 0, fmt.Errorf("roots must be [%q]: the bundle may define data.%s and nothing else", root, root))
+		return m, at(manifestFile, fmt.Errorf("roots must be [%q]: the bundle may define data.%s and nothing else", root, root))
 	case m.RegoVersion != nil && *m.RegoVersion != 1:
-		return m, at(manifestFile, 0, 0, errors.New("rego_version must be 1 or left out"))
+		return m, at(manifestFile, errors.New("rego_version must be 1 or left out"))
 	case len(m.Revision) > 200 || strings.ContainsFunc(m.Revision, func(r rune) bool { return r < ' ' || r > '~' }):
-		return m, at(manifestFile, 0, 0, errors.New("revision must be at most 200 printable ASCII characters"))
+		return m, at(manifestFile, errors.New("revision must be at most 200 printable ASCII characters"))
 	}
 	return m, nil
 }
@@ -164,27 +164,27 @@ func (b *bundle) addData(name string, content []byte) error {
 	if path.Ext(name) != ".json" {
 		var err error
 		if asJSON, err = yaml.YAMLToJSONStrict(content); err != nil {
-			return at(name, 0, 0, err)
+			return at(name, err)
 		}
 	}
 	var doc any
 	if err := util.UnmarshalJSON(asJSON, &doc); err != nil {
-		return at(name, 0, 0, err)
+		return at(name, err)
 	}
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		doc = map[string]any{path.Base(dir): doc}
 	}
 	tree, ok := doc.(map[string]any)
 	if !ok {
-		return at(name, 0, 0, errors.New("must be an object"))
+		return at(name, errors.New("must be an object"))
 	}
 	for key := range tree {
 		if key != root {
-			return at(name, 0, 0, fmt.Errorf("data.%s is outside of %s, the only root a bundle may define", key, root))
+			return at(name, fmt.Errorf("data.%s is outside of %s, the only root a bundle may define", key, root))
 		}
 	}
 	if conflict := merge(b.data, tree); conflict != "" {
-		return at(name, 0, 0, fmt.Errorf("data%s is already defined by another file", conflict))
+		return at(name, fmt.Errorf("data%s is already defined by another file", conflict))
 	}
 	return nil
 }

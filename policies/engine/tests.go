@@ -35,7 +35,7 @@ type TestResult struct {
 	Name    string  `json:"name"`    // test_deny
 	Case    string  `json:"case,omitempty"`
 	Outcome Outcome `json:"outcome"`
-	// Where the test is, or where in it it failed.
+	// Where the test is, or the place in it that failed.
 	File   string `json:"file"`
 	Line   int    `json:"line"`
 	Column int    `json:"column"`
@@ -98,7 +98,7 @@ func (c *check) test(ctx context.Context) error {
 	c.ran[StageTests] = true
 	suite, err := c.suite()
 	if c.fail(StageTests, codeUnreadable, err) || c.fail(StageTests, codeTestScope, suite.stayOut()) {
-		return nil //nolint:nilerr // it is about the bundle, and in the report
+		return nil // it is about the bundle, and in the report
 	}
 	tests, coverage, err := suite.run(ctx, "")
 	if ctx.Err() != nil {
@@ -325,7 +325,7 @@ func (s *suite) findFailures(ctx context.Context, all []TestResult, bad []*teste
 	for _, r := range bad[:min(len(bad), mostTraced)] {
 		names = append(names, regexp.QuoteMeta(r.Package+"."+r.Name))
 	}
-	_ = s.each(ctx, s.all, func(r *tester.Runner) { //nolint:errcheck // it only adds to messages
+	_ = s.each(ctx, s.all, func(r *tester.Runner) { // an error only leaves messages short
 		r.EnableTracing(true).Filter("^(" + strings.Join(names, "|") + ")$").SetParallel(1)
 	}, func(r *tester.Result) bool {
 		traces := map[string][]*topdown.Event{"": r.Trace}

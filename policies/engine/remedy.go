@@ -25,7 +25,7 @@ type Remedy struct {
 
 // Change is a change of one fact.
 type Change struct {
-	Kind ChangeKind `json:"kind"`
+	Kind FactKind `json:"kind"`
 	// Title says what would have to be, for people. Command is how the fact is
 	// changed at the shell, "" if it is not.
 	Title   string `json:"title"`
@@ -40,19 +40,19 @@ type Edit struct {
 	Value any      `json:"value"`
 }
 
-// ChangeKind is which fact a change is of.
-type ChangeKind string
+// FactKind is which fact a change is of.
+type FactKind string
 
 // The facts that can be changed.
 const (
-	ChangeToken      ChangeKind = "token"      // another token: neither revoked nor expired, and new
-	ChangeScope      ChangeKind = "scope"      // a scope more
-	ChangeApproval   ChangeKind = "approval"   // the domain's, of the token
-	ChangeUser       ChangeKind = "user"       // the owner's account
-	ChangeDomain     ChangeKind = "domain"     // that it exists, and its status
-	ChangeMembership ChangeKind = "membership" // that the owner is a member
-	ChangeRole       ChangeKind = "role"       // of a member
-	ChangeAdmin      ChangeKind = "admin"      // the owner becomes a platform admin
+	FactToken      FactKind = "token"      // another token: neither revoked nor expired, and new
+	FactScope      FactKind = "scope"      // a scope more
+	FactApproval   FactKind = "approval"   // the domain's, of the token
+	FactUser       FactKind = "user"       // the owner's account
+	FactDomain     FactKind = "domain"     // that it exists, and its status
+	FactMembership FactKind = "membership" // that the owner is a member
+	FactRole       FactKind = "role"       // of a member
+	FactAdmin      FactKind = "admin"      // the owner becomes a platform admin
 )
 
 const (
@@ -135,7 +135,7 @@ func changeSets(catalog models.Catalog, input object) []changeSet {
 		for _, set := range slices.Clone(sets) {
 			for _, c := range group {
 				cost := 1
-				if c.Kind == ChangeAdmin {
+				if c.Kind == FactAdmin {
 					cost = adminCost
 				}
 				sets = append(sets, changeSet{append(slices.Clone(set.changes), c), set.cost + cost})
@@ -163,27 +163,27 @@ func changeGroups(catalog models.Catalog, input object) [][]Change {
 	groups := [][]Change{tokenChanges(now), userChanges(user == nil), roleChanges(catalog, input, asked.Domain, owner)}
 	if asked.Domain != "" {
 		groups = append(groups, domainChanges(input, asked.Domain), []Change{{
-			Kind:  ChangeApproval,
+			Kind:  FactApproval,
 			Title: fmt.Sprintf("the domain %s approves of the token", asked.Domain),
 			Edits: []Edit{{[]string{"token", "approvals", asked.Domain}, now}},
 		}})
 	}
 	if asked.Validate() == nil {
 		groups = append(groups, []Change{{
-			Kind:  ChangeScope,
+			Kind:  FactScope,
 			Title: "the token has the scope " + asked.Scope(),
 			Edits: []Edit{{[]string{"token", "scopes", asked.Domain, asked.EntityType, asked.Operation, asked.Entity}, grantedScope}},
 		}})
 	}
 	return append(groups, []Change{{
-		Kind: ChangeAdmin, Title: "the owner is a platform admin", Command: fmt.Sprintf("patrol user set %s --admin", owner),
+		Kind: FactAdmin, Title: "the owner is a platform admin", Command: fmt.Sprintf("patrol user set %s --admin", owner),
 		Edits: []Edit{{[]string{"user", "admin"}, true}},
 	}})
 }
 
 func tokenChanges(now int64) []Change {
 	return []Change{{
-		Kind: ChangeToken, Title: "the token is a new one, neither revoked nor expired",
+		Kind: FactToken, Title: "the token is a new one, neither revoked nor expired",
 		Edits: []Edit{
 			{[]string{"token", "revoked"}, false},
 			{[]string{"token", "created_at"}, now},
@@ -193,7 +193,7 @@ func tokenChanges(now int64) []Change {
 }
 
 func userChanges(gone bool) []Change {
-	c := Change{Kind: ChangeUser, Title: "the owner's account is enabled", Edits: []Edit{{[]string{"user", "disabled"}, false}}}
+	c := Change{Kind: FactUser, Title: "the owner's account is enabled", Edits: []Edit{{[]string{"user", "disabled"}, false}}}
 	if gone {
 		c.Title = "the owner has an account"
 	}
@@ -202,7 +202,7 @@ func userChanges(gone bool) []Change {
 
 func domainChanges(input object, id string) []Change {
 	c := Change{
-		Kind: ChangeDomain, Title: fmt.Sprintf("the domain %s is enabled", id), Command: fmt.Sprintf("patrol domain set-status %s enabled", shellWord(id)),
+		Kind: FactDomain, Title: fmt.Sprintf("the domain %s is enabled", id), Command: fmt.Sprintf("patrol domain set-status %s enabled", shellWord(id)),
 		Edits: []Edit{{[]string{"domain", "id"}, id}, {[]string{"domain", "status"}, string(models.DomainEnabled)}},
 	}
 	if input["domain"] == nil {
@@ -229,12 +229,12 @@ func roleChanges(catalog models.Catalog, input object, domain, owner string) (ch
 			continue
 		}
 		c := Change{
-			Kind: ChangeMembership, Title: fmt.Sprintf("the owner is a member of the domain, as %s", role),
+			Kind: FactMembership, Title: fmt.Sprintf("the owner is a member of the domain, as %s", role),
 			Command: fmt.Sprintf("patrol member set %s %s %s", shellWord(domain), owner, role),
 			Edits:   []Edit{{[]string{"membership", "role"}, role}},
 		}
 		if member {
-			c.Kind, c.Title = ChangeRole, fmt.Sprintf("the owner's role is %s, not %s", role, has)
+			c.Kind, c.Title = FactRole, fmt.Sprintf("the owner's role is %s, not %s", role, has)
 		}
 		changes = append(changes, c)
 	}

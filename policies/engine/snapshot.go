@@ -88,9 +88,6 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	if err := s.loadMask(ctx); err != nil {
-		return err
-	}
 	s.revision = b.revision
 	return s.try(ctx)
 }
@@ -151,7 +148,10 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return s.evaluateConstants(ctx)
+	if err := s.evaluateConstants(ctx); err != nil {
+		return err
+	}
+	return s.loadMask(ctx)
 }
 
 // try asks the policy about a request of which nothing is known.

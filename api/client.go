@@ -299,6 +299,25 @@ func (c *Client) RotatePAT(ctx context.Context, id string, in Rotation) (PAT, er
 	return out, err
 }
 
+// AdvisePAT returns what a token could do without, going by the last days; 0: as
+// many as the server takes for enough.
+func (c *Client) AdvisePAT(ctx context.Context, id string, days int) (Advice, error) {
+	query := url.Values{}
+	if days > 0 {
+		query.Set("days", strconv.Itoa(days))
+	}
+	var out Advice
+	err := c.session(ctx, http.MethodGet, at("pats", id, "advice"), query, nil, &out)
+	return out, err
+}
+
+// NarrowPAT leaves a token the given scopes, each within one that it has.
+func (c *Client) NarrowPAT(ctx context.Context, id string, scopes []NewScope) (PAT, error) {
+	var out PAT
+	err := c.session(ctx, http.MethodPost, at("pats", id, "narrow"), nil, Narrowing{Scopes: scopes}, &out)
+	return out, err
+}
+
 // RevokePAT ends a token. Ending a dead one again is no error.
 func (c *Client) RevokePAT(ctx context.Context, id string) (PAT, error) {
 	var out PAT

@@ -78,6 +78,7 @@ var whoMayCall = map[string]map[string]int{
 var bodies = map[string]string{
 	"PATCH /api/v1/pats/:id":                    `{"description":"x"}`,
 	"POST /api/v1/pats/:id/rotate":              `{"expires_in":"1h"}`,
+	"POST /api/v1/pats/:id/narrow":              `{"scopes":[{"domain":"acme","entity_type":"models","entity":"*","operation":"read"}]}`,
 	"POST /api/v1/pats/:id/scopes":              `{"domain":"acme","entity_type":"models","entity":"m","operation":"read"}`,
 	"PUT /api/v1/domains/:id/members/:user":     `{"role":"viewer"}`,
 	"PUT /api/v1/domains/:id/limits":            `{"wildcards":true,"approval":false}`,

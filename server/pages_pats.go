@@ -193,8 +193,12 @@ func (s *Server) pagePAT(c *gin.Context, p Principal) error {
 	if err != nil {
 		return err
 	}
+	activity, err := s.activity(ctx, p, pat)
+	if err != nil {
+		return err
+	}
 	return s.show(c, p, http.StatusOK, ui.View{
-		Token: token, Meanings: choices.Meanings(pat.Scopes), Family: ui.Family(pat, family, s.now()), Unapproved: unapproved,
+		Activity: activity, Token: token, Meanings: choices.Meanings(pat.Scopes), Family: ui.Family(pat, family, s.now()), Unapproved: unapproved,
 	})
 }
 

@@ -31,7 +31,7 @@ A scope says what a token may do: domain:type:entity:operation, with * for any d
 	}
 	hideSettings(cmd)
 	cmd.AddCommand(p.patCreateCommand(), p.patListCommand(), p.patShowCommand(), p.patRenameCommand(),
-		p.patRotateCommand(), p.patRevokeCommand(), p.patDeleteCommand())
+		p.patRotateCommand(), p.patAdviseCommand(), p.patNarrowCommand(), p.patRevokeCommand(), p.patDeleteCommand())
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"patrol/models"
 )
@@ -81,4 +82,60 @@ func (s *Store) editScopes(ctx context.Context, op string, by models.Actor, user
 		return err
 	})
 	return edited, err
+}
+
+// NarrowPAT leaves a token the given scopes, each of which must be included in one
+// that it has: anything else is CodeInvalid. Scopes that stay keep their ids.
+// Approvals stay too, since the token can do nothing that it could not before. A
+// dead token is CodeConflict.
+func (s *Store) NarrowPAT(ctx context.Context, by models.Actor, userID, id string, scopes []models.Scope) (models.PAT, error) {
+	return s.editScopes(ctx, "narrow_pat", by, userID, id, func(t *tx, row patRow) error {
+		var v models.Invalid
+		if len(scopes) == 0 {
+			v.Add("scopes", "a token keeps at least one scope; revoke the token instead")
+		}
+		for i, sc := range scopes {
+			if !slices.ContainsFunc(row.Scopes, func(has models.Scope) bool { return has.Includes(sc) }) {
+				v.Add(fmt.Sprintf("scopes[%d]", i), "is not within a scope that the token has")
+			}
+			if slices.ContainsFunc(scopes[:i], sc.Same) {
+				v.Add(fmt.Sprintf("scopes[%d]", i), "is there twice")
+			}
+		}
+		if limit := t.config.Limits.MaxScopes; len(scopes) > limit {
+			v.Add("scopes", "a token can have at most %d scopes", limit)
+		}
+		if err := v.Err(); err != nil {
+			return err
+		}
+		detail := map[string]string{"user_id": row.UserID}
+		var before, after []string
+		for _, sc := range row.Scopes {
+			before = append(before, sc.String())
+			if slices.ContainsFunc(scopes, sc.Same) {
+				continue
+			}
+			if err := t.db.Exec("DELETE FROM scopes WHERE id = ? AND pat_id = ?", sc.ID, id).Error; err != nil {
+				return err
+			}
+		}
+		var position int
+		if err := t.db.Raw("SELECT COALESCE(MAX(position), -1) + 1 FROM scopes WHERE pat_id = ?", id).Find(&position).Error; err != nil {
+			return err
+		}
+		for _, sc := range scopes {
+			after = append(after, sc.String())
+			if slices.ContainsFunc(row.Scopes, sc.Same) {
+				continue
+			}
+			sc.ID = models.NewID()
+			scope := newScopeRow(id, position, sc)
+			if err := t.db.Create(&scope).Error; err != nil {
+				return err
+			}
+			position++
+		}
+		detail["from"], detail["to"] = strings.Join(before, " "), strings.Join(after, " ")
+		return t.audit("pat.narrow", onPAT(id), detail)
+	})
 }

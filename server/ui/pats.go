@@ -193,7 +193,9 @@ type View struct {
 	// first, itself included; empty if it stands alone.
 	Family     []Token
 	Unapproved []string // domains that have to approve of it first
-	Problems   Problems
+	// Activity is what it was used for lately; nil: no log tells.
+	Activity *Activity
+	Problems Problems
 }
 
 // ScopeMeaning is a scope with its meaning in plain words.

@@ -43,6 +43,23 @@ func sampleChoices() Choices {
 	})
 }
 
+func sampleActivity(t Token) *Activity {
+	from := sampleNow.AddDate(0, 0, -12)
+	sum := api.DecisionSummary{OutcomeCounts: api.OutcomeCounts{Allow: 1204, Deny: 17, Error: 1}, Reasons: map[string]int64{"out_of_scope": 15, "role_forbids": 2}}
+	sum.Coverage.Lost = 3
+	for i := range 7 {
+		sum.Days = append(sum.Days, api.DecisionDay{Date: sampleNow.AddDate(0, 0, i-6).Format(time.DateOnly), OutcomeCounts: api.OutcomeCounts{Allow: int64(172 * (i % 2)), Deny: int64(i)}})
+	}
+	narrow := []api.NewScope{{Domain: "acme", EntityType: "models", Entity: "llama3:8b", Operation: "execute"}}
+	return NewActivity(sum, api.Advice{
+		TokenID: t.ID, Days: 30, Coverage: api.LogCoverage{From: &from, Lost: 3}, Narrowed: narrow,
+		Scopes: []api.ScopeAdvice{
+			{Scope: api.Scope(scope("s1", "acme:models:*:execute")), Uses: 1204, Do: "narrow", To: narrow},
+			{Scope: api.Scope(scope("s2", "acme:models:*:read")), Do: "remove"},
+		},
+	}, true, sampleNow)
+}
+
 func scope(id, text string) models.Scope {
 	s, err := models.ParseScope(text)
 	if err != nil {
@@ -148,7 +165,7 @@ func samples() map[string]sample {
 		"create":             {in, create},
 		"create-wrong":       {in, refused},
 		"reveal":             {in, Reveal{Token: token, Secret: secret, BaseURL: "https://patrol.example.com", Domain: "acme", Summary: []string{"use any model in acme", "list and inspect any model in acme"}}},
-		"view":               {in, View{Token: token, Meanings: choices.Meanings(samplePATs()[0].Scopes), Family: Family(current, []models.PAT{rotated}, sampleNow)}},
+		"view":               {in, View{Token: token, Meanings: choices.Meanings(samplePATs()[0].Scopes), Family: Family(current, []models.PAT{rotated}, sampleNow), Activity: sampleActivity(token)}},
 		"rotate":             {in, DecodeRotate(nil, token, models.DefaultLimits(), sampleNow)},
 		"widen":              {in, DecodeWiden(nil, token, choices)},
 		"spent":              {in, Spent{Token: &token}},

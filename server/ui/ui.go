@@ -32,7 +32,7 @@ func New() (*UI, error) {
 		return nil, err
 	}
 	u := &UI{pages: map[string]*template.Template{}, assets: a}
-	base, err := template.New("").Funcs(u.funcs()).ParseFS(templateFiles, "templates/layout.html", "templates/parts.html", "templates/scopes.html")
+	base, err := template.New("").Funcs(u.funcs()).ParseFS(templateFiles, "templates/layout.html", "templates/parts.html", "templates/scopes.html", "templates/activity.html")
 	if err != nil {
 		return nil, fmt.Errorf("parse the layout: %w", err)
 	}

@@ -1,0 +1,106 @@
+package models
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// ScopeAdvice says what a scope was used for, and what to do about it.
+type ScopeAdvice struct {
+	Scope  Scope
+	Uses   int64
+	LastAt *time.Time // of the last use; nil: none
+	// Narrowed are the scopes that would have done, as far as Keep is false; none:
+	// the scope was not used at all.
+	Narrowed []Scope
+	Keep     bool // there is nothing better
+}
+
+// maxNarrowed is how many scopes one may become: a token with dozens for what one
+// says is not easier to look through.
+const maxNarrowed = 8
+
+// Advise compares what a token may do with what it did. Scopes that were not used
+// can go; one with [Any] for domain or entity can name what it was used for, if
+// that is little enough. all says whether used is all that there was; if not,
+// nothing is narrowed. The scopes that remain, in order, are what the token needed;
+// none: the token was not used.
+func Advise(p PAT, used []UsedScope, all bool, maxScopes int) (advice []ScopeAdvice, needed []Scope) {
+	for _, s := range p.Scopes {
+		a := ScopeAdvice{Scope: s}
+		var asked []Scope
+		for _, u := range used {
+			if u.ScopeID != s.ID {
+				continue
+			}
+			a.Uses += u.Count
+			if a.LastAt == nil || u.LastAt.After(*a.LastAt) {
+				a.LastAt = &u.LastAt
+			}
+			asked = append(asked, Scope{Domain: u.Domain, EntityType: u.EntityType, Entity: u.Entity, Operation: u.Operation})
+		}
+		a.Narrowed = narrowed(s, asked)
+		a.Keep = a.Uses > 0 && (!all || len(a.Narrowed) > maxNarrowed || len(a.Narrowed) == 1 && a.Narrowed[0].Same(s))
+		if a.Keep {
+			a.Narrowed = nil
+		}
+		advice = append(advice, a)
+	}
+	needed = remaining(advice)
+	if len(needed) > maxScopes { // as many as there may be, the rest stays wide
+		for i := range advice {
+			if len(advice[i].Narrowed) > 1 {
+				advice[i].Narrowed, advice[i].Keep = nil, true
+			}
+		}
+		needed = remaining(advice)
+	}
+	return advice, needed
+}
+
+// narrowed returns what a scope has to be for what was asked. A request for the
+// collection needs entity [Any], which covers all others of its domain.
+func narrowed(s Scope, asked []Scope) (out []Scope) {
+	whole := map[string]bool{} // domains whose collection was asked for
+	for _, a := range asked {
+		whole[a.Domain] = whole[a.Domain] || a.Entity == Any
+	}
+	for _, a := range asked {
+		n := Scope{Domain: a.Domain, EntityType: s.EntityType, Entity: a.Entity, Operation: s.Operation}
+		if whole[a.Domain] {
+			n.Entity = Any
+		}
+		if !s.Includes(n) { // it was another scope then, under the same id
+			continue
+		}
+		out = append(out, n)
+	}
+	slices.SortFunc(out, func(a, b Scope) int { return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Entity, b.Entity)) })
+	return slices.Compact(out)
+}
+
+// Includes reports whether everything that o covers is covered by s.
+func (s Scope) Includes(o Scope) bool {
+	return (s.Domain == Any || s.Domain == o.Domain) && s.EntityType == o.EntityType &&
+		(s.Entity == Any || s.Entity == o.Entity) && s.Operation == o.Operation
+}
+
+// remaining are the scopes after the advice is taken, none of them twice.
+func remaining(advice []ScopeAdvice) (out []Scope) {
+	add := func(s Scope) {
+		s.ID = ""
+		if !slices.ContainsFunc(out, s.Same) {
+			out = append(out, s)
+		}
+	}
+	for _, a := range advice {
+		if a.Keep {
+			add(a.Scope)
+		}
+		for _, s := range a.Narrowed {
+			add(s)
+		}
+	}
+	return out
+}

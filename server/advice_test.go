@@ -1,0 +1,120 @@
+package server_test
+
+import (
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/api"
+	"patrol/internal/testenv"
+	"patrol/models"
+	"patrol/server"
+)
+
+// used says that a scope of a token was used for an entity of acme's models.
+func (w *world) used(pat api.PAT, scope int, entity string, daysAgo int, n int64) {
+	w.t.Helper()
+	day := models.DayOf(w.clock.Now()).AddDate(0, 0, -daysAgo)
+	s := pat.Scopes[scope]
+	require.NoError(w.t, w.decided.AddCounts(w.t.Context(), models.DecisionCounts{
+		Used: []models.UsedScope{{
+			Day: day, TokenID: pat.ID, ScopeID: s.ID, Domain: "acme", EntityType: s.EntityType, Entity: entity, Operation: s.Operation,
+			Count: n, LastAt: day.Add(time.Hour),
+		}},
+		Days: []models.LoggedDay{{Day: day, Recorded: n}},
+	}))
+}
+
+func TestAdviceNarrowsATokenToWhatItUsed(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
+		w := newWorld(t, dbURL, nil)
+		pat := w.pat("ann", "ci", "acme:models:*:read", "acme:models:*:execute", "acme:datasets:*:read")
+		path := "/api/v1/pats/" + pat.ID
+		var advice api.Advice
+		w.as("ann").get(path + "/advice").is(200).into(&advice)
+		assert.True(t, advice.Unused)
+		assert.False(t, advice.Enough, "nothing is known")
+		assert.Nil(t, advice.Coverage.From)
+		assert.Empty(t, advice.Narrowed)
+
+		w.used(pat, 0, "*", 0, 3)
+		w.used(pat, 1, "llama3:8b", 0, 5)
+		w.used(pat, 2, "golden", 40, 7)
+		w.as("ann").get(path + "/advice").is(200).into(&advice)
+		assert.False(t, advice.Unused)
+		assert.False(t, advice.Enough, "the token is younger than that")
+		require.Len(t, advice.Scopes, 3)
+		assert.Equal(t, []string{"keep", "narrow", "remove"}, []string{advice.Scopes[0].Do, advice.Scopes[1].Do, advice.Scopes[2].Do})
+		assert.Equal(t, int64(5), advice.Scopes[1].Uses)
+		assert.Equal(t, []api.NewScope{
+			{Domain: "acme", EntityType: "models", Entity: "*", Operation: "read"},
+			{Domain: "acme", EntityType: "models", Entity: "llama3:8b", Operation: "execute"},
+		}, advice.Narrowed)
+		var longer api.Advice
+		w.as("ann").get(path + "/advice?days=60").is(200).into(&longer)
+		assert.Equal(t, "narrow", longer.Scopes[2].Do, "it was used within 60 days")
+		w.as("ann").get(path+"/advice?days=0").problem(422, models.CodeInvalid)
+
+		w.as("dom").get(path+"/advice").problem(404, models.CodeNotFound)
+		w.as("dom").send("POST", path+"/narrow", api.Narrowing{Scopes: advice.Narrowed}).problem(404, models.CodeNotFound)
+		w.as("ann").send("POST", path+"/narrow", api.Narrowing{}).problem(422, models.CodeInvalid)
+		wider := append([]api.NewScope{{Domain: "*", EntityType: "models", Entity: "*", Operation: "read"}}, advice.Narrowed...)
+		w.as("ann").send("POST", path+"/narrow", api.Narrowing{Scopes: wider}).problem(422, models.CodeInvalid)
+		w.as("ann").send("POST", path+"/narrow", api.Narrowing{Scopes: append(advice.Narrowed, advice.Narrowed[0])}).problem(422, models.CodeInvalid)
+
+		w.clock.Advance(time.Hour) // narrowing needs no recent sign-in
+		var narrowed api.PAT
+		w.as("ann").send("POST", path+"/narrow", api.Narrowing{Scopes: advice.Narrowed}).is(200).into(&narrowed)
+		require.Len(t, narrowed.Scopes, 2)
+		assert.Equal(t, pat.Scopes[0].ID, narrowed.Scopes[0].ID, "what stays is the same")
+		ask := func(entity, operation string) bool {
+			var d api.Decision
+			w.as("").send("POST", "/authorize", map[string]any{
+				"token": pat.Token, "domain": "acme", "entity_type": "models", "entity": entity, "operation": operation,
+			}).is(200).into(&d)
+			return d.Allowed
+		}
+		assert.True(t, ask("*", "read"))
+		assert.True(t, ask("llama3:8b", "execute"))
+		assert.False(t, ask("mistral", "execute"), "at once")
+		w.as("ann").send("POST", path+"/revoke", nil).is(200)
+		w.as("ann").send("POST", path+"/narrow", api.Narrowing{Scopes: advice.Narrowed[:1]}).problem(409, models.CodeConflict)
+	})
+}
+
+func TestThePageOfATokenTellsWhatItDid(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), nil)
+	pat := w.pat("ann", "ci", "acme:models:*:read", "acme:models:*:execute")
+	today := models.DayOf(w.clock.Now())
+	w.used(pat, 0, "llama3:8b", 0, 5)
+	require.NoError(t, w.decided.AddCounts(t.Context(), models.DecisionCounts{Outcomes: []models.CountedOutcome{
+		{Day: today, TokenID: pat.ID, Outcome: models.OutcomeAllow, Count: 4711},
+		{Day: today, TokenID: pat.ID, Outcome: models.OutcomeDeny, Reason: models.OutOfScope, Count: 815},
+	}}))
+	ann := w.visit("ann")
+	page := ann.get("/profile/pats/" + pat.ID).is(200).text
+	assert.Contains(t, page, "4711")
+	assert.Contains(t, page, "815")
+	assert.Contains(t, page, "This rests on less than the last 30 days")
+	assert.Contains(t, page, "patrol pat narrow "+pat.ID+" --scope &#39;acme:models:llama3:8b:read&#39;")
+	narrow := func(scopes ...string) {
+		t.Helper()
+		ann.post("/profile/pats/"+pat.ID+"/narrow", url.Values{"scope": scopes}).leadsTo("/profile/pats/" + pat.ID)
+	}
+	narrow("acme:models:*:write")
+	narrow("nonsense")
+	var got api.PAT
+	w.as("ann").get("/api/v1/pats/" + pat.ID).is(200).into(&got)
+	assert.Len(t, got.Scopes, 2, "what was not offered is not done")
+	narrow("acme:models:llama3:8b:read")
+	w.as("ann").get("/api/v1/pats/" + pat.ID).is(200).into(&got)
+	require.Len(t, got.Scopes, 1)
+	assert.Equal(t, "llama3:8b", got.Scopes[0].Entity)
+
+	off := newWorld(t, testenv.SQLite(t), func(_ *server.Config, d *server.Deps) { d.Decisions = nil })
+	pat = off.pat("ann", "ci", "acme:models:*:read")
+	assert.NotContains(t, off.visit("ann").get("/profile/pats/"+pat.ID).is(200).text, "seven days")
+}

@@ -13,14 +13,17 @@ import (
 // codePurpose is what a one-time code lets its holder do.
 type codePurpose string
 
-// resetPassword lets its holder choose a new password, once.
-const resetPassword codePurpose = "reset_password"
+const (
+	resetPassword codePurpose = "reset_password" // choose a new password
+	beginSession  codePurpose = "begin_session"  // sign a program in
+)
 
 type codeRow struct {
-	UserID    string      `gorm:"primaryKey"`
-	Purpose   codePurpose `gorm:"primaryKey"`
-	Hash      string
-	ExpiresAt time.Time
+	UserID     string      `gorm:"primaryKey"`
+	Purpose    codePurpose `gorm:"primaryKey"`
+	Hash       string
+	ExpiresAt  time.Time
+	SignedInAt *time.Time // of a code that begins a session
 }
 
 func (codeRow) TableName() string { return "one_time_codes" }
@@ -30,24 +33,87 @@ func (codeRow) TableName() string { return "one_time_codes" }
 // disabled user is CodeConflict.
 func (s *Store) CreateResetCode(ctx context.Context, by models.Actor, userID, hash string, expires time.Time) error {
 	return s.write(ctx, "create_reset_code", by, func(t *tx) error {
-		user, err := t.lockUser(userID)
+		return t.createCode(codeRow{UserID: userID, Purpose: resetPassword, Hash: hash, ExpiresAt: exact(expires)}, "user.reset_link")
+	})
+}
+
+// createCode stores a code in place of the user's earlier one of the purpose.
+func (t *tx) createCode(row codeRow, action string) error {
+	user, err := t.lockUser(row.UserID)
+	if err != nil {
+		return err
+	}
+	if user.Disabled {
+		return models.NewError(models.CodeConflict, "the account is disabled; enable it first")
+	}
+	if err := t.db.Where("expires_at <= ?", t.now).Delete(&codeRow{}).Error; err != nil {
+		return err
+	}
+	if err := t.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&row).Error; err != nil {
+		return err
+	}
+	return t.audit(action, onUser(user.ID), map[string]string{"email": user.Email, "expires": row.ExpiresAt.Format(time.RFC3339)})
+}
+
+// useCode takes a code away and returns it with its user, locked. A code that is not
+// known, used, replaced or expired, or whose user is disabled, is CodeNotFound.
+func (t *tx) useCode(purpose codePurpose, hash string) (code codeRow, user userRow, err error) {
+	if !storable(hash) {
+		return code, user, notFound("code")
+	}
+	result := t.db.Where("hash = ? AND purpose = ? AND expires_at > ?", hash, purpose, t.now).Limit(1).Find(&code)
+	if result.Error != nil {
+		return code, user, result.Error
+	}
+	if result.RowsAffected == 0 {
+		return code, user, notFound("code")
+	}
+	if user, err = t.lockUser(code.UserID); err != nil {
+		return code, user, err
+	}
+	// The code was read before the lock: whoever held it may have used the code.
+	result = t.db.Where("hash = ? AND purpose = ?", hash, purpose).Delete(&codeRow{})
+	if result.Error != nil {
+		return code, user, result.Error
+	}
+	if result.RowsAffected == 0 || user.Disabled {
+		return code, user, notFound("code")
+	}
+	t.by.UserID = user.ID // who holds the code acts as its user
+	return code, user, nil
+}
+
+// CreateSessionCode stores the hash of a code that begins a session of a user until
+// a time, once, as recent as the sign-in of whoever makes it. An earlier code of the
+// user ends. A disabled user is CodeConflict.
+func (s *Store) CreateSessionCode(ctx context.Context, by models.Actor, userID, hash string, signedInAt, expires time.Time) error {
+	at := exact(signedInAt)
+	return s.write(ctx, "create_session_code", by, func(t *tx) error {
+		return t.createCode(codeRow{UserID: userID, Purpose: beginSession, Hash: hash, ExpiresAt: exact(expires), SignedInAt: &at}, "session.code")
+	})
+}
+
+// UseSessionCode uses the code with this hash up and returns whose it is and when
+// they gave their credentials. One that is no good is CodeNotFound, as in
+// [Store.ResetPassword].
+func (s *Store) UseSessionCode(ctx context.Context, by models.Actor, hash string) (models.User, time.Time, error) {
+	var row userRow
+	var at time.Time
+	err := s.write(ctx, "use_session_code", by, func(t *tx) error {
+		code, user, err := t.useCode(beginSession, hash)
 		if err != nil {
 			return err
 		}
-		if user.Disabled {
-			return models.NewError(models.CodeConflict, "the account is disabled; enable it first")
+		row, at = user, time.Time{}
+		if code.SignedInAt != nil {
+			at = code.SignedInAt.UTC()
 		}
-		if err := t.db.Where("expires_at <= ?", t.now).Delete(&codeRow{}).Error; err != nil {
-			return err
-		}
-		row := codeRow{UserID: userID, Purpose: resetPassword, Hash: hash, ExpiresAt: exact(expires)}
-		if err := t.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&row).Error; err != nil {
-			return err
-		}
-		return t.audit("user.reset_link", onUser(userID), map[string]string{
-			"email": user.Email, "expires": row.ExpiresAt.Format(time.RFC3339),
-		})
+		return t.audit("session.code_use", onUser(user.ID), map[string]string{"email": user.Email})
 	})
+	if err != nil {
+		return models.User{}, time.Time{}, err
+	}
+	return row.model(), at, nil
 }
 
 // ResetCodeUser returns the user whose password the code with this hash can
@@ -78,32 +144,13 @@ func (s *Store) ResetCodeUser(ctx context.Context, hash string) (*models.User, e
 func (s *Store) ResetPassword(ctx context.Context, by models.Actor, hash, passwordHash string) (models.User, error) {
 	var row userRow
 	err := s.write(ctx, "reset_password", by, func(t *tx) error {
-		if !storable(hash) {
-			return notFound("code")
-		}
-		var code codeRow
-		result := t.db.Where("hash = ? AND purpose = ? AND expires_at > ?", hash, resetPassword, t.now).Limit(1).Find(&code)
-		if result.Error != nil {
-			return result.Error
-		}
-		if result.RowsAffected == 0 {
-			return notFound("code")
-		}
-		var err error
-		if row, err = t.lockUser(code.UserID); err != nil {
+		_, user, err := t.useCode(resetPassword, hash)
+		if err != nil {
 			return err
 		}
-		// The code was read before the lock: whoever held it may have used the code.
-		result = t.db.Where("hash = ? AND purpose = ?", hash, resetPassword).Delete(&codeRow{})
-		if result.Error != nil {
-			return result.Error
-		}
-		if result.RowsAffected == 0 || row.Disabled {
-			return notFound("code")
-		}
+		row = user
 		before := row
 		row.PasswordHash = passwordHash
-		t.by.UserID = row.ID
 		if err := t.audit("user.reset", onUser(row.ID), map[string]string{"email": row.Email}); err != nil {
 			return err
 		}

@@ -86,11 +86,16 @@ func (ss *SessionStore) Commit(token string, data []byte, expiry time.Time) erro
 func (ss *SessionStore) Delete(token string) error { return ss.DeleteCtx(context.Background(), token) }
 
 // DeleteByUser ends all sessions of a user but the one with the token
-// exceptToken, as [scs.SessionManager.Token] returns it, or "" for none.
+// exceptToken, as [scs.SessionManager.Token] returns it, or "" for none, and the
+// code that would begin a further one.
 func (ss *SessionStore) DeleteByUser(ctx context.Context, userID, exceptToken string) error {
 	sum := sha256.Sum256([]byte(exceptToken)) // as HashTokenInStore does
 	except := base64.RawURLEncoding.EncodeToString(sum[:])
 	return ss.s.run(ctx, "delete_sessions", ss.s.writer, func(db *gorm.DB) error {
+		// The code first: a session that it begins until then is among those that end.
+		if err := db.Where("user_id = ? AND purpose = ?", userID, beginSession).Delete(&codeRow{}).Error; err != nil {
+			return err
+		}
 		return endSessions(db.Where("token <> ?", except), userID)
 	})
 }

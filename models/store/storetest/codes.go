@@ -99,6 +99,61 @@ var codeCases = []testCase{
 		require.NoError(e, err)
 		assert.Empty(e, e.resets("of disabled"), "nor does it come back")
 	}},
+	{name: "a code begins one session, as recent as the sign-in behind it", test: func(e *env) {
+		ann, bob := e.user("ann"), e.user("bob")
+		at := e.clock.Now().Add(-3 * time.Minute)
+		begin := func(userID, hash string) {
+			e.Helper()
+			require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, userID, hash, at, e.clock.Now().Add(time.Minute)))
+		}
+		gone := func(hash string) {
+			e.Helper()
+			_, _, err := e.store.UseSessionCode(e.ctx, actor, hash)
+			e.fails(models.CodeNotFound, err)
+		}
+		begin(ann.ID, "h1")
+		got, signedIn, err := e.store.UseSessionCode(e.ctx, actor, "h1")
+		require.NoError(e, err)
+		assert.Equal(e, ann, got)
+		assert.Equal(e, at, signedIn)
+		gone("h1")
+
+		begin(ann.ID, "replaced")
+		begin(ann.ID, "late")
+		gone("replaced")
+		e.clock.Advance(time.Minute)
+		gone("late")
+
+		begin(ann.ID, "ended")
+		begin(bob.ID, "bob's")
+		require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, ann.ID, ""))
+		gone("ended")
+		yes := true
+		_, err = e.store.UpdateUser(e.ctx, actor, bob.ID, store.UserPatch{Disabled: &yes})
+		require.NoError(e, err)
+		gone("bob's")
+		e.fails(models.CodeConflict, e.store.CreateSessionCode(e.ctx, actor, bob.ID, "x", at, e.clock.Now().Add(time.Minute)))
+
+		// A code does what it is for, and nothing else.
+		begin(ann.ID, "session")
+		e.resetCode(ann.ID, "reset", time.Minute)
+		gone("reset")
+		assert.Empty(e, e.resets("session"))
+		_, err = e.store.ResetPassword(e.ctx, actor, "session", "hash")
+		e.fails(models.CodeNotFound, err)
+		for _, key := range odd {
+			gone(key)
+			e.fails(models.CodeNotFound, e.store.CreateSessionCode(e.ctx, actor, key, "h", at, e.clock.Now().Add(time.Minute)))
+		}
+	}},
+	{name: "one of many uses of a session's code succeeds", test: func(e *env) {
+		ann := e.user("ann").ID
+		require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, ann, "h", e.clock.Now(), e.clock.Now().Add(time.Minute)))
+		e.wins(1, models.CodeNotFound, e.race(6, func(s *store.Store, _ int) error {
+			_, _, err := s.UseSessionCode(e.ctx, actor, "h")
+			return err
+		}))
+	}},
 	{name: "codes of nobody", test: func(e *env) {
 		for _, key := range odd {
 			e.fails(models.CodeNotFound, e.store.CreateResetCode(e.ctx, actor, key, "h", e.clock.Now().Add(time.Minute)))

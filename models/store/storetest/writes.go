@@ -18,12 +18,15 @@ type world struct {
 	wide      models.PAT // has two scopes
 	dead      models.PAT
 	code      string // hash of ann's reset code
+	// sessionCode is the hash of a code that begins a session of ann's.
+	sessionCode string
 }
 
 func (e *env) world() world {
 	e.Helper()
-	w := world{ann: e.user("ann"), root: e.user("root", admin, withPassword), code: "hash of a reset code"}
+	w := world{ann: e.user("ann"), root: e.user("root", admin, withPassword), code: "hash of a reset code", sessionCode: "hash of a session's code"}
 	e.resetCode(w.ann.ID, w.code, time.Hour)
+	require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, w.sessionCode, e.clock.Now(), e.clock.Now().Add(time.Hour)))
 	require.NoError(e, e.store.LinkIdentity(e.ctx, actor, w.root.ID, issuer, "root"))
 	e.domain("acme")
 	e.member(w.ann.ID, "acme", "viewer")
@@ -91,6 +94,23 @@ var writes = []struct {
 		func(w world) []string {
 			return []string{"user.reset user:" + w.ann.ID, "user.password user:" + w.ann.ID}
 		},
+	},
+	{
+		"make a code that begins a session",
+		func(e *env, w world) (string, error) {
+			return "", e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, "hash of a code", e.clock.Now(), e.clock.Now().Add(time.Hour))
+		},
+		nil,
+		func(w world) []string { return []string{"session.code user:" + w.ann.ID} },
+	},
+	{
+		"use a code that begins a session",
+		func(e *env, w world) (string, error) {
+			_, _, err := e.store.UseSessionCode(e.ctx, actor, w.sessionCode)
+			return "", err
+		},
+		nil,
+		func(w world) []string { return []string{"session.code_use user:" + w.ann.ID} },
 	},
 	{
 		"hash a password anew",

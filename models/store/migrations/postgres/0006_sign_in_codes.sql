@@ -1,0 +1,3 @@
+-- +goose Up
+-- When whoever made a code that begins a session gave their credentials.
+ALTER TABLE one_time_codes ADD COLUMN signed_in_at timestamptz;

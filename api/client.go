@@ -192,8 +192,17 @@ func at(segments ...string) string {
 
 // SignIn opens a session for a program and keeps its token in SessionToken.
 func (c *Client) SignIn(ctx context.Context, email, password string) (Session, error) {
+	return c.begin(ctx, SignIn{Email: email, Password: password, Transport: "bearer"})
+}
+
+// SignInWithCode opens a session, as [Client.SignIn] does, by a code from the page
+// that signs programs in.
+func (c *Client) SignInWithCode(ctx context.Context, code string) (Session, error) {
+	return c.begin(ctx, SignIn{Code: code, Transport: "bearer"})
+}
+
+func (c *Client) begin(ctx context.Context, in SignIn) (Session, error) {
 	var out Session
-	in := SignIn{Email: email, Password: password, Transport: "bearer"}
 	if err := c.call(ctx, http.MethodPost, "/api/v1/session", nil, "", in, &out); err != nil {
 		return Session{}, err
 	}

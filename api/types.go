@@ -51,11 +51,13 @@ type DecisionBatch struct {
 	Decisions []Decision `json:"decisions"`
 }
 
-// SignIn is the body of `POST /api/v1/session`. Transport is "" or "cookie" for
-// a browser, "bearer" for a program.
+// SignIn is the body of `POST /api/v1/session`: an email address and a password, or,
+// for a program, a code from the page that signs programs in. Transport is "" or
+// "cookie" for a browser, "bearer" for a program.
 type SignIn struct {
-	Email     string `json:"email"`
-	Password  string `json:"password"`
+	Email     string `json:"email,omitempty"`
+	Password  string `json:"password,omitempty"`
+	Code      string `json:"code,omitempty"`
 	Transport string `json:"transport,omitempty"`
 }
 

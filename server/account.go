@@ -15,10 +15,14 @@ import (
 // whether the account exists, has a password or is disabled.
 var errBadPassword = models.NewError(models.CodeBadCredentials, "the email address and password do not match an account that may sign in")
 
-// SignIn checks an email address and a password and begins a session. by is
+// SignIn checks an email address and a password, or a code of [Server.SessionCode],
+// and begins a session. by is
 // where the request comes from. The token is for the cookie, or with transport
 // "bearer" for the answer's body.
 func (s *Server) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (user models.User, token string, ends time.Time, err error) {
+	if in.Code != "" {
+		return s.signInByCode(ctx, by, in)
+	}
 	var v models.Invalid
 	email := models.NormalizeEmail(in.Email)
 	if email == "" {

@@ -113,7 +113,7 @@ func (c *client) freshly(ctx context.Context, do func() error) error {
 	email := c.saved.Servers[c.api.Base()].Email
 	password, askErr := c.askPassword(ctx, fmt.Sprintf("Your sign-in is too old for this. Password of %s: ", email))
 	if errors.Is(askErr, errNoTerminal) {
-		return fmt.Errorf("your sign-in is too old for this: run 'patrol login' again, with --password-stdin in a script (%w)", err)
+		return fmt.Errorf("your sign-in is too old for this: run 'patrol login' again, with --password-stdin in a script, or with --code (%w)", err)
 	}
 	if askErr != nil {
 		return askErr

@@ -12,7 +12,7 @@ import (
 func (p *process) loginCommand() *cobra.Command {
 	c := &client{process: p}
 	var email string
-	var fromStdin bool
+	var fromStdin, withCode bool
 	cmd := &cobra.Command{
 		Use:     "login [email]",
 		GroupID: groupClient,
@@ -20,15 +20,22 @@ func (p *process) loginCommand() *cobra.Command {
 		Long: `Sign in to a server and keep the session for the other client commands.
 
 The session is kept in patrol/credentials.json in your settings folder, readable by you alone; PATROL_CREDENTIALS names another file.
-The password is asked for on the terminal, or read from standard input with --password-stdin. It is not kept.`,
+The password is asked for on the terminal, or read from standard input with --password-stdin. It is not kept.
+
+With --code no password is needed: the page Profile, Sessions of the server has a code for you, in whatever way you signed in there. It is asked for
+on the terminal, or read from standard input where there is none.`,
 		Example: `  patrol login ada@example.com
-  patrol login ada@example.com --server https://patrol.example.com --password-stdin < password.txt`,
+  patrol login ada@example.com --server https://patrol.example.com --password-stdin < password.txt
+  patrol login --code --server https://patrol.example.com`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			if err := c.connect(); err != nil {
 				return err
+			}
+			if withCode {
+				return p.loginWithCode(cmd, c, args, email)
 			}
 			var err error
 			if email, err = argument(args, 0, email, "email"); err != nil {
@@ -57,7 +64,37 @@ The password is asked for on the terminal, or read from standard input with --pa
 	c.addServer(cmd)
 	cmd.Flags().StringVar(&email, "email", "", "whose account (in place of the argument)")
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
+	cmd.Flags().BoolVar(&withCode, "code", false, "sign in with a code from the server's page Profile, Sessions")
+	cmd.MarkFlagsMutuallyExclusive("code", "password-stdin")
 	return cmd
+}
+
+// loginWithCode signs in with a code from a page.
+func (p *process) loginWithCode(cmd *cobra.Command, c *client, args []string, email string) error {
+	if len(args) > 0 || email != "" {
+		return usagef("a code says whose account it is: leave the email address out")
+	}
+	ctx := cmd.Context()
+	var code string
+	var err error
+	if terminal(p.stdin) == nil {
+		code, err = p.readLine("code")
+	} else {
+		cmd.PrintErrf("Open %s/profile/sessions/code in a browser.\n", c.api.Base())
+		code, err = p.askPassword(ctx, "Code: ")
+	}
+	if err != nil {
+		return err
+	}
+	session, err := c.api.SignInWithCode(ctx, code)
+	if err != nil {
+		return err
+	}
+	if err := c.remember(session); err != nil {
+		return err
+	}
+	cmd.PrintErrf("Signed in to %s as %s.\n", c.api.Base(), session.User.Email)
+	return nil
 }
 
 func (p *process) logoutCommand() *cobra.Command {

@@ -153,6 +153,8 @@ func samples() map[string]sample {
 		"identity":           {in, Identity{Name: "Example ID", HasPassword: true, AskPassword: true, Problems: Problems{Fields: []Problem{{Field: "password", Text: "Password is not right."}}}}},
 		"identity-connected": {user, Identity{Name: "Example ID", HasPassword: true, Since: &since}},
 		"identity-only":      {atProvider, Identity{Name: "Example ID", Since: &since, AskPassword: true}},
+		"session-code":       {user, AskCode{AskPassword: true, Problems: Problems{Fields: []Problem{{Field: "password", Text: "Password is not right."}}}}},
+		"session-code-made":  {user, ShowCode{Code: "EXAMP-LECOD-ENOTR-EALLY", Expires: At(sampleNow.Add(5*time.Minute), sampleNow)}},
 		"no-password":        {atProvider, NoPassword("Example ID")},
 		"signed-out":         {out, SignedOut("Example ID", "#main")},
 		"rotate-provider":    {atProvider, withAsk(DecodeRotate(nil, token, models.DefaultLimits(), sampleNow))},

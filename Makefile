@@ -42,7 +42,7 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 .PHONY: bench
 bench: build $(OPA) ## measure, and hold the results against the bars
 	$(GO) test $(BUILD) -run "^$$" -bench . -benchmem ./bench
-	$(GO) run $(BUILD) ./bench/load $(ARGS)
+	$(GO) run $(BUILD) ./bench/load $(ARGS); load=$$?; $(GO) run $(BUILD) ./bench/grpc && exit $$load
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check style, imports and go.mod files; change nothing

@@ -1,5 +1,5 @@
 // Package bench measures Patrol and holds the results against bars. `make
-// bench` runs two things:
+// bench` runs three things:
 //
 //   - the Go benchmarks of this package: parsing and verifying a token, one
 //     evaluation of the default policy, finding a route among fifty and among a
@@ -7,9 +7,11 @@
 //     and one with nothing cached on each database;
 //   - the program bench/load, which starts the built binary on loopback and
 //     compares `POST /authorize` with a handler that answers a constant and
-//     with OPA's own REST server.
+//     with OPA's own REST server;
+//   - the program bench/grpc, which compares Envoy's question over gRPC with a
+//     service that answers a constant.
 //
-// Both work on the same [World]: users with tokens of ten scopes in one domain,
+// All work on the same [World]: users with tokens of ten scopes in one domain,
 // none of whose secrets is good anywhere else.
 //
 // Numbers of one machine say little about another, and on a busy machine little

@@ -32,7 +32,7 @@ func withRoutes(b *testing.B, n int) *engine.Snapshot {
 	require.NoError(b, err)
 	source.Files = maps.Clone(source.Files)
 	source.Files["patrol/routes/data.yaml"] = []byte(routes.String())
-	s, err := engine.Load(b.Context(), source)
+	s, err := engine.Load(b.Context(), source, engine.WithRecall(0))
 	require.NoError(b, err)
 	return s
 }

@@ -163,8 +163,11 @@ type HTTPRequest struct {
 	Path     string              // decoded once, cleaned, starting with /
 	Segments []string            // of Path, none of them empty
 	Query    map[string][]string // decoded; tokens masked
-	Headers  map[string]string   // names in lower case, values joined with ", "; credentials and cookies absent
-	Body     *HTTPBody           // nil if there was none to look at
+	// Headers returns the headers: names in lower case, values joined with ", ",
+	// credentials and cookies absent. It is called if the policy looks at them, which
+	// few do. nil: there are none.
+	Headers func() map[string]string
+	Body    *HTTPBody // nil if there was none to look at
 }
 
 // HTTPBody is all that a policy learns of a request body.

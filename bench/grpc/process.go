@@ -141,22 +141,3 @@ func fire(ctx context.Context, conns []*grpc.ClientConn, requests []*authv3.Chec
 	slices.Sort(latencies)
 	return latencies, context.Cause(ctx)
 }
-
-// measure returns the CPU time of this process per operation.
-func measure(op bench.Op, atLeast time.Duration) (time.Duration, error) {
-	var before, after syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
-		return 0, err
-	}
-	n := 0
-	for begin := time.Now(); time.Since(begin) < atLeast; n++ {
-		if err := op(); err != nil {
-			return 0, err
-		}
-	}
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
-		return 0, err
-	}
-	used := func(r syscall.Rusage) int64 { return r.Utime.Nano() + r.Stime.Nano() }
-	return time.Duration((used(after) - used(before)) / int64(n)), nil
-}

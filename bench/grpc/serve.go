@@ -18,6 +18,7 @@ import (
 
 	"patrol/bench"
 	"patrol/bundles"
+	"patrol/internal/heap"
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/policies/engine"
@@ -70,6 +71,7 @@ func serveConstant(ctx context.Context) error {
 
 // servePatrol is the gRPC service over a database, as cmd/patrol puts it together.
 func servePatrol(ctx context.Context, url, keys string) (err error) {
+	defer heap.Headroom(256 << 20)() // the default
 	s, err := store.Open(ctx, store.Config{URL: url})
 	if err != nil {
 		return err

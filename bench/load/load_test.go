@@ -66,26 +66,14 @@ func TestMedian(t *testing.T) {
 	assert.Equal(t, 2, median([]int{4, 3, 1, 2}))
 }
 
-func TestMeasure(t *testing.T) {
-	var kept []byte
-	got, err := measure(func() error { kept = make([]byte, 1<<16); return nil }, 10*time.Millisecond)
-	require.NoError(t, err)
-	assert.Len(t, kept, 1<<16)
-	assert.Positive(t, got.cpu)
-	assert.EqualValues(t, 1, got.allocs)
-
-	_, err = measure(func() error { return io.EOF }, time.Second)
-	assert.ErrorIs(t, err, io.EOF)
-}
-
 func TestBars(t *testing.T) {
 	w, err := bench.NewWorld(1, time.Now())
 	require.NoError(t, err)
 	us := func(n int) time.Duration { return time.Duration(n) * time.Microsecond }
 	of := func(patrol, constant, opa, authorize int, allocs int64) *results {
-		r := &results{authorize: []sample{{cpu: us(authorize)}}}
+		r := &results{authorize: []bench.Sample{{CPU: us(authorize)}}}
 		for _, c := range w.Cases() {
-			r.addCase(c, sample{cpu: us(10), allocs: allocs})
+			r.addCase(c, bench.Sample{CPU: us(10), Allocs: allocs})
 		}
 		for name, cpu := range map[string]int{"patrol": patrol, "constant": constant, "opa": opa} {
 			r.add(name, round{perSecond: 1, p50: us(cpu), p99: us(cpu)}, us(cpu))

@@ -15,7 +15,7 @@ import (
 type results struct {
 	servers   []*served
 	cases     []*judged
-	authorize []sample
+	authorize []bench.Sample
 }
 
 // served is one server's results, one entry per round.
@@ -29,7 +29,7 @@ type served struct {
 // judged is one kind of evaluation's results.
 type judged struct {
 	bench.Case
-	samples []sample
+	samples []bench.Sample
 }
 
 func (r *results) add(name string, got round, cpu time.Duration) {
@@ -43,7 +43,7 @@ func (r *results) add(name string, got round, cpu time.Duration) {
 	s.cpu = append(s.cpu, cpu)
 }
 
-func (r *results) addCase(c bench.Case, got sample) {
+func (r *results) addCase(c bench.Case, got bench.Sample) {
 	i := slices.IndexFunc(r.cases, func(j *judged) bool { return j.Name == c.Name })
 	if i < 0 {
 		r.cases, i = append(r.cases, &judged{Case: c}), len(r.cases)
@@ -52,13 +52,13 @@ func (r *results) addCase(c bench.Case, got sample) {
 }
 
 // middle returns the medians of samples.
-func middle(samples []sample) sample {
+func middle(samples []bench.Sample) bench.Sample {
 	var cpu []time.Duration
 	var allocs []int64
 	for _, s := range samples {
-		cpu, allocs = append(cpu, s.cpu), append(allocs, s.allocs)
+		cpu, allocs = append(cpu, s.CPU), append(allocs, s.Allocs)
 	}
-	return sample{cpu: median(cpu), allocs: median(allocs)}
+	return bench.Sample{CPU: median(cpu), Allocs: median(allocs)}
 }
 
 // median returns the middle value, the lower one of two.
@@ -88,9 +88,9 @@ func (r *results) report(out io.Writer) (failed bool) {
 			micros(median(s.p50)), micros(median(s.p99)), micros(median(s.cpu)), ratio(patrol, median(s.cpu)))
 	}
 	fmt.Fprintln(t, "\nwithout HTTP\tCPU/call\tallocations\tin bare evaluations\t")
-	bare := middle(r.cases[0].samples).cpu
-	line := func(name string, s sample) {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%.2f ×\t\n", name, micros(s.cpu), s.allocs, ratio(s.cpu, bare))
+	bare := middle(r.cases[0].samples).CPU
+	line := func(name string, s bench.Sample) {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%.2f ×\t\n", name, micros(s.CPU), s.Allocs, ratio(s.CPU, bare))
 	}
 	for _, j := range r.cases {
 		line("evaluation, "+j.Name, middle(j.samples))
@@ -121,7 +121,7 @@ const slack = 1.3
 func (r *results) bars() []bar {
 	var bars []bar
 	for _, j := range r.cases {
-		allocs := middle(j.samples).allocs
+		allocs := middle(j.samples).Allocs
 		bars = append(bars, bar{
 			allocs <= int64(j.MaxAllocs()),
 			fmt.Sprintf("evaluation, %s: %d allocations, at most %d", j.Name, allocs, j.MaxAllocs()),
@@ -130,8 +130,8 @@ func (r *results) bars() []bar {
 	timed := func(got, most time.Duration, format string) {
 		bars = append(bars, bar{got <= most, fmt.Sprintf(format, micros(got), micros(most))})
 	}
-	bare := time.Duration(slack * float64(middle(r.cases[0].samples).cpu))
-	timed(middle(r.authorize).cpu, bare+3*time.Microsecond,
+	bare := time.Duration(slack * float64(middle(r.cases[0].samples).CPU))
+	timed(middle(r.authorize).CPU, bare+3*time.Microsecond,
 		"cached Authorize: %s CPU, at most %s (1.3 × a bare evaluation + 3 µs)")
 	timed(r.cpuOf("patrol"), r.cpuOf("constant")+bare+15*time.Microsecond,
 		"POST /authorize: %s CPU, at most %s (the constant handler's + 1.3 × a bare evaluation + 15 µs)")

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patrol/cmd/patrol/config"
+	"patrol/internal/heap"
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/policies/engine"
@@ -96,6 +97,9 @@ func (p *process) serve(ctx context.Context, cfg config.Config, on occasions) (e
 			log.Info("stopped")
 		}
 	}()
+	if cfg.Memory.Headroom > 0 && p.getenv("GOGC") == "" {
+		defer heap.Headroom(uint64(cfg.Memory.Headroom))()
+	}
 	n, err := open(ctx, cfg, log)
 	if err != nil {
 		return err

@@ -57,3 +57,17 @@ func (s *Snapshot) Broken() *Snapshot {
 	c.documents = documents{}
 	return &c
 }
+
+// ReadsOfRequest names the parts of a proxied request that decide what it is about.
+func (s *Snapshot) ReadsOfRequest() (parts []string) {
+	p := s.routes.parts
+	for _, part := range [...]struct {
+		name string
+		read bool
+	}{{"method", p.method}, {"path", p.path}, {"segments", p.segments}, {"query", p.query}, {"headers", p.headers}, {"body", p.body}} {
+		if part.read {
+			parts = append(parts, part.name)
+		}
+	}
+	return parts
+}

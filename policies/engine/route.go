@@ -16,6 +16,29 @@ import (
 // A document that is not shaped as it must be is an error, as is everything that
 // is one with [Snapshot.Decide].
 func (s *Snapshot) Route(ctx context.Context, r models.HTTPRequest) (req models.Request, ok bool, err error) {
+	if req, ok, known := s.RecallRoute(r); known {
+		return req, ok, nil
+	}
+	if req, ok, err = s.route(ctx, r); err == nil {
+		s.routes.put(r, routed{req, ok})
+	}
+	return req, ok, err
+}
+
+// RecallRoute returns what [Snapshot.Route] would if that is known without asking
+// the policy, which takes no time worth mentioning.
+func (s *Snapshot) RecallRoute(r models.HTTPRequest) (req models.Request, ok, known bool) {
+	found, known := s.routes.get(r)
+	return found.req, found.ok, known
+}
+
+// routed is what a proxied request stands for, if anything.
+type routed struct {
+	req models.Request
+	ok  bool
+}
+
+func (s *Snapshot) route(ctx context.Context, r models.HTTPRequest) (req models.Request, ok bool, err error) {
 	v, err := s.eval(ctx, s.request, routeInput(r))
 	switch {
 	case errors.Is(err, errUndefined):
@@ -64,7 +87,31 @@ func readRequest(v ast.Value) (req models.Request, err error) {
 // need of it; need is nil if nothing. upgrade says whether the client may turn the
 // connection into a WebSocket. Both come from the optional document
 // data.patrol.http.hints, so that a request which no route maps needs nothing.
+// need is shared: callers must not change it.
 func (s *Snapshot) BodyNeed(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, upgrade bool, err error) {
+	if need, upgrade, known := s.RecallBodyNeed(r); known {
+		return need, upgrade, nil
+	}
+	if need, upgrade, err = s.bodyNeed(ctx, r); err == nil {
+		s.needs.put(r, hinted{need, upgrade})
+	}
+	return need, upgrade, err
+}
+
+// RecallBodyNeed returns what [Snapshot.BodyNeed] would if that is known without
+// asking the policy.
+func (s *Snapshot) RecallBodyNeed(r models.HTTPRequest) (need *models.BodyNeed, upgrade, known bool) {
+	found, known := s.needs.get(r)
+	return found.need, found.upgrade, known
+}
+
+// hinted is what must be known before a proxied request is judged.
+type hinted struct {
+	need    *models.BodyNeed
+	upgrade bool
+}
+
+func (s *Snapshot) bodyNeed(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, upgrade bool, err error) {
 	v, err := s.eval(ctx, s.hints, routeInput(r))
 	switch {
 	case errors.Is(err, errUndefined):
@@ -140,9 +187,11 @@ func routeInput(r models.HTTPRequest) *ast.Term {
 	for name, values := range r.Query {
 		query.Insert(ast.StringTerm(name), stringArray(values))
 	}
-	headers := ast.NewObjectWithCapacity(len(r.Headers))
-	for name, value := range r.Headers {
-		headers.Insert(ast.StringTerm(name), ast.StringTerm(value))
+	headers := ast.NewObject()
+	if r.Headers != nil {
+		for name, value := range r.Headers() {
+			headers.Insert(ast.StringTerm(name), ast.StringTerm(value))
+		}
 	}
 	h := ast.NewObject(
 		ast.Item(key.method, ast.StringTerm(r.Method)),

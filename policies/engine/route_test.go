@@ -66,7 +66,7 @@ func TestRoute(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := asked(c.line)
 			r.Query, r.Body = c.query, c.body
-			r.Headers = map[string]string{"accept": "application/json"}
+			r.Headers = func() map[string]string { return map[string]string{"accept": "application/json"} }
 			req, ok, err := s.Route(t.Context(), r)
 			require.NoError(t, err)
 			assert.Equal(t, c.want != "", ok)
@@ -136,7 +136,7 @@ func withRoutes(t testing.TB, n int) *engine.Snapshot {
 		pattern := [...]string{"GET /svc/r%d", "GET /svc/r%d/*", "GET /svc/*/r%d/**"}[i%3]
 		fmt.Fprintf(&routes, "%q: {entity_type: models, operation: read}\n", fmt.Sprintf(pattern, i))
 	}
-	return load(t, map[string]string{"patrol/routes/data.yaml": routes.String()})
+	return load(t, map[string]string{"patrol/routes/data.yaml": routes.String()}, engine.WithRecall(0))
 }
 
 var routedPaths = []string{"GET /proxy/acme/svc/r0", "GET /proxy/acme/svc/r1/x", "GET /proxy/acme/svc/x/r2/y/z", "GET /proxy/acme/svc/none/of/them"}

@@ -24,6 +24,7 @@ type Snapshot struct {
 	revision string
 	catalog  models.Catalog
 	timeout  time.Duration
+	recall   int
 
 	compiler  *ast.Compiler
 	documents documents
@@ -33,6 +34,9 @@ type Snapshot struct {
 	decision, request, hints document
 	mask                     maskDocument
 	constants                []constant
+
+	routes *recall[routed]
+	needs  *recall[hinted]
 }
 
 // The documents that are asked for.
@@ -48,15 +52,22 @@ type Option func(*Snapshot)
 // WithTimeout bounds each evaluation to d, which must be positive.
 func WithTimeout(d time.Duration) Option { return func(s *Snapshot) { s.timeout = d } }
 
+// WithRecall has n proxied requests remembered per document, so that the policy
+// need not be asked about them again; 0: none.
+func WithRecall(n int) Option { return func(s *Snapshot) { s.recall = n } }
+
 // Load compiles a policy and checks all that can be checked before the first
 // request: strict compilation under the enforced capabilities, the types of
 // input, the data documents against their schemas and against each other, that
 // the entrypoints exist, and that a request about which nothing is known is
 // denied. Errors name file and line, or the place in the data.
 func Load(ctx context.Context, src Source, opts ...Option) (*Snapshot, error) {
-	s := &Snapshot{timeout: DefaultTimeout}
+	s := &Snapshot{timeout: DefaultTimeout, recall: DefaultRecall}
 	for _, opt := range opts {
 		opt(s)
+	}
+	if s.recall < 0 {
+		return nil, fmt.Errorf("the number of requests to remember must not be negative, as %d is", s.recall)
 	}
 	if s.timeout <= 0 {
 		return nil, errTimeoutOption(s.timeout)
@@ -88,6 +99,8 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
+	s.routes = newRecall[routed](partsOf(s.compiler, requestRef), s.recall)
+	s.needs = newRecall[hinted](partsOf(s.compiler, hintsRef), s.recall)
 	s.revision = b.revision
 	return s.try(ctx)
 }

@@ -263,7 +263,10 @@ func (a *Authorizer) verify(ctx context.Context, call Call) (rec *tokenRecord, c
 		a.facts.lookups.failed(call.IP)
 		return nil, models.TokenUnknown, nil
 	}
-	a.facts.lookups.proved(token.ID)
+	if !rec.proved.Load() { // to look costs less than to write, which other processors notice
+		rec.proved.Store(true)
+		a.facts.lookups.proved(token.ID)
+	}
 	return rec, "", nil
 }
 
@@ -437,4 +440,5 @@ type tokenRecord struct {
 	value *engine.Value
 	// lastNoted is when a use was last noted, in Unix seconds; see useLog.
 	lastNoted atomic.Int64
+	proved    atomic.Bool // its secret has verified
 }

@@ -15,7 +15,7 @@ import (
 // list is a proxied request that the default routes map to readAll.
 var list = models.HTTPRequest{
 	Method: "GET", Path: "/proxy/acme/v1/models", Segments: []string{"proxy", "acme", "v1", "models"},
-	Query: map[string][]string{}, Headers: map[string]string{},
+	Query: map[string][]string{},
 }
 
 func (b *bed) begin(t *testing.T) *authz.Proxied {

@@ -40,6 +40,9 @@ func (a *Authorizer) Begin(ctx context.Context, call Call) (p *Proxied, d models
 // judged: whether its body must be read to learn the entity (need, nil if not),
 // and whether it may be upgraded to a WebSocket.
 func (p *Proxied) Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error) {
+	if need, websocket, known := p.policy.RecallBodyNeed(r); known {
+		return need, websocket, nil
+	}
 	if err := p.a.takeTurn(ctx); err != nil {
 		return nil, false, err
 	}
@@ -47,19 +50,32 @@ func (p *Proxied) Hints(ctx context.Context, r models.HTTPRequest) (need *models
 	return p.policy.BodyNeed(ctx, r)
 }
 
+// route maps the request.
+func (p *Proxied) route(ctx context.Context, r models.HTTPRequest) (req models.Request, ok bool, code models.ReasonCode, cause error) {
+	req, ok, known := p.policy.RecallRoute(r)
+	if known {
+		return req, ok, "", nil
+	}
+	if err := p.a.takeTurn(ctx); err != nil {
+		return req, false, models.Unavailable, err
+	}
+	req, ok, err := p.policy.Route(ctx, r)
+	p.a.endTurn()
+	if err != nil {
+		return req, false, models.PolicyError, fmt.Errorf("map the request: %w", err)
+	}
+	return req, ok, "", nil
+}
+
 // Decide maps the request to what it stands for and judges that, on the facts as
 // they are now: reading a body may have taken a while since Begin. Fields of
 // fixed that are not empty come from the operator and replace the route's.
 func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision {
 	p.call.method, p.call.path = r.Method, r.Path
-	if err := p.a.takeTurn(ctx); err != nil {
-		return p.conclude(ctx, refusal(models.Unavailable, err))
-	}
-	req, ok, err := p.policy.Route(ctx, r)
-	p.a.endTurn()
+	req, ok, code, cause := p.route(ctx, r)
 	switch {
-	case err != nil:
-		v := refusal(models.PolicyError, fmt.Errorf("map the request: %w", err))
+	case code != "":
+		v := refusal(code, cause)
 		v.Revision = p.policy.Revision()
 		return p.conclude(ctx, v)
 	case !ok && (fixed.Domain == "" || fixed.EntityType == "" || fixed.Entity == "" || fixed.Operation == ""):

@@ -61,12 +61,41 @@ type Gate struct {
 	limits   Limits
 	panicked func(value any, stack []byte)
 	inFlight atomic.Int64
+
+	idle chan func() // takes work if a goroutine is waiting for some
 }
 
 // NewGate returns a gate. Every panic of the work is told to panicked, even if
 // the work had been given up before.
 func NewGate(limits Limits, panicked func(value any, stack []byte)) *Gate {
-	return &Gate{limits: limits, panicked: panicked}
+	return &Gate{limits: limits, panicked: panicked, idle: make(chan func())}
+}
+
+// idleTime is how long a goroutine waits for more work before it ends.
+const idleTime = 100 * time.Millisecond
+
+// start has do done by another goroutine, one that has done such work before if
+// there is one: evaluating a policy needs a deep stack, and to grow a new one
+// takes longer than the evaluation.
+func (g *Gate) start(do func()) {
+	select {
+	case g.idle <- do:
+	default:
+		go func() {
+			do()
+			timer := time.NewTimer(idleTime)
+			defer timer.Stop()
+			for {
+				select {
+				case do := <-g.idle:
+					do()
+					timer.Reset(idleTime)
+				case <-timer.C:
+					return
+				}
+			}
+		}()
+	}
 }
 
 // InFlight returns how many calls are under way.
@@ -100,7 +129,7 @@ func Do[T any](ctx context.Context, g *Gate, work func(context.Context) T) (T, e
 		err   error
 	}
 	done := make(chan outcome, 1) // nobody may be waiting any more
-	go func() {
+	g.start(func() {
 		defer g.inFlight.Add(-1)
 		finished := false
 		defer func() {
@@ -114,7 +143,7 @@ func Do[T any](ctx context.Context, g *Gate, work func(context.Context) T) (T, e
 		value := work(ctx)
 		finished = true
 		done <- outcome{value: value}
-	}()
+	})
 
 	select {
 	case o := <-done:

@@ -17,6 +17,15 @@ var limits = bound.Limits{Timeout: 150 * time.Millisecond, Margin: 20 * time.Mil
 
 func gate() *bound.Gate { return bound.NewGate(limits, func(any, []byte) {}) }
 
+// bubble runs test on a clock of its own, and ends when no goroutine waits for more
+// work.
+func bubble(t *testing.T, test func(*testing.T)) {
+	synctest.Test(t, func(t *testing.T) {
+		test(t)
+		<-time.After(time.Hour)
+	})
+}
+
 func TestDoReturnsWhatTheWorkReturns(t *testing.T) {
 	got, err := bound.Do(t.Context(), gate(), func(context.Context) string { return "yes" })
 	require.NoError(t, err)
@@ -37,7 +46,7 @@ func TestDoAnswersInTime(t *testing.T) {
 		{"a deadline that is over", -time.Second, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				ctx := t.Context()
 				if c.deadline != 0 {
 					var cancel context.CancelFunc
@@ -56,7 +65,7 @@ func TestDoAnswersInTime(t *testing.T) {
 }
 
 func TestDoPrefersTheAnswerOfWorkThatNoticed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		got, err := bound.Do(t.Context(), gate(), func(ctx context.Context) string {
 			<-ctx.Done()
 			return "I was too slow"
@@ -67,7 +76,7 @@ func TestDoPrefersTheAnswerOfWorkThatNoticed(t *testing.T) {
 }
 
 func TestDoRefusesMoreThanItsPlaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		g := gate()
 		release := make(chan struct{})
 		for range limits.MaxInFlight {
@@ -117,4 +126,23 @@ func TestLimitsValidate(t *testing.T) {
 		spoil(&l)
 		assert.Error(t, l.Validate(), name)
 	}
+}
+
+// BenchmarkDo does work that needs a deep stack, as policies do.
+func BenchmarkDo(b *testing.B) {
+	g := gate()
+	for b.Loop() {
+		if _, err := bound.Do(b.Context(), g, func(context.Context) int { return deep(200) }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+//go:noinline
+func deep(n int) int {
+	var frame [16]int
+	if n > 0 {
+		frame[n%16] = deep(n - 1)
+	}
+	return frame[n%16] + 1
 }

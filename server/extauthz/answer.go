@@ -250,8 +250,11 @@ func preferred(accept string) string {
 }
 
 func header(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, Value: value},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
+	h := new(struct { // in one piece
+		option corev3.HeaderValueOption
+		value  corev3.HeaderValue
+	})
+	h.value.Key, h.value.Value = name, value
+	h.option.Header, h.option.AppendAction = &h.value, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
+	return &h.option
 }

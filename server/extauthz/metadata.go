@@ -8,9 +8,16 @@ import "google.golang.org/protobuf/types/known/structpb"
 func (v *verdict) metadata(dry bool) *structpb.Struct {
 	fields := make(map[string]*structpb.Value, 10)
 	put := func(name, value string) {
-		if value != "" {
-			fields[name] = structpb.NewStringValue(value)
+		if value == "" {
+			return
 		}
+		v := new(struct { // in one piece
+			value structpb.Value
+			text  structpb.Value_StringValue
+		})
+		v.text.StringValue = value
+		v.value.Kind = &v.text
+		fields[name] = &v.value
 	}
 	d := &v.Decision
 	put("decision_id", d.ID)

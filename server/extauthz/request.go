@@ -16,6 +16,7 @@ import (
 type asked struct {
 	question.Question
 	raw    []string // the names of the headers as they came, in lower case
+	values []string // room for those of the headers
 	dryRun bool     // the operator's route asks for it
 }
 
@@ -74,8 +75,10 @@ func body(in *authv3.AttributeContext_HttpRequest, header http.Header) question.
 // map, in which it has joined repeated ones with commas, or a list.
 func (q *asked) readHeaders(in *authv3.AttributeContext_HttpRequest) {
 	list := in.GetHeaderMap().GetHeaders()
-	q.Header = make(http.Header, len(in.GetHeaders())+len(list))
-	q.raw = make([]string, 0, len(in.GetHeaders())+len(list))
+	count := len(in.GetHeaders()) + len(list)
+	q.Header = make(http.Header, count)
+	both := make([]string, 2*count)
+	q.raw, q.values = both[:0:count], both[count:]
 	for name, value := range in.GetHeaders() {
 		q.addHeader(name, value)
 	}
@@ -94,7 +97,12 @@ func (q *asked) addHeader(name, value string) {
 	}
 	q.raw = append(q.raw, strings.ToLower(name))
 	name = textproto.CanonicalMIMEHeaderKey(name)
-	q.Header[name] = append(q.Header[name], value)
+	if prior, ok := q.Header[name]; ok {
+		q.Header[name] = append(prior, value)
+		return
+	}
+	q.values[0] = value
+	q.Header[name], q.values = q.values[:1:1], q.values[1:]
 }
 
 func (q *asked) readExtensions(extensions map[string]string) {

@@ -178,6 +178,15 @@ func (s *Server) drain(server *grpc.Server) {
 	}
 }
 
+const (
+	// streamWorkers is how many goroutines wait for questions. When all are busy,
+	// further questions get new ones.
+	streamWorkers = 64
+	// What a peer may send of a question, and of all those of a connection, before
+	// it is read.
+	streamWindow, connWindow = 1 << 20, 4 << 20
+)
+
 // grpcServer returns the server, whose streams end with the context streams: those
 // who watch the health service would hold up the drain.
 func (s *Server) grpcServer(streams context.Context, checker *health.Server) *grpc.Server {
@@ -187,6 +196,11 @@ func (s *Server) grpcServer(streams context.Context, checker *health.Server) *gr
 		// Of what is larger than MaxMessageBytes, all that grpc-go lets through is
 		// denied; what it does not is an error.
 		grpc.MaxRecvMsgSize(2 * maxMessage),
+		// Goroutines that live on have their stacks already, and windows of fixed size
+		// need no pings to find it.
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: k.Time, Timeout: k.Timeout, MaxConnectionAge: k.MaxConnectionAge, MaxConnectionAgeGrace: s.cfg.DrainTimeout,
 		}),

@@ -195,7 +195,7 @@ func TestRequestHeaders(t *testing.T) {
 		"User-Agent":        {"test/1"},
 	}, got)
 
-	assert.NotContains(t, w.last().Headers, "authorization")
+	assert.NotContains(t, w.last().Headers(), "authorization")
 	assert.NotContains(t, w.log.String(), goodToken)
 }
 

@@ -14,12 +14,9 @@ const IdentityPrefix = "x-patrol-"
 // judgedHeaders returns the header as policies see it: names in lower case,
 // values joined with ", " and masked. What identifies or authenticates somebody
 // is left out, and so are names that could be taken for another name.
-func judgedHeaders(header http.Header) (map[string]string, error) {
+func judgedHeaders(header http.Header) map[string]string {
 	headers := make(map[string]string, len(header))
 	for name, values := range header {
-		if isMethodOverride(name) {
-			return nil, ambiguous("a header asks for another method")
-		}
 		if !IsPlainName(name) {
 			continue
 		}
@@ -33,7 +30,17 @@ func judgedHeaders(header http.Header) (map[string]string, error) {
 		}
 		headers[name] = value
 	}
-	return headers, nil
+	return headers
+}
+
+// checkOverride refuses a header that asks for another method.
+func checkOverride(header http.Header) error {
+	for name := range header {
+		if isMethodOverride(name) {
+			return ambiguous("a header asks for another method")
+		}
+	}
+	return nil
 }
 
 // IsPlainName reports whether a header name consists of letters, digits and

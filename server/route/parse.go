@@ -25,7 +25,8 @@ func ambiguous(format string, args ...any) error {
 
 // Parse returns the canonical form of a request from what the wire said: its
 // method, its request target as it was sent (net/http's RequestURI, not its URL),
-// and its header. Header names may be in any case. The body is not looked at. An
+// and its header, which must not change while the form is used. Header names may
+// be in any case. The body is not looked at. An
 // error wraps [ErrAmbiguous].
 func Parse(method, target string, header http.Header) (models.HTTPRequest, error) {
 	var none models.HTTPRequest
@@ -44,15 +45,17 @@ func Parse(method, target string, header http.Header) (models.HTTPRequest, error
 	if err != nil {
 		return none, err
 	}
-	headers, err := judgedHeaders(header)
-	if err != nil {
+	if err := checkOverride(header); err != nil {
 		return none, err
 	}
 	path := "/" + strings.Join(segments, "/")
 	if len(segments) > 0 && strings.HasSuffix(rawPath, "/") {
 		path += "/"
 	}
-	return models.HTTPRequest{Method: method, Path: path, Segments: segments, Query: query, Headers: headers}, nil
+	return models.HTTPRequest{
+		Method: method, Path: path, Segments: segments, Query: query,
+		Headers: func() map[string]string { return judgedHeaders(header) },
+	}, nil
 }
 
 // checkMethod accepts what registered methods look like (RFC 9110 §16.1.1: they

@@ -204,7 +204,7 @@ func TestParseHeaders(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{
 		"accept": "text/html, */*", "x-team": "red", "x-note": "use patrol_*** now, patrols_***", "x-latin": "mod\uFFFDle",
-	}, r.Headers)
+	}, r.Headers())
 }
 
 func TestParseRefusesMethodOverride(t *testing.T) {

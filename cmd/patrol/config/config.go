@@ -26,6 +26,7 @@ type Config struct {
 	TLS            TLS                 `key:"tls" doc:"HTTPS on the listener. Certificates are read again when their files change."`
 	Log            Log                 `key:"log" doc:"The log, on standard error."`
 	Metrics        Metrics             `key:"metrics" doc:"Prometheus metrics."`
+	Memory         Memory              `key:"memory" doc:"Memory of the server."`
 	HTTP           HTTP                `key:"http" doc:"Limits of the HTTP listener."`
 	Tokens         Tokens              `key:"tokens" doc:"What a token may be."`
 	Sessions       Sessions            `key:"sessions" doc:"How long a sign-in lasts."`
@@ -73,6 +74,11 @@ type Log struct {
 // Metrics is where Prometheus finds its numbers.
 type Metrics struct {
 	Listen string `key:"listen" flag:"metrics-listen" doc:"Address of a listener for /metrics alone. Empty: /metrics is on the main listener."`
+}
+
+// Memory is what the server may use to save CPU.
+type Memory struct {
+	Headroom Size `key:"headroom" doc:"How much is allocated before garbage is collected: on a busy server, more of it costs less CPU. The server uses about this much more than it keeps. 0, or GOGC in the environment: as the Go runtime does it. GOMEMLIMIT bounds it either way."`
 }
 
 // HTTP bounds what clients may ask of the listener.
@@ -144,6 +150,7 @@ func Default() Config {
 		Database:   Database{Migrate: true},
 		TLS:        TLS{ReloadInterval: 10 * time.Second},
 		Log:        Log{Level: "info", Format: "auto"},
+		Memory:     Memory{Headroom: 256 << 20},
 		HTTP: HTTP{
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       30 * time.Second,

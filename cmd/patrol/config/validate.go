@@ -50,7 +50,7 @@ func (c Config) validate(v *models.Invalid) {
 	}
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
-		c.Database, c.TLS, c.Log, c.Metrics, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Gateway,
+		c.Database, c.TLS, c.Log, c.Metrics, c.Memory, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Gateway,
 		c.ExtAuthz, c.ForwardAuth,
 	} {
 		section.validate(v)
@@ -126,6 +126,12 @@ func (l Log) validate(v *models.Invalid) {
 func (m Metrics) validate(v *models.Invalid) {
 	if m.Listen != "" {
 		checkAddress("metrics.listen", m.Listen, v)
+	}
+}
+
+func (m Memory) validate(v *models.Invalid) {
+	if m.Headroom < 0 || m.Headroom > 1<<40 {
+		v.Add("memory.headroom", "must be between 0 and 1024GiB")
 	}
 }
 

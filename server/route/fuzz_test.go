@@ -53,6 +53,7 @@ func FuzzParse(f *testing.F) {
 		}
 		again, err := route.Parse("GET", written, nil)
 		require.NoError(t, err)
+		r.Headers, again.Headers = nil, nil // functions, of no headers
 		assert.Equal(t, r, again)
 	})
 }

@@ -99,8 +99,6 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	s.routes = newRecall[routed](partsOf(s.compiler, requestRef), s.recall)
-	s.needs = newRecall[hinted](partsOf(s.compiler, hintsRef), s.recall)
 	s.revision = b.revision
 	return s.try(ctx)
 }
@@ -164,6 +162,8 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 	if err := s.evaluateConstants(ctx); err != nil {
 		return err
 	}
+	s.routes = newRecall[routed](partsOf(s.compiler, requestRef), s.recall)
+	s.needs = newRecall[hinted](partsOf(s.compiler, hintsRef), s.recall)
 	return s.loadMask(ctx)
 }
 

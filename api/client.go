@@ -329,8 +329,18 @@ func (c *Client) NarrowPAT(ctx context.Context, id string, scopes []NewScope) (P
 
 // RevokePAT ends a token. Ending a dead one again is no error.
 func (c *Client) RevokePAT(ctx context.Context, id string) (PAT, error) {
+	return c.RevokePATFor(ctx, id, "")
+}
+
+// RevokePATFor is [Client.RevokePAT] with a reason for the token's owner, if it is
+// not "".
+func (c *Client) RevokePATFor(ctx context.Context, id, reason string) (PAT, error) {
 	var out PAT
-	err := c.session(ctx, http.MethodPost, at("pats", id, "revoke"), nil, nil, &out)
+	var body any
+	if reason != "" {
+		body = Revocation{Reason: reason}
+	}
+	err := c.session(ctx, http.MethodPost, at("pats", id, "revoke"), nil, body, &out)
 	return out, err
 }
 

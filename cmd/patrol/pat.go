@@ -147,6 +147,18 @@ func describe(pat api.PAT) string {
 	if pat.RevokedAt != nil {
 		line("revoked", moment(pat.RevokedAt))
 	}
+	if by := pat.RevokedBy; by != nil && *by != models.RevokerOwner {
+		who := strings.ReplaceAll(string(*by), "_", " ")
+		if pat.RevokedDomain != nil {
+			who += " of " + *pat.RevokedDomain
+		}
+		line("revoked by", who)
+	}
+	if pat.RevokedReason != nil {
+		for i, text := range strings.Split(*pat.RevokedReason, "\n") {
+			line([]string{"reason", ""}[min(i, 1)], text)
+		}
+	}
 	if rotated(pat) {
 		line("rotated to", *pat.RotatedTo)
 	}
@@ -283,6 +295,7 @@ The old one ends at once, or after --grace.`
 func (p *process) patRevokeCommand() *cobra.Command {
 	c := &client{process: p}
 	var all, yes bool
+	var reason string
 	cmd := &cobra.Command{
 		Use:   "revoke <id or name>... | --all",
 		Short: "End tokens for good",
@@ -290,6 +303,9 @@ func (p *process) patRevokeCommand() *cobra.Command {
 		Args: func(_ *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
 				return usagef("name the tokens to revoke, or give --all")
+			}
+			if all && reason != "" {
+				return usagef("--reason is for tokens that are named")
 			}
 			return nil
 		},
@@ -313,12 +329,13 @@ func (p *process) patRevokeCommand() *cobra.Command {
 				case !api.Is(err, models.CodeNotFound):
 					return err // an id that is not ours may still be an admin's to revoke
 				}
-				_, err := c.api.RevokePAT(ctx, id)
+				_, err := c.api.RevokePATFor(ctx, id, reason)
 				return c.signedIn(err)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "revoke all of your tokens")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the owner of the token to read")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask whether --all is meant")
 	c.addServer(cmd)
 	return cmd

@@ -35,29 +35,6 @@ func (r *reader) waitsToRead(selector, text string) {
 	}, 20*time.Second, 20*time.Millisecond, "%s never says %q", selector, text)
 }
 
-func TestSetupInABrowser(t *testing.T) {
-	browser := uitest.Start(t)
-	w := newEmptyWorld(t, testenv.SQLite(t), nil)
-	code := w.setupCode()
-	root := w.open(browser, uitest.Options{})
-	root.goTo("/")
-	root.waitsFor("Set up Patrol")
-	root.fill("#f-code", "AAAAA-AAAAA-AAAAA-AAAAA")
-	root.fill("#f-email", "root@example.com")
-	root.fill("#f-name", "Root")
-	root.fill("#f-password", password)
-	root.click("button.primary")
-	root.waitsToRead("#problems", "is not the code in the file")
-	root.fill("#f-code", code)
-	root.fill("#f-password", password)
-	root.click("button.primary")
-	root.waitsFor("Patrol is set up")
-	root.goTo("/")
-	root.signsInAs("root", "Personal access tokens")
-	root.goTo("/admin/domains")
-	root.waitsFor("Domains")
-}
-
 func TestALeakedTokenInABrowser(t *testing.T) {
 	browser := uitest.Start(t)
 	w := behindGateway(t, testenv.SQLite(t))
@@ -147,35 +124,6 @@ func TestAnEndIsShown(t *testing.T) {
 	ann.click("form.form button.danger")
 	ann.waitsFor("Personal access tokens")
 	w.holdsPATs("ann", 0)
-}
-
-func TestWithoutJavaScriptInABrowser(t *testing.T) {
-	browser := uitest.Start(t)
-	w := behindGateway(t, testenv.SQLite(t))
-	ann := w.open(browser, uitest.Options{NoScript: true, Width: 360, Height: 780, Dark: true})
-	ann.signsIn()
-	ann.click(`.cards a[href$="preset=inference"]`)
-	ann.waitsFor("Create a personal access token")
-	ann.fill("#f-name", "by hand")
-	ann.click(`button[value="add-scope"]`)
-	ann.waitsFor("Create a personal access token")
-	assert.Equal(t, "by hand", ann.value("#f-name"))
-	ann.click(`button[value="remove-scope-2"]`)
-	ann.waitsFor("Create a personal access token")
-	ann.click(".buttons button.primary")
-	ann.waitsFor("Your token")
-	token := ann.value("#token")
-	assert.Equal(t, "200", w.curl(token))
-	overflow, err := uitest.Overflow(ann.tab)
-	require.NoError(t, err)
-	assert.Zero(t, overflow)
-	ann.click("[data-saved]")
-	ann.waitsFor("by hand")
-	ann.click(`.actions a[href$="/revoke"]`)
-	ann.waitsFor("Revoke by hand?")
-	ann.click("form.form button.danger")
-	ann.waitsFor("by hand")
-	assert.Equal(t, "401", w.curl(token))
 }
 
 func TestADomainsAdminInABrowser(t *testing.T) {

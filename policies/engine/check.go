@@ -21,12 +21,13 @@ const (
 	StageData        Stage = "data"        // catalog, roles and routes against their schemas and each other
 	StageCompile     Stage = "compile"     // strictly, under the enforced capabilities and schemas
 	StageEntrypoints Stage = "entrypoints" // the documents that the server asks for
+	StageMetadata    Stage = "metadata"    // titles, reason codes, entrypoints, as package metapolicies wants them
 	StageTests       Stage = "tests"       // the bundle's own exist, pass, and notice if the decision is wrong
 	StageCoverage    Stage = "coverage"    // enough of the policy is run by them
 	StageSafety      Stage = "safety"      // what no policy may allow, see [SafetyCases]
 )
 
-var stages = []Stage{StageRead, StageData, StageCompile, StageEntrypoints, StageTests, StageCoverage, StageSafety}
+var stages = []Stage{StageRead, StageData, StageCompile, StageEntrypoints, StageMetadata, StageTests, StageCoverage, StageSafety}
 
 // The codes of findings that OPA has none for.
 const (
@@ -193,6 +194,9 @@ func (c *check) run(ctx context.Context) (err error) {
 		return nil
 	}
 	c.snapshot = s
+	if err := c.metadata(ctx); err != nil {
+		return err
+	}
 	if err := c.test(ctx); err != nil {
 		return err
 	}

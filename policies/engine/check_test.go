@@ -190,7 +190,7 @@ func TestCheckRefuses(t *testing.T) {
 			[]string{"allows everything", "denies everything", "for the same", "maps no request"},
 		},
 		"rules that no test runs": {
-			extra("p := 1 if input.a\n\nq := 2 if input.b"),
+			extra("# METADATA\n# title: P\np := 1 if input.a\n\n# METADATA\n# title: Q\nq := 2 if input.b"),
 			engine.CheckOptions{MinCoverage: 100},
 			[]string{"coverage coverage_low the tests run 9"},
 		},
@@ -313,4 +313,40 @@ func TestCheckedIsLoaded(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, a.Revision(), b.Revision())
 	assert.Equal(t, with.Digest(), without.Digest())
+}
+
+// TestCheckMetadata holds that what the metapolicies find is told at the rule.
+func TestCheckMetadata(t *testing.T) {
+	r := check(t, instead(t, map[string]string{
+		"x/x.rego": `package patrol.x
+
+p := 1
+
+# METADATA
+# title: Q
+# custom:
+#   code: Bad Code
+q := 2
+
+# METADATA
+# title: R
+# custom:
+#   code: role_forbids
+#   message: Again.
+r := 3
+`,
+	}), engine.CheckOptions{MinCoverage: -1})
+	assert.Equal(t, engine.Failed, outcomes(r)[engine.StageMetadata])
+	all := strings.Join(found(r), "\n")
+	for _, want := range []string{
+		"metadata metadata_missing x/x.rego:3:1: data.patrol.x.p has no title in its METADATA",
+		"metadata code_malformed x/x.rego:9:1: Bad Code is no reason code",
+		"metadata message_missing x/x.rego:9:1: the rule that gives the reason Bad Code has no message",
+		"metadata code_duplicate x/x.rego:16:1: the reason code role_forbids is another rule's as well (authz/authz.rego:",
+	} {
+		assert.Contains(t, all, want)
+	}
+	undeclared := check(t, edited(t, "authz/authz.rego", "# entrypoint: true\n", ""), engine.CheckOptions{})
+	assert.Contains(t, strings.Join(found(undeclared), "\n"), "metadata entrypoint_undeclared authz/authz.rego:")
+	assert.False(t, undeclared.Passed)
 }

@@ -27,6 +27,12 @@
 // and takes as long whether the account exists or not. A forgotten password is
 // reset by a one-time code that an administrator hands over; see [NewReset].
 //
+// Beside passwords people may sign in at an OpenID Connect provider; see
+// [OIDCConfig]. They are known there by issuer and subject, never by an address, and
+// an account that was here before is connected by its owner alone. A session that
+// began there is confirmed there. A program is signed in by a password, or by a
+// one-time code from a page; see [Server.SessionCode].
+//
 // # How a request is read
 //
 // JSON is read strictly: unknown, repeated and wrongly typed members, trailing

@@ -14,7 +14,7 @@ func (p *process) migrateCommand() *cobra.Command {
 		Use:     "migrate",
 		GroupID: groupServer,
 		Short:   "Bring the database's schema up to date",
-		Long: `Bring the database's schema up to date, under a lock, and say from which version to which.
+		Long: `Bring the database's schema up to date, under a lock, and say from which version to which; likewise that of the decision log's database.
 'patrol serve' does the same at its start unless database.migrate is false.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -37,6 +37,16 @@ func (p *process) migrateCommand() *cobra.Command {
 			from, to, err := s.Migrate(ctx)
 			if err != nil {
 				return err
+			}
+			cfg.Database.Migrate = true // it is what the command is for
+			decisions, err := openDecisions(ctx, cfg, store.Config{})
+			if err != nil {
+				return err
+			}
+			if decisions != nil {
+				if err := decisions.Close(); err != nil {
+					return err
+				}
 			}
 			if from == to {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "The schema is up to date, at version %d.\n", to)

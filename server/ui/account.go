@@ -76,8 +76,8 @@ func checkRepeat(password, repeat string, p *Problems) {
 	}
 }
 
-// newPasswordHint says what a new password takes.
-const newPasswordHint = "At least 12 characters. A few unrelated words are easier to keep than symbols."
+// lengthHint says what a new password takes.
+const lengthHint = "At least 12 characters. A few unrelated words are easier to keep than symbols."
 
 // ChangePassword is the page that changes one's password.
 func ChangePassword(p Problems) Form {
@@ -88,7 +88,7 @@ func ChangePassword(p Problems) Form {
 			{Name: "current", Label: "Current password", Kind: PasswordField, Required: true, Autocomplete: "current-password"},
 			{
 				Name: "password", Label: "New password", Kind: PasswordField, Required: true, Autocomplete: "new-password",
-				Hint: newPasswordHint,
+				Hint: lengthHint,
 			},
 			{Name: "repeat", Label: "New password again", Kind: PasswordField, Required: true, Autocomplete: "new-password"},
 		},

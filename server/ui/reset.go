@@ -54,7 +54,7 @@ func Reset(code string, p Problems) Form {
 				Name: "code", Label: "Reset code", Kind: TextField, Value: code, Required: true, Autocomplete: "one-time-code", Mono: true, Focus: !p.Any(),
 				Hint: "From your administrator: four groups of letters and digits, the part of the link after #.",
 			},
-			{Name: "password", Label: "New password", Kind: PasswordField, Required: true, Autocomplete: "new-password", Hint: newPasswordHint},
+			{Name: "password", Label: "New password", Kind: PasswordField, Required: true, Autocomplete: "new-password", Hint: lengthHint},
 			{Name: "repeat", Label: "New password again", Kind: PasswordField, Required: true, Autocomplete: "new-password"},
 		},
 		More: Link{Label: "Back to the sign-in", URL: "/login"},

@@ -20,7 +20,7 @@ func (p *process) policyCommand() *cobra.Command {
 		Use:     "policy",
 		GroupID: groupPolicy,
 		Short:   "Write, test, explain and ship a policy",
-		Long: `Work on a policy bundle: a folder or a .tar.gz archive; without one, the bundle inside this program. None of these need a database or a configuration.
+		Long: `Work on a policy bundle: a folder or a .tar.gz archive; without one, the bundle inside this program. Only replay needs a server's database, or files of its decision log.
 
 Begin:             patrol policy init my-policy
 While you write:   patrol policy test my-policy --watch
@@ -39,6 +39,7 @@ The exit status is 0 if all is well, 1 if the policy fails or the answer is no, 
 		hideSettings(c)
 	}
 	hideSettings(cmd)
+	cmd.AddCommand(p.policyReplayCommand()) // which reads a server's database
 	return cmd
 }
 

@@ -42,6 +42,8 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 .PHONY: bench
 bench: build $(OPA) ## measure, and hold the results against the bars
 	$(GO) test $(BUILD) -run "^$$" -bench . -benchmem ./bench
+	$(GO) test $(BUILD) -run "^$$" -bench Replay -benchtime 1x ./policies/engine
+	$(GO) test $(BUILD) -run "^$$" -bench DecisionLog -benchtime 1x -v ./bench/load
 	$(GO) run $(BUILD) ./bench/load $(ARGS); load=$$?; $(GO) run $(BUILD) ./bench/grpc && exit $$load
 
 .PHONY: lint

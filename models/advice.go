@@ -27,13 +27,16 @@ const maxNarrowed = 8
 // nothing is narrowed. The scopes that remain, in order, are what the token needed;
 // none: the token was not used.
 func Advise(p PAT, used []UsedScope, all bool, maxScopes int) (advice []ScopeAdvice, needed []Scope) {
-	for _, s := range p.Scopes {
+	by := make([][]UsedScope, len(p.Scopes))
+	for _, u := range used {
+		if i := p.usedBy(u); i >= 0 {
+			by[i] = append(by[i], u)
+		}
+	}
+	for i, s := range p.Scopes {
 		a := ScopeAdvice{Scope: s}
 		var asked []Scope
-		for _, u := range used {
-			if u.ScopeID != s.ID {
-				continue
-			}
+		for _, u := range by[i] {
 			a.Uses += u.Count
 			if a.LastAt == nil || u.LastAt.After(*a.LastAt) {
 				a.LastAt = &u.LastAt
@@ -57,6 +60,32 @@ func Advise(p PAT, used []UsedScope, all bool, maxScopes int) (advice []ScopeAdv
 		needed = remaining(advice)
 	}
 	return advice, needed
+}
+
+// usedBy returns which of the scopes a use counts for: the one that granted it, or
+// if that is gone, as after a narrowing, the most specific one that would; -1: none.
+func (p PAT) usedBy(u UsedScope) int {
+	if i := slices.IndexFunc(p.Scopes, func(s Scope) bool { return s.ID == u.ScopeID }); i >= 0 {
+		return i
+	}
+	asked := Scope{Domain: u.Domain, EntityType: u.EntityType, Entity: u.Entity, Operation: u.Operation}
+	best, rank := -1, -1
+	for i, s := range p.Scopes {
+		if !s.Includes(asked) {
+			continue
+		}
+		specific := 0
+		if s.Domain != Any {
+			specific += 2
+		}
+		if s.Entity != Any {
+			specific++
+		}
+		if specific > rank {
+			best, rank = i, specific
+		}
+	}
+	return best
 }
 
 // narrowed returns what a scope has to be for what was asked. A request for the

@@ -40,6 +40,7 @@ func TestAdvise(t *testing.T) {
 			want: "acme:models:x:read", keep: "nn"},
 		{name: "more than a token may have", scopes: "acme:models:*:read", used: "s0 acme:models:x:read\ns0 acme:models:y:read", max: 1,
 			want: "acme:models:*:read", keep: "k"},
+		{name: "by a scope that is gone", scopes: "*:models:*:read acme:models:*:read acme:models:x:read", used: "s9 acme:models:x:read", want: "acme:models:x:read", keep: "rrk"},
 		{name: "a use of something else under the same id", scopes: "acme:models:x:read", used: "s0 beta:models:x:read", keep: "r"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

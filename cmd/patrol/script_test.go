@@ -83,6 +83,8 @@ func params(t *testing.T, p testscript.Params, env map[string]string) testscript
 	}
 	upstream := httptest.NewServer(standin.Handler(0))
 	t.Cleanup(upstream.Close)
+	policies, err := filepath.Abs(filepath.Join("..", "..", "policies")) // the default, as a folder
+	require.NoError(t, err)
 	p.RequireExplicitExec = true
 	p.UpdateScripts = *updateScripts
 	p.Deadline = time.Now().Add(2 * time.Minute) // a server that should have failed runs on
@@ -91,6 +93,7 @@ func params(t *testing.T, p testscript.Params, env map[string]string) testscript
 		e.Setenv("HOME", e.WorkDir)
 		e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "settings"))
 		e.Setenv("UPSTREAM", upstream.URL)
+		e.Setenv("POLICIES", policies)
 		for name, value := range env {
 			e.Setenv(name, value)
 		}

@@ -2,25 +2,57 @@ package bundles
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
+	"slices"
 	"strings"
-
-	"patrol/policies/engine"
 )
 
 // readArchive reads a bundle from a gzipped tar archive. Besides files and folders
 // it may hold nothing: what a link would mean depends on who unpacks it.
-func readArchive(ctx context.Context, name string, r io.Reader) (engine.Source, error) {
+func readArchive(ctx context.Context, name string, r io.Reader) (*files, error) {
 	f := newFiles(name)
+	f.all = true
 	if err := f.unpack(ctx, r); err != nil {
-		return engine.Source{}, fmt.Errorf("open policy %s: %w", name, err)
+		return nil, fmt.Errorf("open policy %s: %w", name, err)
 	}
-	return f.source, nil
+	return f, nil
+}
+
+// readLimited reads an archive as it is. What does not fit unpacked does not fit
+// packed either.
+func readLimited(r io.Reader) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(r, maxTotal+1))
+	if err == nil && len(content) > maxTotal {
+		err = fmt.Errorf("the archive is larger than %d MiB", maxTotal>>20)
+	}
+	return content, err
+}
+
+// pack makes an archive of files. The same files make the same archive.
+func pack(all map[string][]byte) ([]byte, error) {
+	var out bytes.Buffer
+	zipped := gzip.NewWriter(&out)
+	archive := tar.NewWriter(zipped)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		header := &tar.Header{Name: name, Typeflag: tar.TypeReg, Size: int64(len(all[name])), Mode: 0o644}
+		if err := archive.WriteHeader(header); err != nil {
+			return nil, fmt.Errorf("pack %s: %w", name, err)
+		}
+		if _, err := archive.Write(all[name]); err != nil {
+			return nil, fmt.Errorf("pack %s: %w", name, err)
+		}
+	}
+	if err := errors.Join(archive.Close(), zipped.Close()); err != nil {
+		return nil, fmt.Errorf("pack a policy: %w", err)
+	}
+	return out.Bytes(), nil
 }
 
 func (f *files) unpack(ctx context.Context, r io.Reader) error {

@@ -1,11 +1,15 @@
 package bundles
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"strings"
@@ -22,45 +26,152 @@ const (
 	maxTotal = 32 << 20 // bytes in all files, as they are after decompression
 )
 
+// Bundle is a policy bundle as it was read.
+type Bundle struct {
+	engine.Source
+	// Archive is the whole bundle as a .tar.gz archive: as it was read, or packed
+	// from a folder. The signature in it, if any, is good for it.
+	Archive []byte
+	// SignedBy is the id of the key with which it is signed; "" if no signature was
+	// asked for.
+	SignedBy string
+}
+
+// Revision is the revision that the manifest gives, else the digest, as the policy
+// will have it in force; "" if the manifest cannot be read.
+func (b *Bundle) Revision() string {
+	var manifest struct {
+		Revision string `json:"revision"`
+	}
+	if err := json.Unmarshal(b.Files[".manifest"], &manifest); err != nil || len(manifest.Revision) > 200 {
+		return ""
+	}
+	return cmp.Or(manifest.Revision, b.Digest())
+}
+
+// embeddedName is the source of the bundle inside the binary.
+const embeddedName = "embedded"
+
 // Open reads the bundle that source names: "" is the embedded one, else the path
 // of a folder or of a .tar.gz archive. Errors say what is wrong with which file.
 func Open(ctx context.Context, source string) (engine.Source, error) {
-	if err := CheckSource(source); err != nil {
+	b, err := Read(ctx, source, nil)
+	if err != nil {
 		return engine.Source{}, err
 	}
+	return b.Source, nil
+}
+
+// Read is [Open] with the archive, and with the signature verified unless v is
+// nil. The embedded bundle is vouched for by the binary that it is in. An error that
+// is about what the bundle holds, rather than about reaching it, is a *[BadBundle].
+func Read(ctx context.Context, source string, v *Verifier) (*Bundle, error) {
+	if err := CheckSource(source); err != nil {
+		return nil, err
+	}
 	if source == "" {
-		return openFolder(ctx, "embedded", policies.FS)
+		f, err := openFolder(ctx, embeddedName, policies.FS)
+		if err != nil {
+			return nil, err
+		}
+		return f.bundle(nil, nil)
 	}
 	info, err := os.Stat(source)
 	if err != nil {
-		return engine.Source{}, fmt.Errorf("open policy: %w", err)
+		return nil, fmt.Errorf("open policy: %w", err)
 	}
 	switch {
 	case info.IsDir():
 		root, err := os.OpenRoot(source)
 		if err != nil {
-			return engine.Source{}, fmt.Errorf("open policy: %w", err)
+			return nil, fmt.Errorf("open policy: %w", err)
 		}
 		defer root.Close() //nolint:errcheck // opened for reading
-		return openFolder(ctx, source, root.FS())
+		f, err := openFolder(ctx, source, root.FS())
+		if err != nil {
+			return nil, bad(ctx, source, nil, err)
+		}
+		return f.bundle(nil, v)
 	case !info.Mode().IsRegular():
-		return engine.Source{}, fmt.Errorf("open policy %s: it is neither a folder nor a file", source)
+		return nil, fmt.Errorf("open policy %s: it is neither a folder nor a file", source)
 	default:
 		f, err := os.Open(source) //nolint:gosec // G304: the path is the operator's
 		if err != nil {
-			return engine.Source{}, fmt.Errorf("open policy: %w", err)
+			return nil, fmt.Errorf("open policy: %w", err)
 		}
 		defer f.Close()
-		return readArchive(ctx, source, f)
+		content, err := readLimited(f)
+		if err != nil {
+			return nil, bad(ctx, source, content, fmt.Errorf("open policy %s: %w", source, err))
+		}
+		return Unpack(ctx, source, content, v)
 	}
 }
 
+// Unpack reads a bundle from an archive in memory; name says where it is from. The
+// signature is verified unless v is nil.
+func Unpack(ctx context.Context, name string, archive []byte, v *Verifier) (*Bundle, error) {
+	f, err := readArchive(ctx, name, bytes.NewReader(archive))
+	if err != nil {
+		return nil, bad(ctx, name, archive, err)
+	}
+	return f.bundle(archive, v)
+}
+
+// bundle verifies what was collected and makes a bundle of it. archive is what it
+// was read from, nil if that was a folder.
+func (f *files) bundle(archive []byte, v *Verifier) (*Bundle, error) {
+	b := &Bundle{Source: f.source, Archive: archive}
+	everything := maps.Clone(f.source.Files)
+	maps.Copy(everything, f.rest)
+	var err error
+	if archive == nil {
+		if b.Archive, err = pack(everything); err != nil {
+			return nil, err
+		}
+	}
+	if v == nil {
+		return b, nil
+	}
+	if b.SignedBy, err = v.Verify(everything); err != nil {
+		return nil, &BadBundle{Name: b.Name, Archive: b.Archive, Signature: true, Err: err}
+	}
+	return b, nil
+}
+
+// BadBundle is a bundle that was reached and cannot be read, or whose signature is
+// not good.
+type BadBundle struct {
+	Name      string
+	Archive   []byte // nil if it was a folder that could not be read
+	Signature bool   // it is about the signature
+	Err       error
+}
+
+func (e *BadBundle) Error() string {
+	if e.Signature {
+		return fmt.Sprintf("policy %s: %s", e.Name, e.Err)
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns what is wrong.
+func (e *BadBundle) Unwrap() error { return e.Err }
+
+// bad makes a *BadBundle of err, unless it is only that ctx ended.
+func bad(ctx context.Context, name string, archive []byte, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	return &BadBundle{Name: name, Archive: archive, Err: err}
+}
+
 // CheckSource reports, without looking at the file system, what keeps source from
-// naming a bundle.
+// naming a folder or an archive.
 func CheckSource(source string) error {
 	switch {
 	case strings.Contains(source, "://"):
-		return errors.New("a policy cannot be fetched from a URL: give the path of a folder or of a .tar.gz archive")
+		return errors.New("a URL is no folder and no archive: download the bundle first; only the server polls URLs")
 	case strings.ContainsRune(source, 0):
 		return errors.New("the path of a policy cannot contain a NUL character")
 	}
@@ -70,12 +181,14 @@ func CheckSource(source string) error {
 // files collects a bundle's files within the limits.
 type files struct {
 	source engine.Source
+	rest   map[string][]byte // what is no part of a policy; only if all is wanted
+	all    bool
 	count  int
 	total  int64
 }
 
 func newFiles(name string) *files {
-	return &files{source: engine.Source{Name: name, Files: map[string][]byte{}}}
+	return &files{source: engine.Source{Name: name, Files: map[string][]byte{}}, rest: map[string][]byte{}}
 }
 
 // admit counts one file more.
@@ -91,10 +204,14 @@ func wanted(name string) bool { return engine.IsPolicyFile(name) || engine.IsTes
 
 // add reads the file name from r if it is wanted.
 func (f *files) add(name string, r io.Reader) error {
+	to := f.source.Files
 	if !wanted(name) {
-		return nil
+		if !f.all {
+			return nil
+		}
+		to = f.rest
 	}
-	if _, exists := f.source.Files[name]; exists {
+	if _, exists := to[name]; exists {
 		return fmt.Errorf("%s: it is there twice", name)
 	}
 	content, err := io.ReadAll(io.LimitReader(r, min(maxFile, maxTotal-f.total)+1))
@@ -108,14 +225,17 @@ func (f *files) add(name string, r io.Reader) error {
 	case f.total > maxTotal:
 		return fmt.Errorf("its files are larger than %d MiB together", maxTotal>>20)
 	}
-	f.source.Files[name] = content
+	to[name] = content
 	return nil
 }
 
-// openFolder reads a bundle that is laid out in a file system.
-func openFolder(ctx context.Context, name string, fsys fs.FS) (engine.Source, error) {
+// openFolder reads a bundle that is laid out in a file system. Files that are no
+// part of a policy are read only where a signature is about them too.
+func openFolder(ctx context.Context, name string, fsys fs.FS) (*files, error) {
 	f := newFiles(name)
-	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
+	_, err := fs.Stat(fsys, signaturesFile)
+	f.all = err == nil
+	err = fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -129,7 +249,7 @@ func openFolder(ctx context.Context, name string, fsys fs.FS) (engine.Source, er
 		if err := f.admit(); err != nil {
 			return err
 		}
-		if !wanted(p) {
+		if !wanted(p) && !f.all {
 			return nil
 		}
 		file, err := fsys.Open(p)
@@ -143,7 +263,7 @@ func openFolder(ctx context.Context, name string, fsys fs.FS) (engine.Source, er
 		return f.add(p, file)
 	})
 	if err != nil {
-		return engine.Source{}, fmt.Errorf("open policy %s: %w", name, err)
+		return nil, fmt.Errorf("open policy %s: %w", name, err)
 	}
-	return f.source, nil
+	return f, nil
 }

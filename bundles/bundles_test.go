@@ -99,12 +99,12 @@ func TestBuiltByOPA(t *testing.T) {
 	require.NoError(t, os.CopyFS(filepath.Join(dir, "policies"), policies.FS))
 	var built bytes.Buffer
 	require.NoError(t, compile.New().WithAsBundle(true).WithPaths(filepath.Join(dir, "policies")).WithOutput(&built).Build(t.Context()))
-	src, err := readArchive(t.Context(), "built", &built)
+	unpacked, err := Unpack(t.Context(), "built", built.Bytes(), nil)
 	require.NoError(t, err)
-	got, err := engine.Load(t.Context(), src)
+	got, err := engine.Load(t.Context(), unpacked.Source)
 	require.NoError(t, err)
 
-	src, err = Open(t.Context(), "")
+	src, err := Open(t.Context(), "")
 	require.NoError(t, err)
 	want, err := engine.Load(t.Context(), src)
 	require.NoError(t, err)
@@ -135,7 +135,7 @@ func TestOpenRefuses(t *testing.T) {
 	require.NoError(t, os.WriteFile(notArchive, []byte("package patrol"), 0o600))
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "odd", "data.json"), 0o700))
 	for name, c := range map[string]struct{ source, want string }{
-		"URL":        {"https://example.com/bundle.tar.gz", "cannot be fetched from a URL"},
+		"URL":        {"https://example.com/bundle.tar.gz", "only the server polls URLs"},
 		"NUL":        {"a\x00b", "NUL"},
 		"not there":  {filepath.Join(dir, "nowhere"), "no such file"},
 		"no archive": {notArchive, "not a gzipped tar archive"},
@@ -177,7 +177,8 @@ func TestArchiveRefuses(t *testing.T) {
 		"too many files":      {archive(t, many...), "more than 5000 files"},
 		"a file too large":    {archive(t, entry{name: "x.rego", body: big + "x"}), "x.rego: it is larger than 8 MiB"},
 		"too large together":  {archive(t, entry{name: "1.rego", body: big}, entry{name: "2.rego", body: big}, entry{name: "3.rego", body: big}, entry{name: "4.rego", body: big}, entry{name: "5.rego", body: "x"}), "larger than 32 MiB together"},
-		"bomb in other files": {archive(t, entry{name: "notes.txt", body: strings.Repeat(big, 6)}, entry{name: "x.rego"}), "larger than 32 MiB together"},
+		"bomb in other files": {archive(t, entry{name: "1.txt", body: big}, entry{name: "2.txt", body: big}, entry{name: "3.txt", body: big}, entry{name: "4.txt", body: big}, entry{name: "x.rego", body: "x"}), "larger than 32 MiB together"},
+		"bomb in one file":    {archive(t, entry{name: "notes.txt", body: strings.Repeat(big, 6)}), "notes.txt: it is larger than 8 MiB"},
 		"cut short":           {sound[:len(sound)-20], "not a sound tar archive"},
 		"not a tar inside":    {gzipped(t, strings.Repeat("no tar", 1000)), "not a sound tar archive"},
 		"empty":               {nil, "not a gzipped tar archive"},
@@ -223,10 +224,11 @@ func FuzzArchive(f *testing.F) {
 		if !zipped {
 			content = gzipped(t, string(content))
 		}
-		src, err := readArchive(t.Context(), "fuzz", bytes.NewReader(content))
+		read, err := readArchive(t.Context(), "fuzz", bytes.NewReader(content))
 		if err != nil {
 			return
 		}
+		src := read.source
 		total := 0
 		for name, body := range src.Files {
 			assert.True(t, fs.ValidPath(name), "%q", name)

@@ -1,0 +1,347 @@
+package bundles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"patrol/policies/engine"
+)
+
+// Config is what a [Delivery] works with. Source, Gate and Ledger are required.
+type Config struct {
+	Source   Source
+	Gate     *Gate
+	Ledger   Ledger
+	Verifier *Verifier // the source's; what the ledger keeps is held against it as well
+	// Sync is how often the ledger is looked at for what other servers and operators
+	// did.
+	Sync time.Duration
+	// StartTimeout is how long the source may take at the start before what the ledger
+	// keeps is used.
+	StartTimeout time.Duration
+	Logger       *slog.Logger          // nil: slog.Default()
+	Registerer   prometheus.Registerer // nil: the metrics are nobody's
+}
+
+// Delivery brings policy from its source through the gate into force. It is safe
+// for use by many goroutines.
+type Delivery struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	engine  *engine.Engine
+
+	mu         sync.Mutex // held while following the ledger
+	began      *Bundle    // what the source held at the start
+	ready      *loaded    // a candidate that is about to be in force
+	unloadable string     // archive that could not be put in force, and when
+	triedAt    time.Time
+
+	state struct { // what is known, for [Delivery.Status]
+		sync.Mutex
+		active  State
+		archive []byte
+		changed chan struct{} // closed when another policy is in force
+		source  SourceStatus
+		syncErr string
+	}
+	reconsider chan struct{}
+}
+
+// loaded is a policy that could be in force at once.
+type loaded struct {
+	digest, archiveDigest string
+	archive               []byte
+	snapshot              *engine.Snapshot
+}
+
+// Status is what a server knows of its policy.
+type Status struct {
+	Active State
+	Source SourceStatus
+	// SyncError says why this server does not follow the ledger; "" if it does.
+	SyncError string
+}
+
+// SourceStatus is how the source is doing.
+type SourceStatus struct {
+	Name      string
+	Reached   bool
+	CheckedAt time.Time
+	Error     string // why it could not be reached or read
+	// Pending is what the source holds and is not in force: refused, or held back
+	// because another is pinned. Nil if it is in force.
+	Pending *Pending
+}
+
+// Pending is a bundle that is not in force.
+type Pending struct {
+	Digest   string
+	Revision string
+	Refused  bool // else it waits
+}
+
+// Begin finds the policy to start with, and puts it in force: what the source
+// holds, unless another is pinned. If the source is down, or what it holds is
+// refused, that is what was in force last, which goes through the gate again. The
+// embedded bundle has passed it when the binary was made. Without any of these
+// there is no policy, and the error says why.
+func Begin(ctx context.Context, cfg Config) (*Delivery, error) {
+	d := &Delivery{cfg: cfg, log: cfg.Logger, reconsider: make(chan struct{}, 1)}
+	if d.log == nil {
+		d.log = slog.Default()
+	}
+	d.state.changed = make(chan struct{})
+	d.state.source.Name = cfg.Source.Name()
+	var err error
+	if d.metrics, err = newMetrics(cfg.Registerer, func() State { return d.Status().Active }); err != nil {
+		return nil, err
+	}
+	state, err := cfg.Ledger.State(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find out which policy was in force: %w", err)
+	}
+	first, err := d.first(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	d.engine = engine.New(first.snapshot)
+	if state, err = cfg.Ledger.State(ctx); err != nil {
+		return nil, fmt.Errorf("find out which policy is in force: %w", err)
+	}
+	d.inForce(state, first.archive)
+	// Another server may have been faster.
+	return d, d.Sync(ctx)
+}
+
+// first returns the policy to start with. What comes from the source is in the
+// ledger then.
+func (d *Delivery) first(ctx context.Context, state State) (*loaded, error) {
+	within, cancel := context.WithTimeout(ctx, d.cfg.StartTimeout)
+	b, sourceErr := d.cfg.Source.Next(within)
+	cancel()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	d.heard(ctx, b, sourceErr)
+	d.began = b
+	if b != nil && state.Pinned && b.Digest() != state.Digest {
+		d.setPending(&Pending{Digest: b.Digest(), Revision: b.Revision()})
+	}
+	if b != nil && !state.Pinned {
+		candidate, result, err := d.admit(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		if candidate != nil {
+			err := d.cfg.Ledger.Activate(ctx, recordOf(b, candidate.snapshot.Revision(), result), b.Archive)
+			if err == nil {
+				d.metrics.candidates.WithLabelValues(outcomeActivated).Inc()
+			}
+			if !errors.Is(err, ErrPinned) {
+				return candidate, err
+			}
+		} else {
+			sourceErr = asError(b.Name, result)
+			if err := d.refuse(ctx, recordOf(b, "", result)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if state.Digest == "" {
+		if sourceErr == nil {
+			sourceErr = errors.New("there is none")
+		}
+		return nil, fmt.Errorf("there is no policy to begin with: %w", sourceErr)
+	}
+	kept, err := d.kept(ctx, state, true)
+	if err != nil {
+		return nil, errors.Join(sourceErr, fmt.Errorf("the policy that was in force last cannot be used either: %w", err))
+	}
+	if sourceErr != nil {
+		d.log.ErrorContext(ctx, "the policy that was in force last is in force again, because the source has none to use",
+			"source", d.cfg.Source.Name(), "revision", state.Revision, "error", sourceErr)
+	}
+	return kept, nil
+}
+
+// admit lets a bundle through the gate and makes it ready. It is nil if it was
+// refused; the result says why. The error is not about the bundle.
+func (d *Delivery) admit(ctx context.Context, b *Bundle) (*loaded, Result, error) {
+	result := Result{Passed: true, Findings: []engine.Finding{}, Warnings: []engine.Finding{}}
+	if !isEmbedded(b.Archive) {
+		var err error
+		if result, err = d.cfg.Gate.judge(ctx, b.Source); err != nil {
+			return nil, result, err
+		}
+		if !result.Passed {
+			return nil, result, nil
+		}
+	}
+	snapshot, err := engine.Load(ctx, b.Source)
+	if err != nil {
+		return nil, Result{}, fmt.Errorf("load the policy: %w", err)
+	}
+	return &loaded{digest: b.Digest(), archiveDigest: ArchiveDigest(b.Archive), archive: b.Archive, snapshot: snapshot}, result, nil
+}
+
+// kept loads what the ledger keeps. It is held against its digest and its
+// signature, and on demand goes through the gate as if it were new.
+func (d *Delivery) kept(ctx context.Context, state State, again bool) (*loaded, error) {
+	archive, err := d.cfg.Ledger.Archive(ctx, state.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("read revision %s: %w", state.Revision, err)
+	}
+	if digest := ArchiveDigest(archive); digest != state.ArchiveDigest {
+		return nil, fmt.Errorf("revision %s is not what was kept: its archive is %s and should be %s", state.Revision, digest, state.ArchiveDigest)
+	}
+	verifier := d.cfg.Verifier
+	if isEmbedded(archive) {
+		verifier = nil
+	}
+	b, err := Unpack(ctx, state.Source, archive, verifier)
+	if err != nil {
+		return nil, err
+	}
+	if digest := b.Digest(); digest != state.Digest {
+		return nil, fmt.Errorf("revision %s is not what was kept: its digest is %s and should be %s", state.Revision, digest, state.Digest)
+	}
+	if again {
+		l, result, err := d.admit(ctx, b)
+		if err == nil && l == nil {
+			err = asError(b.Name, result)
+		}
+		return l, err
+	}
+	snapshot, err := engine.Load(ctx, b.Source)
+	if err != nil {
+		return nil, err
+	}
+	return &loaded{digest: state.Digest, archiveDigest: state.ArchiveDigest, archive: archive, snapshot: snapshot}, nil
+}
+
+// isEmbedded reports whether an archive is that of the bundle in the binary,
+// whatever its source is said to be.
+func isEmbedded(archive []byte) bool {
+	own, err := embeddedDigest()
+	return err == nil && own == ArchiveDigest(archive)
+}
+
+var embeddedDigest = sync.OnceValues(func() (string, error) {
+	own, err := Read(context.Background(), "", nil)
+	if err != nil {
+		return "", err
+	}
+	return ArchiveDigest(own.Archive), nil
+})
+
+func recordOf(b *Bundle, revision string, result Result) Record {
+	if revision == "" {
+		revision = b.Revision()
+	}
+	return Record{
+		Digest: b.Digest(), ArchiveDigest: ArchiveDigest(b.Archive), Revision: revision, Source: b.Name, SignedBy: b.SignedBy, Result: result,
+	}
+}
+
+// asError is why a bundle was refused.
+func asError(name string, r Result) error {
+	errs := make([]error, len(r.Findings))
+	for i, f := range r.Findings {
+		errs[i] = errors.New(f.String())
+	}
+	return fmt.Errorf("policy %s is refused: %w", name, errors.Join(errs...))
+}
+
+// Engine holds the policy in force.
+func (d *Delivery) Engine() *engine.Engine { return d.engine }
+
+// Status returns what this server knows of its policy.
+func (d *Delivery) Status() Status {
+	d.state.Lock()
+	defer d.state.Unlock()
+	return Status{Active: d.state.active, Source: d.state.source, SyncError: d.state.syncErr}
+}
+
+// Archive returns the bundle in force as an archive, its digest, and what is
+// closed when another is in force.
+func (d *Delivery) Archive() (archive []byte, digest string, changed <-chan struct{}) {
+	d.state.Lock()
+	defer d.state.Unlock()
+	return d.state.archive, d.state.active.ArchiveDigest, d.state.changed
+}
+
+func (d *Delivery) inForce(state State, archive []byte) {
+	d.state.Lock()
+	defer d.state.Unlock()
+	d.state.active, d.state.archive = state, archive
+	if p := d.state.source.Pending; p != nil && p.Digest == state.Digest {
+		d.state.source.Pending = nil
+	}
+	close(d.state.changed)
+	d.state.changed = make(chan struct{})
+}
+
+// Sync follows the ledger: what is in force there is in force here when it
+// returns. It is called every so often by [Delivery.Run], and by who changed the
+// ledger.
+func (d *Delivery) Sync(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.follow(ctx)
+	d.state.Lock()
+	defer d.state.Unlock()
+	d.state.syncErr = ""
+	if err != nil {
+		d.state.syncErr = err.Error()
+	}
+	return err
+}
+
+// tryAgainAfter is the pause after a revision of the ledger could not be loaded.
+const tryAgainAfter = 30 * time.Second
+
+func (d *Delivery) follow(ctx context.Context) error {
+	state, err := d.cfg.Ledger.State(ctx)
+	if err != nil {
+		return fmt.Errorf("find out which policy is in force: %w", err)
+	}
+	active := d.Status().Active
+	if state.Resumed != active.Resumed || active.Pinned && !state.Pinned {
+		select {
+		case d.reconsider <- struct{}{}:
+		default:
+		}
+	}
+	if state.Digest == active.Digest && state.ArchiveDigest == active.ArchiveDigest || state.Digest == "" {
+		d.state.Lock()
+		d.state.active.Pinned, d.state.active.Resumed, d.state.active.Since = state.Pinned, state.Resumed, state.Since
+		d.state.Unlock()
+		return nil
+	}
+	next := d.ready
+	if next == nil || next.digest != state.Digest || next.archiveDigest != state.ArchiveDigest {
+		if d.unloadable == state.ArchiveDigest && time.Since(d.triedAt) < tryAgainAfter {
+			return fmt.Errorf("revision %s cannot be put in force here; see the log", state.Revision)
+		}
+		if next, err = d.kept(ctx, state, false); err != nil {
+			d.unloadable, d.triedAt = state.ArchiveDigest, time.Now()
+			d.log.ErrorContext(ctx, "the policy that is in force elsewhere cannot be put in force here",
+				"revision", state.Revision, "digest", state.Digest, "error", err)
+			return err
+		}
+	}
+	d.ready, d.unloadable = nil, ""
+	old := d.engine.Swap(next.snapshot)
+	d.metrics.swaps.Inc()
+	d.inForce(state, next.archive)
+	d.log.InfoContext(ctx, "policy in force", "revision", state.Revision, "digest", state.Digest, "source", state.Source,
+		"pinned", state.Pinned, "before", old.Revision())
+	return nil
+}

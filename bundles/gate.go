@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"patrol/bundles/sandbox"
@@ -204,6 +206,31 @@ func limited(what string, err error) (Result, error) {
 		return refusal(StageLimits, codeCrash, fmt.Errorf("%s: %w", what, crash)), nil
 	}
 	return Result{}, fmt.Errorf("%s a policy: %w", what, err)
+}
+
+// Summary tells the result in few words, for a log.
+func (r Result) Summary() map[string]string {
+	s := map[string]string{}
+	if r.Tests != nil {
+		s["tests"] = fmt.Sprintf("%d passed, %d failed, %d skipped", r.Tests.Passed, r.Tests.Failed, r.Tests.Skipped)
+	}
+	if r.Coverage != nil {
+		s["coverage"] = fmt.Sprintf("%.1f%%", *r.Coverage)
+	}
+	if r.Safety != nil {
+		s["safety"] = fmt.Sprintf("%d passed, %d failed", r.Safety.Passed, r.Safety.Failed)
+		if len(r.Safety.Waived) > 0 {
+			s["waived"] = strings.Join(r.Safety.Waived, ", ")
+		}
+	}
+	if r.Replay != nil {
+		s["replay"] = fmt.Sprintf("%d decisions, %d newly allowed, %d newly denied", r.Replay.Decisions, r.Replay.Allowed, r.Replay.Denied)
+	}
+	if len(r.Findings) > 0 {
+		s["findings"] = strconv.Itoa(len(r.Findings))
+		s["finding"] = string(r.Findings[0].Stage) + ": " + r.Findings[0].String()
+	}
+	return s
 }
 
 func resultOf(r *engine.Report) Result {

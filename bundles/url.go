@@ -19,9 +19,8 @@ import (
 
 // URLOptions are for a source that is a URL.
 type URLOptions struct {
-	// Credential returns what is sent as a Bearer token, "" for nothing. It is
-	// called for every request, so that a file with one can be renewed.
-	Credential func() (string, error)
+	// Credential is sent as a Bearer token; "" for none.
+	Credential string
 	// CAFile is a PEM file with the certificates that the server's must come from;
 	// "" is the system's.
 	CAFile string
@@ -196,14 +195,8 @@ func (s *urlSource) fetch(ctx context.Context) ([]byte, error) {
 	if s.etag != "" {
 		r.Header.Set("If-None-Match", s.etag)
 	}
-	if s.URL.Credential != nil {
-		credential, err := s.URL.Credential()
-		if err != nil {
-			return nil, fmt.Errorf("read the credential for %s: %w", s.shown, err)
-		}
-		if credential != "" {
-			r.Header.Set("Authorization", "Bearer "+credential)
-		}
+	if s.URL.Credential != "" {
+		r.Header.Set("Authorization", "Bearer "+s.URL.Credential)
 	}
 	answer, err := s.client.Do(r)
 	if err != nil {

@@ -134,11 +134,11 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 	require.NoError(t, err)
 	p.populate(t)
 
-	source, err := bundles.Open(ctx, "")
+	source, err := bundles.NewSource(bundles.Options{})
 	require.NoError(t, err)
-	snapshot, err := engine.Load(ctx, source)
+	delivery, err := bundles.Begin(ctx, bundles.Config{Source: source, Ledger: server.PolicyLedger(p.store), StartTimeout: patience, Logger: logger})
 	require.NoError(t, err)
-	p.policy = engine.New(snapshot)
+	p.policy = delivery.Engine()
 	p.facts = &facts{Store: p.store}
 	a, err := authz.New(authz.Config{Keys: p.keys, Policy: p.policy, Facts: p.facts, Feed: p.store, Journal: p.store, Logger: logger})
 	require.NoError(t, err)
@@ -159,7 +159,7 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 	t.Cleanup(proxy.Close)
 	serverConfig := server.DefaultConfig()
 	serverConfig.DataDir = t.TempDir()
-	s, err := server.New(serverConfig, server.Deps{Store: p.store, Authz: a, Engine: p.policy, Keys: p.keys, Gateway: proxy, Logger: logger})
+	s, err := server.New(serverConfig, server.Deps{Store: p.store, Authz: a, Engine: p.policy, Policy: delivery, Keys: p.keys, Gateway: proxy, Logger: logger})
 	require.NoError(t, err)
 	p.http = serve(t, s.Handler())
 	for _, dialect := range forwardauth.Dialects() {

@@ -87,8 +87,7 @@ func BenchmarkAuthorize(b *testing.B) {
 		run(b, router)
 	})
 	b.Run("evaluation", func(b *testing.B) {
-		snapshot, err := policySnapshot()
-		require.NoError(b, err)
+		snapshot := w.policy.Engine().Current()
 		facts := engine.Facts{
 			Token: engine.TokenValue(record), User: engine.UserValue(ann),
 			Domain:     engine.DomainValue(models.Domain{ID: "acme", Status: models.DomainEnabled}),

@@ -70,6 +70,7 @@ var whoMayCall = map[string]map[string]int{
 	"domainReader":         {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": admitted, "pol": 404, "root": admitted},
 	"domainAdmin":          {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": 403, "dom": admitted, "pol": 404, "root": admitted},
 	"platformAdmin":        {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": 403, "root": admitted},
+	"bundleReader":         {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": admitted, "root": admitted},
 	"policyTeam":           {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": admitted, "root": admitted},
 }
 

@@ -33,6 +33,10 @@ type Config struct {
 	// X-Forwarded-For names the client. Nobody else's is read.
 	TrustedProxies []string
 
+	// BundleCredential is the Bearer token with which the policy in force may be
+	// fetched; "" leaves that to the policy team.
+	BundleCredential string
+
 	TLS      TLSConfig
 	HTTP     HTTPConfig
 	Sessions SessionConfig

@@ -23,7 +23,7 @@ func Routes() []Route {
 		anyone: "anyone", askingProxy: "askingProxy", tokenHolder: "tokenHolder", patItself: "patItself", session: "session", owner: "owner", ownerFresh: "ownerFresh",
 		ownerConfirming:      "ownerConfirming",
 		ownerOrPlatformAdmin: "ownerOrPlatformAdmin", domainReader: "domainReader", domainAdmin: "domainAdmin", platformAdmin: "platformAdmin",
-		policyTeam: "policyTeam",
+		policyTeam: "policyTeam", bundleReader: "bundleReader",
 	}
 	out := make([]Route, len(routes))
 	for i, r := range routes {

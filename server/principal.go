@@ -65,6 +65,8 @@ func (s *Server) admit(c *gin.Context, by caller) (Principal, error) {
 		return Principal{}, nil
 	case patItself:
 		return s.admitPAT(c)
+	case bundleReader:
+		return s.admitBundleReader(c)
 	}
 	p, err := s.admitSession(c)
 	if err != nil {

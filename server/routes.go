@@ -48,6 +48,9 @@ const (
 	platformAdmin
 	// policyTeam is a signed-in platform admin or a member of the policy team.
 	policyTeam
+	// bundleReader is a program with the credential that is configured for it, or
+	// one of the policy team.
+	bundleReader
 )
 
 // route is one entry of the route table: what is served and who may call it.
@@ -72,7 +75,7 @@ type route struct {
 // routes is the whole HTTP surface. The router is built from it and from nothing
 // else; tests hold it against the router, the OpenAPI document and every kind of
 // caller.
-var routes = slices.Concat(apiRoutes, decisionRoutes, adviceRoutes, pageRoutes, adminRoutes, resetRoutes, oidcRoutes, codeRoutes)
+var routes = slices.Concat(apiRoutes, decisionRoutes, adviceRoutes, policyRoutes, pageRoutes, adminRoutes, resetRoutes, oidcRoutes, codeRoutes)
 
 // apiRoutes are for programs.
 var apiRoutes = []route{

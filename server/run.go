@@ -135,7 +135,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.stopping.Store(true)
 		connections.Linger(s.cfg.HTTP.DrainDelay)
 	}
-	s.stopping.Store(true)
+	if !s.stopping.Swap(true) {
+		close(s.ending)
+	}
 	err = errors.Join(err, s.shutdown(inFlight, servers))
 	s.notes.Wait()
 	return err

@@ -22,13 +22,14 @@ import (
 	"patrol/server/ui"
 )
 
-// Deps is what a [Server] works with. Store, Authz, Engine and Keys are required.
+// Deps is what a [Server] works with. Store, Authz, Engine, Policy and Keys are required.
 type Deps struct {
 	Store *store.Store
 	// Decisions is the decision log's database; nil: decisions are not kept in one.
 	Decisions *store.Decisions
 	Authz     *authz.Authorizer
 	Engine    *engine.Engine // for its catalog
+	Policy    Policy         // how it comes into force
 	Keys      models.Keyring
 	Gateway   http.Handler // serves /proxy/; nil: there is none
 	// ForwardAuth answers proxies at /forward-auth; nil: nobody does.
@@ -48,6 +49,7 @@ type Server struct {
 	decided *store.Decisions // nil: there is no decision log to read
 	authz   *authz.Authorizer
 	engine  *engine.Engine
+	policy  Policy
 	keys    models.Keyring
 	gateway http.Handler
 	forward http.Handler
@@ -71,6 +73,8 @@ type Server struct {
 
 	listeners listeners
 	stopping  atomic.Bool
+	ending    chan struct{}  // closed when it begins to stop
+	pollers   chan struct{}  // one element for each request that waits for a policy
 	notes     sync.WaitGroup // audit events on their way; see noteRefusal
 }
 
@@ -79,13 +83,14 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if deps.Store == nil || deps.Authz == nil || deps.Engine == nil {
-		return nil, errors.New("the server needs a store, an authorizer and a policy engine")
+	if deps.Store == nil || deps.Authz == nil || deps.Engine == nil || deps.Policy == nil {
+		return nil, errors.New("the server needs a store, an authorizer, a policy engine and a policy")
 	}
 	s := &Server{
-		cfg: cfg, store: deps.Store, decided: deps.Decisions, authz: deps.Authz, engine: deps.Engine, keys: deps.Keys,
+		cfg: cfg, store: deps.Store, decided: deps.Decisions, authz: deps.Authz, engine: deps.Engine, policy: deps.Policy, keys: deps.Keys,
 		gateway: deps.Gateway, forward: deps.ForwardAuth, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
 		crossOrigin: http.NewCrossOriginProtection(),
+		ending:      make(chan struct{}), pollers: make(chan struct{}, mostWaiting),
 	}
 	if s.metrics == nil {
 		s.metrics = NewMetrics()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,9 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/api"
+	"patrol/bundles"
 	"patrol/models"
 	"patrol/models/store"
-	"patrol/policies"
 	"patrol/policies/engine"
 	"patrol/server"
 	"patrol/server/authz"
@@ -34,22 +33,6 @@ const password = "correct horse battery staple"
 
 var passwordHash = sync.OnceValues(func() (string, error) { return server.CheapHash(password) })
 
-// policySnapshot is the default policy, compiled once.
-var policySnapshot = sync.OnceValues(func() (*engine.Snapshot, error) {
-	files := map[string][]byte{}
-	err := fs.WalkDir(policies.FS, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !engine.IsPolicyFile(path) {
-			return err
-		}
-		files[path], err = fs.ReadFile(policies.FS, path)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return engine.Load(context.Background(), engine.Source{Name: "default", Files: files})
-})
-
 // world is a whole server on a real database with the default policy, and these
 // people: root, a platform admin; ann, a member of acme; dom, admin of acme; eve,
 // who is in no domain. Two domains: acme and beta.
@@ -59,6 +42,7 @@ type world struct {
 	store   *store.Store
 	authz   *authz.Authorizer
 	server  *server.Server
+	policy  *bundles.Delivery
 	decided *store.Decisions
 	http    *httptest.Server
 	logs    *lockedBuffer
@@ -127,9 +111,13 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	_, _, err = w.store.Migrate(t.Context())
 	require.NoError(t, err)
 
-	snapshot, err := policySnapshot()
+	source, err := bundles.NewSource(bundles.Options{})
 	require.NoError(t, err)
-	policy := engine.New(snapshot)
+	w.policy, err = bundles.Begin(t.Context(), bundles.Config{
+		Source: source, Ledger: server.PolicyLedger(w.store), StartTimeout: time.Minute, Logger: log,
+	})
+	require.NoError(t, err)
+	policy := w.policy.Engine()
 	w.keys, err = models.NewKeyring(models.Key{ID: "k1", Secret: bytes.Repeat([]byte{7}, 32)})
 	require.NoError(t, err)
 	decisions := w.startDecisionLog(t, policy, log)
@@ -151,7 +139,7 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	cfg.HTTP.DrainDelay = 0 // nobody here looks at /readyz before the end
 	cfg.DataDir = filepath.Join(w.dir, "data")
 	deps := server.Deps{
-		Store: w.store, Decisions: w.decided, Authz: w.authz, Engine: policy, Keys: w.keys, Metrics: metrics, Logger: log, Clock: w.clock.Now,
+		Store: w.store, Decisions: w.decided, Authz: w.authz, Engine: policy, Policy: w.policy, Keys: w.keys, Metrics: metrics, Logger: log, Clock: w.clock.Now,
 		Gateway: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			server.Deny(w, r, models.Deny(models.TokenMissing), models.Request{})
 		}),

@@ -61,7 +61,7 @@ func (p *process) memberSetCommand() *cobra.Command {
 		if m.role, err = argument(args, 2, m.role, "role"); err != nil {
 			return err
 		}
-		policy, err := loadPolicy(ctx, o.cfg)
+		policy, err := loadPolicy(ctx, o.cfg, o.store)
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (p *process) completeRoles(cmd *cobra.Command) []cobra.Completion {
 	if err != nil {
 		return nil
 	}
-	policy, err := loadPolicy(cmd.Context(), cfg)
+	policy, err := loadPolicy(cmd.Context(), cfg, nil)
 	if err != nil {
 		return nil
 	}

@@ -133,10 +133,28 @@ func makeDataDir(cfg config.Config) error {
 	return nil
 }
 
-// loadPolicy reads and compiles the configured policy bundle.
-func loadPolicy(ctx context.Context, cfg config.Config) (*engine.Snapshot, error) {
-	source, err := bundles.Open(ctx, cfg.Policy)
-	if err != nil {
+// loadPolicy compiles the policy in force, which the database keeps, or else the
+// configured one. With s nil it is the configured one.
+func loadPolicy(ctx context.Context, cfg config.Config, s *store.Store) (*engine.Snapshot, error) {
+	var source engine.Source
+	var state store.PolicyState
+	var err error
+	if s != nil {
+		if state, err = s.PolicyState(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if state.Digest != "" {
+		archive, err := s.PolicyArchive(ctx, state.Digest)
+		if err != nil {
+			return nil, err
+		}
+		b, err := bundles.Unpack(ctx, state.Source, archive, nil)
+		if err != nil {
+			return nil, fmt.Errorf("read the policy in force: %w", err)
+		}
+		source = b.Source
+	} else if source, err = bundles.Open(ctx, cfg.Policy); err != nil {
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}
 	snapshot, err := engine.Load(ctx, source)

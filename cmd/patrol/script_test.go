@@ -21,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	"patrol/bundles/sandbox"
 	"patrol/cmd/patrol/standin"
 	"patrol/internal/testenv"
 )
@@ -29,6 +30,9 @@ import (
 // does what patrol does, and under the name curl as much of curl as the demo's
 // lines ask for.
 func TestMain(m *testing.M) {
+	if sandbox.IsChild(os.Args[1:]) { // it is started under the binary's own name
+		main()
+	}
 	switch filepath.Base(os.Args[0]) {
 	case "patrol":
 		main()

@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patrol/bundles"
 	"patrol/cmd/patrol/config"
 	"patrol/internal/heap"
 	"patrol/models"
 	"patrol/models/store"
-	"patrol/policies/engine"
 	"patrol/server"
 	"patrol/server/authz"
 	"patrol/server/decisionlog"
@@ -76,6 +76,7 @@ type node struct {
 	record    *decisionlog.Log
 
 	proxy  *gateway.Gateway
+	policy *bundles.Delivery
 	envoy  *extauthz.Server // nil: nothing answers Envoy over gRPC
 	server *server.Server
 }
@@ -150,12 +151,11 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if n.keys, err = tokenKeys(ctx, cfg, n.store, time.Now()); err != nil {
 		return nil, err
 	}
-	snapshot, err := loadPolicy(ctx, cfg)
-	if err != nil {
+	if n.policy, err = deliverPolicy(ctx, cfg, n.store, log, metrics.Registry()); err != nil {
 		return nil, err
 	}
-	log.InfoContext(ctx, "policy loaded", "revision", snapshot.Revision())
-	policy := engine.New(snapshot)
+	policy := n.policy.Engine()
+	log.InfoContext(ctx, "policy loaded", "revision", policy.Current().Revision())
 	n.decisions, err = openDecisions(ctx, cfg, store.Config{Logger: log, OnQuery: metrics.Query})
 	if err != nil {
 		return nil, err
@@ -192,7 +192,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		}
 	}
 	n.server, err = server.New(serverConfig(cfg), server.Deps{ //nolint:contextcheck // what it makes gets the contexts of requests
-		Store: n.store, Decisions: n.decisions, Authz: n.authz, Engine: policy, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
+		Store: n.store, Decisions: n.decisions, Authz: n.authz, Engine: policy, Policy: n.policy, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the server up: %w", err)
@@ -223,6 +223,11 @@ func (n *node) run(ctx context.Context) error {
 			_ = n.record.Run(beside) // it has no error to return
 		}
 	}()
+	delivered := make(chan struct{})
+	go func() {
+		defer close(delivered)
+		n.policy.Run(ctx) // nothing new comes into force while requests in flight end
+	}()
 	pruned := make(chan struct{})
 	go func() {
 		defer close(pruned)
@@ -236,6 +241,7 @@ func (n *node) run(ctx context.Context) error {
 	err = errors.Join(err, <-answered)
 	n.proxy.Close()
 	stopBeside()
+	<-delivered
 	<-pruned
 	<-recorded
 	if runErr := <-decided; runErr != nil && !errors.Is(runErr, context.Canceled) {
@@ -321,6 +327,8 @@ func serverConfig(cfg config.Config) server.Config {
 	c.HTTP.ReadHeaderTimeout, c.HTTP.ReadTimeout = cfg.HTTP.ReadHeaderTimeout, cfg.HTTP.ReadTimeout
 	c.HTTP.WriteTimeout, c.HTTP.IdleTimeout = cfg.HTTP.WriteTimeout, cfg.HTTP.IdleTimeout
 	c.HTTP.MaxHeaderBytes, c.HTTP.DrainDelay, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.DrainDelay, cfg.HTTP.ShutdownTimeout
+
+	c.BundleCredential = cfg.Bundle.ServeCredential.Reveal()
 
 	c.Login.PerAddress, c.Login.PerAccount = cfg.Passwords.FailuresPerAddress, cfg.Passwords.FailuresPerAccount
 	c.Login.ResetValidFor = cfg.Passwords.ResetValidFor

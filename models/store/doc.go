@@ -31,9 +31,10 @@
 //     first admin, and an admin is left;
 //  2. the row of a user, for whatever concerns the user's tokens: names, their
 //     number, rotation against revocation; or the row of a domain, for members;
-//  3. the advisory lock of the feed, to append changes, until the commit.
+//  3. the row of which policy is in force;
+//  4. the advisory lock of the feed, to append changes, until the commit.
 //
-// The third is why the feed misses nothing: changes become visible in the order
+// The last is why the feed misses nothing: changes become visible in the order
 // of their numbers. Should PostgreSQL give up a transaction all the same, for a
 // deadlock with a statement from outside, it is tried again.
 //

@@ -250,5 +250,5 @@ func note(text string) string {
 	if len(text) > maxNote {
 		text = text[:maxNote]
 	}
-	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	return clean(text)
 }

@@ -16,7 +16,7 @@ type Config struct {
 	GRPCListen     string              `key:"grpc_listen" flag:"grpc-listen" doc:"Address of the gRPC service for Envoy. Port 0 picks a free one. Empty in the settings file: there is none. If something else is at the default address, the server starts without it and says so."`
 	PublicURL      URL                 `key:"public_url" flag:"public-url" doc:"URL under which people reach this server, if not the listener's. With https it makes session cookies Secure."`
 	DataDir        string              `key:"data_dir" flag:"data-dir" doc:"Folder for what this server keeps in files: the SQLite database and its token keys. Made on demand, for its owner only."`
-	Policy         string              `key:"policy" flag:"policy" doc:"Policy bundle: a folder or a .tar.gz archive. Empty: the one inside the binary."`
+	Policy         string              `key:"policy" flag:"policy" doc:"Policy bundle: a folder, a .tar.gz archive, or the https:// URL of one. It is followed: what changes there comes into force once it has passed the gate. Empty: the one inside the binary."`
 	Upstream       URL                 `key:"upstream" flag:"upstream" doc:"Base URL of the service behind /proxy/<domain>/, for every domain that has no upstream of its own. The prefix is stripped."`
 	UpstreamCred   Secret              `key:"upstream_credential" doc:"What the upstream is sent as Authorization, such as 'Bearer sk-…', in place of the caller's token."`
 	Upstreams      map[string]Upstream `key:"upstreams" doc:"Upstreams by domain; see below."`
@@ -34,6 +34,8 @@ type Config struct {
 	OIDC           OIDC                `key:"oidc" doc:"Sign-in at an OpenID Connect provider, beside passwords; see sign-in.md."`
 	Decisions      Decisions           `key:"decisions" doc:"How decisions are made: caching and look-ups."`
 	DecisionLog    DecisionLog         `key:"decision_log" doc:"What is kept of decisions, and where; see decision-log.md."`
+	Bundle         Bundle              `key:"bundle" doc:"Where the policy comes from, and who may fetch it here; see policy-delivery.md."`
+	Gate           Gate                `key:"gate" doc:"What a policy must be to come into force; see policy-delivery.md."`
 	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
 	ExtAuthz       ExtAuthz            `key:"extauthz" doc:"The gRPC service for Envoy, on grpc_listen; see envoy.md."`
 	ForwardAuth    ForwardAuth         `key:"forward_auth" doc:"Proxies that ask over HTTP at /forward-auth: who may, and how they ask; see forward-auth.md. An address can be in one list."`
@@ -180,6 +182,8 @@ func Default() Config {
 			RecordWait:     2 * time.Second,
 		},
 		DecisionLog: defaultDecisionLog(),
+		Bundle:      defaultBundle(),
+		Gate:        defaultGate(),
 		ExtAuthz:    defaultExtAuthz(),
 		ForwardAuth: defaultForwardAuth(),
 		Gateway: Gateway{

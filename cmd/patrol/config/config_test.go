@@ -92,7 +92,7 @@ func TestProblems(t *testing.T) {
 			}, exact: 3,
 		},
 		"text that YAML changes":       {yaml: "policy: 0123\n", want: []string{"policy (in patrol.yaml): must be text: put it in quotes"}, exact: 1},
-		"a policy from a URL":          {args: []string{"--policy", "https://example.com/b.tar.gz"}, want: []string{"policy (--policy): must be a folder"}, exact: 1},
+		"a policy over http":           {args: []string{"--policy", "http://example.com/b.tar.gz"}, want: []string{"policy (--policy): it must begin with https://"}, exact: 1},
 		"a port":                       {args: []string{"--grpc-listen", "127.0.0.1:70000"}, want: []string{"grpc_listen (--grpc-listen): the port"}, exact: 1},
 		"a database of another make":   {args: []string{"--database-url", "mysql://u:hunter2@h/d"}, want: []string{"database.url (--database-url): must start with sqlite:// or postgres://"}, exact: 1},
 		"public url with password":     {args: []string{"--public-url", "https://u:hunter2@example.com"}, want: []string{"public_url (--public-url): must not hold"}, exact: 1},

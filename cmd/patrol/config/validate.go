@@ -32,9 +32,7 @@ func (c Config) validate(v *models.Invalid) {
 	if c.DataDir == "" {
 		v.Add("data_dir", "is required")
 	}
-	if strings.Contains(c.Policy, "://") {
-		v.Add("policy", "must be a folder or a .tar.gz archive: bundles are not fetched from URLs")
-	}
+	checkPolicy(c.Policy, v)
 	if c.TokenKeys != "" && !isPath(c.TokenKeys.Reveal()) {
 		if _, err := models.ParseKeyring(c.TokenKeys.Reveal()); err != nil {
 			v.Add("token_keys", "%s", err)
@@ -50,7 +48,7 @@ func (c Config) validate(v *models.Invalid) {
 	}
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
-		c.Database, c.TLS, c.Log, c.Metrics, c.Memory, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Gateway,
+		c.Database, c.TLS, c.Log, c.Metrics, c.Memory, c.HTTP, c.Tokens, c.Sessions, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Bundle, c.Gate, c.Gateway,
 		c.ExtAuthz, c.ForwardAuth,
 	} {
 		section.validate(v)

@@ -33,6 +33,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"writes", writeCases()},
 		{"feed", feedCases},
 		{"audit", auditCases},
+		{"policy", policyCases},
 		{"sessions", sessionCases},
 		{"codes", codeCases},
 		{"identities", identityCases},

@@ -160,6 +160,29 @@ var writes = []struct {
 		func(w world) []string { return []string{"identity.unlink user:" + w.root.ID} },
 	},
 	{
+		"put a policy in force",
+		func(e *env, _ world) (string, error) {
+			return "", e.store.ActivatePolicy(e.ctx, actor, policy(1), []byte("archive"))
+		},
+		nil,
+		func(world) []string { return []string{"policy.activate policy:sha256:01"} },
+	},
+	{
+		"refuse a policy",
+		func(e *env, _ world) (string, error) { return "", e.store.RefusePolicy(e.ctx, actor, policy(1)) },
+		nil,
+		func(world) []string { return []string{"policy.refuse policy:sha256:01"} },
+	},
+	{
+		"follow the source of the policy again",
+		func(e *env, _ world) (string, error) {
+			_, err := e.store.ResumePolicy(e.ctx, actor)
+			return "", err
+		},
+		nil,
+		func(world) []string { return []string{"policy.resume policy:"} },
+	},
+	{
 		"create domain",
 		func(e *env, _ world) (string, error) {
 			_, err := e.store.CreateDomain(e.ctx, actor, models.Domain{ID: "beta"})

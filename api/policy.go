@@ -1,0 +1,122 @@
+package api
+
+import (
+	"time"
+
+	"patrol/models"
+)
+
+// Policy is the answer of `GET /api/v1/policy`: the policy in force on the server
+// that answers.
+type Policy struct {
+	Revision string    `json:"revision"`
+	Digest   string    `json:"digest"` // of the files that take part in evaluation
+	Source   string    `json:"source"` // where it came from
+	SignedBy string    `json:"signed_by,omitempty"`
+	Since    time.Time `json:"since"`
+	// Pinned says that a roll back put it in force, and that it stays until the
+	// source is followed again.
+	Pinned bool `json:"pinned"`
+	// Result is what the gate found out about it.
+	Result       PolicyResult `json:"result"`
+	SourceStatus PolicySource `json:"source_status"`
+	// SyncError says why the server does not follow which policy is in force
+	// elsewhere.
+	SyncError string        `json:"sync_error,omitempty"`
+	Refusals  []PolicyEvent `json:"refusals"` // the last ones, the latest first
+}
+
+// PolicySource is how the source of the policy is doing.
+type PolicySource struct {
+	Name      string         `json:"name"`
+	Reached   bool           `json:"reached"`
+	CheckedAt *time.Time     `json:"checked_at"` // when it last had something to say
+	Error     string         `json:"error,omitempty"`
+	Pending   *PolicyPending `json:"pending"` // what it holds and is not in force; null: nothing
+}
+
+// PolicyPending is a bundle that is not in force.
+type PolicyPending struct {
+	Revision string `json:"revision"`
+	Digest   string `json:"digest"`
+	Refused  bool   `json:"refused"` // else it waits because another is pinned
+}
+
+// PolicyResult is what the gate found out about a policy.
+type PolicyResult struct {
+	Passed     bool            `json:"passed"`
+	OPAVersion string          `json:"opa_version,omitempty"`
+	Tests      *PolicyTests    `json:"tests,omitempty"`
+	Coverage   *float64        `json:"coverage,omitempty"` // percent of its lines
+	Safety     *PolicySafety   `json:"safety,omitempty"`
+	Replay     *PolicyReplay   `json:"replay,omitempty"`
+	Findings   []PolicyFinding `json:"findings,omitempty"` // why it was refused
+	Warnings   []PolicyFinding `json:"warnings,omitempty"`
+}
+
+// PolicyTests counts a policy's tests.
+type PolicyTests struct {
+	Passed  int `json:"passed"`
+	Failed  int `json:"failed"`
+	Skipped int `json:"skipped"`
+}
+
+// PolicySafety counts the cases that no policy may allow.
+type PolicySafety struct {
+	Passed int      `json:"passed"`
+	Failed int      `json:"failed"`
+	Waived []string `json:"waived"`
+}
+
+// PolicyReplay counts recorded decisions that came out otherwise.
+type PolicyReplay struct {
+	Decisions    int `json:"decisions"`
+	NewlyAllowed int `json:"newly_allowed"`
+	NewlyDenied  int `json:"newly_denied"`
+}
+
+// PolicyFinding is one thing that is wrong with a policy, and where.
+type PolicyFinding struct {
+	Stage   string `json:"stage"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// PolicyEvent is something that happened to the policy.
+type PolicyEvent struct {
+	ID       int64            `json:"id"`
+	At       time.Time        `json:"at"`
+	Kind     string           `json:"kind"` // activate, refuse, rollback or resume
+	Actor    models.ActorKind `json:"actor"`
+	UserID   string           `json:"user_id,omitempty"` // of the actor
+	Revision string           `json:"revision"`
+	Digest   string           `json:"digest"` // "" if the bundle could not be read
+	Source   string           `json:"source"`
+	SignedBy string           `json:"signed_by,omitempty"`
+	Result   PolicyResult     `json:"result"`
+}
+
+// PolicyRevision is a policy that can be rolled back to.
+type PolicyRevision struct {
+	Revision    string       `json:"revision"`
+	Digest      string       `json:"digest"`
+	Source      string       `json:"source"`
+	SignedBy    string       `json:"signed_by,omitempty"`
+	ActivatedAt time.Time    `json:"activated_at"` // the last time
+	Active      bool         `json:"active"`
+	Result      PolicyResult `json:"result"`
+}
+
+// PolicyHistory is the answer of `GET /api/v1/policy/history`.
+type PolicyHistory struct {
+	Events []PolicyEvent    `json:"events"` // the latest first
+	Kept   []PolicyRevision `json:"kept"`   // what can be rolled back to, the last in force first
+}
+
+// PolicyRollback is the body of `POST /api/v1/policy/rollback`.
+type PolicyRollback struct {
+	Revision string `json:"revision"` // or the digest
+}

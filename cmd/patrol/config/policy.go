@@ -1,0 +1,97 @@
+package config
+
+import (
+	"strings"
+	"time"
+
+	"patrol/bundles"
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+// Bundle is how the policy is read from its source, and who may read it here.
+type Bundle struct {
+	Interval        time.Duration `key:"interval" doc:"How often a folder or an archive is looked at. A change counts when it is still the same one look later."`
+	PollInterval    time.Duration `key:"poll_interval" doc:"How often a URL is asked, more or less, if its server knows no long polling; and the longest pause after failures."`
+	LongPoll        time.Duration `key:"long_poll" doc:"How long a server that knows long polling may wait for something new before it answers. 0: it is not asked to."`
+	Timeout         time.Duration `key:"timeout" doc:"Time to connect to a URL's server, and again to transfer a bundle."`
+	Credential      Secret        `key:"credential" doc:"What is sent to a URL's server as Bearer token."`
+	CAFile          string        `key:"ca_file" doc:"PEM file with the authorities, one of which must have signed the certificate of a URL's server. Empty: the system's."`
+	Keys            []string      `key:"keys" doc:"Keys that bundles must be signed with, each as id:algorithm:path, such as release:RS256:/etc/patrol/release.pem: a public key in PEM, or for HS256 a file with the shared secret. Empty: bundles need no signature. The bundle inside the binary needs none."`
+	Scope           string        `key:"scope" doc:"Scope that signatures must be for."`
+	ServeCredential Secret        `key:"serve_credential" doc:"Bearer token with which edge replicas and OPA may fetch the bundle in force at /api/v1/policy/bundle, at least 32 characters. Empty: only the signed-in policy team may."`
+}
+
+// Gate is what a policy must be to come into force.
+type Gate struct {
+	MinCoverage int           `key:"min_coverage" doc:"How much of a policy its own tests must run, in percent of its lines."`
+	Waive       []string      `key:"waive" doc:"Cases of the safety suite that policies may allow after all, by name; patrol policy check lists them."`
+	TestTimeout time.Duration `key:"test_timeout" doc:"Longest time for one test."`
+	CPUTime     time.Duration `key:"cpu_time" doc:"Longest CPU time for the whole check of a policy, in a process of its own."`
+	Timeout     time.Duration `key:"timeout" doc:"Longest time for it by the clock."`
+	Memory      Size          `key:"memory" doc:"Most memory for it."`
+}
+
+func defaultBundle() Bundle {
+	return Bundle{Interval: time.Second, PollInterval: time.Minute, LongPoll: 30 * time.Second, Timeout: 15 * time.Second}
+}
+
+func defaultGate() Gate {
+	return Gate{
+		MinCoverage: int(engine.DefaultMinCoverage), TestTimeout: engine.DefaultTestTimeout,
+		CPUTime: time.Minute, Timeout: 3 * time.Minute, Memory: 1 << 30,
+	}
+}
+
+// leastCredential is the least length of a credential that this server accepts.
+const leastCredential = 32
+
+func (b Bundle) validate(v *models.Invalid) {
+	checkDuration("bundle.interval", b.Interval, 100*time.Millisecond, 0, v)
+	checkDuration("bundle.poll_interval", b.PollInterval, time.Second, 0, v)
+	checkDuration("bundle.long_poll", b.LongPoll, 0, 10*time.Minute, v)
+	checkDuration("bundle.timeout", b.Timeout, time.Second, 0, v)
+	checkHeaderValue("bundle.credential", b.Credential, v)
+	for _, key := range b.Keys {
+		if strings.Count(key, ":") < 2 {
+			v.Add("bundle.keys", "%q is not of the form id:algorithm:path", key)
+		}
+	}
+	if b.Scope != "" && len(b.Keys) == 0 {
+		v.Add("bundle.scope", "there is no key to verify a scope with: set bundle.keys")
+	}
+	if b.ServeCredential != "" {
+		switch {
+		case len(b.ServeCredential.Reveal()) < leastCredential:
+			v.Add("bundle.serve_credential", "must have at least %d characters: whoever knows it can read the policy", leastCredential)
+		case strings.HasPrefix(b.ServeCredential.Reveal(), "patrol"):
+			v.Add("bundle.serve_credential", "must not look like a token of Patrol's")
+		}
+	}
+}
+
+func (g Gate) validate(v *models.Invalid) {
+	if g.MinCoverage < 0 || g.MinCoverage > 100 {
+		v.Add("gate.min_coverage", "must be a percentage")
+	}
+	if err := engine.ValidateWaivers(g.Waive); err != nil {
+		v.Add("gate.waive", "%s", err)
+	}
+	checkDuration("gate.test_timeout", g.TestTimeout, 10*time.Millisecond, 0, v)
+	checkDuration("gate.cpu_time", g.CPUTime, time.Second, 0, v)
+	checkDuration("gate.timeout", g.Timeout, time.Second, 0, v)
+	if g.Memory < 128<<20 {
+		v.Add("gate.memory", "must be at least 128MiB")
+	}
+}
+
+// checkPolicy checks what `policy` names, without looking at it.
+func checkPolicy(source string, v *models.Invalid) {
+	check := bundles.CheckSource
+	if strings.Contains(source, "://") {
+		check = bundles.CheckURL
+	}
+	if err := check(source); err != nil {
+		v.Add("policy", "%s", err)
+	}
+}

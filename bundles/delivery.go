@@ -89,7 +89,7 @@ type Pending struct {
 
 // Begin finds the policy to start with, and puts it in force: what the source
 // holds, unless another is pinned. If the source is down, or what it holds is
-// refused, that is what was in force last, which goes through the gate again. The
+// refused, that is what was in force last, if it is from the same source; it goes through the gate again. The
 // embedded bundle has passed it when the binary was made. Without any of these
 // there is no policy, and the error says why.
 func Begin(ctx context.Context, cfg Config) (*Delivery, error) {
@@ -159,6 +159,11 @@ func (d *Delivery) first(ctx context.Context, state State) (*loaded, error) {
 			sourceErr = errors.New("there is none")
 		}
 		return nil, fmt.Errorf("there is no policy to begin with: %w", sourceErr)
+	}
+	// Who names another source wants another policy: to go on with the old one could
+	// allow what the new one is there to deny.
+	if sourceErr != nil && !state.Pinned && state.Source != d.cfg.Source.Name() {
+		return nil, fmt.Errorf("there is no policy to begin with (what was in force last came from another source, %s): %w", state.Source, sourceErr)
 	}
 	kept, err := d.kept(ctx, state, true)
 	if err != nil {

@@ -20,7 +20,8 @@ func (p *process) policyCommand() *cobra.Command {
 		Use:     "policy",
 		GroupID: groupPolicy,
 		Short:   "Write, test, explain and ship a policy",
-		Long: `Work on a policy bundle: a folder or a .tar.gz archive; without one, the bundle inside this program. Only replay needs a server's database, or files of its decision log.
+		Long: `Work on a policy bundle: a folder or a .tar.gz archive; without one, the bundle inside this program. Only replay needs a server's database, or files of its decision log;
+status, history, rollback and resume are about the policy in force, in the database.
 
 Begin:             patrol policy init my-policy
 While you write:   patrol policy test my-policy --watch
@@ -40,6 +41,7 @@ The exit status is 0 if all is well, 1 if the policy fails or the answer is no, 
 	}
 	hideSettings(cmd)
 	cmd.AddCommand(p.policyReplayCommand()) // which reads a server's database
+	cmd.AddCommand(p.policyLiveCommands()...)
 	return cmd
 }
 

@@ -177,7 +177,7 @@ func (r *Runner) failure(ctx, limited context.Context, job string, cmd *exec.Cmd
 		return &JobError{Message: strings.TrimSpace(stderr)}
 	case isOutOfMemory(stderr):
 		return &LimitError{Resource: Memory, Limits: r.limits}
-	case wasKilled(state) && used >= time.Duration(r.limits.seconds())*time.Second*9/10: // the kernel counts in ticks
+	case wasKilled(state) && used >= time.Duration(r.limits.seconds())*time.Second/2: // the kernel counts in ticks
 		return &LimitError{Resource: CPU, Limits: r.limits}
 	case wasKilled(state): // by the kernel, for want of memory, or by somebody
 		return &LimitError{Resource: Memory, Limits: r.limits}

@@ -144,7 +144,7 @@ func (v *Verifier) Verify(files map[string][]byte) (keyID string, err error) {
 	if err := json.Unmarshal(content, &signatures); err != nil {
 		return "", fmt.Errorf("%s: %w", signaturesFile, err)
 	}
-	if len(signatures.Signatures) != 1 || signatures.Plugin != "" {
+	if len(signatures.Signatures) != 1 || signatures.Plugin != "" && signatures.Plugin != "_default" {
 		return "", fmt.Errorf("%s: it must hold exactly one signature, of OPA's own kind", signaturesFile)
 	}
 	if keyID, err = v.keyOf(signatures.Signatures[0]); err != nil {

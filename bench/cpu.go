@@ -52,10 +52,13 @@ func Measure(newOp func() Op, d time.Duration) (Sample, error) {
 	wg.Wait()
 	end, err := ownCPU()
 	runtime.ReadMemStats(&after)
+	if err := errors.Join(errors.Join(errs...), err); err != nil {
+		return Sample{}, err
+	}
 	return Sample{
 		CPU:    (end - cpu) / time.Duration(calls.Load()),
-		Allocs: int64(after.Mallocs-before.Mallocs) / calls.Load(), //nolint:gosec // far from 2^63
-	}, errors.Join(append(errs, err)...)
+		Allocs: int64(after.Mallocs-before.Mallocs) / calls.Load(),
+	}, nil
 }
 
 // ownCPU returns the CPU time that this process has used so far.

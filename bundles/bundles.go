@@ -64,7 +64,7 @@ func Open(ctx context.Context, source string) (engine.Source, error) {
 
 // Read is [Open] with the archive, and with the signature verified unless v is
 // nil. The embedded bundle is vouched for by the binary that it is in. An error that
-// is about what the bundle holds, rather than about reaching it, is a *[BadBundle].
+// is about what the bundle holds, rather than about reaching it, is a *[BadBundleError].
 func Read(ctx context.Context, source string, v *Verifier) (*Bundle, error) {
 	if err := CheckSource(source); err != nil {
 		return nil, err
@@ -134,21 +134,21 @@ func (f *files) bundle(archive []byte, v *Verifier) (*Bundle, error) {
 		return b, nil
 	}
 	if b.SignedBy, err = v.Verify(everything); err != nil {
-		return nil, &BadBundle{Name: b.Name, Archive: b.Archive, Signature: true, Err: err}
+		return nil, &BadBundleError{Name: b.Name, Archive: b.Archive, Signature: true, Err: err}
 	}
 	return b, nil
 }
 
-// BadBundle is a bundle that was reached and cannot be read, or whose signature is
+// BadBundleError is a bundle that was reached and cannot be read, or whose signature is
 // not good.
-type BadBundle struct {
+type BadBundleError struct {
 	Name      string
 	Archive   []byte // nil if it was a folder that could not be read
 	Signature bool   // it is about the signature
 	Err       error
 }
 
-func (e *BadBundle) Error() string {
+func (e *BadBundleError) Error() string {
 	if e.Signature {
 		return fmt.Sprintf("policy %s: %s", e.Name, e.Err)
 	}
@@ -156,14 +156,14 @@ func (e *BadBundle) Error() string {
 }
 
 // Unwrap returns what is wrong.
-func (e *BadBundle) Unwrap() error { return e.Err }
+func (e *BadBundleError) Unwrap() error { return e.Err }
 
-// bad makes a *BadBundle of err, unless it is only that ctx ended.
+// bad makes a *BadBundleError of err, unless it is only that ctx ended.
 func bad(ctx context.Context, name string, archive []byte, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	return &BadBundle{Name: name, Archive: archive, Err: err}
+	return &BadBundleError{Name: name, Archive: archive, Err: err}
 }
 
 // CheckSource reports, without looking at the file system, what keeps source from

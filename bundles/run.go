@@ -99,7 +99,7 @@ func (d *Delivery) heard(ctx context.Context, b *Bundle, err error) {
 	if b == nil && ctx.Err() != nil {
 		return
 	}
-	bad, refused := errors.AsType[*BadBundle](err)
+	bad, refused := errors.AsType[*BadBundleError](err)
 	d.state.Lock()
 	s := &d.state.source
 	repeated := err != nil && s.Error == err.Error()

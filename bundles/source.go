@@ -22,7 +22,7 @@ type Source interface {
 	Name() string
 	// Next returns what the source holds as soon as that is something else than it
 	// last returned; the first call returns at once. An error says that the source
-	// cannot be reached or holds nothing that can be read (a *[BadBundle], once for
+	// cannot be reached or holds nothing that can be read (a *[BadBundleError], once for
 	// what it holds); the caller calls again, and Next sees to the pause. It
 	// blocks until ctx ends if there is nothing more to come.
 	Next(ctx context.Context) (*Bundle, error)
@@ -163,10 +163,10 @@ func (s *filesSource) report(b *Bundle, err error) (*Bundle, error) {
 func fingerprint(ctx context.Context, source string) (string, error) {
 	h := sha256.New()
 	note := func(name string, info fs.FileInfo) {
-		h.Write([]byte(name)) //nolint:errcheck // a hash takes everything
+		h.Write([]byte(name))
 		h.Write([]byte{0})
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(info.Size())))               //nolint:gosec // G115: a size is not negative
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(info.ModTime().UnixNano()))) //nolint:gosec // G115: any number will do
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(info.Size()))) //nolint:gosec // G115: a size is not negative
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(info.ModTime().UnixNano())))
 	}
 	info, err := os.Stat(source)
 	if err != nil {

@@ -205,7 +205,7 @@ func (s *urlSource) fetch(ctx context.Context) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("ask %s for a policy: %w", s.shown, err)
 	}
-	defer answer.Body.Close() //nolint:errcheck // opened for reading
+	defer answer.Body.Close()
 	// A server that sends a byte now and then must not hold on for ever.
 	late := time.AfterFunc(s.URL.Timeout, cancel)
 	defer late.Stop()

@@ -28,18 +28,28 @@ func TestAdvise(t *testing.T) {
 		{name: "not used at all", scopes: "acme:models:*:read acme:models:x:execute", keep: "rr"},
 		{name: "used as it is", scopes: "acme:models:x:read", used: "s0 acme:models:x:read", want: "acme:models:x:read", keep: "k"},
 		{name: "one of two", scopes: "acme:models:x:read acme:models:x:execute", used: "s1 acme:models:x:execute", want: "acme:models:x:execute", keep: "rk"},
-		{name: "any entity, few used", scopes: "acme:models:*:read", used: "s0 acme:models:x:read\ns0 acme:models:y:read",
-			want: "acme:models:x:read acme:models:y:read", keep: "n"},
+		{
+			name: "any entity, few used", scopes: "acme:models:*:read", used: "s0 acme:models:x:read\ns0 acme:models:y:read",
+			want: "acme:models:x:read acme:models:y:read", keep: "n",
+		},
 		{name: "the collection", scopes: "acme:models:*:read", used: "s0 acme:models:*:read\ns0 acme:models:x:read", want: "acme:models:*:read", keep: "k"},
-		{name: "any domain", scopes: "*:models:*:read", used: "s0 acme:models:*:read\ns0 acme:models:x:read\ns0 beta:models:y:read",
-			want: "acme:models:*:read beta:models:y:read", keep: "n"},
+		{
+			name: "any domain", scopes: "*:models:*:read", used: "s0 acme:models:*:read\ns0 acme:models:x:read\ns0 beta:models:y:read",
+			want: "acme:models:*:read beta:models:y:read", keep: "n",
+		},
 		{name: "too much to name", scopes: "acme:models:*:read", used: many, want: "acme:models:*:read", keep: "k"},
-		{name: "not all is known", scopes: "acme:models:*:read acme:models:x:read", used: "s0 acme:models:y:read", incomplete: true,
-			want: "acme:models:*:read", keep: "kr"},
-		{name: "what two become once", scopes: "acme:models:*:read *:models:*:read", used: "s0 acme:models:x:read\ns1 acme:models:x:read",
-			want: "acme:models:x:read", keep: "nn"},
-		{name: "more than a token may have", scopes: "acme:models:*:read", used: "s0 acme:models:x:read\ns0 acme:models:y:read", max: 1,
-			want: "acme:models:*:read", keep: "k"},
+		{
+			name: "not all is known", scopes: "acme:models:*:read acme:models:x:read", used: "s0 acme:models:y:read", incomplete: true,
+			want: "acme:models:*:read", keep: "kr",
+		},
+		{
+			name: "what two become once", scopes: "acme:models:*:read *:models:*:read", used: "s0 acme:models:x:read\ns1 acme:models:x:read",
+			want: "acme:models:x:read", keep: "nn",
+		},
+		{
+			name: "more than a token may have", scopes: "acme:models:*:read", used: "s0 acme:models:x:read\ns0 acme:models:y:read", max: 1,
+			want: "acme:models:*:read", keep: "k",
+		},
 		{name: "by a scope that is gone", scopes: "*:models:*:read acme:models:*:read acme:models:x:read", used: "s9 acme:models:x:read", want: "acme:models:x:read", keep: "rrk"},
 		{name: "a use of something else under the same id", scopes: "acme:models:x:read", used: "s0 beta:models:x:read", keep: "r"},
 	} {

@@ -75,12 +75,12 @@ func (d Decision) FirstReason() ReasonCode {
 
 // Replayable reports whether the decision can be made again: the policy was asked
 // for it, and its input is there.
-func (d LoggedDecision) Replayable() bool { return d.Input != nil }
+func (l LoggedDecision) Replayable() bool { return l.Input != nil }
 
 // InputMasked reports whether the input is not what the policy judged, because a
 // mask has changed it.
-func (d LoggedDecision) InputMasked() bool {
-	for _, list := range [...][]string{d.Erased, d.Masked} {
+func (l LoggedDecision) InputMasked() bool {
+	for _, list := range [...][]string{l.Erased, l.Masked} {
 		for _, pointer := range list {
 			if len(pointer) >= len("/input") && pointer[:len("/input")] == "/input" {
 				return true

@@ -246,7 +246,7 @@ const (
 // [IsChild]. It returns the exit status.
 func Main(args []string, jobs map[string]Job, stdin io.Reader, stdout, stderr io.Writer) int {
 	fail := func(status int, err error) int {
-		fmt.Fprintln(stderr, err) //nolint:errcheck // there is nobody else to tell
+		fmt.Fprintln(stderr, err)
 		return status
 	}
 	memory, err1 := strconv.ParseInt(args[2], 10, 64)

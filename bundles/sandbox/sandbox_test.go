@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/bundles/sandbox"
+	"patrol/internal/testenv"
 )
 
 // jobs are what the children of this test can do.
@@ -28,7 +29,7 @@ var jobs = map[string]sandbox.Job{
 	"fail":  func(context.Context, json.RawMessage) (any, error) { return nil, errors.New("it is no good") },
 	"panic": func(context.Context, json.RawMessage) (any, error) { panic("a defect") },
 	"spin": func(context.Context, json.RawMessage) (any, error) {
-		for n := 0; ; n++ { //nolint:staticcheck // SA5002: until it is killed
+		for n := 0; ; n++ {
 		}
 	},
 	"wait": func(context.Context, json.RawMessage) (any, error) {
@@ -42,7 +43,7 @@ var jobs = map[string]sandbox.Job{
 			for i := 0; i < len(b); i += 4096 {
 				b[i] = 1
 			}
-			all = append(all, b)
+			all = append(all, b) //nolint:staticcheck // SA4010: it is kept until the process is killed
 		}
 	},
 	"allocate at once": func(context.Context, json.RawMessage) (any, error) {
@@ -102,7 +103,7 @@ func TestFailures(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	if !sandbox.Enforced {
-		t.Skip("this platform has no limits on processes")
+		testenv.Missing(t, "rlimits", "this platform has no limits on processes")
 	}
 	small := sandbox.Limits{Memory: 256 << 20, CPU: time.Second, Wall: 30 * time.Second, Output: 1 << 10}
 	short := small

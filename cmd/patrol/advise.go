@@ -122,7 +122,7 @@ func newScopeText(s api.NewScope) string {
 func (p *process) patNarrowCommand() *cobra.Command {
 	c := &client{}
 	var scopes []string
-	cmd := p.onePAT(c, "narrow <id or name> --scope <domain:type:entity:operation>...", "Leave a token some of its scopes, or narrower ones", 1, preferAlive,
+	cmd := p.onePAT(c, "narrow <id or name> --scope <domain:type:entity:operation>...", "Leave a token some of its scopes, or narrower ones", 1,
 		func(ctx context.Context, pat api.PAT, _ []string) error {
 			keep, err := parseScopes(scopes)
 			if err != nil {

@@ -76,10 +76,10 @@ func (o output) printTable(columns []column, rows [][]string) error {
 	for i, c := range columns {
 		widths[i] = runewidth.StringWidth(c.title)
 	}
-	for r, row := range rows {
-		for i := range row {
-			rows[r][i] = printable(row[i])
-			widths[i] = max(widths[i], runewidth.StringWidth(rows[r][i]))
+	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = printable(cell)
+			widths[i] = max(widths[i], runewidth.StringWidth(row[i]))
 		}
 	}
 	if f := terminal(o.w); f != nil {

@@ -211,18 +211,18 @@ func (p *process) patListCommand() *cobra.Command {
 }
 
 // onePAT makes a command that does something to one token.
-func (p *process) onePAT(c *client, use, short string, args int, prefer preference, do func(ctx context.Context, pat api.PAT, args []string) error) *cobra.Command {
+func (p *process) onePAT(c *client, use, short string, args int, do func(ctx context.Context, pat api.PAT, args []string) error) *cobra.Command {
 	c.process = p
 	cmd := &cobra.Command{
 		Use:               use,
 		Short:             short,
 		Args:              cobra.ExactArgs(args),
-		ValidArgsFunction: c.completePATs(prefer, 1),
+		ValidArgsFunction: c.completePATs(preferAlive, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.connectSignedIn(); err != nil {
 				return err
 			}
-			pat, err := c.find(cmd.Context(), args[0], prefer)
+			pat, err := c.find(cmd.Context(), args[0], preferAlive)
 			if err != nil {
 				return err
 			}
@@ -244,13 +244,13 @@ func (c *client) print(pat api.PAT) error {
 
 func (p *process) patShowCommand() *cobra.Command {
 	c := &client{}
-	return p.onePAT(c, "show <id or name>", "Show one of your tokens", 1, preferAlive,
+	return p.onePAT(c, "show <id or name>", "Show one of your tokens", 1,
 		func(_ context.Context, pat api.PAT, _ []string) error { return c.print(pat) })
 }
 
 func (p *process) patRenameCommand() *cobra.Command {
 	c := &client{}
-	return p.onePAT(c, "rename <id or name> <new name>", "Give a token another name", 2, preferAlive,
+	return p.onePAT(c, "rename <id or name> <new name>", "Give a token another name", 2,
 		func(ctx context.Context, pat api.PAT, args []string) error {
 			renamed, err := c.api.UpdatePAT(ctx, pat.ID, api.PATPatch{Name: &args[1]})
 			if err != nil {
@@ -265,7 +265,7 @@ func (p *process) patRotateCommand() *cobra.Command {
 	var in api.Rotation
 	var expiresAt string
 	var cmd *cobra.Command
-	cmd = p.onePAT(c, "rotate <id or name>", "Replace a token by one with a new secret", 1, preferAlive,
+	cmd = p.onePAT(c, "rotate <id or name>", "Replace a token by one with a new secret", 1,
 		func(ctx context.Context, pat api.PAT, _ []string) error {
 			var err error
 			if in.ExpiresAt, err = parseMoment(expiresAt); err != nil {

@@ -82,8 +82,10 @@ rolled back to.`,
 		if o.json() {
 			out := make([]policyEvent, len(events))
 			for i, e := range events {
-				out[i] = policyEvent{At: e.At, Kind: string(e.Kind), Revision: e.Subject.Revision, Digest: e.Subject.Digest,
-					Source: e.Subject.Source, Kept: isKept[e.Subject.Digest], Result: e.Subject.Result}
+				out[i] = policyEvent{
+					At: e.At, Kind: string(e.Kind), Revision: e.Subject.Revision, Digest: e.Subject.Digest,
+					Source: e.Subject.Source, Kept: isKept[e.Subject.Digest], Result: e.Subject.Result,
+				}
 			}
 			return o.printJSON(out)
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -177,7 +176,7 @@ func (r *replaying) eachLineOf(name string, filter store.DecisionFilter, fn func
 		defer f.Close()
 		in = f
 	}
-	lines := bufio.NewScanner(io.Reader(in))
+	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 64<<10), maxEventLine)
 	for n := 1; lines.Scan(); n++ {
 		if len(bytes.TrimSpace(lines.Bytes())) == 0 {

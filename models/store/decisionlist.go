@@ -124,7 +124,11 @@ func (f DecisionFilter) storable() bool {
 
 func (f DecisionFilter) where(q *gorm.DB) *gorm.DB {
 	for _, equal := range [...]struct{ column, value string }{
-		{"token_id", f.TokenID}, {"user_id", f.UserID}, {"domain", f.Domain}, {"outcome", string(f.Outcome)}, {"surface", f.Surface},
+		{"token_id", f.TokenID},
+		{"user_id", f.UserID},
+		{"domain", f.Domain},
+		{"outcome", string(f.Outcome)},
+		{"surface", f.Surface},
 		{"revision", f.Revision},
 	} {
 		if equal.value != "" {

@@ -246,7 +246,7 @@ func (d *Decisions) insertRows(ctx context.Context, batch []models.LoggedDecisio
 			break
 		}
 		if full == nil {
-			if full, err = tx.PrepareContext(ctx, insertDecisions(rowsPerInsert)); err != nil {
+			if full, err = tx.PrepareContext(ctx, insertDecisions(rowsPerInsert)); err != nil { //nolint:sqlclosecheck // it is, below
 				return err
 			}
 			defer full.Close() //nolint:errcheck,gocritic // at the end of the transaction

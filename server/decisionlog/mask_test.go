@@ -42,25 +42,37 @@ func TestMasks(t *testing.T) {
 		headers        string
 		erased, masked []string
 	}{
-		{name: "the default", context: `{"deep":{"x":1},"list":["a","b"]}`, email: "ann@example.com", requestedBy: "192.0.2.7", headers: `null`,
-			erased: []string{"/input/request/context/password", "/result/headers"}},
+		{
+			name: "the default", context: `{"deep":{"x":1},"list":["a","b"]}`, email: "ann@example.com", requestedBy: "192.0.2.7", headers: `null`,
+			erased: []string{"/input/request/context/password", "/result/headers"},
+		},
 		{name: "nothing", mask: `mask := []`, context: "-", email: "ann@example.com", requestedBy: "192.0.2.7", headers: `{"X-Key":"secret","X-Tier":"gold"}`},
-		{name: "a field of a fact", mask: `mask contains "/input/user/email"`, context: "-", requestedBy: "192.0.2.7",
-			headers: `{"X-Key":"secret","X-Tier":"gold"}`, erased: []string{"/input/user/email"}},
-		{name: "upserts", mask: `mask contains {"op": "upsert", "path": "/input/user/email", "value": "x"}
+		{
+			name: "a field of a fact", mask: `mask contains "/input/user/email"`, context: "-", requestedBy: "192.0.2.7",
+			headers: `{"X-Key":"secret","X-Tier":"gold"}`, erased: []string{"/input/user/email"},
+		},
+		{
+			name: "upserts", mask: `mask contains {"op": "upsert", "path": "/input/user/email", "value": "x"}
 			mask contains {"op": "upsert", "path": "/requested_by", "value": "y"}
 			mask contains {"op": "upsert", "path": "/result/headers/X-Key", "value": "z"}
 			mask contains {"op": "upsert", "path": "/input/request/context/new/deep", "value": 1}`,
 			context: `{"deep":{"x":1},"list":["a","b"],"new":{"deep":1},"password":"hunter2"}`, email: "x", requestedBy: "y",
 			headers: `{"X-Key":"z","X-Tier":"gold"}`,
-			masked:  []string{"/input/request/context/new/deep", "/input/user/email", "/requested_by", "/result/headers/X-Key"}},
-		{name: "what is not there", mask: `mask := {"/input/user/phone", "/input/domain/id", "/input/request/context/a/b"}`, context: "-",
-			email: "ann@example.com", requestedBy: "192.0.2.7", headers: `{"X-Key":"secret","X-Tier":"gold"}`},
-		{name: "in a list", mask: `mask contains "/input/request/context/list/0"`, context: `{"deep":{"x":1},"list":["b"],"password":"hunter2"}`,
-			email: "ann@example.com", requestedBy: "192.0.2.7", headers: `{"X-Key":"secret","X-Tier":"gold"}`, erased: []string{"/input/request/context/list/0"}},
-		{name: "by what is asked", mask: `mask contains "/requested_by" if input.input.request.domain == "acme"
+			masked:  []string{"/input/request/context/new/deep", "/input/user/email", "/requested_by", "/result/headers/X-Key"},
+		},
+		{
+			name: "what is not there", mask: `mask := {"/input/user/phone", "/input/domain/id", "/input/request/context/a/b"}`, context: "-",
+			email: "ann@example.com", requestedBy: "192.0.2.7", headers: `{"X-Key":"secret","X-Tier":"gold"}`,
+		},
+		{
+			name: "in a list", mask: `mask contains "/input/request/context/list/0"`, context: `{"deep":{"x":1},"list":["b"],"password":"hunter2"}`,
+			email: "ann@example.com", requestedBy: "192.0.2.7", headers: `{"X-Key":"secret","X-Tier":"gold"}`, erased: []string{"/input/request/context/list/0"},
+		},
+		{
+			name: "by what is asked", mask: `mask contains "/requested_by" if input.input.request.domain == "acme"
 			mask contains "/input/user/email" if input.input.request.domain == "beta"`, context: "-", email: "ann@example.com",
-			headers: `{"X-Key":"secret","X-Tier":"gold"}`, erased: []string{"/requested_by"}},
+			headers: `{"X-Key":"secret","X-Tier":"gold"}`, erased: []string{"/requested_by"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, b := logged(t, c.mask, record("1", withContext))

@@ -50,13 +50,20 @@ func ReadKey(text string) (Key, error) {
 }
 
 func (k Key) check() error {
-	if k.Algorithm == "HS256" {
+	block, _ := pem.Decode([]byte(k.Secret))
+	switch k.Algorithm {
+	case "RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "ES512":
+	case "HS256":
+		if block != nil { // whoever has a public key could sign with it
+			return errors.New("HS256 takes a shared secret, and this is a key in PEM")
+		}
 		if len(strings.TrimSpace(k.Secret)) < leastSecret {
 			return fmt.Errorf("a shared secret must have at least %d bytes", leastSecret)
 		}
 		return nil
+	default:
+		return fmt.Errorf("there is no algorithm %q for it", k.Algorithm)
 	}
-	block, _ := pem.Decode([]byte(k.Secret))
 	if block == nil {
 		return errors.New("it is not a public key in PEM")
 	}

@@ -312,7 +312,7 @@ func TestSignaturesRefused(t *testing.T) {
 // anything is verified with it.
 func TestKeys(t *testing.T) {
 	good := rsaPairs()[0]
-	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // G403: it is to be refused
+	weak, err := rsa.GenerateKey(rand.Reader, 1024) // refused
 	require.NoError(t, err)
 	_, edwards, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)

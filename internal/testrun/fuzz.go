@@ -55,7 +55,21 @@ var fuzzFunc = regexp.MustCompile(`(?m)^func (Fuzz\w*)\(\w+ \*testing\.F\)`)
 // of their files. Reading the sources saves compiling every package to ask it.
 func findTargets(root fs.FS) ([]target, error) {
 	var found []target
-	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+	err := eachTestFile(root, func(dir string, text []byte) {
+		for _, m := range fuzzFunc.FindAllSubmatch(text, -1) {
+			found = append(found, target{dir: dir, name: string(m[1])})
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for fuzz targets: %w", err)
+	}
+	return found, nil
+}
+
+// eachTestFile hands over the test files of all packages under root, with the
+// directories that they are in.
+func eachTestFile(root fs.FS, fn func(dir string, text []byte)) error {
+	return fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -69,13 +83,7 @@ func findTargets(root fs.FS) ([]target, error) {
 		if err != nil {
 			return err
 		}
-		for _, m := range fuzzFunc.FindAllSubmatch(text, -1) {
-			found = append(found, target{dir: filepath.ToSlash(filepath.Dir(path)), name: string(m[1])})
-		}
+		fn(filepath.ToSlash(filepath.Dir(path)), text)
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("look for fuzz targets: %w", err)
-	}
-	return found, nil
 }

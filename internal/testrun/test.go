@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +47,11 @@ func (r runner) test(ctx context.Context, extra []string) error {
 	cmd := r.command(ctx, []string{"PATROL_SKIPPED=" + skips, cgo(race)}, testArgs(race, r.long(), extra)...)
 	cmd.Stdout = io.MultiWriter(r.out, &failed)
 	err = cmd.Run()
+	if race && len(extra) == 0 && ctx.Err() == nil {
+		if withoutErr := r.withoutRace(ctx, skips, &failed); err == nil {
+			err = withoutErr
+		}
+	}
 
 	missing, readErr := readSkips(skips)
 	if readErr != nil {
@@ -71,6 +79,50 @@ func (r runner) test(ctx context.Context, extra []string) error {
 	}
 	fmt.Fprintf(r.out, "PASSED: all tests, %s (%s)\n", how, took)
 	return nil
+}
+
+// withoutRace runs the tests that are not built with the race detector: those that
+// count allocations, of which it makes its own, and those that only compute, for
+// minutes if it watched.
+func (r runner) withoutRace(ctx context.Context, skips string, failed io.Writer) error {
+	packages, err := findRaceless(os.DirFS("."))
+	if err != nil {
+		return err
+	}
+	for _, p := range packages {
+		fmt.Fprintf(r.out, "== %s, without the race detector\n", p.dir)
+		cmd := r.command(ctx, []string{"PATROL_SKIPPED=" + skips, cgo(false)}, testArgs(false, r.long(), []string{"-run", p.name, "./" + p.dir})...)
+		cmd.Stdout = io.MultiWriter(r.out, failed)
+		err = cmp.Or(err, cmd.Run())
+	}
+	return err
+}
+
+var (
+	raceless = regexp.MustCompile(`(?m)^//go:build !race$`)
+	testFunc = regexp.MustCompile(`(?m)^func (Test\w*)\(\w+ \*testing\.T\)`)
+)
+
+// findRaceless finds the packages with test files that the race detector leaves
+// out; the name of each is a pattern of its tests in these.
+func findRaceless(root fs.FS) ([]target, error) {
+	names := map[string][]string{}
+	err := eachTestFile(root, func(dir string, text []byte) {
+		if !raceless.Match(text) {
+			return
+		}
+		for _, m := range testFunc.FindAllSubmatch(text, -1) {
+			names[dir] = append(names[dir], string(m[1]))
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for tests without the race detector: %w", err)
+	}
+	var found []target
+	for _, dir := range slices.Sorted(maps.Keys(names)) {
+		found = append(found, target{dir: dir, name: "^(" + strings.Join(names[dir], "|") + ")$"})
+	}
+	return found, nil
 }
 
 // report prints what was left out.

@@ -147,6 +147,17 @@ func TestFindTargets(t *testing.T) {
 	assert.Equal(t, []target{{"a", "FuzzOne"}, {"a", "FuzzTwo"}, {".", "FuzzRoot"}}, targets)
 }
 
+func TestFindRaceless(t *testing.T) {
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	packages, err := findRaceless(fstest.MapFS{
+		"b/b_test.go": file("//go:build !race\n\npackage b\nfunc TestOne(t *testing.T) {}\nfunc help(t *testing.T) {}\nfunc TestTwo(t *testing.T) {}"),
+		"a/a_test.go": file("//go:build !race\n\npackage a\nfunc TestA(t *testing.T) {}"),
+		"c/c_test.go": file("package c\n// such as //go:build !race\nfunc TestC(t *testing.T) {}"),
+	})
+	require.NoError(t, err)
+	assert.Equal(t, []target{{"a", "^(TestA)$"}, {"b", "^(TestOne|TestTwo)$"}}, packages)
+}
+
 func TestFuzzCommand(t *testing.T) {
 	r, out := module(t, `import "testing"
 func FuzzGood(f *testing.F) { f.Fuzz(func(t *testing.T, s string) {}) }

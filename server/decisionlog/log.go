@@ -185,10 +185,11 @@ func (l *Log) flush(ctx context.Context) {
 			}
 		}
 		for i, s := range l.sinks {
-			if i > 0 && b.waiting != nil {
-				b = &batch{decisions: b.decisions, bytes: b.bytes}
+			own := b
+			if i > 0 { // only the first sink has anybody to tell
+				own = &batch{decisions: b.decisions, bytes: b.bytes}
 			}
-			s.put(b)
+			s.put(own)
 		}
 		entries = entries[n:]
 	}

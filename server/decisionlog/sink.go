@@ -10,8 +10,8 @@ import (
 	"patrol/models"
 )
 
-// batch is some decisions on their way. Sinks share the decisions and do not
-// change them.
+// batch is some decisions on their way to one sink. Sinks share the decisions and do
+// not change them.
 type batch struct {
 	decisions []models.LoggedDecision
 	bytes     int64

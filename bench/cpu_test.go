@@ -2,8 +2,6 @@ package bench_test
 
 import (
 	"io"
-	"runtime"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,17 +12,13 @@ import (
 )
 
 func TestMeasure(t *testing.T) {
-	var workers atomic.Int32
-	got, err := bench.Measure(func() bench.Op {
-		var kept []byte
-		workers.Add(1)
-		return func() error { kept = append(kept[:0:0], make([]byte, 1<<16)...); return nil }
-	}, 20*time.Millisecond)
+	var kept []byte
+	got, err := bench.Measure(func() error { kept = make([]byte, 1<<16); return nil }, 10*time.Millisecond)
 	require.NoError(t, err)
-	assert.EqualValues(t, runtime.GOMAXPROCS(0), workers.Load())
+	assert.Len(t, kept, 1<<16)
 	assert.Positive(t, got.CPU)
-	assert.InDelta(t, 1.5, got.Allocs, 0.6)
+	assert.EqualValues(t, 1, got.Allocs)
 
-	_, err = bench.Measure(func() bench.Op { return func() error { return io.EOF } }, time.Second)
+	_, err = bench.Measure(func() error { return io.EOF }, time.Second)
 	assert.ErrorIs(t, err, io.EOF)
 }

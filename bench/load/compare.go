@@ -111,13 +111,13 @@ const perSample = 300 * time.Millisecond
 // addBare measures what needs no server.
 func (r *results) addBare(ctx context.Context, w *bench.World, policy *engine.Snapshot, a *authz.Authorizer) error {
 	for _, c := range w.Cases() {
-		got, err := bench.Measure(func() bench.Op { return bench.Evaluate(ctx, policy, c) }, perSample)
+		got, err := bench.Measure(bench.Evaluate(ctx, policy, c), perSample)
 		if err != nil {
 			return fmt.Errorf("evaluate: %w", err)
 		}
 		r.addCase(c, got)
 	}
-	got, err := bench.Measure(func() bench.Op { return bench.Authorize(ctx, a, w) }, perSample)
+	got, err := bench.Measure(bench.Authorize(ctx, a, w), perSample)
 	if err != nil {
 		return fmt.Errorf("authorize: %w", err)
 	}

@@ -10,8 +10,8 @@
 // All three run as processes of their own on 127.0.0.1, one after the other in
 // each round, and only their own CPU time is counted, as the kernel reports it
 // (user and system), so the client's work does not matter. In every round a bare
-// evaluation and a cached Authorize are measured too, in this process, with all
-// processors at work as they are in a server. What is reported are medians over the rounds and ratios of medians, then each bar with
+// evaluation and a cached Authorize are measured too, in this process. What is
+// reported are medians over the rounds and ratios of medians, then each bar with
 // PASS or FAIL; the exit status is 1 if any failed.
 //
 // Run it with `make bench`, which builds what it needs. It reads /proc and so

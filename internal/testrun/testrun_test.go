@@ -158,10 +158,22 @@ func TestFindRaceless(t *testing.T) {
 	assert.Equal(t, []target{{"a", "^(TestA)$"}, {"b", "^(TestOne|TestTwo)$"}}, packages)
 }
 
+// TestTargetsOfThisRepository holds that what make fuzz runs are targets, not texts
+// that look like one.
+func TestTargetsOfThisRepository(t *testing.T) {
+	targets, err := findTargets(os.DirFS("../.."))
+	require.NoError(t, err)
+	assert.NotEmpty(t, targets)
+	for _, found := range targets {
+		assert.NotEqual(t, "internal/testrun", found.dir, found.name)
+	}
+}
+
 func TestFuzzCommand(t *testing.T) {
-	r, out := module(t, `import "testing"
-func FuzzGood(f *testing.F) { f.Fuzz(func(t *testing.T, s string) {}) }
-func FuzzBad(f *testing.F) { f.Fatal("found") }`)
+	// No line begins like a target, or this file would have some.
+	r, out := module(t, "import \"testing\"\n"+
+		"func FuzzGood(f *testing.F) { f.Fuzz(func(t *testing.T, s string) {}) }\n"+
+		"func FuzzBad(f *testing.F) { f.Fatal(\"found\") }")
 	assert.Equal(t, 1, r.run(t.Context(), []string{"fuzz", "-time", "10ms"}))
 	assert.Contains(t, out.String(), "FAILED: 1 of 2 fuzz targets: . FuzzBad")
 }

@@ -15,6 +15,8 @@ const (
 	adminTokens  section = "inventory"
 	adminLeaked  section = "leaked"
 	adminAudit   section = "audit"
+
+	policyOverview section = "policy"
 )
 
 // navItem is one link of a navigation.
@@ -27,7 +29,8 @@ type navItem struct {
 
 type navGroup struct {
 	label, url string
-	admin      bool
+	admin      bool // for platform admins; domain admins have a part of it
+	policy     bool // for the policy team and platform admins
 	items      []navItem
 }
 
@@ -36,6 +39,9 @@ var navigation = []navGroup{
 		{Label: "Personal access tokens", URL: "/profile/pats", parts: []section{tokens}},
 		{Label: "Password", URL: "/profile/password", parts: []section{password}},
 		{Label: "Sessions", URL: "/profile/sessions", parts: []section{sessionsPart}},
+	}},
+	{label: "Policy", url: "/policy", policy: true, items: []navItem{
+		{Label: "Overview", URL: "/policy", parts: []section{policyOverview}},
 	}},
 	{label: "Administration", url: "/admin/pats", admin: true, items: []navItem{
 		{Label: "All tokens", URL: "/admin/pats", parts: []section{adminTokens}},
@@ -70,6 +76,9 @@ func newView(frame Frame, page Page) view {
 		top = p.top()
 	}
 	for _, group := range navigation {
+		if group.policy && !frame.Viewer.Policy && !frame.Viewer.Admin {
+			continue
+		}
 		if group.admin && !frame.Viewer.Admin {
 			if !frame.Viewer.Domains {
 				continue

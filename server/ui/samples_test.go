@@ -116,6 +116,7 @@ type sample struct {
 func samples() map[string]sample {
 	in := Frame{Viewer: sampleViewer, Now: sampleNow}
 	user := Frame{Viewer: &Viewer{Name: "Grace Hopper", Email: "grace@example.com"}, Now: sampleNow}
+	policyTeam := Frame{Viewer: &Viewer{Name: "Pol Icy", Email: "pol@example.com", Policy: true}, Now: sampleNow}
 	out := Frame{Now: sampleNow}
 	atProvider := Frame{Viewer: &Viewer{Name: "Zoë Quinn", Email: "zoe@example.com", Provider: "Example ID"}, Now: sampleNow}
 	since := At(sampleNow.Add(-40*24*time.Hour), sampleNow)
@@ -232,7 +233,10 @@ func samples() map[string]sample {
 			{At: sampleNow.Add(-time.Minute), Action: "pat.create", Subject: "pat:" + token.ID, ActorName: "ada@example.com", Actor: models.Actor{IP: "203.0.113.7"}, Detail: map[string]string{"name": "ci", "scopes": "acme:models:*:read"}},
 			{At: sampleNow.Add(-3 * time.Hour), Action: "user.create", Subject: "user:b", Actor: models.Actor{Kind: models.ActorOperator}, Detail: map[string]string{"email": "grace@example.com"}},
 		}, AuditFilter{}, sampleNow, "")},
-		"message": {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
+		"policy":         {in, NewPolicy(samplePolicy(), sampleNow)},
+		"policy-refused": {policyTeam, NewPolicy(sampleRefused(), sampleNow)},
+		"policy-pinned":  {withNotice(policyTeam, "v41 is in force and pinned."), NewPolicy(samplePinned(), sampleNow)},
+		"message":        {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
 	}
 }
 

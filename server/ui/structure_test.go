@@ -117,7 +117,7 @@ func TestEveryPageIsSound(t *testing.T) {
 func TestLinksLeadToPages(t *testing.T) {
 	u, err := New()
 	require.NoError(t, err)
-	prefixes := []string{"/profile/", "/help", "/admin/", "/login", "/logout", "/setup", ResetPath, AssetPath}
+	prefixes := []string{"/profile/", "/help", "/admin/", "/policy", "/login", "/logout", "/setup", ResetPath, AssetPath}
 	for name, s := range samples() {
 		doc := rendered(t, u, s)
 		for _, n := range elements(doc, "a", "form", "link") {

@@ -1,0 +1,36 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/server/ui"
+)
+
+// policyPageRoutes are the pages of the policy team.
+var policyPageRoutes = []route{
+	{method: "GET", path: "/policy", by: policyTeam, page: true, do: (*Server).pagePolicy},
+	{method: "POST", path: "/policy/resume", by: policyTeam, page: true, do: (*Server).formPolicyResume},
+}
+
+const policyPage = "/policy"
+
+func (s *Server) pagePolicy(c *gin.Context, p Principal) error {
+	policy, err := s.Policy(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, ui.NewPolicy(policy, s.now()))
+}
+
+func (s *Server) formPolicyResume(c *gin.Context, p Principal) error {
+	if _, err := s.form(c); err != nil {
+		return err
+	}
+	policy, err := s.ResumePolicy(c.Request.Context(), p)
+	if err != nil {
+		return err
+	}
+	return s.seeOther(c, policyPage, ui.PolicyResumed(policy))
+}

@@ -1,0 +1,85 @@
+package server_test
+
+import (
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/bundles"
+	"patrol/internal/testenv"
+	"patrol/policies/engine"
+	"patrol/server"
+)
+
+// ships puts the default policy under another revision in force, changed by change if
+// that is not nil, as the policy's source would, and returns its digest.
+func (w *world) ships(revision string, change func(files map[string][]byte)) string {
+	w.t.Helper()
+	own, err := bundles.Read(w.t.Context(), "", nil)
+	require.NoError(w.t, err)
+	own.Files[".manifest"] = []byte(`{"revision": "` + revision + `", "roots": ["patrol"]}`)
+	if change != nil {
+		change(own.Files)
+	}
+	dir := w.t.TempDir()
+	for name, content := range own.Files {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(w.t, os.MkdirAll(filepath.Dir(file), 0o700))
+		require.NoError(w.t, os.WriteFile(file, content, 0o600))
+	}
+	b, err := bundles.Read(w.t.Context(), dir, nil)
+	require.NoError(w.t, err)
+	coverage := 97.5
+	require.NoError(w.t, server.PolicyLedger(w.store).Activate(w.t.Context(), bundles.Record{
+		Digest: b.Digest(), ArchiveDigest: bundles.ArchiveDigest(b.Archive), Revision: revision, Source: "https://bundles.example.com/p.tar.gz", SignedBy: "release",
+		Result: bundles.Result{Passed: true, Tests: &bundles.Tests{Passed: 12, Skipped: 1}, Coverage: &coverage},
+	}, b.Archive))
+	require.NoError(w.t, w.policy.Sync(w.t.Context()))
+	return b.Digest()
+}
+
+func TestThePolicyInForceOnAPage(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
+		w := newWorld(t, dbURL, nil)
+		pol := w.visit("pol")
+		p := pol.get("/policy").is(200)
+		assert.Contains(t, p.text, "It is the policy in the program")
+		assert.NotContains(t, p.text, `action="/policy/resume"`)
+		assert.NotContains(t, p.text, "/admin/", "of the administration they see nothing")
+		for who, sees := range map[string]bool{"root": true, "ann": false} {
+			assert.Equal(t, sees, strings.Contains(w.visit(who).get("/profile/pats").text, `href="/policy"`), who)
+		}
+
+		w.ships("v2", nil)
+		p = pol.get("/policy").is(200)
+		for _, want := range []string{"v2", "https://bundles.example.com/p.tar.gz", "<code>release</code>", "12 passed, 1 skipped", "97.5 %", "Nothing was refused lately."} {
+			assert.Contains(t, p.text, want)
+		}
+
+		require.NoError(t, server.PolicyLedger(w.store).Refuse(t.Context(), bundles.Record{
+			Digest: "sha256:bad", Revision: "v3", Source: "https://bundles.example.com/p.tar.gz",
+			Result: bundles.Result{Findings: []engine.Finding{{Stage: "compile", File: "authz/authz.rego", Line: 7, Column: 3, Code: "rego_type_error", Message: `undefined ref: <b>input</b>`}}},
+		}))
+		p = pol.get("/policy").is(200)
+		assert.Contains(t, p.text, "authz/authz.rego:7:3")
+		assert.Contains(t, p.text, "undefined ref: &lt;b&gt;input&lt;/b&gt;")
+		p.isOnlyText("<b>")
+
+		w.as("pol").post("/api/v1/policy/rollback", map[string]string{"revision": "v2"}).is(200)
+		p = pol.get("/policy").is(200)
+		assert.Contains(t, p.heading(), "Pinned")
+		assert.Contains(t, p.text, "Follow the source again")
+		w.visit("eve").post("/policy/resume", url.Values{}).is(403)
+		assert.True(t, w.policy.Status().Active.Pinned)
+		pol.post("/policy/resume", url.Values{}).leadsTo("/policy")
+		p = pol.get("/policy").is(200)
+		assert.Contains(t, p.text, "The source is followed again.")
+		assert.Contains(t, p.heading(), "In force")
+		assert.False(t, w.policy.Status().Active.Pinned)
+	})
+}

@@ -1,0 +1,55 @@
+package ui
+
+import (
+	"time"
+
+	"patrol/api"
+)
+
+func samplePolicy() api.Policy {
+	coverage := 98.4
+	checked := sampleNow.Add(-2 * time.Minute)
+	return api.Policy{
+		Revision: "v42", Digest: "sha256:8c1f0c3c5dd34ec1a0be2b51a7ef2d36", Source: "https://bundles.example.com/policy.tar.gz", SignedBy: "release",
+		Since: sampleNow.Add(-50 * time.Hour),
+		Result: api.PolicyResult{
+			Passed: true, OPAVersion: "1.22.2", Tests: &api.PolicyTests{Passed: 143}, Coverage: &coverage,
+			Safety: &api.PolicySafety{Passed: 44, Waived: []string{"no_membership"}}, Replay: &api.PolicyReplay{Decisions: 10000, NewlyDenied: 3},
+			Warnings: []api.PolicyFinding{{Stage: "meta", File: "custom/office_hours.rego", Line: 12, Code: "title", Message: "rule has no title"}},
+		},
+		SourceStatus: api.PolicySource{Name: "https://bundles.example.com/policy.tar.gz", Reached: true, CheckedAt: &checked},
+		Refusals:     []api.PolicyEvent{},
+	}
+}
+
+func sampleFindings() []api.PolicyFinding {
+	return []api.PolicyFinding{
+		{Stage: "compile", File: "authz/authz.rego", Line: 118, Column: 9, Code: "rego_type_error", Message: "undefined ref: input.domian.status (have: \"domian\"; want (one of): [\"domain\" \"membership\" \"now\" \"request\" \"token\" \"user\"])"},
+		{Stage: "compile", File: "authz/authz.rego", Line: 131, Column: 2, Code: "rego_unsafe_var_error", Message: "var role is unsafe"},
+		{Stage: "tests", File: "authz/authz_test.rego", Line: 40, Code: "test_failed", Message: "data.patrol.authz_test.test_frozen failed"},
+		{Stage: "tests", File: "authz/authz_test.rego", Line: 61, Code: "test_failed", Message: "data.patrol.authz_test.test_roles failed"},
+		{Stage: "safety", Code: "safety_allowed", Message: "the case token_revoked is allowed"},
+		{Stage: "coverage", Code: "coverage_low", Message: "its tests cover 61.0% of its lines, and at least 80.0% are wanted"},
+	}
+}
+
+func sampleRefused() api.Policy {
+	p := samplePolicy()
+	p.SourceStatus.Pending = &api.PolicyPending{Revision: "v43", Digest: "sha256:01", Refused: true}
+	p.Refusals = []api.PolicyEvent{
+		{ID: 9, At: sampleNow.Add(-2 * time.Minute), Kind: "refuse", Actor: "system", Revision: "v43", Digest: "sha256:01", Source: p.Source, Result: api.PolicyResult{Findings: sampleFindings()}},
+		{ID: 7, At: sampleNow.Add(-90 * time.Hour), Kind: "refuse", Actor: "system", Source: p.Source, Result: api.PolicyResult{Findings: []api.PolicyFinding{
+			{Stage: "signature", Code: "signature_invalid", Message: "the signature is of the key \"old\", which is not configured"},
+		}}},
+	}
+	return p
+}
+
+func samplePinned() api.Policy {
+	p := samplePolicy()
+	p.Revision, p.Pinned = "v41", true
+	p.SourceStatus.Reached, p.SourceStatus.Error = false, "get https://bundles.example.com/policy.tar.gz: connection refused"
+	p.SourceStatus.Pending = &api.PolicyPending{Revision: "v42", Digest: "sha256:02"}
+	p.SyncError = "find out which policy is in force: the database does not answer"
+	return p
+}

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -79,6 +80,15 @@ var goReasons = map[ReasonCode]string{
 	RouteUnmapped:  "This path and method do not stand for anything that tokens can be allowed to do, or can be read in more than one way.",
 	PolicyError:    "The policy could not judge this request. Nothing was allowed.",
 	Unavailable:    "The facts that this decision needs could not be read. Nothing was allowed. Try again shortly.",
+}
+
+// OwnReasons lists the reasons that are decided in Go, sorted by code.
+func OwnReasons() []Reason {
+	out := make([]Reason, 0, len(goReasons))
+	for _, code := range slices.Sorted(maps.Keys(goReasons)) {
+		out = append(out, Reason{Code: code, Message: goReasons[code]})
+	}
+	return out
 }
 
 // Decision is the answer to a [Request].

@@ -12,6 +12,7 @@ import (
 var policyPageRoutes = []route{
 	{method: "GET", path: "/policy", by: policyTeam, page: true, do: (*Server).pagePolicy},
 	{method: "POST", path: "/policy/resume", by: policyTeam, page: true, do: (*Server).formPolicyResume},
+	{method: "GET", path: "/policy/rules", by: policyTeam, page: true, do: (*Server).pagePolicyRules},
 }
 
 const policyPage = "/policy"
@@ -33,4 +34,12 @@ func (s *Server) formPolicyResume(c *gin.Context, p Principal) error {
 		return err
 	}
 	return s.seeOther(c, policyPage, ui.PolicyResumed(policy))
+}
+
+func (s *Server) pagePolicyRules(c *gin.Context, p Principal) error {
+	in, err := s.InspectPolicy(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, ui.NewRules(in))
 }

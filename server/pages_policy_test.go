@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/html"
 
 	"patrol/bundles"
 	"patrol/internal/testenv"
@@ -82,4 +83,31 @@ func TestThePolicyInForceOnAPage(t *testing.T) {
 		assert.Contains(t, p.heading(), "In force")
 		assert.False(t, w.policy.Status().Active.Pinned)
 	})
+}
+
+func TestTheRulesOnAPage(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), nil)
+	pol := w.visit("pol")
+	p := pol.get("/policy/rules").is(200)
+	for _, want := range []string{"models/execute", "out_of_scope", "authz/authz.rego:", "POST /v1/chat/completions", "token_malformed"} {
+		assert.Contains(t, p.text, want)
+	}
+	w.ships("v2", func(files map[string][]byte) {
+		files["custom/weekend.rego"] = []byte("package patrol.custom\n\n# METADATA\n# title: A rule <b>of ours</b>\n# description: |\n#   Looks at `input.now`\n#   and no more.\n# custom:\n#   code: weekend\n#   message: Come back on Monday.\nreason := {\"code\": \"weekend\", \"message\": \"Come back on Monday.\"} if {\n\tinput.now < 5\n}\n")
+		files["patrol/routes/data.yaml"] = []byte(`"PUT /x/*/y/**": {entity_type: models, operation: write, entity: {path: 2}}`)
+		files["patrol/roles/data.yaml"] = []byte("viewer: {models: {read: true}}\nauditor: {datasets: {read: true}}\n")
+	})
+	p = pol.get("/policy/rules").is(200)
+	p.isOnlyText("<b>")
+	for _, want := range []string{
+		"v2", "A rule &lt;b&gt;of ours&lt;/b&gt;", "Looks at <code>input.now</code> and no more.", "Come back on Monday.", "custom/weekend.rego:11", "input.now &lt; 5",
+		"PUT /x/*/y/**", "star 2 of the path", "auditor",
+	} {
+		assert.Contains(t, p.text, want)
+	}
+	assert.NotContains(t, p.text, "/v1/chat/completions", "what is shown is what is in force")
+	rule := p.find(func(n *html.Node) bool { return n.Data == "a" && inside(n) == "custom/weekend.rego:11" })
+	require.Len(t, rule, 1)
+	assert.NotNil(t, p.byID(strings.TrimPrefix(attr(rule[0], "href"), "#")))
+	w.visit("dom").get("/policy/rules").is(403)
 }

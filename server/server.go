@@ -68,6 +68,7 @@ type Server struct {
 	attempts    *attempts
 	setup       setup
 	provider    *provider // nil: people sign in with passwords alone
+	reader      policyReader
 	ui          *ui.UI
 	once        *ui.Once
 

@@ -27,6 +27,8 @@ type Inspection struct {
 	Rules   []RuleInfo     `json:"rules"`
 	Catalog models.Catalog `json:"catalog"`
 	Routes  int            `json:"routes"`
+	// RouteTable is sorted by path and method.
+	RouteTable []RouteInfo `json:"route_table"`
 }
 
 // FileInfo is a file of a bundle.
@@ -48,6 +50,8 @@ type RuleInfo struct {
 	Message string `json:"message,omitempty"`
 	File    string `json:"file"`
 	Line    int    `json:"line"`
+	// Text is the rule as it is written; of a package nothing.
+	Text string `json:"-"`
 }
 
 // Inspect reads a bundle and says what is in it. A bundle that cannot be read, or
@@ -62,10 +66,10 @@ func Inspect(ctx context.Context, src Source) (*Inspection, error) {
 	if in.Catalog, err = checkData(ctx, b.data); err != nil {
 		return fail(err)
 	}
-	if inRoot, ok := b.data[root].(map[string]any); ok {
-		routes, _ := inRoot["routes"].(map[string]any)
-		in.Routes = len(routes)
+	if in.RouteTable, err = routesOf(b.data); err != nil {
+		return fail(err)
 	}
+	in.Routes = len(in.RouteTable)
 	for _, name := range slices.Sorted(maps.Keys(src.Files)) {
 		if IsPolicyFile(name) || IsTestFile(name) {
 			in.Files = append(in.Files, FileInfo{name, len(src.Files[name]), IsTestFile(name)})
@@ -84,6 +88,9 @@ func Inspect(ctx context.Context, src Source) (*Inspection, error) {
 		}
 		if a.Location != nil {
 			r.File, r.Line = a.Location.File, a.Location.Row
+		}
+		if rule := a.GetRule(); rule != nil && rule.Location != nil {
+			r.Text = string(rule.Location.Text)
 		}
 		in.Rules = append(in.Rules, r)
 	}

@@ -17,6 +17,7 @@ const (
 	adminAudit   section = "audit"
 
 	policyOverview section = "policy"
+	policyRules    section = "policy-rules"
 )
 
 // navItem is one link of a navigation.
@@ -42,6 +43,7 @@ var navigation = []navGroup{
 	}},
 	{label: "Policy", url: "/policy", policy: true, items: []navItem{
 		{Label: "Overview", URL: "/policy", parts: []section{policyOverview}},
+		{Label: "Rules", URL: "/policy/rules", parts: []section{policyRules}},
 	}},
 	{label: "Administration", url: "/admin/pats", admin: true, items: []navItem{
 		{Label: "All tokens", URL: "/admin/pats", parts: []section{adminTokens}},

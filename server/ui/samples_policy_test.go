@@ -1,9 +1,14 @@
 package ui
 
 import (
+	"context"
+	"io/fs"
+	"sync"
 	"time"
 
 	"patrol/api"
+	"patrol/policies"
+	"patrol/policies/engine"
 )
 
 func samplePolicy() api.Policy {
@@ -53,3 +58,23 @@ func samplePinned() api.Policy {
 	p.SyncError = "find out which policy is in force: the database does not answer"
 	return p
 }
+
+// sampleInspection is of the default policy.
+var sampleInspection = sync.OnceValue(func() *engine.Inspection {
+	files := map[string][]byte{}
+	err := fs.WalkDir(policies.FS, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		files[name], err = policies.FS.ReadFile(name)
+		return err
+	})
+	if err != nil {
+		panic(err)
+	}
+	in, err := engine.Inspect(context.Background(), engine.Source{Name: "embedded", Files: files})
+	if err != nil {
+		panic(err)
+	}
+	return in
+})

@@ -235,6 +235,7 @@ func samples() map[string]sample {
 		}, AuditFilter{}, sampleNow, "")},
 		"policy":         {in, NewPolicy(samplePolicy(), sampleNow)},
 		"policy-refused": {policyTeam, NewPolicy(sampleRefused(), sampleNow)},
+		"policy-rules":   {policyTeam, NewRules(sampleInspection())},
 		"policy-pinned":  {withNotice(policyTeam, "v41 is in force and pinned."), NewPolicy(samplePinned(), sampleNow)},
 		"message":        {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
 	}

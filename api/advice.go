@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Advice is the answer of `GET /api/v1/pats/{id}/advice`: what a token could do
 // without, going by what it was used for.
@@ -22,6 +25,22 @@ type Advice struct {
 	Narrowed []NewScope `json:"narrowed"`
 }
 
+// Command is what the token's owner types to follow the advice; "" if there is none.
+func (a Advice) Command() string {
+	switch {
+	case a.Unused:
+		return "patrol pat revoke " + a.TokenID
+	case len(a.Narrowed) == 0:
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("patrol pat narrow " + a.TokenID)
+	for _, s := range a.Narrowed {
+		b.WriteString(" --scope '" + strings.ReplaceAll(s.String(), "'", `'\''`) + "'") // an entity may have one
+	}
+	return b.String()
+}
+
 // ScopeAdvice is about one scope.
 type ScopeAdvice struct {
 	Scope
@@ -30,6 +49,38 @@ type ScopeAdvice struct {
 	// Do is what is advised: "keep", "remove" or "narrow".
 	Do string     `json:"do"`
 	To []NewScope `json:"to,omitempty"` // of "narrow"
+}
+
+// AdvicePage is the answer of `GET /api/v1/admin/advice`: the live tokens of all
+// users that could do with less, those with the most unused scopes first.
+type AdvicePage struct {
+	Page[OwnedAdvice]
+	Days int `json:"days"`
+	// Coverage is how much of the period the log covers, and Enough whether it is all
+	// of it, with nothing lost. If not, no token is advised on unless that was asked for.
+	Coverage LogCoverage  `json:"coverage"`
+	Enough   bool         `json:"enough"`
+	Tokens   AdviceTotals `json:"tokens"`
+}
+
+// AdviceTotals counts tokens on all pages.
+type AdviceTotals struct {
+	Judged     int `json:"judged"`     // alive and held against the log
+	TooYoung   int `json:"too_young"`  // alive and made within the period, so not judged
+	Narrowable int `json:"narrowable"` // of those judged: that could do with less
+	Unused     int `json:"unused"`     // of these: that were not used at all
+}
+
+// OwnedAdvice is advice on anybody's token.
+type OwnedAdvice struct {
+	Advice
+	UserID       string     `json:"user_id"`
+	Email        string     `json:"email"`
+	CreatedAt    time.Time  `json:"created_at"`
+	ExpiresAt    time.Time  `json:"expires_at"`
+	LastUsedAt   *time.Time `json:"last_used_at"`
+	UnusedScopes int        `json:"unused_scopes"` // that could go
+	WideScopes   int        `json:"wide_scopes"`   // that could be narrower
 }
 
 // Narrowing is the body of `POST /api/v1/pats/{id}/narrow`: the scopes that a token

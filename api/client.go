@@ -320,6 +320,44 @@ func (c *Client) AdvisePAT(ctx context.Context, id string, days int) (Advice, er
 	return out, err
 }
 
+// AdviceFilter says which tokens of all users [Client.AdviseAll] advises on. Empty
+// fields do not narrow.
+type AdviceFilter struct {
+	Days      int    // 0: as many as the server takes for enough
+	Owner     string // part of the owner's address
+	Domain    string // a scope reaches it
+	Uncertain bool   // tokens for which the log does not suffice, too
+}
+
+// AdviseAll returns which tokens of all users could do with less, from all pages.
+func (c *Client) AdviseAll(ctx context.Context, filter AdviceFilter) (AdvicePage, error) {
+	query := url.Values{"limit": {"200"}}
+	if filter.Days > 0 {
+		query.Set("days", strconv.Itoa(filter.Days))
+	}
+	for name, value := range map[string]string{"owner": filter.Owner, "domain": filter.Domain} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if filter.Uncertain {
+		query.Set("uncertain", "true")
+	}
+	var all AdvicePage
+	for {
+		var page AdvicePage
+		if err := c.session(ctx, http.MethodGet, "/admin/advice", query, nil, &page); err != nil {
+			return all, err
+		}
+		page.Items = append(all.Items, page.Items...)
+		all = page
+		if page.Next == nil || *page.Next == query.Get("after") {
+			return all, nil
+		}
+		query.Set("after", *page.Next)
+	}
+}
+
 // NarrowPAT leaves a token the given scopes, each within one that it has.
 func (c *Client) NarrowPAT(ctx context.Context, id string, scopes []NewScope) (PAT, error) {
 	var out PAT

@@ -107,6 +107,11 @@ type NewScope struct {
 	Operation  string `json:"operation"`
 }
 
+// String is the scope as text, domain:type:entity:operation.
+func (s NewScope) String() string {
+	return models.Scope{Domain: s.Domain, EntityType: s.EntityType, Entity: s.Entity, Operation: s.Operation}.String()
+}
+
 // NewPAT is the body of `POST /api/v1/pats`. Exactly one of ExpiresIn and
 // ExpiresAt is given.
 type NewPAT struct {

@@ -24,13 +24,18 @@ const maxNarrowed = 8
 // Advise compares what a token may do with what it did. Scopes that were not used
 // can go; one with [Any] for domain or entity can name what it was used for, if
 // that is little enough. all says whether used is all that there was; if not,
-// nothing is narrowed. The scopes that remain, in order, are what the token needed;
-// none: the token was not used.
+// nothing is narrowed, and it need only have one use of each scope. The scopes that remain, in
+// order, are what the token needed; none: the token was not used.
 func Advise(p PAT, used []UsedScope, all bool, maxScopes int) (advice []ScopeAdvice, needed []Scope) {
 	by := make([][]UsedScope, len(p.Scopes))
+	certain := true // that a scope without a use had none
 	for _, u := range used {
-		if i := p.usedBy(u); i >= 0 {
+		i, gone := p.usedBy(u)
+		if i >= 0 {
 			by[i] = append(by[i], u)
+		}
+		if gone && !all {
+			certain = false // what else it granted may count for any of them
 		}
 	}
 	for i, s := range p.Scopes {
@@ -44,7 +49,7 @@ func Advise(p PAT, used []UsedScope, all bool, maxScopes int) (advice []ScopeAdv
 			asked = append(asked, Scope{Domain: u.Domain, EntityType: u.EntityType, Entity: u.Entity, Operation: u.Operation})
 		}
 		a.Narrowed = narrowed(s, asked)
-		a.Keep = a.Uses > 0 && (!all || len(a.Narrowed) > maxNarrowed || len(a.Narrowed) == 1 && a.Narrowed[0].Same(s))
+		a.Keep = a.Uses == 0 && !certain || a.Uses > 0 && (!all || len(a.Narrowed) > maxNarrowed || len(a.Narrowed) == 1 && a.Narrowed[0].Same(s))
 		if a.Keep {
 			a.Narrowed = nil
 		}
@@ -62,14 +67,29 @@ func Advise(p PAT, used []UsedScope, all bool, maxScopes int) (advice []ScopeAdv
 	return advice, needed
 }
 
+// CountAdvice returns how many scopes could go, and how many could be narrower.
+func CountAdvice(advice []ScopeAdvice) (unused, wide int) {
+	for _, a := range advice {
+		switch {
+		case a.Keep:
+		case len(a.Narrowed) == 0:
+			unused++
+		default:
+			wide++
+		}
+	}
+	return unused, wide
+}
+
 // usedBy returns which of the scopes a use counts for: the one that granted it, or
 // if that is gone, as after a narrowing, the most specific one that would; -1: none.
-func (p PAT) usedBy(u UsedScope) int {
+func (p PAT) usedBy(u UsedScope) (best int, gone bool) {
 	if i := slices.IndexFunc(p.Scopes, func(s Scope) bool { return s.ID == u.ScopeID }); i >= 0 {
-		return i
+		return i, false
 	}
 	asked := Scope{Domain: u.Domain, EntityType: u.EntityType, Entity: u.Entity, Operation: u.Operation}
-	best, rank := -1, -1
+	best = -1
+	rank := -1
 	for i, s := range p.Scopes {
 		if !s.Includes(asked) {
 			continue
@@ -85,7 +105,7 @@ func (p PAT) usedBy(u UsedScope) int {
 			best, rank = i, specific
 		}
 	}
-	return best
+	return best, true
 }
 
 // narrowed returns what a scope has to be for what was asked. A request for the

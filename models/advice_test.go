@@ -43,6 +43,10 @@ func TestAdvise(t *testing.T) {
 			want: "acme:models:*:read", keep: "kr",
 		},
 		{
+			name: "not all is known of what a scope that is gone granted", scopes: "acme:models:*:read acme:models:x:read", used: "s9 acme:models:y:read",
+			incomplete: true, want: "acme:models:*:read acme:models:x:read", keep: "kk",
+		},
+		{
 			name: "what two become once", scopes: "acme:models:*:read *:models:*:read", used: "s0 acme:models:x:read\ns1 acme:models:x:read",
 			want: "acme:models:x:read", keep: "nn",
 		},

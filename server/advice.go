@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -11,12 +12,14 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/models/store"
 	"patrol/server/ui"
 )
 
-// adviceRoutes are about what a token could do without.
+// adviceRoutes are about what tokens could do without.
 var adviceRoutes = []route{
 	{method: "GET", path: "/api/v1/pats/:id/advice", by: owner, do: (*Server).getAdvice},
+	{method: "GET", path: "/api/v1/admin/advice", by: policyTeam, do: (*Server).getAdviceOnAll},
 	{method: "POST", path: "/api/v1/pats/:id/narrow", by: owner, do: (*Server).postNarrow},
 	{method: "POST", path: "/profile/pats/:id/narrow", by: owner, page: true, do: (*Server).formNarrowAll},
 }
@@ -37,41 +40,108 @@ func (s *Server) Advise(ctx context.Context, p Principal, id string, days int) (
 }
 
 func (s *Server) advise(ctx context.Context, pat models.PAT, days int) (api.Advice, error) {
+	period, err := s.advicePeriod(ctx, days)
+	if err != nil {
+		return api.Advice{}, err
+	}
+	used, err := s.decided.UsedScopes(ctx, []string{pat.ID}, period.since)
+	if err != nil {
+		return api.Advice{}, err
+	}
+	u := used[pat.ID]
+	advice, needed := models.Advise(pat, u.Scopes, !u.More, s.cfg.Limits.MaxScopes)
+	return period.advice(pat, advice, needed), nil
+}
+
+// advicePeriod is how far back advice looks, and what is known of that time.
+type advicePeriod struct {
+	days     int
+	since    time.Time
+	coverage api.LogCoverage
+}
+
+func (s *Server) advicePeriod(ctx context.Context, days int) (advicePeriod, error) {
 	if s.decided == nil {
-		return api.Advice{}, errNoDecisionLog
+		return advicePeriod{}, errNoDecisionLog
 	}
 	since := s.now().UTC().Add(-time.Duration(days) * 24 * time.Hour)
-	used, all, err := s.decided.UsedScopes(ctx, pat.ID, since)
-	if err != nil {
-		return api.Advice{}, err
-	}
 	coverage, err := s.coverage(ctx, models.DayOf(since))
-	if err != nil {
-		return api.Advice{}, err
+	return advicePeriod{days, since, coverage}, err
+}
+
+// known reports whether the log covers all of the period and nothing was lost.
+func (p advicePeriod) known() bool {
+	return p.coverage.From != nil && !p.coverage.From.After(models.DayOf(p.since)) && p.coverage.Lost == 0
+}
+
+// advice puts what the scopes of a token were used for in the form of the API.
+func (p advicePeriod) advice(pat models.PAT, advice []models.ScopeAdvice, needed []models.Scope) api.Advice {
+	out := api.Advice{
+		TokenID: pat.ID, Name: pat.Name, Days: p.days, Coverage: p.coverage, Enough: p.known() && !pat.CreatedAt.After(p.since),
+		Scopes: make([]api.ScopeAdvice, len(advice)), Unused: len(needed) == 0, Narrowed: []api.NewScope{},
 	}
-	out := api.Advice{TokenID: pat.ID, Name: pat.Name, Days: days, Coverage: coverage}
-	out.Enough = coverage.From != nil && !coverage.From.After(models.DayOf(since)) && coverage.Lost == 0 && !pat.CreatedAt.After(since)
-	if from := out.Coverage.From; from != nil && pat.CreatedAt.After(*from) {
+	if from := p.coverage.From; from != nil && pat.CreatedAt.After(*from) {
 		created := pat.CreatedAt.UTC()
 		out.Coverage.From = &created
 	}
-	advice, needed := models.Advise(pat, used, all, s.cfg.Limits.MaxScopes)
-	changes := false
-	for _, a := range advice {
-		one := api.ScopeAdvice{Scope: api.Scope(a.Scope), Uses: a.Uses, LastUsedAt: a.LastAt, Do: "keep"}
+	for i, a := range advice {
+		one := &out.Scopes[i]
+		*one = api.ScopeAdvice{Scope: api.Scope(a.Scope), Uses: a.Uses, LastUsedAt: a.LastAt, Do: "keep"}
 		switch {
-		case !a.Keep && len(a.Narrowed) == 0:
+		case a.Keep:
+		case len(a.Narrowed) == 0:
 			one.Do = "remove"
-		case !a.Keep:
+		default:
 			one.Do, one.To = "narrow", newScopes(a.Narrowed)
 		}
-		changes = changes || !a.Keep
-		out.Scopes = append(out.Scopes, one)
 	}
-	out.Unused = len(needed) == 0
-	if changes && !out.Unused {
+	if unused, wide := models.CountAdvice(advice); unused+wide > 0 && !out.Unused {
 		out.Narrowed = newScopes(needed)
 	}
+	return out
+}
+
+// AdviceSearch says which tokens of all users are advised on.
+type AdviceSearch struct {
+	Days   int
+	UserID string
+	Owner  string // part of the owner's address
+	Domain string // a scope of the token reaches it
+	// Uncertain also takes what the log does not suffice for: tokens that were made
+	// within the period, and all of them if the log does not cover it.
+	Uncertain bool
+}
+
+// AdviseAll lists the live tokens of all users that could do with less, those with
+// the most unused scopes first.
+func (s *Server) AdviseAll(ctx context.Context, f AdviceSearch, page store.Page) (api.AdvicePage, error) {
+	period, err := s.advicePeriod(ctx, f.Days)
+	if err != nil {
+		return api.AdvicePage{}, err
+	}
+	out := api.AdvicePage{Days: f.Days, Coverage: period.coverage, Enough: period.known()}
+	out.Items = []api.OwnedAdvice{}
+	if !out.Enough && !f.Uncertain {
+		return out, nil // nobody's scope is unused for all that is known
+	}
+	found, next, totals, err := s.store.AdvisePATs(ctx, s.decided, store.AdviceSearch{
+		UserID: f.UserID, Email: f.Owner, Domain: f.Domain, Since: period.since, Young: f.Uncertain,
+	}, page)
+	if err != nil {
+		return api.AdvicePage{}, err
+	}
+	for _, a := range found {
+		one := api.OwnedAdvice{
+			Advice: period.advice(a.PAT, a.Scopes, a.Needed), UserID: a.UserID, Email: a.Email,
+			CreatedAt: a.CreatedAt.UTC(), ExpiresAt: s.counted(a.PAT).ExpiresAt.UTC(), LastUsedAt: utc(a.LastUsedAt),
+		}
+		one.UnusedScopes, one.WideScopes = models.CountAdvice(a.Scopes)
+		out.Items = append(out.Items, one)
+	}
+	if next != "" {
+		out.Next = &next
+	}
+	out.Tokens = api.AdviceTotals{Judged: totals.Judged, TooYoung: totals.Young, Narrowable: totals.Narrowable, Unused: totals.Unused}
 	return out, nil
 }
 
@@ -92,15 +162,48 @@ func (s *Server) NarrowPAT(ctx context.Context, p Principal, id string, in api.N
 	return s.store.NarrowPAT(ctx, p.Actor, p.User.ID, id, scopes)
 }
 
+// readDays reads how far back advice is to look.
+func readDays(query url.Values, v *models.Invalid) int {
+	text := query.Get("days")
+	if text == "" {
+		return adviceDays
+	}
+	days, err := strconv.Atoi(text)
+	if err != nil || days < 1 || days > maxAdviceDays {
+		v.Add("days", "must be a whole number from 1 to %d", maxAdviceDays)
+		return adviceDays
+	}
+	return days
+}
+
+func (s *Server) getAdviceOnAll(c *gin.Context, _ Principal) error {
+	query := c.Request.URL.Query()
+	var v models.Invalid
+	search := AdviceSearch{Days: readDays(query, &v), UserID: query.Get("user_id"), Owner: query.Get("owner"), Domain: query.Get("domain")}
+	switch query.Get("uncertain") {
+	case "", "false":
+	case "true":
+		search.Uncertain = true
+	default:
+		v.Add("uncertain", "must be true or false")
+	}
+	page := readPage(query, &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	out, err := s.AdviseAll(c.Request.Context(), search, page)
+	if err != nil {
+		return err
+	}
+	writeJSON(c.Writer, http.StatusOK, out)
+	return nil
+}
+
 func (s *Server) getAdvice(c *gin.Context, p Principal) error {
-	days := adviceDays
-	if text := c.Query("days"); text != "" {
-		var err error
-		if days, err = strconv.Atoi(text); err != nil || days < 1 || days > maxAdviceDays {
-			var v models.Invalid
-			v.Add("days", "must be a whole number from 1 to %d", maxAdviceDays)
-			return v.Err()
-		}
+	var v models.Invalid
+	days := readDays(c.Request.URL.Query(), &v)
+	if err := v.Err(); err != nil {
+		return err
 	}
 	out, err := s.Advise(c.Request.Context(), p, c.Param("id"), days)
 	if err != nil {

@@ -85,6 +85,78 @@ func TestAdviceNarrowsATokenToWhatItUsed(t *testing.T) {
 	})
 }
 
+func TestAdviceOnEverybodysTokens(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
+		w := newWorld(t, dbURL, nil)
+		idle := w.pat("ann", "idle", "acme:models:*:read", "acme:datasets:*:read")
+		narrow := w.pat("ann", "narrow", "acme:models:*:read", "acme:models:*:execute", "acme:datasets:*:read")
+		fit := w.pat("dom", "fit", "acme:models:llama3:8b:read")
+		list := func(who, query string) (page api.AdvicePage) {
+			t.Helper()
+			w.as(who).get("/api/v1/admin/advice" + query).is(200).into(&page)
+			return page
+		}
+		w.as("ann").get("/api/v1/admin/advice").problem(403, models.CodeForbidden)
+		for _, bad := range []string{"days=0", "days=367", "days=x", "uncertain=maybe", "limit=0", "after=x&uncertain=true"} {
+			w.as("pol").get("/api/v1/admin/advice?"+bad).problem(422, models.CodeInvalid)
+		}
+		page := list("pol", "")
+		assert.False(t, page.Enough)
+		assert.Nil(t, page.Coverage.From)
+		assert.Empty(t, page.Items, "nothing is known, so nothing is unused")
+
+		w.clock.Advance(25 * 24 * time.Hour)
+		clear(w.sessions)
+		young := w.pat("dom", "young", "acme:models:*:read")
+		w.used(fit, 0, "llama3:8b", 20, 2)
+		page = list("pol", "?days=21")
+		assert.False(t, page.Enough, "the log does not reach back so far")
+		assert.Empty(t, page.Items)
+		w.used(narrow, 0, "llama3:8b", 1, 3)
+		w.used(narrow, 1, "*", 0, 1)
+		for _, who := range []string{"pol", "root"} {
+			page = list(who, "?days=20")
+			assert.True(t, page.Enough)
+			assert.Equal(t, api.AdviceTotals{Judged: 3, TooYoung: 1, Narrowable: 2, Unused: 1}, page.Tokens)
+			require.Len(t, page.Items, 2)
+		}
+		first, second := page.Items[0], page.Items[1]
+		assert.Equal(t, []any{idle.ID, "ann@example.com", w.users["ann"].ID, 2, 0, true, true}, []any{
+			first.TokenID, first.Email, first.UserID, first.UnusedScopes, first.WideScopes, first.Enough, first.Unused,
+		})
+		assert.Equal(t, "patrol pat revoke "+idle.ID, first.Command())
+		assert.Equal(t, []any{narrow.ID, 1, 1}, []any{second.TokenID, second.UnusedScopes, second.WideScopes})
+		assert.Equal(t, "patrol pat narrow "+narrow.ID+" --scope 'acme:models:llama3:8b:read' --scope 'acme:models:*:execute'", second.Command())
+		for _, one := range page.Items { // its owner is told the same
+			var own api.Advice
+			w.as("ann").get("/api/v1/pats/" + one.TokenID + "/advice?days=20").is(200).into(&own)
+			own.Coverage.Until = one.Coverage.Until
+			assert.Equal(t, own, one.Advice)
+		}
+
+		page = list("pol", "?days=20&limit=1")
+		require.NotNil(t, page.Next)
+		next := list("pol", "?days=20&limit=1&after="+*page.Next)
+		assert.Equal(t, []string{idle.ID, narrow.ID}, []string{page.Items[0].TokenID, next.Items[0].TokenID})
+		assert.Nil(t, next.Next)
+		page = list("pol", "?days=20&uncertain=true&owner=dom@")
+		require.Len(t, page.Items, 1)
+		assert.Equal(t, young.ID, page.Items[0].TokenID)
+		assert.False(t, page.Items[0].Enough)
+		assert.Empty(t, list("pol", "?days=20&user_id="+w.users["eve"].ID).Items)
+		assert.Empty(t, list("pol", "?days=20&domain=beta").Items)
+
+		// One decision that was not logged may have used any of them.
+		require.NoError(t, w.decided.AddCounts(t.Context(), models.DecisionCounts{Days: []models.LoggedDay{{Day: models.DayOf(w.clock.Now()), Dropped: 1}}}))
+		page = list("pol", "?days=20")
+		assert.False(t, page.Enough)
+		assert.Empty(t, page.Items)
+		assert.Len(t, list("pol", "?days=20&uncertain=true&owner=ann").Items, 2)
+	})
+	off := newWorld(t, testenv.SQLite(t), func(_ *server.Config, d *server.Deps) { d.Decisions = nil })
+	off.as("pol").get("/api/v1/admin/advice").problem(404, models.CodeNotFound)
+}
+
 func TestThePageOfATokenTellsWhatItDid(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	pat := w.pat("ann", "ci", "acme:models:*:read", "acme:models:*:execute")

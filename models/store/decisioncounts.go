@@ -69,42 +69,70 @@ func (d *Decisions) CountedOutcomes(ctx context.Context, tokenID string, since t
 	return counts, err
 }
 
-// maxUses bounds how many different uses of a token one call returns.
+// maxUses bounds how many different uses of a token are looked at.
 const maxUses = 10_000
 
-// UsedScopes returns what a token's scopes were used for since the day of that
-// time, each kind of request once, with its counts added up. If there is more
-// than anybody would look through, complete is false.
-func (d *Decisions) UsedScopes(ctx context.Context, tokenID string, since time.Time) (used []models.UsedScope, complete bool, err error) {
-	if !storable(tokenID) {
-		return nil, true, nil
+// Uses is what a token's scopes were used for.
+type Uses struct {
+	Scopes []models.UsedScope // each kind of request once, with its counts added up
+	// More says that there is more than anybody would look through. What is left out
+	// is counted with another use of its scope: each scope that was used is there.
+	More bool
+}
+
+func (uses *Uses) add(u models.UsedScope) {
+	last := len(uses.Scopes) - 1
+	if len(uses.Scopes) < maxUses || uses.Scopes[last].ScopeID != u.ScopeID {
+		uses.Scopes = append(uses.Scopes, u)
+		return
 	}
-	err = d.store.read(ctx, "decision_uses", func(db *gorm.DB) error {
+	uses.More = true
+	before := &uses.Scopes[last]
+	before.Count += u.Count
+	if u.LastAt.After(before.LastAt) {
+		before.LastAt = u.LastAt
+	}
+}
+
+// UsedScopes returns what the scopes of tokens were used for since the day of that
+// time, by the tokens' ids. Tokens that were not used are not among them.
+func (d *Decisions) UsedScopes(ctx context.Context, tokenIDs []string, since time.Time) (map[string]Uses, error) {
+	out := map[string]Uses{}
+	for part := range slices.Chunk(tokenIDs, useBatch) {
+		if !storable(part...) {
+			part = slices.DeleteFunc(slices.Clone(part), func(id string) bool { return !storable(id) })
+		}
+		if err := d.addUses(ctx, out, part, since); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (d *Decisions) addUses(ctx context.Context, out map[string]Uses, tokenIDs []string, since time.Time) error {
+	return d.store.read(ctx, "decision_uses", func(db *gorm.DB) error {
 		rows, err := db.Table("decision_uses").
-			Select("scope_id, domain, entity_type, entity, operation, SUM(count), MAX(last_at)").
-			Where("token_id = ? AND day >= ?", tokenID, models.DayOf(since)).
-			Group("scope_id, domain, entity_type, entity, operation").
-			Order("scope_id, domain, entity_type, entity, operation").Limit(maxUses + 1).Rows()
+			Select("token_id, scope_id, domain, entity_type, entity, operation, SUM(count), MAX(last_at)").
+			Where("token_id IN ? AND day >= ?", tokenIDs, models.DayOf(since)).
+			Group("token_id, scope_id, domain, entity_type, entity, operation").
+			Order("token_id, scope_id, domain, entity_type, entity, operation").Rows()
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			u := models.UsedScope{TokenID: tokenID}
+			var u models.UsedScope
 			var last aggregated
-			if err := rows.Scan(&u.ScopeID, &u.Domain, &u.EntityType, &u.Entity, &u.Operation, &u.Count, &last); err != nil {
+			if err := rows.Scan(&u.TokenID, &u.ScopeID, &u.Domain, &u.EntityType, &u.Entity, &u.Operation, &u.Count, &last); err != nil {
 				return err
 			}
 			u.LastAt = last.Time
-			used = append(used, u)
+			uses := out[u.TokenID]
+			uses.add(u)
+			out[u.TokenID] = uses
 		}
 		return rows.Err()
 	})
-	if err != nil {
-		return nil, false, err
-	}
-	complete = len(used) <= maxUses
-	return used[:min(len(used), maxUses)], complete, nil
 }
 
 // aggregated is a time that a function computed: SQLite knows it only as a number.

@@ -212,15 +212,16 @@ func TestCountsAddUp(t *testing.T) {
 			{Day: monday, TokenID: "t1", Outcome: models.OutcomeAllow, Count: 6},
 			{Day: tuesday, TokenID: "t1", Outcome: models.OutcomeDeny, Reason: models.OutOfScope, Count: 2},
 		}, outcomes)
-		uses, complete, err := d.UsedScopes(t.Context(), "t1", monday)
+		byToken, err := d.UsedScopes(t.Context(), []string{"t1"}, monday)
 		require.NoError(t, err)
-		assert.True(t, complete)
+		assert.False(t, byToken["t1"].More)
+		uses := byToken["t1"].Scopes
 		require.Len(t, uses, 2)
 		assert.Equal(t, []any{"a", int64(6), tuesday.Add(time.Second)}, []any{uses[0].Entity, uses[0].Count, uses[0].LastAt})
 		assert.Equal(t, []any{"b", int64(8)}, []any{uses[1].Entity, uses[1].Count})
-		uses, _, err = d.UsedScopes(t.Context(), "t1", tuesday)
+		byToken, err = d.UsedScopes(t.Context(), []string{"t1"}, tuesday)
 		require.NoError(t, err)
-		assert.Equal(t, int64(2), uses[0].Count)
+		assert.Equal(t, int64(2), byToken["t1"].Scopes[0].Count)
 		days, err := d.LoggedDays(t.Context(), tuesday)
 		require.NoError(t, err)
 		assert.Equal(t, []models.LoggedDay{{Day: tuesday, Recorded: 12, Dropped: 4}}, days)

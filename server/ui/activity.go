@@ -80,21 +80,15 @@ func NewActivity(sum api.DecisionSummary, advice api.Advice, open bool, now time
 		}
 		one := AdvisedScope{Scope: models.Scope(s.Scope).String(), Uses: int(s.Uses)}
 		for _, to := range s.To {
-			one.To = append(one.To, scopeOf(to).String())
+			one.To = append(one.To, to.String())
 		}
 		a.Advice = append(a.Advice, one)
 	}
-	a.Command = "patrol pat narrow " + advice.TokenID
+	a.Command = advice.Command()
 	for _, s := range advice.Narrowed {
-		text := scopeOf(s).String()
-		a.Needed = append(a.Needed, text)
-		a.Command += " --scope '" + text + "'"
+		a.Needed = append(a.Needed, s.String())
 	}
 	return a
-}
-
-func scopeOf(s api.NewScope) models.Scope {
-	return models.Scope{Domain: s.Domain, EntityType: s.EntityType, Entity: s.Entity, Operation: s.Operation}
 }
 
 // DecodeNarrowing reads the form that narrows a token to what it was used for.

@@ -192,6 +192,51 @@ var tokenCases = []testCase{
 		require.NoError(e, err)
 		assert.Equal(e, []string{"beta:models:*:read", "acme:models:*:read"}, scopeTexts(wide))
 	}},
+	{name: "a token is narrowed to what lies within its scopes", config: limits(models.Limits{MaxScopes: 4}), test: func(e *env) {
+		ann := e.user("ann").ID
+		p := e.pat(ann, "ci", func(p *models.PAT) {
+			p.Scopes = scopes("acme:models:*:read", "*:datasets:*:read", "acme:models:x:execute")
+		})
+		for name, to := range map[string][]models.Scope{
+			"nothing":           nil,
+			"another operation": scopes("acme:models:*:write"),
+			"another domain":    scopes("beta:models:*:read"),
+			"another type":      scopes("acme:domains:*:read"),
+			"any domain":        scopes("*:models:*:read"),
+			"any entity":        scopes("acme:models:*:execute"),
+			"another entity":    scopes("acme:models:x:execute", "acme:models:y:execute"),
+			"one twice":         scopes("acme:models:x:read", "acme:models:x:read"),
+			"too many":          scopes("a:datasets:x:read", "b:datasets:x:read", "c:datasets:x:read", "d:datasets:x:read", "e:datasets:x:read"),
+		} {
+			_, err := e.store.NarrowPAT(e.ctx, actor, ann, p.ID, to)
+			e.fails(models.CodeInvalid, err)
+			assert.Equal(e, p, e.reread(p.ID), name)
+		}
+		for _, other := range []string{e.user("bob").ID, "x"} {
+			_, err := e.store.NarrowPAT(e.ctx, actor, other, p.ID, p.Scopes[:1])
+			e.fails(models.CodeNotFound, err)
+		}
+		_, err := e.store.NarrowPAT(e.ctx, actor, ann, "no token's", p.Scopes[:1])
+		e.fails(models.CodeNotFound, err)
+
+		narrow, err := e.store.NarrowPAT(e.ctx, actor, ann, p.ID, scopes("acme:datasets:d:read", "beta:datasets:*:read", "acme:models:*:read"))
+		require.NoError(e, err)
+		assert.Equal(e, []string{"acme:models:*:read", "acme:datasets:d:read", "beta:datasets:*:read"}, scopeTexts(narrow), "what stays comes first")
+		assert.Equal(e, p.Scopes[0], narrow.Scopes[0], "under the same id")
+		assert.Len(e, narrow.Scopes[1].ID, models.IDLength)
+		assert.NotEqual(e, narrow.Scopes[1].ID, narrow.Scopes[2].ID)
+		assert.Equal(e, narrow, e.reread(p.ID))
+		same, err := e.store.NarrowPAT(e.ctx, actor, ann, p.ID, narrow.Scopes)
+		require.NoError(e, err)
+		assert.Equal(e, narrow, same, "as it is already")
+		_, err = e.store.NarrowPAT(e.ctx, actor, ann, p.ID, p.Scopes)
+		e.fails(models.CodeInvalid, err)
+
+		_, err = e.store.RevokePAT(e.ctx, actor, ann, p.ID)
+		require.NoError(e, err)
+		_, err = e.store.NarrowPAT(e.ctx, actor, ann, p.ID, narrow.Scopes[:1])
+		e.fails(models.CodeConflict, err)
+	}},
 	{name: "dead tokens keep their scopes", test: func(e *env) {
 		ann := e.user("ann").ID
 		p := e.pat(ann, "ci", func(p *models.PAT) { p.Scopes = scopes("a:m:*:r", "b:m:*:r") })

@@ -338,6 +338,15 @@ var writes = []struct {
 		func(w world) []string { return []string{"pat.remove_scope pat:" + w.wide.ID} },
 	},
 	{
+		"narrow a token",
+		func(e *env, w world) (string, error) {
+			_, err := e.store.NarrowPAT(e.ctx, actor, w.ann.ID, w.wide.ID, w.wide.Scopes[:1])
+			return "", err
+		},
+		func(w world) []string { return []string{"token " + w.wide.ID} },
+		func(w world) []string { return []string{"pat.narrow pat:" + w.wide.ID} },
+	},
+	{
 		"note an event",
 		func(e *env, w world) (string, error) {
 			return "", e.store.Audit(e.ctx, actor, "session.create", "user:"+w.ann.ID, nil)

@@ -23,8 +23,8 @@
 //
 // # How they talk
 //
-// One JSON value to standard input, one from standard output, and the exit status.
-// The output is read up to a limit. What exceeded a limit is a [LimitError].
+// One JSON value to standard input, and after it what the job is to read bit by bit,
+// one JSON value from standard output, and the exit status. The output is read up to a limit. What exceeded a limit is a [LimitError].
 //
 // The program hands the command line that starts the child to [Main] before it does anything
 // else, and with it the jobs by name.

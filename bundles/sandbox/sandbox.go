@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -106,6 +107,14 @@ func New(limits Limits) (*Runner, error) {
 // answer, both as JSON. The error is a *LimitError if the job took too much, a
 // *[JobError] if the job says that it failed, a *[CrashError] if it ended otherwise, and ctx's if that ended.
 func (r *Runner) Run(ctx context.Context, job string, in, out any) error {
+	return r.Feed(ctx, job, in, nil, out)
+}
+
+// Feed is [Runner.Run] of a job that is given more than fits in memory: more writes
+// it to w, as fast as the child reads it. It must return when its ctx ends, or when w
+// fails, since the child may be killed, or have seen enough. Any other error of more is
+// the error of Feed, and the child's answer is not waited for.
+func (r *Runner) Feed(ctx context.Context, job string, in any, more func(ctx context.Context, w io.Writer) error, out any) error {
 	input, err := json.Marshal(in)
 	if err != nil {
 		return fmt.Errorf("write the input of %s: %w", job, err)
@@ -128,7 +137,10 @@ func (r *Runner) Run(ctx context.Context, job string, in, out any) error {
 		"GOMEMLIMIT=" + strconv.FormatInt(r.limits.Memory/10*8, 10),
 		"GOMAXPROCS=1", "GOTRACEBACK=none", "TMPDIR=" + dir,
 	}
-	cmd.Stdin = bytes.NewReader(input)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("start %s by itself: %w", job, err)
+	}
 	stdout := &bounded{left: r.limits.Output, exceeded: func() { kill(&LimitError{Resource: Output, Limits: r.limits}) }}
 	stderr := &bounded{left: 4 << 10}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
@@ -147,10 +159,21 @@ func (r *Runner) Run(ctx context.Context, job string, in, out any) error {
 		defer close(watched)
 		watchMemory(cmd.Process.Pid, r.limits.Memory, stop, func() { kill(&LimitError{Resource: Memory, Limits: r.limits}) })
 	}()
+	fed := make(chan struct{})
+	feeding, enough := context.WithCancel(limited)
+	defer enough()
+	go func() {
+		defer close(fed)
+		if err := feed(feeding, stdin, input, more); err != nil {
+			kill(&feedError{err})
+		}
+	}()
 	err = cmd.Wait()
 	close(stop)
 	<-watched
-	if err == nil && stdout.left >= 0 {
+	enough()
+	<-fed
+	if _, failed := errors.AsType[*feedError](context.Cause(limited)); err == nil && stdout.left >= 0 && !failed {
 		if out == nil {
 			return nil
 		}
@@ -162,10 +185,56 @@ func (r *Runner) Run(ctx context.Context, job string, in, out any) error {
 	return r.failure(ctx, limited, job, cmd, stderr.kept.String(), err)
 }
 
+// feed writes a child's input, and ends it if all of it was written. The error is
+// more's own.
+func feed(ctx context.Context, stdin io.WriteCloser, input []byte, more func(context.Context, io.Writer) error) error {
+	w := &pipe{to: stdin}
+	buffered := bufio.NewWriterSize(w, 64<<10)
+	_, err := buffered.Write(input)
+	if err == nil {
+		err = buffered.WriteByte('\n') // JSON that was marshaled has none of its own
+	}
+	if err == nil && more != nil {
+		err = more(ctx, buffered)
+	}
+	if err == nil {
+		err = buffered.Flush()
+	}
+	if err == nil {
+		err = stdin.Close()
+	}
+	if err != nil && w.err == nil && ctx.Err() == nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil // or the child reads no more, which its end explains
+}
+
+// pipe remembers that it could not be written to.
+type pipe struct {
+	to  io.Writer
+	err error
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	n, err := p.to.Write(b)
+	if err != nil {
+		p.err = err
+	}
+	return n, err
+}
+
+// feedError is why a child was killed whose input could not be completed.
+type feedError struct{ err error }
+
+func (e *feedError) Error() string { return e.err.Error() }
+
 // failure finds out why a child did not end well.
 func (r *Runner) failure(ctx, limited context.Context, job string, cmd *exec.Cmd, stderr string, err error) error {
 	if limit, ok := errors.AsType[*LimitError](context.Cause(limited)); ok {
 		return limit
+	}
+	if fed, ok := errors.AsType[*feedError](context.Cause(limited)); ok {
+		return fmt.Errorf("%s: %w", job, fed.err)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", job, context.Cause(ctx))
@@ -233,9 +302,9 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Job does one kind of work in a child. It reads its input and returns what is to
-// be its answer.
-type Job func(ctx context.Context, input json.RawMessage) (any, error)
+// Job does one kind of work in a child. It is given its input, and what [Runner.Feed]
+// writes besides, and returns what is to be its answer.
+type Job func(ctx context.Context, input json.RawMessage, more io.Reader) (any, error)
 
 const (
 	exitUsage = 2
@@ -259,11 +328,12 @@ func Main(args []string, jobs map[string]Job, stdin io.Reader, stdout, stderr io
 		return fail(exitUsage, fmt.Errorf("limit this process: %w", err))
 	}
 	debug.SetMemoryLimit(memory / 10 * 8)
-	input, err := io.ReadAll(stdin)
+	more := bufio.NewReaderSize(stdin, 64<<10)
+	input, err := more.ReadBytes('\n')
 	if err != nil {
 		return fail(exitUsage, err)
 	}
-	answer, err := job(context.Background(), input)
+	answer, err := job(context.Background(), input, more)
 	if err != nil {
 		return fail(exitJob, err)
 	}

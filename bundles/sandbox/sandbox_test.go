@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -18,25 +19,35 @@ import (
 
 // jobs are what the children of this test can do.
 var jobs = map[string]sandbox.Job{
-	"echo": func(_ context.Context, in json.RawMessage) (any, error) { return in, nil },
-	"environment": func(context.Context, json.RawMessage) (any, error) {
+	"echo": func(_ context.Context, in json.RawMessage, _ io.Reader) (any, error) { return in, nil },
+	"environment": func(context.Context, json.RawMessage, io.Reader) (any, error) {
 		files, err := os.ReadDir(".")
 		if err != nil {
 			return nil, err
 		}
 		return map[string]any{"environ": os.Environ(), "files": len(files)}, nil
 	},
-	"fail":  func(context.Context, json.RawMessage) (any, error) { return nil, errors.New("it is no good") },
-	"panic": func(context.Context, json.RawMessage) (any, error) { panic("a defect") },
-	"spin": func(context.Context, json.RawMessage) (any, error) {
+	"count": func(_ context.Context, in json.RawMessage, more io.Reader) (any, error) {
+		n, err := io.Copy(io.Discard, more)
+		return map[string]any{"in": in, "more": n}, err
+	},
+	"read a little": func(_ context.Context, _ json.RawMessage, more io.Reader) (any, error) {
+		_, err := io.ReadFull(more, make([]byte, 10))
+		return "enough", err
+	},
+	"fail": func(context.Context, json.RawMessage, io.Reader) (any, error) {
+		return nil, errors.New("it is no good")
+	},
+	"panic": func(context.Context, json.RawMessage, io.Reader) (any, error) { panic("a defect") },
+	"spin": func(context.Context, json.RawMessage, io.Reader) (any, error) {
 		for n := 0; ; n++ {
 		}
 	},
-	"wait": func(context.Context, json.RawMessage) (any, error) {
+	"wait": func(context.Context, json.RawMessage, io.Reader) (any, error) {
 		<-time.After(time.Hour)
 		return nil, nil
 	},
-	"allocate": func(context.Context, json.RawMessage) (any, error) {
+	"allocate": func(context.Context, json.RawMessage, io.Reader) (any, error) {
 		var all [][]byte
 		for {
 			b := make([]byte, 1<<20)
@@ -46,15 +57,15 @@ var jobs = map[string]sandbox.Job{
 			all = append(all, b) //nolint:staticcheck // SA4010: it is kept until the process is killed
 		}
 	},
-	"allocate at once": func(context.Context, json.RawMessage) (any, error) {
+	"allocate at once": func(context.Context, json.RawMessage, io.Reader) (any, error) {
 		b := make([]byte, 64<<30)
 		for i := 0; i < len(b); i += 4096 {
 			b[i] = 1
 		}
 		return len(b), nil
 	},
-	"talk": func(context.Context, json.RawMessage) (any, error) { return strings.Repeat("x", 1<<20), nil },
-	"write": func(context.Context, json.RawMessage) (any, error) {
+	"talk": func(context.Context, json.RawMessage, io.Reader) (any, error) { return strings.Repeat("x", 1<<20), nil },
+	"write": func(context.Context, json.RawMessage, io.Reader) (any, error) {
 		return nil, os.WriteFile("file", []byte("content"), 0o600)
 	},
 }
@@ -99,6 +110,78 @@ func TestFailures(t *testing.T) {
 	assert.Equal(t, "it is no good", job.Message)
 	require.ErrorContains(t, run(t, sandbox.Limits{}, "panic", nil, nil), "panic: a defect")
 	require.ErrorContains(t, run(t, sandbox.Limits{}, "no such job", nil, nil), "no such job")
+}
+
+// TestFeed gives children more than is in their input, and holds that what goes wrong
+// on either side is told, and ends the other one.
+func TestFeed(t *testing.T) {
+	const most = 64 << 20
+	broken := errors.New("the database is away")
+	ended := make(chan error, 1)
+	// write writes up to n bytes, and what came of it to ended.
+	write := func(n int, last error) func(context.Context, io.Writer) error {
+		return func(_ context.Context, w io.Writer) (err error) {
+			defer func() { ended <- err }()
+			part := make([]byte, 100_000)
+			for ; n > 0; n -= len(part) {
+				if _, err := w.Write(part); err != nil {
+					return err
+				}
+			}
+			return last
+		}
+	}
+	for name, c := range map[string]struct {
+		job   string
+		feed  func(context.Context, io.Writer) error
+		check func(t *testing.T, answer json.RawMessage, err error)
+	}{
+		"all of it is read": {"count", write(20_000_000, nil), func(t *testing.T, answer json.RawMessage, err error) {
+			require.NoError(t, err)
+			assert.JSONEq(t, `{"in": {"n": 1}, "more": 20000000}`, string(answer))
+			require.NoError(t, <-ended)
+		}},
+		"nothing more": {"count", nil, func(t *testing.T, answer json.RawMessage, err error) {
+			require.NoError(t, err)
+			assert.JSONEq(t, `{"in": {"n": 1}, "more": 0}`, string(answer))
+		}},
+		"a child that has seen enough": {"read a little", write(most, nil), func(t *testing.T, answer json.RawMessage, err error) {
+			require.NoError(t, err)
+			assert.JSONEq(t, `"enough"`, string(answer))
+			require.Error(t, <-ended)
+		}},
+		"a child that fails": {"fail", write(most, nil), func(t *testing.T, _ json.RawMessage, err error) {
+			require.EqualError(t, err, "it is no good")
+			require.Error(t, <-ended)
+		}},
+		"a feeder that fails": {"count", write(20_000_000, broken), func(t *testing.T, answer json.RawMessage, err error) {
+			require.ErrorIs(t, err, broken)
+			assert.Nil(t, answer)
+			require.ErrorIs(t, <-ended, broken)
+		}},
+		"a child that hangs": {"wait", func(ctx context.Context, _ io.Writer) error {
+			<-ctx.Done()
+			ended <- ctx.Err()
+			return ctx.Err()
+		}, func(t *testing.T, _ json.RawMessage, err error) {
+			var limit *sandbox.LimitError
+			require.ErrorAs(t, err, &limit)
+			assert.Equal(t, sandbox.Wall, limit.Resource)
+			require.Error(t, <-ended)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			limits := sandbox.Limits{Wall: time.Minute}
+			if c.job == "wait" {
+				limits.Wall = 300 * time.Millisecond
+			}
+			r, err := sandbox.New(limits)
+			require.NoError(t, err)
+			var answer json.RawMessage
+			err = r.Feed(t.Context(), c.job, map[string]int{"n": 1}, c.feed, &answer)
+			c.check(t, answer, err)
+		})
+	}
 }
 
 func TestLimits(t *testing.T) {

@@ -68,11 +68,53 @@ type PolicySafety struct {
 	Waived []string `json:"waived"`
 }
 
-// PolicyReplay counts recorded decisions that came out otherwise.
+// PolicyReplay is what recorded decisions would be under a policy, compared with
+// what they are under the one in force.
 type PolicyReplay struct {
-	Decisions    int `json:"decisions"`
-	NewlyAllowed int `json:"newly_allowed"`
-	NewlyDenied  int `json:"newly_denied"`
+	Revision string     `json:"revision"` // of the policy that they were made again under
+	From     *time.Time `json:"from"`     // when the first and the last decision were made; null: there are none
+	To       *time.Time `json:"to"`
+	Replayed int64      `json:"replayed"`
+	Skipped  int64      `json:"skipped"` // that have no input
+	// Masked is how many have an input that is not what it was.
+	Masked       int64               `json:"masked"`
+	NewlyAllowed int64               `json:"newly_allowed"`
+	NewlyDenied  int64               `json:"newly_denied"`
+	OtherReasons int64               `json:"other_reasons"` // denied for other reasons
+	OtherGrant   int64               `json:"other_grant"`   // allowed by another scope or with other headers
+	Groups       []PolicyReplayGroup `json:"groups"`        // by kind and reasons, the largest first
+	MoreGroups   int                 `json:"more_groups,omitempty"`
+}
+
+// PolicyReplayGroup are decisions that change alike.
+type PolicyReplayGroup struct {
+	Kind string `json:"kind"` // newly_allowed, newly_denied, other_reasons or other_grant
+	// Reasons are why it was denied before, for what is newly allowed, else why it
+	// is denied now.
+	Reasons  []PolicyReplayReason  `json:"reasons"`
+	Count    int64                 `json:"count"`
+	Examples []PolicyReplayExample `json:"examples"`
+}
+
+// PolicyReplayReason is a reason with the rule that gives it, if one is annotated
+// with its code.
+type PolicyReplayReason struct {
+	Code  models.ReasonCode `json:"code"`
+	Title string            `json:"title,omitempty"`
+	File  string            `json:"file,omitempty"`
+	Line  int               `json:"line,omitempty"`
+}
+
+// PolicyReplayExample is a decision that would be another.
+type PolicyReplayExample struct {
+	ID      string              `json:"id"`
+	At      time.Time           `json:"at"`
+	Request string              `json:"request"` // domain:type:entity:operation
+	TokenID string              `json:"token_id,omitempty"`
+	UserID  string              `json:"user_id,omitempty"`
+	Before  []models.ReasonCode `json:"before"` // reasons; none: allowed
+	After   []models.ReasonCode `json:"after"`
+	Masked  bool                `json:"masked,omitempty"`
 }
 
 // PolicyFinding is one thing that is wrong with a policy, and where.

@@ -135,7 +135,7 @@ func (d *Delivery) first(ctx context.Context, state State) (*loaded, error) {
 		d.setPending(&Pending{Digest: b.Digest(), Revision: b.Revision()})
 	}
 	if b != nil && !state.Pinned {
-		candidate, result, err := d.admit(ctx, b)
+		candidate, result, err := d.admit(ctx, b, state)
 		if err != nil {
 			return nil, err
 		}
@@ -176,18 +176,20 @@ func (d *Delivery) first(ctx context.Context, state State) (*loaded, error) {
 	return kept, nil
 }
 
-// admit lets a bundle through the gate and makes it ready. It is nil if it was
-// refused; the result says why. The error is not about the bundle.
-func (d *Delivery) admit(ctx context.Context, b *Bundle) (*loaded, Result, error) {
+// admit lets a bundle through the gate and makes it ready; active is what is in
+// force, or was last. It is nil if it was refused; the result says why. The error is not
+// about the bundle.
+func (d *Delivery) admit(ctx context.Context, b *Bundle, active State) (*loaded, Result, error) {
 	result := Result{Passed: true, Findings: []engine.Finding{}, Warnings: []engine.Finding{}}
+	var err error
 	if !isEmbedded(b.Archive) {
-		var err error
-		if result, err = d.cfg.Gate.judge(ctx, b.Source); err != nil {
-			return nil, result, err
-		}
-		if !result.Passed {
-			return nil, result, nil
-		}
+		result, err = d.cfg.Gate.check(ctx, b.Source)
+	}
+	if err == nil && result.Passed && b.Digest() != active.Digest && active.Digest != "" {
+		result, err = d.cfg.Gate.replay(ctx, b.Source, d.base(ctx, active), result)
+	}
+	if err != nil || !result.Passed {
+		return nil, result, err
 	}
 	snapshot, err := engine.Load(ctx, b.Source)
 	if err != nil {
@@ -196,9 +198,42 @@ func (d *Delivery) admit(ctx context.Context, b *Bundle) (*loaded, Result, error
 	return &loaded{digest: b.Digest(), archiveDigest: ArchiveDigest(b.Archive), archive: b.Archive, snapshot: snapshot}, result, nil
 }
 
+// base returns the policy that is in force, for the gate to compare with; nil if
+// what is kept of it is of no use.
+func (d *Delivery) base(ctx context.Context, active State) *engine.Source {
+	b, err := d.unpackKept(ctx, active, nil)
+	if err != nil {
+		d.log.WarnContext(ctx, "a candidate cannot be compared with the policy in force, and is with what was decided",
+			"revision", active.Revision, "error", err)
+		return nil
+	}
+	return &b.Source
+}
+
 // kept loads what the ledger keeps. It is held against its digest and its
 // signature, and on demand goes through the gate as if it were new.
 func (d *Delivery) kept(ctx context.Context, state State, again bool) (*loaded, error) {
+	b, err := d.unpackKept(ctx, state, d.cfg.Verifier)
+	if err != nil {
+		return nil, err
+	}
+	if again {
+		l, result, err := d.admit(ctx, b, state)
+		if err == nil && l == nil {
+			err = asError(b.Name, result)
+		}
+		return l, err
+	}
+	snapshot, err := engine.Load(ctx, b.Source)
+	if err != nil {
+		return nil, err
+	}
+	return &loaded{digest: state.Digest, archiveDigest: state.ArchiveDigest, archive: b.Archive, snapshot: snapshot}, nil
+}
+
+// unpackKept reads what the ledger keeps of a revision, if that is still what it was,
+// and its signature unless verifier is nil.
+func (d *Delivery) unpackKept(ctx context.Context, state State, verifier *Verifier) (*Bundle, error) {
 	archive, err := d.cfg.Ledger.Archive(ctx, state.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("read revision %s: %w", state.Revision, err)
@@ -206,7 +241,6 @@ func (d *Delivery) kept(ctx context.Context, state State, again bool) (*loaded, 
 	if digest := ArchiveDigest(archive); digest != state.ArchiveDigest {
 		return nil, fmt.Errorf("revision %s is not what was kept: its archive is %s and should be %s", state.Revision, digest, state.ArchiveDigest)
 	}
-	verifier := d.cfg.Verifier
 	if isEmbedded(archive) {
 		verifier = nil
 	}
@@ -217,18 +251,7 @@ func (d *Delivery) kept(ctx context.Context, state State, again bool) (*loaded, 
 	if digest := b.Digest(); digest != state.Digest {
 		return nil, fmt.Errorf("revision %s is not what was kept: its digest is %s and should be %s", state.Revision, digest, state.Digest)
 	}
-	if again {
-		l, result, err := d.admit(ctx, b)
-		if err == nil && l == nil {
-			err = asError(b.Name, result)
-		}
-		return l, err
-	}
-	snapshot, err := engine.Load(ctx, b.Source)
-	if err != nil {
-		return nil, err
-	}
-	return &loaded{digest: state.Digest, archiveDigest: state.ArchiveDigest, archive: archive, snapshot: snapshot}, nil
+	return b, nil
 }
 
 // isEmbedded reports whether an archive is that of the bundle in the binary,

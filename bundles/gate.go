@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +41,9 @@ type Result struct {
 	Tests    *Tests   `json:"tests,omitempty"`    // nil if they did not run
 	Coverage *float64 `json:"coverage,omitempty"` // percent; likewise
 	Safety   *Safety  `json:"safety,omitempty"`   // likewise
-	Replay   *Replay  `json:"replay,omitempty"`   // nil if none is configured
+	// Replay is what recorded decisions would be, compared with what they are under
+	// the policy in force; nil if none is configured.
+	Replay *engine.ReplayReport `json:"replay,omitempty"`
 }
 
 // Tests counts a candidate's tests.
@@ -55,13 +58,6 @@ type Safety struct {
 	Passed int      `json:"passed"`
 	Failed int      `json:"failed"`
 	Waived []string `json:"waived"`
-}
-
-// Replay counts recorded decisions, made again under the candidate.
-type Replay struct {
-	Decisions int `json:"decisions"`
-	Allowed   int `json:"newly_allowed"`
-	Denied    int `json:"newly_denied"`
 }
 
 // mostFindings is how many findings are kept. Who broke everything does not read
@@ -88,10 +84,11 @@ type GateConfig struct {
 	Waive       []string      // cases of the safety suite
 	TestTimeout time.Duration // of one test
 	Limits      sandbox.Limits
-	// Replay makes recorded decisions again under a candidate, within the same
-	// limits; nil: none are. At most MaxChanges may come out otherwise.
-	Replay     func(context.Context, engine.Source) (Replay, error)
-	MaxChanges int
+	// Recorded are decisions that are made again under a candidate and under the
+	// policy in force, within the same limits once more; nil: none are. Of at most
+	// MaxChanges the outcome may be another.
+	Recorded   Events
+	MaxChanges int64
 }
 
 // Gate judges candidates in child processes; see package [sandbox].
@@ -124,51 +121,52 @@ func NewGate(cfg GateConfig) (*Gate, error) {
 
 // checkInput is what the job `check` is given.
 type checkInput struct {
-	Name        string            `json:"name"`
-	Files       map[string][]byte `json:"files"`
-	MinCoverage float64           `json:"min_coverage"`
-	Waive       []string          `json:"waive"`
-	TestTimeout time.Duration     `json:"test_timeout"`
+	jobSource
+	MinCoverage float64       `json:"min_coverage"`
+	Waive       []string      `json:"waive"`
+	TestTimeout time.Duration `json:"test_timeout"`
 }
 
 // The names of the jobs.
 const (
-	jobCheck = "check"
-	jobLoad  = "load"
+	jobCheck  = "check"
+	jobLoad   = "load"
+	jobReplay = "replay"
 )
 
 // Jobs are what a child of this package does, for [sandbox.Main].
 func Jobs() map[string]sandbox.Job {
 	return map[string]sandbox.Job{
-		jobCheck: func(ctx context.Context, input json.RawMessage) (any, error) {
+		jobCheck: func(ctx context.Context, input json.RawMessage, _ io.Reader) (any, error) {
 			var in checkInput
 			if err := json.Unmarshal(input, &in); err != nil {
 				return nil, err
 			}
-			return engine.Check(ctx, engine.Source{Name: in.Name, Files: in.Files}, engine.CheckOptions{
+			return engine.Check(ctx, engine.Source(in.jobSource), engine.CheckOptions{
 				MinCoverage: in.MinCoverage, Waive: in.Waive, TestTimeout: in.TestTimeout,
 				// Beside a busy server an evaluation may stand still for a while.
 				Options: []engine.Option{engine.WithTimeout(checkTimeout)},
 			})
 		},
-		jobLoad: func(ctx context.Context, input json.RawMessage) (any, error) {
-			var in checkInput
+		jobLoad: func(ctx context.Context, input json.RawMessage, _ io.Reader) (any, error) {
+			var in jobSource
 			if err := json.Unmarshal(input, &in); err != nil {
 				return nil, err
 			}
-			_, err := engine.Load(ctx, engine.Source{Name: in.Name, Files: in.Files}, engine.WithTimeout(checkTimeout))
+			_, err := in.load(ctx, checkTimeout)
 			return nil, err
 		},
+		jobReplay: replayEvents,
 	}
 }
 
 // checkTimeout bounds one evaluation in a check.
 const checkTimeout = 2 * time.Second
 
-// judge holds a candidate against everything but its signature, which was verified when it was
-// read. The error is not about the candidate.
-func (g *Gate) judge(ctx context.Context, src engine.Source) (Result, error) {
-	in := checkInput{Name: src.Name, Files: src.Files, MinCoverage: g.cfg.MinCoverage, Waive: g.cfg.Waive, TestTimeout: g.cfg.TestTimeout}
+// check holds a candidate against everything but its signature, which was verified
+// when it was read, and recorded decisions. The error is not about the candidate.
+func (g *Gate) check(ctx context.Context, src engine.Source) (Result, error) {
+	in := checkInput{jobSource: jobSource(src), MinCoverage: g.cfg.MinCoverage, Waive: g.cfg.Waive, TestTimeout: g.cfg.TestTimeout}
 	var report engine.Report
 	if err := g.runner.Run(ctx, jobCheck, in, &report); err != nil {
 		return limited("check", err)
@@ -177,24 +175,72 @@ func (g *Gate) judge(ctx context.Context, src engine.Source) (Result, error) {
 	if !r.Passed {
 		return r, nil
 	}
-	if err := g.loader.Run(ctx, jobLoad, in, nil); err != nil {
+	if err := g.loader.Run(ctx, jobLoad, in.jobSource, nil); err != nil {
 		return limited("load", err)
 	}
-	if g.cfg.Replay == nil {
+	return r, nil
+}
+
+// The bounds of what is kept of a replay.
+const (
+	keptGroups   = 10
+	keptExamples = 3
+)
+
+// replay adds to a good result what the candidate changes, compared with base, which is
+// the policy in force, or, if nil, with what was decided. The error is not about the
+// candidate.
+//
+// The log goes back to before the policy in force, and what that one changed is
+// settled: to count it again would hold against a candidate what was let through
+// already. Both are asked, though one revision decides the same twice, so that
+// masked inputs, denials of an overloaded server and revisions with a name twice
+// make no difference.
+func (g *Gate) replay(ctx context.Context, src engine.Source, base *engine.Source, r Result) (Result, error) {
+	if g.cfg.Recorded == nil {
 		return r, nil
 	}
-	replay, err := g.cfg.Replay(ctx, src)
+	report, err := Replay(ctx, src, g.cfg.Recorded, ReplayOptions{Base: base, Examples: keptExamples, Groups: keptGroups, Limits: g.cfg.Limits})
 	if err != nil {
-		return limited("replay", err)
+		refused, err := limited("replay", err)
+		refused.OPA, refused.Tests, refused.Coverage, refused.Safety = r.OPA, r.Tests, r.Coverage, r.Safety
+		return refused, err
 	}
-	r.Replay = &replay
-	if changed := replay.Allowed + replay.Denied; changed > g.cfg.MaxChanges {
+	r.Replay = report
+	if changed := report.NewlyAllowed + report.NewlyDenied; changed > g.cfg.MaxChanges {
 		r.Passed = false
 		r.Findings = append(r.Findings, engine.Finding{Stage: StageReplay, Code: codeReplay, Message: fmt.Sprintf(
-			"it changes %d of %d recorded decisions (%d newly allowed, %d newly denied), and at most %d may change",
-			changed, replay.Decisions, replay.Allowed, replay.Denied, g.cfg.MaxChanges)})
+			"it changes %d of %d recorded decisions (%d newly allowed, %d newly denied), and at most %d may change%s",
+			changed, report.Replayed, report.NewlyAllowed, report.NewlyDenied, g.cfg.MaxChanges, mostOf(report))})
 	}
 	return r, nil
+}
+
+// mostOf tells the largest groups of changed outcomes.
+func mostOf(r *engine.ReplayReport) string {
+	const told = 3
+	var texts []string
+	for _, g := range r.Groups {
+		if g.Kind != engine.NewlyAllowed && g.Kind != engine.NewlyDenied || len(texts) == told {
+			continue
+		}
+		codes := make([]string, len(g.Reasons))
+		for i, reason := range g.Reasons {
+			codes[i] = string(reason.Code)
+		}
+		text := fmt.Sprintf("%d newly denied as %s", g.Count, strings.Join(codes, ", "))
+		if g.Kind == engine.NewlyAllowed {
+			text = fmt.Sprintf("%d newly allowed that were denied as %s", g.Count, strings.Join(codes, ", "))
+		}
+		if len(g.Examples) > 0 {
+			text += ", such as " + g.Examples[0].Request + " (decision " + g.Examples[0].ID + ")"
+		}
+		texts = append(texts, text)
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(texts, "; ")
 }
 
 // limited makes a refusal of an error that the candidate is to blame for.
@@ -224,7 +270,8 @@ func (r Result) Summary() map[string]string {
 		}
 	}
 	if r.Replay != nil {
-		s["replay"] = fmt.Sprintf("%d decisions, %d newly allowed, %d newly denied", r.Replay.Decisions, r.Replay.Allowed, r.Replay.Denied)
+		s["replay"] = fmt.Sprintf("%d decisions, %d newly allowed, %d newly denied",
+			r.Replay.Replayed, r.Replay.NewlyAllowed, r.Replay.NewlyDenied)
 	}
 	if len(r.Findings) > 0 {
 		s["findings"] = strconv.Itoa(len(r.Findings))

@@ -146,7 +146,7 @@ func (d *Delivery) consider(ctx context.Context, b *Bundle) error {
 		d.setPending(waiting)
 		return nil
 	}
-	candidate, result, err := d.admit(ctx, b)
+	candidate, result, err := d.admit(ctx, b, active)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,13 @@
 package models
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -260,6 +262,35 @@ func ParseEvent(text []byte) (LoggedDecision, error) {
 		l.Input.Context = string(c)
 	}
 	return l, nil
+}
+
+// maxEventLine bounds a line of events, in bytes: an event has at most a context of 64 KiB
+// and a token of 64 scopes.
+const maxEventLine = 4 << 20
+
+// EachEvent calls fn with the events that r has, one to a line, until there is
+// none left or fn returns an error, which is returned. Other errors name the line.
+func EachEvent(r io.Reader, fn func(LoggedDecision) error) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 64<<10), maxEventLine)
+	n := 0
+	for lines.Scan() {
+		n++
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		l, err := ParseEvent(lines.Bytes())
+		if err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+		if err := fn(l); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("line %d: %w", n+1, err)
+	}
+	return nil
 }
 
 func rawFact(text json.RawMessage) *Fact {

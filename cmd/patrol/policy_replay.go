@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,10 +150,6 @@ func (r *replaying) fromDatabase(cmd *cobra.Command, filter store.DecisionFilter
 	return candidate.Replay(ctx, func(fn func(models.LoggedDecision) error) error { return decisions.Each(ctx, filter, fn) }, opts)
 }
 
-// maxEventLine bounds a line of a file: an event has at most a context of 64 KiB and a
-// token of 64 scopes.
-const maxEventLine = 4 << 20
-
 // eachLine calls fn with the decisions of the files that are of the period.
 func (r *replaying) eachLine(filter store.DecisionFilter, fn func(models.LoggedDecision) error) error {
 	for _, name := range r.files {
@@ -176,25 +170,14 @@ func (r *replaying) eachLineOf(name string, filter store.DecisionFilter, fn func
 		defer f.Close()
 		in = f
 	}
-	lines := bufio.NewScanner(in)
-	lines.Buffer(make([]byte, 64<<10), maxEventLine)
-	for n := 1; lines.Scan(); n++ {
-		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
-			continue
-		}
-		l, err := models.ParseEvent(lines.Bytes())
-		if err != nil {
-			return fmt.Errorf("%s:%d: %w", name, n, err)
-		}
+	err := models.EachEvent(in, func(l models.LoggedDecision) error {
 		if l.At.Before(filter.Since) || !filter.Until.IsZero() && !l.At.Before(filter.Until) {
-			continue
+			return nil
 		}
-		if err := fn(l); err != nil {
-			return err
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
+		return fn(l)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -23,10 +24,17 @@ var ErrNotReplayable = errors.New("the decision cannot be made again: there is n
 
 // FactCache keeps the facts of logged decisions, which share them, ready to be
 // judged. The zero value is ready to use; it belongs to one goroutine.
-type FactCache struct{ values map[[16]byte]*Value }
+type FactCache struct {
+	values map[[16]byte]*Value
+	text   int // bytes of JSON that they were made of
+}
 
-// maxCachedFacts bounds a cache; a full one begins anew.
-const maxCachedFacts = 20_000
+// The bounds of a cache; a full one begins anew. A value takes some twenty times
+// the memory of its text.
+const (
+	maxCachedFacts = 20_000
+	maxCachedText  = 4 << 20
+)
 
 func (c *FactCache) value(f *models.Fact) (*Value, error) {
 	if f == nil {
@@ -44,10 +52,11 @@ func (c *FactCache) value(f *models.Fact) (*Value, error) {
 		return nil, fmt.Errorf("read a logged fact: %w", err)
 	}
 	v := newSharedValue(ast.NewTerm(value))
-	if c.values == nil || len(c.values) >= maxCachedFacts {
-		c.values = map[[16]byte]*Value{}
+	if c.values == nil || len(c.values) >= maxCachedFacts || c.text >= maxCachedText {
+		c.values, c.text = map[[16]byte]*Value{}, 0
 	}
 	c.values[f.Key] = v
+	c.text += len(f.JSON)
 	return v, nil
 }
 
@@ -162,7 +171,8 @@ type ReplayReport struct {
 	OtherReasons int64 `json:"other_reasons"`
 	OtherGrant   int64 `json:"other_grant"`
 	// Groups are the changes by kind and reasons, the largest first.
-	Groups []ReplayGroup `json:"groups"`
+	Groups     []ReplayGroup `json:"groups"`
+	MoreGroups int           `json:"more_groups,omitempty"` // that are left out
 }
 
 // Changes is the number of decisions that would be others.
@@ -206,6 +216,14 @@ type ReplayOptions struct {
 	Base *Snapshot
 	// Examples is how many are kept of each group. Default: 5.
 	Examples int
+	// Groups is how many are reported, the largest; 0: all. What reasons there are is
+	// the policy's choice.
+	Groups int
+}
+
+// ReplayEvents is [Snapshot.Replay] of events of OPA's decision log, one to a line.
+func (s *Snapshot) ReplayEvents(ctx context.Context, events io.Reader, opts ReplayOptions) (*ReplayReport, error) {
+	return s.Replay(ctx, func(fn func(models.LoggedDecision) error) error { return models.EachEvent(events, fn) }, opts)
 }
 
 // Replay makes logged decisions again under a policy and reports what would be
@@ -394,6 +412,9 @@ func (r *replay) report(parts []*replayed) *ReplayReport {
 	slices.SortFunc(sum.Groups, func(a, b ReplayGroup) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Examples[0].ID, b.Examples[0].ID))
 	})
+	if most := r.opts.Groups; most > 0 && len(sum.Groups) > most {
+		sum.Groups, sum.MoreGroups = sum.Groups[:most], len(sum.Groups)-most
+	}
 	return sum
 }
 

@@ -192,7 +192,7 @@ func TestReplayFails(t *testing.T) {
 		"events that are none": {
 			own, handOut([][]byte{events[0], []byte(`{"decision_id": "1"}`)}),
 			ReplayOptions{},
-			func(t *testing.T, err error) { require.ErrorContains(t, err, "line 2: ") },
+			func(t *testing.T, err error) { require.ErrorContains(t, err, "events:2: ") },
 		},
 		"events that cannot be read": {
 			own, func(_ context.Context, yield func([]byte) error) error { return errors.Join(yield(events[0]), away) },

@@ -269,8 +269,9 @@ func ParseEvent(text []byte) (LoggedDecision, error) {
 const maxEventLine = 4 << 20
 
 // EachEvent calls fn with the events that r has, one to a line, until there is
-// none left or fn returns an error, which is returned. Other errors name the line.
-func EachEvent(r io.Reader, fn func(LoggedDecision) error) error {
+// none left or fn returns an error, which is returned. Other errors name the line of
+// what name calls r.
+func EachEvent(name string, r io.Reader, fn func(LoggedDecision) error) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), maxEventLine)
 	n := 0
@@ -281,14 +282,14 @@ func EachEvent(r io.Reader, fn func(LoggedDecision) error) error {
 		}
 		l, err := ParseEvent(lines.Bytes())
 		if err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
+			return fmt.Errorf("%s:%d: %w", name, n, err)
 		}
 		if err := fn(l); err != nil {
 			return err
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("line %d: %w", n+1, err)
+		return fmt.Errorf("%s:%d: %w", name, n+1, err)
 	}
 	return nil
 }

@@ -170,16 +170,12 @@ func (r *replaying) eachLineOf(name string, filter store.DecisionFilter, fn func
 		defer f.Close()
 		in = f
 	}
-	err := models.EachEvent(in, func(l models.LoggedDecision) error {
+	return models.EachEvent(name, in, func(l models.LoggedDecision) error {
 		if l.At.Before(filter.Since) || !filter.Until.IsZero() && !l.At.Before(filter.Until) {
 			return nil
 		}
 		return fn(l)
 	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
 }
 
 // changeNames are the kinds of changes in words.

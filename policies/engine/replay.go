@@ -33,7 +33,7 @@ type FactCache struct {
 // the memory of its text.
 const (
 	maxCachedFacts = 20_000
-	maxCachedText  = 4 << 20
+	maxCachedText  = 2 << 20
 )
 
 func (c *FactCache) value(f *models.Fact) (*Value, error) {
@@ -223,7 +223,7 @@ type ReplayOptions struct {
 
 // ReplayEvents is [Snapshot.Replay] of events of OPA's decision log, one to a line.
 func (s *Snapshot) ReplayEvents(ctx context.Context, events io.Reader, opts ReplayOptions) (*ReplayReport, error) {
-	return s.Replay(ctx, func(fn func(models.LoggedDecision) error) error { return models.EachEvent(events, fn) }, opts)
+	return s.Replay(ctx, func(fn func(models.LoggedDecision) error) error { return models.EachEvent("events", events, fn) }, opts)
 }
 
 // Replay makes logged decisions again under a policy and reports what would be

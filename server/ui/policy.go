@@ -107,7 +107,7 @@ func resultFacts(r api.PolicyResult) (facts []Fact) {
 		add("Safety suite", "%s", text)
 	}
 	if x := r.Replay; x != nil {
-		add("Replay", "%s made again: %d newly allowed, %d newly denied", plural(x.Decisions, "decision", "decisions"), x.NewlyAllowed, x.NewlyDenied)
+		add("Replay", "%s made again: %d newly allowed, %d newly denied", plural(int(x.Replayed), "decision", "decisions"), x.NewlyAllowed, x.NewlyDenied)
 	}
 	if r.OPAVersion != "" {
 		add("OPA", "%s", r.OPAVersion)

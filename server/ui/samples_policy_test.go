@@ -19,7 +19,7 @@ func samplePolicy() api.Policy {
 		Since: sampleNow.Add(-50 * time.Hour),
 		Result: api.PolicyResult{
 			Passed: true, OPAVersion: "1.22.2", Tests: &api.PolicyTests{Passed: 143}, Coverage: &coverage,
-			Safety: &api.PolicySafety{Passed: 44, Waived: []string{"no_membership"}}, Replay: &api.PolicyReplay{Decisions: 10000, NewlyDenied: 3},
+			Safety: &api.PolicySafety{Passed: 44, Waived: []string{"no_membership"}}, Replay: &api.PolicyReplay{Replayed: 10000, NewlyDenied: 3},
 			Warnings: []api.PolicyFinding{{Stage: "meta", File: "custom/office_hours.rego", Line: 12, Code: "title", Message: "rule has no title"}},
 		},
 		SourceStatus: api.PolicySource{Name: "https://bundles.example.com/policy.tar.gz", Reached: true, CheckedAt: &checked},

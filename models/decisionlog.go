@@ -3,6 +3,8 @@ package models
 import (
 	"crypto/rand"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -79,15 +81,25 @@ func (l LoggedDecision) Replayable() bool { return l.Input != nil }
 
 // InputMasked reports whether the input is not what the policy judged, because a
 // mask has changed it.
-func (l LoggedDecision) InputMasked() bool {
+func (l LoggedDecision) InputMasked() bool { return len(l.MaskedInput()) > 0 }
+
+// MaskedInput returns the JSON pointers of what a mask has changed in the input.
+func (l LoggedDecision) MaskedInput() (pointers []string) {
 	for _, list := range [...][]string{l.Erased, l.Masked} {
 		for _, pointer := range list {
-			if len(pointer) >= len("/input") && pointer[:len("/input")] == "/input" {
-				return true
+			if strings.HasPrefix(pointer, "/input") {
+				pointers = append(pointers, pointer)
 			}
 		}
 	}
-	return false
+	return pointers
+}
+
+// HeadersKnown reports whether Headers are those that the policy gave, rather than
+// what a mask left of them.
+func (l LoggedDecision) HeadersKnown() bool {
+	changed := func(pointer string) bool { return strings.HasPrefix(pointer, "/result/headers") }
+	return !slices.ContainsFunc(l.Erased, changed) && !slices.ContainsFunc(l.Masked, changed)
 }
 
 const (

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patrol/bundles"
+	"patrol/models/store"
 	"patrol/policies/engine"
 )
 
@@ -20,8 +21,14 @@ func (p *process) policyCommand() *cobra.Command {
 		Use:     "policy",
 		GroupID: groupPolicy,
 		Short:   "Write, test, explain and ship a policy",
-		Long: `Work on a policy bundle: a folder or a .tar.gz archive; without one, the bundle inside this program. Only replay needs a server's database, or files of its decision log;
-status, history, rollback and resume are about the policy in force, in the database.
+		Long: `Work on a policy bundle. It is named by the path of a folder or of a .tar.gz archive, or by one of these words:
+
+  embedded         the bundle inside this program, which is also meant where none is named
+  active           the one in force, as the database has it
+  revision:<name>  one that the database keeps, by its revision or digest; 'patrol policy history' lists them
+
+Of these commands, replay, diff and explain --decision read the decision log: in a server's database, or in files of it. status, history, rollback and resume are
+about the policy in force, in the database.
 
 Begin:             patrol policy init my-policy
 While you write:   patrol policy test my-policy --watch
@@ -34,13 +41,13 @@ The exit status is 0 if all is well, 1 if the policy fails or the answer is no, 
 	}
 	cmd.AddCommand(
 		p.policyCheckCommand(), p.policyTestCommand(), p.policyFmtCommand(),
-		p.policyInspectCommand(), p.policyDocsCommand(), p.policyEvalCommand(), p.policyExplainCommand(),
+		p.policyInspectCommand(), p.policyDocsCommand(), p.policyEvalCommand(),
 	)
 	for _, c := range cmd.Commands() {
 		hideSettings(c)
 	}
 	hideSettings(cmd)
-	cmd.AddCommand(p.policyReplayCommand()) // which reads a server's database
+	cmd.AddCommand(p.policyExplainCommand(), p.policyReplayCommand()) // which read a server's database
 	cmd.AddCommand(p.policyLiveCommands()...)
 	return cmd
 }
@@ -51,19 +58,80 @@ var policyPath = cobra.MaximumNArgs(1)
 // policyFiles is a bundle that a command works on.
 type policyFiles struct {
 	engine.Source
-	path string // "" for the embedded bundle
+	path string // "" if it is not on disk
 }
 
+// The words that name a bundle which is not on disk.
+const (
+	nameEmbedded = "embedded"
+	nameActive   = "active"
+	nameRevision = "revision:"
+)
+
 // openPolicy reads the bundle that the argument names.
-func openPolicy(ctx context.Context, args []string) (policyFiles, error) {
-	path := ""
-	if len(args) > 0 {
-		if path = args[0]; path == "" {
-			return policyFiles{}, usagef("the path of the policy is empty")
-		}
+func (p *process) openPolicy(cmd *cobra.Command, args []string) (policyFiles, error) {
+	b, err := p.readPolicy(cmd, args)
+	if err != nil {
+		return policyFiles{}, err
 	}
-	src, err := bundles.Open(ctx, path)
-	return policyFiles{src, path}, err
+	return policyFiles{b.Source, pathOf(args)}, nil
+}
+
+// pathOf is the path that the argument is; "" if it is none.
+func pathOf(args []string) string {
+	if len(args) == 0 || args[0] == nameEmbedded || args[0] == nameActive || strings.HasPrefix(args[0], nameRevision) {
+		return ""
+	}
+	return args[0]
+}
+
+// readPolicy is openPolicy with the bundle's archive.
+func (p *process) readPolicy(cmd *cobra.Command, args []string) (*bundles.Bundle, error) {
+	path := pathOf(args)
+	switch {
+	case path != "", len(args) == 0, args[0] == nameEmbedded:
+		return bundles.Read(cmd.Context(), path, nil)
+	case args[0] == "":
+		return nil, usagef("the path of the policy is empty")
+	}
+	return p.keptPolicy(cmd, args[0])
+}
+
+// keptPolicy reads a bundle that the database keeps, by one of the words for that.
+func (p *process) keptPolicy(cmd *cobra.Command, word string) (b *bundles.Bundle, err error) {
+	err = p.withStore(cmd, func(ctx context.Context, s *store.Store) error {
+		name := strings.TrimPrefix(word, nameRevision)
+		if word == nameActive {
+			state, err := s.PolicyState(ctx)
+			if err != nil {
+				return err
+			}
+			if name = state.Digest; name == "" {
+				return errors.New("no policy was in force yet in this database")
+			}
+		}
+		kept, err := s.KeptPolicy(ctx, name)
+		if err != nil {
+			return err
+		}
+		archive, err := s.PolicyArchive(ctx, kept.Digest)
+		if err != nil {
+			return err
+		}
+		b, err = bundles.Unpack(ctx, nameRevision+kept.Revision, archive, nil)
+		return err
+	})
+	return b, err
+}
+
+// withStore calls do with the server's database.
+func (p *process) withStore(cmd *cobra.Command, do func(context.Context, *store.Store) error) (err error) {
+	o := &operator{process: p}
+	if err := o.open(cmd.Context(), cmd); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.store.Close()) }()
+	return do(cmd.Context(), o.store)
 }
 
 // folder returns the bundle's folder, "" if it is not one.
@@ -90,8 +158,8 @@ func (f policyFiles) show(file string) string {
 
 // load puts the bundle together. What is wrong with it is printed where and as check
 // prints it, and ends the command with the status of a policy that fails.
-func (f policyFiles) load(ctx context.Context, stderr io.Writer) (*engine.Snapshot, error) {
-	s, err := engine.Load(ctx, f.Source)
+func (f policyFiles) load(ctx context.Context, stderr io.Writer, opts ...engine.Option) (*engine.Snapshot, error) {
+	s, err := engine.Load(ctx, f.Source, opts...)
 	if err != nil {
 		return nil, f.refuse(ctx, err, stderr)
 	}

@@ -40,7 +40,7 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 			if err := engine.ValidateWaivers(opts.Waive); err != nil {
 				return usagef("--waive: %w", err)
 			}
-			files, err := openPolicy(cmd.Context(), args)
+			files, err := p.openPolicy(cmd, args)
 			if err != nil {
 				return err
 			}

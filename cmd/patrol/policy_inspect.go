@@ -15,7 +15,7 @@ import (
 
 // inspect reads the bundle that a command is given.
 func (p *process) inspect(cmd *cobra.Command, args []string) (policyFiles, *engine.Inspection, error) {
-	files, err := openPolicy(cmd.Context(), args)
+	files, err := p.openPolicy(cmd, args)
 	if err != nil {
 		return files, nil, err
 	}

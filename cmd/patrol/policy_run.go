@@ -21,7 +21,7 @@ import (
 type policyTests struct {
 	output
 	opts     engine.TestOptions
-	args     []string
+	open     func() (policyFiles, error)
 	verbose  bool
 	coverage bool
 	junit    string
@@ -45,7 +45,7 @@ The exit status is 0 if all pass, 1 if not or if there are none, 2 if something 
   patrol policy test my-policy --coverage --min-coverage 100 --junit report.xml`,
 		Args: policyPath,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t.args = args
+			t.open = func() (policyFiles, error) { return p.openPolicy(cmd, args) }
 			t.stderr = func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format, args...) }
 			if t.least < 0 || t.least > 100 {
 				return usagef("--min-coverage is in percent, 0 to 100")
@@ -53,7 +53,7 @@ The exit status is 0 if all pass, 1 if not or if there are none, 2 if something 
 			if watch {
 				return t.watch(cmd.Context())
 			}
-			files, err := openPolicy(cmd.Context(), args)
+			files, err := t.open()
 			if err != nil {
 				return err
 			}
@@ -164,7 +164,7 @@ func (t *policyTests) watch(ctx context.Context) error {
 	var last map[string][]byte
 	failed := ""
 	for {
-		files, err := openPolicy(ctx, t.args)
+		files, err := t.open()
 		switch {
 		case ctx.Err() != nil:
 			return nil // interrupted, as it is meant to be

@@ -183,6 +183,21 @@ func (s *Store) PolicyRevisions(ctx context.Context) ([]PolicyRevision, error) {
 	return out, err
 }
 
+// KeptPolicy returns the kept revision that is named by its revision or its digest.
+// It is CodeNotFound if none of the name is kept, and CodeConflict if several are.
+func (s *Store) KeptPolicy(ctx context.Context, name string) (PolicyRevision, error) {
+	var row policyBundleRow
+	err := s.read(ctx, "kept_policy", func(db *gorm.DB) error {
+		var err error
+		row, err = findPolicy(db, name)
+		return err
+	})
+	if err != nil {
+		return PolicyRevision{}, err
+	}
+	return row.model(), nil
+}
+
 // PolicyEvents lists what happened to the policy, the latest first; only events of
 // the kind unless that is "".
 func (s *Store) PolicyEvents(ctx context.Context, kind PolicyEventKind, limit int) ([]PolicyEvent, error) {
@@ -257,7 +272,7 @@ func (s *Store) RollBackPolicy(ctx context.Context, by models.Actor, name string
 		if err != nil {
 			return err
 		}
-		row, err := t.findPolicy(name)
+		row, err := findPolicy(t.db, name)
 		if err != nil {
 			return err
 		}
@@ -305,10 +320,10 @@ func (t *tx) lockPolicy() (row policyStateRow, err error) {
 }
 
 // findPolicy returns the kept revision of a name, without its archive.
-func (t *tx) findPolicy(name string) (policyBundleRow, error) {
+func findPolicy(db *gorm.DB, name string) (policyBundleRow, error) {
 	var rows []policyBundleRow
 	if storable(name) {
-		err := t.db.Omit("archive").Where("digest = ? OR revision = ?", name, name).Order("activated_at DESC").Find(&rows).Error
+		err := db.Omit("archive").Where("digest = ? OR revision = ?", name, name).Order("activated_at DESC").Find(&rows).Error
 		if err != nil {
 			return policyBundleRow{}, err
 		}

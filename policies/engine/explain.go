@@ -9,6 +9,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"patrol/models"
 )
 
 // Explanation says how an answer came about.
@@ -79,6 +81,33 @@ func (s *Snapshot) Explain(ctx context.Context, content []byte) (*Explanation, e
 		}
 	}
 	return e, nil
+}
+
+// LoggedExplanation says how a logged decision came about, or would under another
+// policy.
+type LoggedExplanation struct {
+	Explanation
+	// Change is how the answer differs from what was decided; "" if it does not.
+	Change ChangeKind `json:"change,omitempty"`
+	// Masked are the JSON pointers, such as /input/user/email, of what in the input is not as
+	// the policy judged it, because a mask has changed it. The answer may be due to that.
+	Masked []string `json:"masked,omitempty"`
+}
+
+// ExplainLogged explains a decision of the log, on the input that it was made on. The
+// answer's Revision is this policy's; that which decided is l's. The error is an
+// [ErrNotReplayable] where there is nothing to explain; it is that of the evaluation
+// where this policy cannot judge the input.
+func (s *Snapshot) ExplainLogged(ctx context.Context, l *models.LoggedDecision) (*LoggedExplanation, error) {
+	if err := CheckReplayable(l); err != nil {
+		return nil, err
+	}
+	e, err := s.Explain(ctx, l.AppendEvent(nil, []byte("{}")))
+	if err != nil {
+		return nil, err
+	}
+	after := models.Decision{Allowed: e.Allowed, Reasons: e.Reasons, ScopeID: e.ScopeID, Headers: e.Headers}
+	return &LoggedExplanation{Explanation: *e, Change: Compare(l.Decision, after, l.HeadersKnown()), Masked: l.MaskedInput()}, nil
 }
 
 // annotationOf returns the metadata of the rule that declares a reason.

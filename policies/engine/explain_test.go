@@ -237,6 +237,71 @@ func TestExplainTellsWhatRan(t *testing.T) {
 	assert.True(t, held["data.patrol.authz.forbidden"])
 }
 
+// TestExplainLogged holds that a logged decision is explained on the input that it was
+// made on, and that what cannot be explained is said to be so.
+func TestExplainLogged(t *testing.T) {
+	s := patient(t, nil)
+	denied := models.LoggedDecision{}
+	for _, l := range seededLog(t, s, 200) {
+		e, err := s.ExplainLogged(t.Context(), &l)
+		require.NoError(t, err)
+		assert.Empty(t, e.Change)
+		assert.Empty(t, e.Masked)
+		assert.Equal(t, l.Allowed, e.Allowed)
+		assert.Equal(t, l.ScopeID, e.ScopeID)
+		assert.ElementsMatch(t, l.Reasons, e.Reasons)
+		assert.Empty(t, e.Warnings, "the input is as the server makes it")
+		assert.NotEmpty(t, e.Rules)
+		if l.Has(models.OutOfScope) && e.Remedy != nil {
+			denied = l
+		}
+	}
+	require.NotEmpty(t, denied.ID)
+
+	closed := patient(t, map[string]string{"custom/custom.rego": "package patrol.custom\n\n# METADATA\n# title: Closed\nreason := {\"code\": \"closed\", \"message\": \"Closed.\"}\n"})
+	for name, c := range map[string]struct {
+		policy *engine.Snapshot
+		change func(*models.LoggedDecision)
+		kind   engine.ChangeKind
+		masked []string
+		err    string
+	}{
+		"another policy": {policy: closed, change: func(l *models.LoggedDecision) {
+			l.Decision = models.Decision{Allowed: true, ScopeID: "s"}
+		}, kind: engine.NewlyDenied},
+		"a masked part": {policy: s, change: func(l *models.LoggedDecision) {
+			l.Erased, l.Masked = []string{"/input/user/email", "/requested_by"}, []string{"/input/token/name"}
+		}, masked: []string{"/input/user/email", "/input/token/name"}},
+		"headers that a mask took away": {policy: s, change: func(l *models.LoggedDecision) {
+			l.Erased = []string{"/result/headers"}
+		}},
+		"no input": {policy: s, change: func(l *models.LoggedDecision) {
+			l.Input = nil
+		}, err: "the decision cannot be made again: the policy was not asked for it"},
+		"a masked input": {policy: s, change: func(l *models.LoggedDecision) {
+			l.Input, l.Erased = nil, []string{"/input", "/requested_by"}
+		}, err: "the decision cannot be made again: its input is masked"},
+		"a masked request": {policy: s, change: func(l *models.LoggedDecision) {
+			l.Request.Entity, l.Erased = "", []string{"/input/request/entity"}
+		}, err: "the decision cannot be made again: what was asked for is masked"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := denied
+			c.change(&l)
+			e, err := c.policy.ExplainLogged(t.Context(), &l)
+			if c.err != "" {
+				require.ErrorIs(t, err, engine.ErrNotReplayable)
+				require.EqualError(t, err, c.err)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, c.kind, e.Change)
+			assert.Equal(t, c.masked, e.Masked)
+			assert.Equal(t, c.policy.Revision(), e.Revision)
+		})
+	}
+}
+
 func TestEvaluate(t *testing.T) {
 	s := load(t, nil)
 	for name, c := range map[string]struct {

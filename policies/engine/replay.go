@@ -18,9 +18,30 @@ import (
 	"patrol/models"
 )
 
-// ErrNotReplayable is the error of [Snapshot.Again] for a decision that the policy
-// was not asked for, or whose input is not there any more.
-var ErrNotReplayable = errors.New("the decision cannot be made again: there is no input")
+// ErrNotReplayable is in the chain of the error of [Snapshot.Again] and
+// [Snapshot.ExplainLogged] for a decision that the policy was not asked for, or whose
+// input is not there any more; the error says which.
+var ErrNotReplayable = errors.New("the decision cannot be made again")
+
+var (
+	errNotAsked      = fmt.Errorf("%w: the policy was not asked for it", ErrNotReplayable)
+	errInputErased   = fmt.Errorf("%w: its input is masked", ErrNotReplayable)
+	errRequestErased = fmt.Errorf("%w: what was asked for is masked", ErrNotReplayable)
+)
+
+// CheckReplayable returns nil, or an [ErrNotReplayable] that says why a decision
+// cannot be made again.
+func CheckReplayable(l *models.LoggedDecision) error {
+	switch {
+	case l.Input == nil && l.InputMasked():
+		return errInputErased
+	case l.Input == nil:
+		return errNotAsked
+	case l.Request.Validate() != nil:
+		return errRequestErased
+	}
+	return nil
+}
 
 // FactCache keeps the facts of logged decisions, which share them, ready to be
 // judged. The zero value is ready to use; it belongs to one goroutine.
@@ -67,13 +88,13 @@ func newSharedValue(t *ast.Term) *Value {
 
 // Again makes a logged decision again under this policy: on the input that it was
 // made on, at the time it was made. A policy that cannot judge it denies it, with
-// `policy_error`, as the server would. The error is [ErrNotReplayable], that of an
+// `policy_error`, as the server would. The error is an [ErrNotReplayable], that of an
 // input that cannot be read, or ctx's.
 func (s *Snapshot) Again(ctx context.Context, l *models.LoggedDecision, cache *FactCache) (models.Decision, error) {
-	in := l.Input
-	if in == nil {
-		return models.Decision{}, ErrNotReplayable
+	if err := CheckReplayable(l); err != nil {
+		return models.Decision{}, err
 	}
+	in := l.Input
 	var facts Facts
 	for _, f := range [...]struct {
 		from *models.Fact
@@ -89,9 +110,6 @@ func (s *Snapshot) Again(ctx context.Context, l *models.LoggedDecision, cache *F
 		if err := util.UnmarshalJSON([]byte(in.Context), &req.Context); err != nil {
 			return models.Decision{}, fmt.Errorf("read a logged context: %w", err)
 		}
-	}
-	if req.Validate() != nil { // a mask took a part of it away
-		return models.Decision{}, ErrNotReplayable
 	}
 	d, err := s.Decide(ctx, req, facts, time.Unix(in.Now, 0))
 	if err != nil {
@@ -308,7 +326,7 @@ func (r *replay) some(ctx context.Context, p *replayed, chunk []models.LoggedDec
 			p.To = &l.At
 		}
 		after, err := r.policy.Again(ctx, l, &p.caches[0])
-		before, headers := l.Decision, !slices.Contains(l.Erased, "/result/headers")
+		before, headers := l.Decision, l.HeadersKnown()
 		if err == nil && r.opts.Base != nil {
 			before, err = r.opts.Base.Again(ctx, l, &p.caches[1])
 			headers = true

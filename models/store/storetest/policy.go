@@ -52,6 +52,8 @@ var policyCases = []testCase{
 		for _, name := range []string{"", "v1", "\x00", "\xff"} {
 			_, err = e.store.PolicyArchive(e.ctx, name)
 			e.fails(models.CodeNotFound, err)
+			_, err = e.store.KeptPolicy(e.ctx, name)
+			e.fails(models.CodeNotFound, err)
 			_, err = e.store.RollBackPolicy(e.ctx, actor, name)
 			e.fails(models.CodeNotFound, err)
 		}
@@ -70,6 +72,11 @@ var policyCases = []testCase{
 		require.NoError(e, err)
 		p.ActivatedAt = at
 		assert.Equal(e, []store.PolicyRevision{p}, revisions)
+		for _, name := range []string{p.Revision, p.Digest} {
+			kept, err := e.store.KeptPolicy(e.ctx, name)
+			require.NoError(e, err)
+			assert.Equal(e, p, kept)
+		}
 		assert.Equal(e, []string{"activate v1"}, e.kinds())
 
 		tests := policy(1) // the same policy with other tests

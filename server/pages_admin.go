@@ -336,21 +336,17 @@ func (s *Server) pageAudit(c *gin.Context, p Principal) error {
 	if err != nil {
 		return err
 	}
-	names := map[string]string{}
+	actors := make([]string, len(found))
+	for i, e := range found {
+		actors[i] = e.Actor.UserID
+	}
+	emails, _, err := s.store.Names(ctx, actors, nil)
+	if err != nil {
+		return err
+	}
 	events := make([]ui.Event, len(found))
 	for i, e := range found {
-		name, known := names[e.Actor.UserID]
-		if !known && e.Actor.UserID != "" {
-			user, err := s.store.User(ctx, e.Actor.UserID)
-			if err != nil {
-				return err
-			}
-			if user != nil {
-				name = user.Email
-			}
-			names[e.Actor.UserID] = name
-		}
-		events[i] = ui.Event{At: e.At, Action: e.Action, Subject: e.Subject, Actor: e.Actor, ActorName: name, Detail: e.Detail}
+		events[i] = ui.Event{At: e.At, Action: e.Action, Subject: e.Subject, Actor: e.Actor, ActorName: emails[e.Actor.UserID], Detail: e.Detail}
 	}
 	return s.show(c, p, http.StatusOK, ui.Audit(events, filter, s.now(), next))
 }

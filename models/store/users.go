@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"gorm.io/gorm"
@@ -260,4 +261,32 @@ func (t *tx) auditUser(before, after userRow) error {
 		}
 	}
 	return nil
+}
+
+// Names returns the addresses of users and the names of tokens by their ids, for lists
+// that hold ids. Those of who or what is gone are missing.
+func (s *Store) Names(ctx context.Context, users, tokens []string) (emails, names map[string]string, err error) {
+	emails, err = s.labels(ctx, "emails", "SELECT id, email AS label FROM users WHERE id IN ?", users)
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err = s.labels(ctx, "pat_names", "SELECT id, name AS label FROM pats WHERE id IN ?", tokens)
+	return emails, names, err
+}
+
+// labels reads what ids are called. Empty ids and repeated ones do not count.
+func (s *Store) labels(ctx context.Context, op, query string, ids []string) (map[string]string, error) {
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	ids = slices.DeleteFunc(ids, func(id string) bool { return id == "" || !storable(id) })
+	labels := make(map[string]string, len(ids))
+	for part := range slices.Chunk(ids, useBatch) {
+		var rows []struct{ ID, Label string }
+		if err := s.read(ctx, op, func(db *gorm.DB) error { return db.Raw(query, part).Find(&rows).Error }); err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			labels[r.ID] = r.Label
+		}
+	}
+	return labels, nil
 }

@@ -135,6 +135,8 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 			}
 		}
 		return path
+	case path == "/policy/resume":
+		return "/policy"
 	case path == "/profile/sessions/end":
 		return "/profile/sessions"
 	case path == "/logout":

@@ -167,6 +167,7 @@ const (
 	EmailField    FieldKind = "email"
 	PasswordField FieldKind = "password"
 	DateField     FieldKind = "date"
+	TimeField     FieldKind = "datetime-local"
 	AreaField     FieldKind = "textarea"
 	SelectField   FieldKind = "select"
 	CheckField    FieldKind = "checkbox"

@@ -28,6 +28,9 @@ func (m Moment) ISO() string { return m.at.Format(time.RFC3339) }
 // UTC is the whole point in time in words.
 func (m Moment) UTC() string { return m.at.Format("2 January 2006, 15:04 UTC") }
 
+// Exact is the point in time to the second.
+func (m Moment) Exact() string { return m.at.Format("2 Jan 2006, 15:04:05 UTC") }
+
 // Date is the day.
 func (m Moment) Date() string { return m.at.Format("2 Jan 2006") }
 

@@ -16,8 +16,9 @@ const (
 	adminLeaked  section = "leaked"
 	adminAudit   section = "audit"
 
-	policyOverview section = "policy"
-	policyRules    section = "policy-rules"
+	policyOverview  section = "policy"
+	policyRules     section = "policy-rules"
+	policyDecisions section = "policy-decisions"
 )
 
 // navItem is one link of a navigation.
@@ -44,6 +45,7 @@ var navigation = []navGroup{
 	{label: "Policy", url: "/policy", policy: true, items: []navItem{
 		{Label: "Overview", URL: "/policy", parts: []section{policyOverview}},
 		{Label: "Rules", URL: "/policy/rules", parts: []section{policyRules}},
+		{Label: "Decisions", URL: decisionsPage, parts: []section{policyDecisions}},
 	}},
 	{label: "Administration", url: "/admin/pats", admin: true, items: []navItem{
 		{Label: "All tokens", URL: "/admin/pats", parts: []section{adminTokens}},

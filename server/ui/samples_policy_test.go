@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patrol/api"
+	"patrol/models"
 	"patrol/policies"
 	"patrol/policies/engine"
 )
@@ -78,3 +79,40 @@ var sampleInspection = sync.OnceValue(func() *engine.Inspection {
 	}
 	return in
 })
+
+func sampleLogged() []DecisionRow {
+	row := func(ago time.Duration, id, scope, email, token string, took time.Duration, reasons ...models.ReasonCode) DecisionRow {
+		s, err := models.ParseScope(scope)
+		if err != nil {
+			panic(err)
+		}
+		r := DecisionRow{When: At(sampleNow.Add(-ago), sampleNow), Email: email, TokenName: token, LoggedDecision: models.LoggedDecision{
+			Decision: models.Decision{ID: id, Allowed: len(reasons) == 0, UserID: "u-" + email, TokenID: "7hQ2mZk0Rw4XtBvN", Revision: "v42"},
+			At:       sampleNow.Add(-ago), Took: took, Surface: "authorize",
+			Request: models.Request{Domain: s.Domain, EntityType: s.EntityType, Entity: s.Entity, Operation: s.Operation},
+		}}
+		for _, code := range reasons {
+			r.Reasons = append(r.Reasons, models.Reason{Code: code, Message: "Why."})
+		}
+		return r
+	}
+	proxied := row(40*time.Second, "d2", "acme:models:meta-llama/Llama-3.1-405B-Instruct:execute", "grace@example.com", "notebook on my laptop", 1900*time.Microsecond, models.OutOfScope, models.RoleForbids)
+	proxied.Surface, proxied.Method, proxied.Path = "gateway", "POST", "/v1/chat/completions"
+	unknown := DecisionRow{When: At(sampleNow.Add(-time.Hour), sampleNow), LoggedDecision: models.LoggedDecision{
+		Decision: models.Decision{ID: "d3", Revision: "sha256:8c1f0c3c5dd34ec1a0be2b51a7ef2d36", Reasons: []models.Reason{{Code: models.TokenUnknown}}},
+		Surface:  "extauthz", Took: 80 * time.Microsecond, Method: "GET", Path: "/v1/models",
+	}}
+	down := row(2*time.Hour, "d4", "acme:datasets:golden-set:read", "ada@example.com", "ci", 2*time.Second, models.Unavailable)
+	return []DecisionRow{row(3*time.Second, "d1", "acme:models:llama3:read", "ada@example.com", "ci", 210*time.Microsecond), proxied, unknown, down}
+}
+
+func sampleDecisions() Decisions {
+	return Decisions{Rows: sampleLogged(), Next: "more", Codes: []string{"out_of_scope", "role_forbids"}, Known: []string{"v41", "v42"}}
+}
+
+func sampleDecisionsWrong() Decisions {
+	d := Decisions{Filter: DecisionFilter{User: "nobody@example.com", Since: "2026-11-26T05:00:00Z", Revision: "v40"}}
+	d.Problems.Add("user", "has no account with this address")
+	d.Problems.Add("to", "is not a time such as 2027-01-31T12:00")
+	return d
+}

@@ -233,11 +233,15 @@ func samples() map[string]sample {
 			{At: sampleNow.Add(-time.Minute), Action: "pat.create", Subject: "pat:" + token.ID, ActorName: "ada@example.com", Actor: models.Actor{IP: "203.0.113.7"}, Detail: map[string]string{"name": "ci", "scopes": "acme:models:*:read"}},
 			{At: sampleNow.Add(-3 * time.Hour), Action: "user.create", Subject: "user:b", Actor: models.Actor{Kind: models.ActorOperator}, Detail: map[string]string{"email": "grace@example.com"}},
 		}, AuditFilter{}, sampleNow, "")},
-		"policy":         {in, NewPolicy(samplePolicy(), sampleNow)},
-		"policy-refused": {policyTeam, NewPolicy(sampleRefused(), sampleNow)},
-		"policy-rules":   {policyTeam, NewRules(sampleInspection())},
-		"policy-pinned":  {withNotice(policyTeam, "v41 is in force and pinned."), NewPolicy(samplePinned(), sampleNow)},
-		"message":        {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
+		"policy":                 {in, NewPolicy(samplePolicy(), sampleNow)},
+		"policy-refused":         {policyTeam, NewPolicy(sampleRefused(), sampleNow)},
+		"policy-rules":           {policyTeam, NewRules(sampleInspection())},
+		"policy-decisions":       {policyTeam, sampleDecisions()},
+		"policy-decisions-wrong": {policyTeam, sampleDecisionsWrong()},
+		"policy-decisions-none":  {policyTeam, Decisions{Filter: DecisionFilter{Since: "1h", After: "x"}}},
+		"policy-decisions-off":   {policyTeam, Decisions{Off: true}},
+		"policy-pinned":          {withNotice(policyTeam, "v41 is in force and pinned."), NewPolicy(samplePinned(), sampleNow)},
+		"message":                {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
 	}
 }
 

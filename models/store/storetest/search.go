@@ -28,6 +28,24 @@ func reaches(texts ...string) func(*models.PAT) {
 }
 
 var searchCases = []testCase{
+	{name: "ids have names", test: func(e *env) {
+		ann, bob := e.user("ann"), e.user("bob")
+		ci, gone := e.pat(ann.ID, "ci"), e.pat(bob.ID, "gone")
+		e.revoke(gone)
+		require.NoError(e, e.store.DeletePAT(e.ctx, actor, bob.ID, gone.ID))
+		emails, names, err := e.store.Names(e.ctx, []string{bob.ID, ann.ID, "", ann.ID, "nobody", "\x00"}, []string{ci.ID, gone.ID})
+		require.NoError(e, err)
+		assert.Equal(e, map[string]string{ann.ID: ann.Email, bob.ID: bob.Email}, emails)
+		assert.Equal(e, map[string]string{ci.ID: "ci"}, names)
+		many := make([]string, 1200)
+		for i := range many {
+			many[i] = fmt.Sprint(i)
+		}
+		emails, names, err = e.store.Names(e.ctx, append(many, ann.ID), nil)
+		require.NoError(e, err)
+		assert.Equal(e, map[string]string{ann.ID: ann.Email}, emails)
+		assert.Empty(e, names)
+	}},
 	{name: "a search finds what all its conditions fit", config: limits(models.Limits{MaxLifetime: 48 * time.Hour}), test: func(e *env) {
 		ann, bob := e.user("ann"), e.user("bob_100%")
 		begin := e.clock.Now()

@@ -3,6 +3,7 @@
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const dayAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const long = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "short" });
 const utc = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
@@ -11,7 +12,7 @@ const distance = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 function localize(root) {
   for (const time of root.querySelectorAll("time[data-local]")) {
     const at = new Date(time.dateTime);
-    time.textContent = (time.dataset.local === "date" ? day : dayAndTime).format(at);
+    time.textContent = ({ date: day, exact }[time.dataset.local] ?? dayAndTime).format(at);
   }
   for (const span of root.querySelectorAll("[data-relative]")) {
     span.textContent = relative(new Date(span.closest("time").dateTime));

@@ -86,3 +86,22 @@ func (s *Server) HashMoreCostly() error {
 }
 
 const cheapMemory = 64 // KiB
+
+// LoadedPolicies is how many policies that are not in force are kept ready.
+func (s *Server) LoadedPolicies() int {
+	s.reader.loading.Lock()
+	defer s.reader.loading.Unlock()
+	return len(s.reader.loaded)
+}
+
+// OccupyExplaining takes all turns to explain decisions until release is called.
+func (s *Server) OccupyExplaining() (release func()) {
+	for range mostExplaining {
+		s.reader.explaining <- struct{}{}
+	}
+	return func() {
+		for range mostExplaining {
+			<-s.reader.explaining
+		}
+	}
+}

@@ -175,6 +175,9 @@ func (s *Server) failPage(c *gin.Context, p Principal, err error) {
 	message := ""
 	if e, ok := errors.AsType[*models.Error](err); ok && status < http.StatusInternalServerError {
 		message = e.Message
+		if e.RetryAfter > 0 {
+			c.Header("Retry-After", strconv.Itoa(e.RetryAfter))
+		}
 	}
 	if err := s.show(c, p, status, ui.Failure(status, message)); err != nil {
 		WriteError(c.Writer, c.Request, err)

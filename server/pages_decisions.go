@@ -19,6 +19,7 @@ import (
 var decisionPageRoutes = []route{
 	{method: "GET", path: "/policy/decisions", by: policyTeam, page: true, do: (*Server).pageDecisions},
 	{method: "POST", path: "/policy/decisions", by: policyTeam, page: true, do: (*Server).formDecisions},
+	{method: "GET", path: "/policy/decisions/:decision", by: policyTeam, page: true, do: (*Server).pageDecision},
 }
 
 const decisionsPage = "/policy/decisions"
@@ -135,4 +136,23 @@ func (s *Server) formDecisions(c *gin.Context, p Principal) error {
 		return s.againDecisions(c, p, nil, filter, problems)
 	}
 	return s.seeOther(c, decisionsPage+filter.Query(), "")
+}
+
+// pageDecision explains one decision.
+func (s *Server) pageDecision(c *gin.Context, p Principal) error {
+	ctx := c.Request.Context()
+	d, err := s.Decision(ctx, c.Param("decision"))
+	if err != nil {
+		return err
+	}
+	emails, names, err := s.store.Names(ctx, []string{d.UserID}, []string{d.TokenID})
+	if err != nil {
+		return err
+	}
+	explained, err := s.ExplainDecision(ctx, d)
+	if err != nil {
+		return err
+	}
+	row := ui.DecisionRow{LoggedDecision: d, When: s.moment(d.At), Email: emails[d.UserID], TokenName: names[d.TokenID]}
+	return s.show(c, p, http.StatusOK, ui.NewDecision(row, explained))
 }

@@ -3,18 +3,65 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"patrol/bundles"
+	"patrol/models"
+	"patrol/models/store"
 	"patrol/policies/engine"
+	"patrol/server/ui"
+)
+
+const (
+	// mostLoaded is how many policies that are not in force are kept ready.
+	mostLoaded = 3
+	// mostExplaining is how many decisions are explained at a time, and explainWait
+	// how long others wait for their turn.
+	mostExplaining = 2
+	explainWait    = 2 * time.Second
+	// explainWithin bounds one explanation, which is some thousand evaluations at most.
+	explainWithin = 5 * time.Second
 )
 
 // policyReader looks into policies for people: what is written in them, and how they
-// decide.
+// decide. What it takes of memory and processors is bounded.
 type policyReader struct {
 	mu        sync.Mutex
 	inspected string // digest of the archive that inspection is of
 	in        *engine.Inspection
+
+	explaining chan struct{} // one element for each explanation in the making
+
+	loading sync.Mutex
+	loaded  []loadedPolicy // the last used first
+}
+
+// loadedPolicy is a policy that was in force, ready to decide again.
+type loadedPolicy struct {
+	digest   string // of its archive
+	snapshot *engine.Snapshot
+}
+
+func newPolicyReader() *policyReader {
+	return &policyReader{explaining: make(chan struct{}, mostExplaining)}
+}
+
+// begin waits for a turn to explain. The caller calls done at the end.
+func (r *policyReader) begin(ctx context.Context) (done func(), err error) {
+	timer := time.NewTimer(explainWait)
+	defer timer.Stop()
+	select {
+	case r.explaining <- struct{}{}:
+		return func() { <-r.explaining }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timer.C:
+		e := models.NewError(models.CodeRateLimited, "too many decisions are being explained at the moment; try again shortly")
+		e.RetryAfter = 1
+		return nil, e
+	}
 }
 
 // inspect says what is in a policy. The last answer is kept.
@@ -34,6 +81,103 @@ func (r *policyReader) inspect(ctx context.Context, name string, archive []byte,
 	}
 	r.inspected, r.in = digest, in
 	return in, nil
+}
+
+// load returns a policy that is kept, ready to decide.
+func (r *policyReader) load(ctx context.Context, s *store.Store, kept store.PolicyRevision) (*engine.Snapshot, error) {
+	r.loading.Lock()
+	defer r.loading.Unlock()
+	for i, l := range r.loaded {
+		if l.digest == kept.ArchiveDigest {
+			r.loaded = slices.Insert(slices.Delete(r.loaded, i, i+1), 0, l)
+			return l.snapshot, nil
+		}
+	}
+	b, err := openKept(ctx, s, kept)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := engine.Load(ctx, b.Source, engine.WithRecall(0))
+	if err != nil {
+		return nil, err
+	}
+	r.loaded = slices.Insert(r.loaded, 0, loadedPolicy{kept.ArchiveDigest, snapshot})
+	r.loaded = slices.Clip(slices.Delete(r.loaded, min(len(r.loaded), mostLoaded), len(r.loaded)))
+	return snapshot, nil
+}
+
+// openKept reads a revision that is kept, if it is still what it was.
+func openKept(ctx context.Context, s *store.Store, kept store.PolicyRevision) (*bundles.Bundle, error) {
+	archive, err := s.PolicyArchive(ctx, kept.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if bundles.ArchiveDigest(archive) != kept.ArchiveDigest {
+		return nil, fmt.Errorf("what is kept of revision %s is not what was in force", kept.Revision)
+	}
+	return bundles.Unpack(ctx, kept.Source, archive, nil)
+}
+
+// ExplainDecision says why a decision of the log was made, under the policy that made
+// it if that is kept, else under the one in force, and whether the one in force would
+// decide otherwise. The error is not about the decision.
+func (s *Server) ExplainDecision(ctx context.Context, d models.LoggedDecision) (ui.Explained, error) {
+	if err := engine.CheckReplayable(&d); err != nil {
+		return ui.Explained{Unexplained: err}, nil
+	}
+	done, err := s.reader.begin(ctx)
+	if err != nil {
+		return ui.Explained{}, err
+	}
+	defer done()
+	active := s.engine.Current()
+	decider, several, err := s.deciderOf(ctx, d, active)
+	if err != nil {
+		return ui.Explained{}, err
+	}
+	within, cancel := context.WithTimeout(ctx, explainWithin)
+	defer cancel()
+	out := ui.Explained{Revision: decider.Revision(), Decided: decider.Revision() == d.Revision, Several: several, Active: active.Revision()}
+	out.Explanation, err = decider.ExplainLogged(within, &d)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ui.Explained{}, ctx.Err()
+		}
+		out.Unexplained = err
+	}
+	if decider != active {
+		// Where there is no time left, or the input cannot be read, nothing is said of it.
+		if out.Today, err = active.Again(within, &d, &engine.FactCache{}); err == nil {
+			out.TodayKnown, out.TodayChange = true, engine.Compare(d.Decision, out.Today, d.HeadersKnown())
+		}
+	}
+	return out, nil
+}
+
+// deciderOf returns the policy to explain a decision under: that which made it, as far
+// as its name says, or else active. several says that more than one is kept under that
+// name.
+func (s *Server) deciderOf(ctx context.Context, d models.LoggedDecision, active *engine.Snapshot) (_ *engine.Snapshot, several bool, err error) {
+	kept, err := s.store.PolicyRevisions(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	kept = slices.DeleteFunc(kept, func(r store.PolicyRevision) bool { return r.Revision != d.Revision })
+	several = len(kept) > 1
+	if active.Revision() == d.Revision || len(kept) == 0 {
+		return active, several, nil
+	}
+	snapshot, err := s.reader.load(ctx, s.store, kept[0])
+	if err == nil {
+		return snapshot, several, nil
+	}
+	if ctx.Err() != nil {
+		return nil, false, ctx.Err()
+	}
+	if models.CodeOf(err) != models.CodeNotFound { // else it was forgotten meanwhile
+		s.log.ErrorContext(ctx, "a policy that is kept cannot be used to explain a decision", "revision", kept[0].Revision, "digest", kept[0].Digest, "error", err)
+	}
+	return active, false, nil
 }
 
 // InspectPolicy says what is in the policy in force. The answer is shared and must not

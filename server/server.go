@@ -68,7 +68,7 @@ type Server struct {
 	attempts    *attempts
 	setup       setup
 	provider    *provider // nil: people sign in with passwords alone
-	reader      policyReader
+	reader      *policyReader
 	ui          *ui.UI
 	once        *ui.Once
 
@@ -131,6 +131,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.once = ui.NewOnce(onceRemembered)
+	s.reader = newPolicyReader()
 
 	gin.SetMode(gin.ReleaseMode) // in other modes gin prints to standard output
 	s.gin = s.newRouter(routes)

@@ -38,10 +38,13 @@ type Because struct {
 type RuleTrace struct {
 	Rule  string      `json:"rule"` // data.patrol.authz.decision
 	Title string      `json:"title,omitempty"`
+	Code  string      `json:"code,omitempty"` // of the reason that it gives if it holds
 	File  string      `json:"file"`
 	Line  int         `json:"line"`
 	Held  bool        `json:"held"` // it had a value, or added to one
 	Lines []LineTrace `json:"lines"`
+	// Text is the rule as it is written, from Line on.
+	Text string `json:"-"`
 }
 
 // LineTrace is an expression that ran.
@@ -210,13 +213,23 @@ func (s *Snapshot) rulesOf(w *watcher) []RuleTrace {
 			continue
 		}
 		rules = append(rules, RuleTrace{
-			Rule: r.Ref().GroundPrefix().String(), Title: s.titleOf(r),
-			File: r.Location.File, Line: r.Location.Row, Held: w.rules[r].held, Lines: []LineTrace{},
+			Rule: r.Ref().GroundPrefix().String(), Title: s.titleOf(r), Code: s.codeOf(r),
+			File: r.Location.File, Line: r.Location.Row, Held: w.rules[r].held, Lines: []LineTrace{}, Text: string(r.Location.Text),
 		})
+	}
+	type place struct {
+		file     string
+		row, col int
+	}
+	negated := map[place]bool{} // `not x` holds where x, which is evaluated within it, does not
+	for e := range w.exprs {
+		if l := e.Location; l != nil && e.Negated {
+			negated[place{l.File, l.Row, l.Col}] = true
+		}
 	}
 	for e, seen := range w.exprs {
 		l := e.Location
-		if l == nil || l.File == "" || len(l.Text) == 0 {
+		if l == nil || l.File == "" || len(l.Text) == 0 || !e.Negated && negated[place{l.File, l.Row, l.Col}] {
 			continue
 		}
 		owner := -1 // the last rule that begins above it
@@ -247,6 +260,16 @@ func (s *Snapshot) titleOf(r *ast.Rule) (title string) {
 		}
 	}
 	return title
+}
+
+// codeOf returns the code in a rule's own metadata, "" if there is none.
+func (s *Snapshot) codeOf(r *ast.Rule) string {
+	for _, a := range s.compiler.GetAnnotationSet().GetRuleScope(r) {
+		if code, ok := a.Custom["code"].(string); ok {
+			return code
+		}
+	}
+	return ""
 }
 
 // mergeLines sorts lines and puts those together that the compiler made of one

@@ -233,7 +233,13 @@ func TestExplainTellsWhatRan(t *testing.T) {
 	assert.False(t, held["data.patrol.authz.operation_permitted"])
 	titled := slices.IndexFunc(e.Rules, func(r engine.RuleTrace) bool { return r.Line == e.Because[0].Line })
 	require.GreaterOrEqual(t, titled, 0)
-	assert.Equal(t, "The owner's role does not permit it", e.Rules[titled].Title)
+	gives := e.Rules[titled]
+	assert.Equal(t, "The owner's role does not permit it", gives.Title)
+	assert.Equal(t, "role_forbids", gives.Code)
+	assert.Equal(t, strings.Join(lines[gives.Line-1:gives.Line+3], "\n"), gives.Text)
+	for _, line := range gives.Lines {
+		assert.True(t, line.Held, "the rule held, so %q did, whatever did not within its not", line.Text)
+	}
 	assert.True(t, held["data.patrol.authz.forbidden"])
 }
 

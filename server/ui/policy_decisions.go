@@ -183,7 +183,10 @@ func (d Decisions) FirstPage() string {
 
 // periods are the offers of how far back to look.
 var periods = []Option{
-	{Label: "Any"}, {Value: "1h", Label: "The last hour"}, {Value: "24h", Label: "The last 24 hours"}, {Value: "7d", Label: "The last 7 days"},
+	{Label: "Any"},
+	{Value: "1h", Label: "The last hour"},
+	{Value: "24h", Label: "The last 24 hours"},
+	{Value: "7d", Label: "The last 7 days"},
 	{Value: "30d", Label: "The last 30 days"},
 }
 

@@ -2,6 +2,8 @@ package ui
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io/fs"
 	"sync"
 	"time"
@@ -60,8 +62,8 @@ func samplePinned() api.Policy {
 	return p
 }
 
-// sampleInspection is of the default policy.
-var sampleInspection = sync.OnceValue(func() *engine.Inspection {
+// sampleSource is the default policy.
+var sampleSource = sync.OnceValue(func() engine.Source {
 	files := map[string][]byte{}
 	err := fs.WalkDir(policies.FS, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -73,12 +75,60 @@ var sampleInspection = sync.OnceValue(func() *engine.Inspection {
 	if err != nil {
 		panic(err)
 	}
-	in, err := engine.Inspect(context.Background(), engine.Source{Name: "embedded", Files: files})
+	return engine.Source{Name: "embedded", Files: files}
+})
+
+func sampleInspection() *engine.Inspection {
+	in, err := engine.Inspect(context.Background(), sampleSource())
 	if err != nil {
 		panic(err)
 	}
 	return in
+}
+
+var sampleSnapshot = sync.OnceValue(func() *engine.Snapshot {
+	s, err := engine.Load(context.Background(), sampleSource())
+	if err != nil {
+		panic(err)
+	}
+	return s
 })
+
+// sampleExplained is a decision of the default policy about a member's request.
+func sampleExplained(operation string) DecisionPage {
+	now := sampleNow.Add(-40 * time.Second).Unix()
+	fact := func(format string, args ...any) *models.Fact {
+		text := fmt.Sprintf(format, args...)
+		sum := sha256.Sum256([]byte(text))
+		return &models.Fact{Key: [16]byte(sum[:16]), JSON: text}
+	}
+	l := models.LoggedDecision{
+		At: sampleNow.Add(-40 * time.Second), Took: 240 * time.Microsecond, Surface: "gateway", Method: "POST", Path: "/v1/chat/completions", RequestedBy: "203.0.113.7",
+		Request: models.Request{Domain: "acme", EntityType: "models", Entity: "meta-llama/Llama-3.1-405B-Instruct", Operation: operation},
+		Input: &models.DecisionInput{
+			Token:  fact(`{"id":"7hQ2mZk0Rw4XtBvN","name":"ci","revoked":false,"created_at":%d,"expires_at":%d,"scopes":{"acme":{"models":{"read":{"*":"scope-1"}}}}}`, now-86400, now+86400),
+			User:   fact(`{"id":"u1","admin":false,"disabled":false}`),
+			Domain: fact(`{"id":"acme","status":"enabled"}`), Membership: fact(`{"role":"viewer"}`), Now: now, Context: `{"n":[1,2],"purpose":"***"}`,
+		},
+		Erased: []string{"/input/user/email"}, Masked: []string{"/input/request/context/purpose"},
+	}
+	d, err := sampleSnapshot().Again(context.Background(), &l, &engine.FactCache{})
+	if err != nil {
+		panic(err)
+	}
+	l.Decision = d
+	l.ID, l.TokenID, l.UserID = "0VgJ3uKd2mXq8ZpA", "7hQ2mZk0Rw4XtBvN", "u1"
+	e, err := sampleSnapshot().ExplainLogged(context.Background(), &l)
+	if err != nil {
+		panic(err)
+	}
+	row := DecisionRow{LoggedDecision: l, When: At(l.At, sampleNow), Email: "grace@example.com", TokenName: "ci"}
+	return NewDecision(row, Explained{Explanation: e, Revision: d.Revision, Decided: true, Active: "v43", TodayKnown: true, Today: models.Decision{Allowed: true}, TodayChange: engine.NewlyAllowed})
+}
+
+func sampleUnexplained() DecisionPage {
+	return NewDecision(sampleLogged()[2], Explained{Unexplained: engine.CheckReplayable(&models.LoggedDecision{})})
+}
 
 func sampleLogged() []DecisionRow {
 	row := func(ago time.Duration, id, scope, email, token string, took time.Duration, reasons ...models.ReasonCode) DecisionRow {

@@ -58,6 +58,7 @@ func (u *UI) funcs() template.FuncMap {
 		"asset":   u.assets.url,
 		"fieldID": fieldID,
 		"plural":  plural,
+		"upper":   upperFirst,
 		"field":   func(f Field, p Problems) fieldView { return fieldView{Field: f, Problem: p.For(f.Name)} },
 		"row":     func(form ScopesForm, row ScopeRow) rowView { return form.rowView(row) },
 		"confirm": func(v view, p Problems) confirmation { return confirmation{v.Frame, p.For("password")} },

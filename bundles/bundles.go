@@ -70,7 +70,7 @@ func Read(ctx context.Context, source string, v *Verifier) (*Bundle, error) {
 		return nil, err
 	}
 	if source == "" {
-		f, err := openFolder(ctx, embeddedName, policies.FS)
+		f, err := openFolder(ctx, embeddedName, policies.FS, false)
 		if err != nil {
 			return nil, err
 		}
@@ -82,14 +82,9 @@ func Read(ctx context.Context, source string, v *Verifier) (*Bundle, error) {
 	}
 	switch {
 	case info.IsDir():
-		root, err := os.OpenRoot(source)
+		f, err := readFolder(ctx, source, false)
 		if err != nil {
-			return nil, fmt.Errorf("open policy: %w", err)
-		}
-		defer root.Close() //nolint:errcheck // opened for reading
-		f, err := openFolder(ctx, source, root.FS())
-		if err != nil {
-			return nil, bad(ctx, source, nil, err)
+			return nil, err
 		}
 		return f.bundle(nil, v)
 	case !info.Mode().IsRegular():
@@ -108,6 +103,20 @@ func Read(ctx context.Context, source string, v *Verifier) (*Bundle, error) {
 	}
 }
 
+// readFolder reads a bundle from a folder; see [openFolder].
+func readFolder(ctx context.Context, folder string, all bool) (*files, error) {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, fmt.Errorf("open policy: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // opened for reading
+	f, err := openFolder(ctx, folder, root.FS(), all)
+	if err != nil {
+		return nil, bad(ctx, folder, nil, err)
+	}
+	return f, nil
+}
+
 // Unpack reads a bundle from an archive in memory; name says where it is from. The
 // signature is verified unless v is nil.
 func Unpack(ctx context.Context, name string, archive []byte, v *Verifier) (*Bundle, error) {
@@ -122,8 +131,7 @@ func Unpack(ctx context.Context, name string, archive []byte, v *Verifier) (*Bun
 // was read from, nil if that was a folder.
 func (f *files) bundle(archive []byte, v *Verifier) (*Bundle, error) {
 	b := &Bundle{Source: f.source, Archive: archive}
-	everything := maps.Clone(f.source.Files)
-	maps.Copy(everything, f.rest)
+	everything := f.everything()
 	var err error
 	if archive == nil {
 		if b.Archive, err = pack(everything); err != nil {
@@ -191,6 +199,13 @@ func newFiles(name string) *files {
 	return &files{source: engine.Source{Name: name, Files: map[string][]byte{}}, rest: map[string][]byte{}}
 }
 
+// everything is all that was read, by name.
+func (f *files) everything() map[string][]byte {
+	all := maps.Clone(f.source.Files)
+	maps.Copy(all, f.rest)
+	return all
+}
+
 // admit counts one file more.
 func (f *files) admit() error {
 	if f.count++; f.count > maxFiles {
@@ -230,11 +245,11 @@ func (f *files) add(name string, r io.Reader) error {
 }
 
 // openFolder reads a bundle that is laid out in a file system. Files that are no
-// part of a policy are read only where a signature is about them too.
-func openFolder(ctx context.Context, name string, fsys fs.FS) (*files, error) {
+// part of a policy are read where a signature is about them too, or if all is wanted.
+func openFolder(ctx context.Context, name string, fsys fs.FS, all bool) (*files, error) {
 	f := newFiles(name)
-	_, err := fs.Stat(fsys, signaturesFile)
-	f.all = err == nil
+	_, err := fs.Stat(fsys, SignaturesFile)
+	f.all = all || err == nil
 	err = fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -257,7 +272,11 @@ func openFolder(ctx context.Context, name string, fsys fs.FS) (*files, error) {
 			return err
 		}
 		defer file.Close() //nolint:errcheck // opened for reading
-		if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		switch info, err := file.Stat(); {
+		case err == nil && info.Mode().IsRegular():
+		case !wanted(p): // such as the link to a folder with which Kubernetes mounts configuration
+			return nil
+		default:
 			return fmt.Errorf("%s: it is not a regular file", p)
 		}
 		return f.add(p, file)

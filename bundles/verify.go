@@ -20,8 +20,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/bundle"
 )
 
-// signaturesFile is where a bundle's signature is, as OPA has it.
-const signaturesFile = ".signatures.json"
+// SignaturesFile is where a bundle's signature is, as OPA has it.
+const SignaturesFile = ".signatures.json"
 
 // Key is a key that bundles may be signed with.
 type Key struct {
@@ -29,6 +29,9 @@ type Key struct {
 	Algorithm string // RS256, ES256 and their relatives, or HS256
 	Secret    string // the public key in PEM, or with HS256 the shared secret
 }
+
+// algorithmShared is the algorithm of shared secrets.
+const algorithmShared = "HS256"
 
 // leastSecret is the least length of a shared secret, which is that of the hash
 // (RFC 7518 §3.2).
@@ -53,7 +56,7 @@ func (k Key) check() error {
 	block, _ := pem.Decode([]byte(k.Secret))
 	switch k.Algorithm {
 	case "RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "ES512":
-	case "HS256":
+	case algorithmShared:
 		if block != nil { // whoever has a public key could sign with it
 			return errors.New("HS256 takes a shared secret, and this is a key in PEM")
 		}
@@ -141,39 +144,42 @@ var hashes = []string{
 // Verify holds the files of a bundle, all of them, against the signature among
 // them, and returns the id of the key. The signature must name its key and the key
 // must be known by that name; the algorithm is the key's, whatever the signature says;
-// every file must be in the signature as it is, and none be missing.
+// every file must be in the signature as it is, and none of a policy be missing.
 func (v *Verifier) Verify(files map[string][]byte) (keyID string, err error) {
-	content, ok := files[signaturesFile]
+	content, ok := files[SignaturesFile]
 	if !ok {
-		return "", fmt.Errorf("it is not signed: it has no %s, and this server takes only policies signed with one of its keys (%s)", signaturesFile, v.keyIDs())
+		return "", fmt.Errorf("it is not signed: it has no %s, and this server takes only policies signed with one of its keys (%s)", SignaturesFile, v.keyIDs())
 	}
 	var signatures bundle.SignaturesConfig
 	if err := json.Unmarshal(content, &signatures); err != nil {
-		return "", fmt.Errorf("%s: %w", signaturesFile, err)
+		return "", fmt.Errorf("%s: %w", SignaturesFile, err)
 	}
 	if len(signatures.Signatures) != 1 || signatures.Plugin != "" && signatures.Plugin != "_default" {
-		return "", fmt.Errorf("%s: it must hold exactly one signature, of OPA's own kind", signaturesFile)
+		return "", fmt.Errorf("%s: it must hold exactly one signature, of OPA's own kind", SignaturesFile)
 	}
 	if keyID, err = v.keyOf(signatures.Signatures[0]); err != nil {
-		return "", fmt.Errorf("%s: %w", signaturesFile, err)
+		return "", fmt.Errorf("%s: %w", SignaturesFile, err)
 	}
 	signed, err := bundle.VerifyBundleSignature(signatures, bundle.NewVerificationConfig(v.keys, keyID, v.scope, nil))
 	if err != nil {
-		return "", fmt.Errorf("%s: the signature by key %s is not good: %w", signaturesFile, keyID, err)
+		return "", fmt.Errorf("%s: the signature by key %s is not good: %w", SignaturesFile, keyID, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if bundle.IsSignaturesFile(name) && name == signaturesFile {
+		if bundle.IsSignaturesFile(name) && name == SignaturesFile {
 			continue
 		}
 		if info, ok := signed[name]; ok && !slices.Contains(hashes, info.Algorithm) {
-			return "", fmt.Errorf("%s: %s is hashed with %q, which is not strong enough", signaturesFile, name, info.Algorithm)
+			return "", fmt.Errorf("%s: %s is hashed with %q, which is not strong enough", SignaturesFile, name, info.Algorithm)
 		}
 		if err := bundle.VerifyBundleFile(name, *bytes.NewBuffer(files[name]), signed); err != nil {
-			return "", fmt.Errorf("%s: the signature is of something else: %w", signaturesFile, err)
+			return "", fmt.Errorf("%s: the signature is of something else: %w", SignaturesFile, err)
 		}
 	}
+	// What is no part of a policy may be missing: folders are read without those of their folders
+	// whose names start with a dot, which `opa sign` signs as well.
+	maps.DeleteFunc(signed, func(name string, _ bundle.FileInfo) bool { return !wanted(name) })
 	if len(signed) > 0 {
-		return "", fmt.Errorf("%s: files that it names are missing: %s", signaturesFile, strings.Join(slices.Sorted(maps.Keys(signed)), ", "))
+		return "", fmt.Errorf("%s: files that it names are missing: %s", SignaturesFile, strings.Join(slices.Sorted(maps.Keys(signed)), ", "))
 	}
 	return keyID, nil
 }
@@ -211,7 +217,7 @@ func (v *Verifier) keyOf(token string) (string, error) {
 	key, ok := v.keys[id]
 	switch {
 	case id == "":
-		return "", errors.New("the signature names no key: sign with --verification-key-id or --signing-key-id")
+		return "", errors.New("the signature names no key: sign with `patrol policy sign --key-id`, `opa build --verification-key-id`, or, with `opa sign`, a claims file that has a keyid")
 	case !ok:
 		return "", fmt.Errorf("the signature is by key %q, which is not one of this server's (%s)", id, v.keyIDs())
 	case header.Alg != key.Algorithm:

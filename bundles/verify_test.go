@@ -146,14 +146,14 @@ func withSignatures(t testing.TB, files map[string]string, tokens ...string) map
 	content, err := json.Marshal(bundle.SignaturesConfig{Signatures: tokens})
 	require.NoError(t, err)
 	files = maps.Clone(files)
-	files[signaturesFile] = string(content)
+	files[SignaturesFile] = string(content)
 	return files
 }
 
 func tokenOf(t testing.TB, files map[string]string) string {
 	t.Helper()
 	var c bundle.SignaturesConfig
-	require.NoError(t, json.Unmarshal([]byte(files[signaturesFile]), &c))
+	require.NoError(t, json.Unmarshal([]byte(files[SignaturesFile]), &c))
 	require.Len(t, c.Signatures, 1)
 	return c.Signatures[0]
 }
@@ -259,7 +259,7 @@ func TestSignaturesRefused(t *testing.T) {
 		scope string
 		want  string
 	}{
-		"not signed":                {files: changed(good, signaturesFile, ""), want: "it is not signed: it has no .signatures.json, and this server takes only policies signed with one of its keys (release, shared)"},
+		"not signed":                {files: changed(good, SignaturesFile, ""), want: "it is not signed: it has no .signatures.json, and this server takes only policies signed with one of its keys (release, shared)"},
 		"another key":               {files: build(t, other, "release", nil), want: "the signature by key release is not good"},
 		"another key's id":          {files: build(t, key, "old", nil), want: `the signature is by key "old", which is not one of this server's (release, shared)`},
 		"a key for another one's":   {files: build(t, secret, "release", nil), want: `the signature is made with "HS256", and key release is for RS256`},
@@ -286,10 +286,10 @@ func TestSignaturesRefused(t *testing.T) {
 		"the tests taken away":      {files: changed(good, "x/x_test.rego", ""), want: "files that it names are missing: x/x_test.rego"},
 		"two signatures":            {files: withSignatures(t, good, tokenOf(t, good), tokenOf(t, good)), want: "exactly one signature"},
 		"no signature in the file":  {files: withSignatures(t, good), want: "exactly one signature"},
-		"a plugin's signature":      {files: changed(good, signaturesFile, `{"plugin": "mine", "signatures": ["`+tokenOf(t, good)+`"]}`), want: "of OPA's own kind"},
+		"a plugin's signature":      {files: changed(good, SignaturesFile, `{"plugin": "mine", "signatures": ["`+tokenOf(t, good)+`"]}`), want: "of OPA's own kind"},
 		"no token":                  {files: withSignatures(t, good, "abc"), want: "it holds no JSON Web Token"},
 		"no base64":                 {files: withSignatures(t, good, "?."+parts[1]+"."+parts[2]), want: "it holds no JSON Web Token"},
-		"no JSON":                   {files: changed(good, signaturesFile, "signed, really"), want: ".signatures.json: "},
+		"no JSON":                   {files: changed(good, SignaturesFile, "signed, really"), want: ".signatures.json: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := verifier(t, c.scope, key.key("release"), secret.key("shared"))

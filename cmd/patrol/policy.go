@@ -42,6 +42,7 @@ The exit status is 0 if all is well, 1 if the policy fails or the answer is no, 
 	cmd.AddCommand(
 		p.policyCheckCommand(), p.policyTestCommand(), p.policyFmtCommand(),
 		p.policyInspectCommand(), p.policyDocsCommand(), p.policyEvalCommand(),
+		p.policyBuildCommand(), p.policySignCommand(), p.policyVerifyCommand(),
 	)
 	for _, c := range cmd.Commands() {
 		hideSettings(c)
@@ -70,7 +71,7 @@ const (
 
 // openPolicy reads the bundle that the argument names.
 func (p *process) openPolicy(cmd *cobra.Command, args []string) (policyFiles, error) {
-	b, err := p.readPolicy(cmd, args)
+	b, err := p.readPolicy(cmd, args, nil)
 	if err != nil {
 		return policyFiles{}, err
 	}
@@ -85,20 +86,21 @@ func pathOf(args []string) string {
 	return args[0]
 }
 
-// readPolicy is openPolicy with the bundle's archive.
-func (p *process) readPolicy(cmd *cobra.Command, args []string) (*bundles.Bundle, error) {
+// readPolicy is openPolicy with the bundle's archive, and with the signature verified
+// unless v is nil.
+func (p *process) readPolicy(cmd *cobra.Command, args []string, v *bundles.Verifier) (*bundles.Bundle, error) {
 	path := pathOf(args)
 	switch {
 	case path != "", len(args) == 0, args[0] == nameEmbedded:
-		return bundles.Read(cmd.Context(), path, nil)
+		return bundles.Read(cmd.Context(), path, v)
 	case args[0] == "":
 		return nil, usagef("the path of the policy is empty")
 	}
-	return p.keptPolicy(cmd, args[0])
+	return p.keptPolicy(cmd, args[0], v)
 }
 
 // keptPolicy reads a bundle that the database keeps, by one of the words for that.
-func (p *process) keptPolicy(cmd *cobra.Command, word string) (b *bundles.Bundle, err error) {
+func (p *process) keptPolicy(cmd *cobra.Command, word string, v *bundles.Verifier) (b *bundles.Bundle, err error) {
 	err = p.withStore(cmd, func(ctx context.Context, s *store.Store) error {
 		name := strings.TrimPrefix(word, nameRevision)
 		if word == nameActive {
@@ -118,7 +120,7 @@ func (p *process) keptPolicy(cmd *cobra.Command, word string) (b *bundles.Bundle
 		if err != nil {
 			return err
 		}
-		b, err = bundles.Unpack(ctx, nameRevision+kept.Revision, archive, nil)
+		b, err = bundles.Unpack(ctx, nameRevision+kept.Revision, archive, v)
 		return err
 	})
 	return b, err

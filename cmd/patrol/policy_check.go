@@ -31,14 +31,8 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 			if listSafety {
 				return printSafetyCases(out)
 			}
-			if opts.MinCoverage == 0 {
-				opts.MinCoverage = -1 // as typed: none
-			}
-			if opts.MinCoverage > 100 {
-				return usagef("--min-coverage is in percent: at most 100")
-			}
-			if err := engine.ValidateWaivers(opts.Waive); err != nil {
-				return usagef("--waive: %w", err)
+			if err := readCheckOptions(&opts); err != nil {
+				return err
 			}
 			files, err := p.openPolicy(cmd, args)
 			if err != nil {
@@ -59,13 +53,32 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 			return err
 		},
 	}
+	addCheckOptions(cmd, &opts)
+	cmd.Flags().BoolVar(&listSafety, "list-safety", false, "list the cases of the safety suite, and check nothing")
+	addOutput(cmd, &out)
+	return cmd
+}
+
+// addCheckOptions defines the flags that say how strict a check is.
+func addCheckOptions(cmd *cobra.Command, opts *engine.CheckOptions) {
 	cmd.Flags().Float64Var(&opts.MinCoverage, "min-coverage", engine.DefaultMinCoverage, "how much of the policy its tests must run, in percent of lines; 0 for no minimum")
 	cmd.Flags().StringSliceVar(&opts.Waive, "waive", nil, "a case of the safety suite that this policy may allow; repeat for more")
 	cmd.Flags().DurationVar(&opts.TestTimeout, "test-timeout", engine.DefaultTestTimeout, "how long each test may take")
-	cmd.Flags().BoolVar(&listSafety, "list-safety", false, "list the cases of the safety suite, and check nothing")
 	_ = cmd.RegisterFlagCompletionFunc("waive", fixed(safetyNames()...)) // fails only for a flag that does not exist
-	addOutput(cmd, &out)
-	return cmd
+}
+
+// readCheckOptions looks at what the flags were given.
+func readCheckOptions(opts *engine.CheckOptions) error {
+	if opts.MinCoverage == 0 {
+		opts.MinCoverage = -1 // as typed: none
+	}
+	if opts.MinCoverage > 100 {
+		return usagef("--min-coverage is in percent: at most 100")
+	}
+	if err := engine.ValidateWaivers(opts.Waive); err != nil {
+		return usagef("--waive: %w", err)
+	}
+	return nil
 }
 
 func safetyNames() (names []string) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -95,10 +96,15 @@ func regoFiles(args []string) (names []string, err error) {
 	return names, nil
 }
 
-// replaceFile writes a file anew, whole or not at all, with the permissions that it has.
+// replaceFile writes a file anew, whole or not at all, with the permissions that it
+// has; a new one is for everybody to read.
 func replaceFile(name string, content []byte) error {
+	mode := fs.FileMode(0o644)
 	info, err := os.Stat(name)
-	if err != nil {
+	switch {
+	case err == nil:
+		mode = info.Mode().Perm()
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	made, err := os.CreateTemp(filepath.Dir(name), ".patrol-*")
@@ -111,7 +117,7 @@ func replaceFile(name string, content []byte) error {
 		err = closed
 	}
 	if err == nil {
-		err = os.Chmod(made.Name(), info.Mode().Perm())
+		err = os.Chmod(made.Name(), mode)
 	}
 	if err == nil {
 		err = os.Rename(made.Name(), name)

@@ -22,6 +22,11 @@
 // [OIDC] starts the certified provider of the npm package oidc-provider under
 // Node.js, with people and a clock that the test sets.
 //
+// # OPA
+//
+// [OPA] builds OPA's own program, of the version that Patrol is built with, from
+// tools/opa.
+//
 // # Missing components
 //
 // A test that cannot find what it needs calls [Missing]. That skips the test,

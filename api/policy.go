@@ -83,7 +83,7 @@ type PolicyReplay struct {
 	OtherReasons int64               `json:"other_reasons"` // denied for other reasons
 	OtherGrant   int64               `json:"other_grant"`   // allowed by another scope or with other headers
 	Groups       []PolicyReplayGroup `json:"groups"`        // by kind and reasons, the largest first
-	MoreGroups   int                 `json:"more_groups,omitempty"`
+	MoreGroups   int                 `json:"more_groups,omitzero"`
 }
 
 // PolicyReplayGroup are decisions that change alike.
@@ -102,7 +102,7 @@ type PolicyReplayReason struct {
 	Code  models.ReasonCode `json:"code"`
 	Title string            `json:"title,omitempty"`
 	File  string            `json:"file,omitempty"`
-	Line  int               `json:"line,omitempty"`
+	Line  int               `json:"line,omitzero"`
 }
 
 // PolicyReplayExample is a decision that would be another.
@@ -114,15 +114,15 @@ type PolicyReplayExample struct {
 	UserID  string              `json:"user_id,omitempty"`
 	Before  []models.ReasonCode `json:"before"` // reasons; none: allowed
 	After   []models.ReasonCode `json:"after"`
-	Masked  bool                `json:"masked,omitempty"`
+	Masked  bool                `json:"masked,omitzero"`
 }
 
 // PolicyFinding is one thing that is wrong with a policy, and where.
 type PolicyFinding struct {
 	Stage   string `json:"stage"`
 	File    string `json:"file,omitempty"`
-	Line    int    `json:"line,omitempty"`
-	Column  int    `json:"column,omitempty"`
+	Line    int    `json:"line,omitzero"`
+	Column  int    `json:"column,omitzero"`
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }

@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -76,23 +80,62 @@ func handOut(events [][]byte) Events {
 	}
 }
 
-// deniesReads is the policy in the binary, with a rule that denies reading.
+// lightFiles are those of the bundle in the binary with some replaced, and with few
+// tests, which take most of the time of a check.
+func lightFiles(t testing.TB, replaced map[string]string) map[string][]byte {
+	t.Helper()
+	light := map[string]string{"http/http_test.rego": "", "log/mask_test.rego": "", "authz/authz_test.rego": lightTests}
+	maps.Copy(light, replaced)
+	return embeddedFiles(t, light)
+}
+
+const lightTests = `package patrol.authz_test
+
+import data.patrol.authz
+import data.patrol.http as routes
+
+reads := {
+	"request": {"domain": "acme", "entity_type": "models", "entity": "m", "operation": "read", "context": {}},
+	"token": {"id": "t", "revoked": false, "created_at": 1, "expires_at": 9, "scopes": {"acme": {"models": {"read": {"*": "s"}}}}},
+	"user": {"id": "u", "admin": false, "disabled": false},
+	"domain": {"id": "acme", "status": "enabled"},
+	"membership": {"role": "member"},
+	"now": 5,
+}
+
+test_readers_read if authz.decision == {"allow": true, "reasons": [], "scope": "s"} with input as reads
+
+test_strangers_do_not if not authz.decision.allow with input as object.remove(reads, {"membership"})
+
+test_routes if {
+	routes.request == {"domain": "acme", "entity_type": "models", "entity": "*", "operation": "read"} with input as asks("/proxy/acme/v1/models")
+	routes.request.entity == "m" with input as asks("/proxy/acme/v1/models/m")
+	not routes.request with input as asks("/proxy/acme/nothing/of/the/kind")
+}
+
+asks(path) := {"http": {"method": "GET", "path": path, "segments": split(trim_prefix(path, "/"), "/"), "query": {}, "headers": {}}}
+`
+
+// deniesReads is the policy in the binary, with a rule that denies what was read. Its tests do not.
 func deniesReads(t testing.TB) engine.Source {
 	t.Helper()
-	return engine.Source{Name: "candidate", Files: embeddedFiles(t, map[string]string{"custom/custom.rego": `package patrol.custom
+	return engine.Source{Name: "candidate", Files: lightFiles(t, map[string]string{"custom/custom.rego": `package patrol.custom
 
 # METADATA
 # title: Nobody reads
 # custom:
 #   code: closed
 #   message: Closed.
-reason := {"code": "closed", "message": "Closed."} if input.request.operation == "read"
+reason := {"code": "closed", "message": "Closed."} if {
+	input.request.operation == "read"
+	input.request.entity == "model-0"
+}
 `})}
 }
 
 func TestReplayReportsWhatChanges(t *testing.T) {
 	events := seededEvents(t, 100, 1)
-	own := engine.Source{Name: "own", Files: embeddedFiles(t, nil)}
+	own := engine.Source{Name: "own", Files: lightFiles(t, nil)}
 
 	same, err := Replay(t.Context(), own, handOut(events), ReplayOptions{})
 	require.NoError(t, err)
@@ -129,7 +172,7 @@ func TestReplayOfManyTakesLittle(t *testing.T) {
 	}
 	event := seededEvents(t, 1, models.DefaultLimits().MaxScopes)[0]
 	const count = 20_000
-	report, err := Replay(t.Context(), engine.Source{Name: "own", Files: embeddedFiles(t, nil)},
+	report, err := Replay(t.Context(), engine.Source{Name: "own", Files: lightFiles(t, nil)},
 		func(_ context.Context, yield func([]byte) error) error {
 			for i := range count {
 				if err := yield(bytes.ReplaceAll(event, []byte("token00000000000"), fmt.Appendf(nil, "token%011d", i))); err != nil {
@@ -146,7 +189,7 @@ func TestReplayOfManyTakesLittle(t *testing.T) {
 func TestReplayFails(t *testing.T) {
 	events := seededEvents(t, 50, 1)
 	with := func(body string) engine.Source {
-		return engine.Source{Name: "candidate", Files: embeddedFiles(t, map[string]string{"custom/custom.rego": "package patrol.custom\n\n" + body})}
+		return engine.Source{Name: "candidate", Files: lightFiles(t, map[string]string{"custom/custom.rego": "package patrol.custom\n\n" + body})}
 	}
 	own := with("x := 1")
 	away := errors.New("the database is away")
@@ -215,7 +258,7 @@ func TestReplayFails(t *testing.T) {
 // TestReplayLeavesOutSmallGroups holds that reasons of a policy's making do not make a
 // report as large as the log.
 func TestReplayLeavesOutSmallGroups(t *testing.T) {
-	candidate := engine.Source{Name: "candidate", Files: embeddedFiles(t, map[string]string{
+	candidate := engine.Source{Name: "candidate", Files: lightFiles(t, map[string]string{
 		"custom/custom.rego": "package patrol.custom\n\nreason := {\"code\": sprintf(\"x_%s\", [lower(input.token.id)]), \"message\": \"x\"} if input.request.operation == \"read\"",
 	})}
 	report, err := Replay(t.Context(), candidate, handOut(seededEvents(t, 1000, 1)), ReplayOptions{Groups: 3, Examples: 1})
@@ -223,4 +266,160 @@ func TestReplayLeavesOutSmallGroups(t *testing.T) {
 	assert.EqualValues(t, 700, report.NewlyDenied)
 	assert.Len(t, report.Groups, 3)
 	assert.Equal(t, 97, report.MoreGroups)
+}
+
+// candidates puts bundles one after the other where a delivery looks, and returns
+// what became of each.
+func candidates(t *testing.T, cfg GateConfig, all ...engine.Source) (results []Result, d *Delivery) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "policy.tar.gz")
+	replace(t, file, packedFiles(t, lightFiles(t, nil)))
+	source, err := NewSource(Options{Source: file, Interval: 5 * time.Millisecond})
+	require.NoError(t, err)
+	d, ledger := begin(t, source, cfg)
+	for _, candidate := range all {
+		replace(t, file, packedFiles(t, candidate.Files))
+		results = append(results, ledger.next(t).Result)
+	}
+	return results, d
+}
+
+// TestGateRefusesWhatChangesTooMuch replays 70 reads and 30 refused writes that were
+// decided by the policy in the binary.
+func TestGateRefusesWhatChangesTooMuch(t *testing.T) {
+	recorded := handOut(seededEvents(t, 100, 1))
+	denies := deniesReads(t)
+	commented := func(s engine.Source, comment string) engine.Source {
+		s.Files = maps.Clone(s.Files)
+		s.Files["custom/more.rego"] = []byte("package patrol.custom\n\n# METADATA\n# title: " + comment + "\nmore := 1\n")
+		return s
+	}
+	few := -1.0 // the candidates' rules have no tests of their own
+
+	t.Run("refused", func(t *testing.T) {
+		results, d := candidates(t, GateConfig{MinCoverage: few, Recorded: recorded, MaxChanges: 69}, denies)
+		r := results[0]
+		assert.False(t, r.Passed)
+		require.Len(t, r.Findings, 1)
+		assert.Equal(t, StageReplay, r.Findings[0].Stage)
+		assert.Equal(t, "replay_changes", r.Findings[0].Code)
+		assert.Regexp(t, `^it changes 70 of 100 recorded decisions \(0 newly allowed, 70 newly denied\), and at most 69 may change: `+
+			`70 newly denied as closed, such as acme:models:model-0:read \(decision \w{16}\)$`, r.Findings[0].Message)
+		require.NotNil(t, r.Replay)
+		assert.EqualValues(t, 100, r.Replay.Replayed)
+		assert.EqualValues(t, 70, r.Replay.NewlyDenied)
+		require.Len(t, r.Replay.Groups, 1)
+		assert.Equal(t, "custom/custom.rego", r.Replay.Groups[0].Reasons[0].File)
+		assert.Len(t, r.Replay.Groups[0].Examples, 3)
+		assert.NotNil(t, r.Tests)
+		assert.Equal(t, "100 decisions, 0 newly allowed, 70 newly denied", r.Summary()["replay"])
+		assert.True(t, allows(t, d.Engine()))
+		assert.True(t, d.Status().Source.Pending.Refused)
+	})
+	t.Run("as many as may", func(t *testing.T) {
+		results, d := candidates(t, GateConfig{MinCoverage: few, Recorded: recorded, MaxChanges: 70}, denies)
+		assert.True(t, results[0].Passed)
+		assert.EqualValues(t, 70, results[0].Replay.NewlyDenied)
+		assert.Equal(t, denies.Digest(), d.Status().Active.Digest)
+	})
+	t.Run("what the policy in force changed is settled", func(t *testing.T) {
+		results, _ := candidates(t, GateConfig{MinCoverage: few, Recorded: recorded, MaxChanges: 70},
+			denies, commented(denies, "It says the same"), engine.Source{Files: lightFiles(t, nil)})
+		assert.EqualValues(t, 70, results[0].Replay.Changes())
+		assert.True(t, results[1].Passed)
+		assert.Zero(t, results[1].Replay.Changes())
+		assert.True(t, results[2].Passed, "the way back")
+		assert.EqualValues(t, 70, results[2].Replay.NewlyAllowed)
+	})
+	t.Run("another text, the same decisions", func(t *testing.T) {
+		results, _ := candidates(t, GateConfig{MinCoverage: few, Recorded: recorded},
+			commented(engine.Source{Files: lightFiles(t, nil)}, "It changes nothing"))
+		assert.True(t, results[0].Passed)
+		assert.Zero(t, results[0].Replay.Changes())
+	})
+	t.Run("nothing is recorded yet", func(t *testing.T) {
+		results, _ := candidates(t, GateConfig{MinCoverage: few, Recorded: handOut(nil)}, denies)
+		assert.True(t, results[0].Passed)
+		assert.Zero(t, results[0].Replay.Replayed)
+		assert.Nil(t, results[0].Replay.From)
+	})
+	t.Run("only without traffic fast enough", func(t *testing.T) {
+		if !sandbox.Enforced {
+			testenv.Missing(t, "rlimits", "this platform has no limits on processes")
+		}
+		slow := engine.Source{Files: lightFiles(t, map[string]string{"custom/custom.rego": `package patrol.custom
+
+# METADATA
+# title: It thinks long about reads of this model
+reason := {"code": "x", "message": "x"} if {
+	input.request.entity == "model-0"
+	count({x | some i in numbers.range(1, 9999); some j in numbers.range(1, 9999); x := i * j; x < 0}) == 1
+}
+`})}
+		// The safety suite and the tests do not ask about that model.
+		results, d := candidates(t, GateConfig{MinCoverage: few, Recorded: recorded, Limits: sandbox.Limits{CPU: 8 * time.Second}}, slow)
+		require.Len(t, results[0].Findings, 1)
+		assert.Equal(t, StageLimits, results[0].Findings[0].Stage)
+		assert.Equal(t, "replay: it takes more than 8s of CPU time", results[0].Findings[0].Message)
+		assert.NotNil(t, results[0].Tests, "it passed these")
+		assert.True(t, allows(t, d.Engine()))
+	})
+}
+
+// TestGateWaitsForTheLog holds that a candidate is neither let through nor refused
+// while decisions cannot be read.
+func TestGateWaitsForTheLog(t *testing.T) {
+	away := errors.New("the database is away")
+	asked := make(chan struct{}, 1)
+	file := filepath.Join(t.TempDir(), "policy.tar.gz")
+	replace(t, file, packedFiles(t, lightFiles(t, nil)))
+	source, err := NewSource(Options{Source: file, Interval: 5 * time.Millisecond})
+	require.NoError(t, err)
+	d, ledger := begin(t, source, GateConfig{MinCoverage: -1, Recorded: func(context.Context, func([]byte) error) error {
+		asked <- struct{}{}
+		return away
+	}})
+	replace(t, file, packedFiles(t, deniesReads(t).Files))
+	<-asked
+	require.Eventually(t, func() bool {
+		return testutil.ToFloat64(d.metrics.candidates.WithLabelValues(outcomeFailed)) == 1
+	}, time.Minute, time.Millisecond)
+	assert.Empty(t, ledger.told)
+	assert.True(t, allows(t, d.Engine()))
+}
+
+// TestReplayAtTheStart holds that a server that starts with another bundle than was in
+// force last compares the two, and goes on with the old one if too much changes.
+func TestReplayAtTheStart(t *testing.T) {
+	recorded := handOut(seededEvents(t, 100, 1))
+	file := filepath.Join(t.TempDir(), "policy.tar.gz")
+	ledger := newLedger()
+	start := func(cfg GateConfig) *Delivery {
+		gate, err := NewGate(cfg)
+		require.NoError(t, err)
+		source, err := NewSource(Options{Source: file, Interval: time.Hour})
+		require.NoError(t, err)
+		d, err := Begin(t.Context(), Config{
+			Source: source, Gate: gate, Ledger: ledger, Sync: time.Hour, StartTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler),
+		})
+		require.NoError(t, err)
+		return d
+	}
+	cfg := GateConfig{MinCoverage: -1, Recorded: recorded}
+	replace(t, file, packedFiles(t, lightFiles(t, nil)))
+	start(cfg)
+	assert.Nil(t, ledger.next(t).Result.Replay, "there is nothing to compare with")
+
+	replace(t, file, packedFiles(t, deniesReads(t).Files))
+	d := start(cfg)
+	assert.EqualValues(t, 70, ledger.next(t).Result.Replay.NewlyDenied)
+	assert.NotEqual(t, deniesReads(t).Digest(), d.Status().Active.Digest)
+
+	cfg.MaxChanges = 100
+	d = start(cfg)
+	assert.EqualValues(t, 70, ledger.next(t).Result.Replay.NewlyDenied)
+	assert.Equal(t, deniesReads(t).Digest(), d.Status().Active.Digest)
+
+	start(cfg)
+	assert.Nil(t, ledger.next(t).Result.Replay, "it is in force")
 }

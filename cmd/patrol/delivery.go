@@ -12,6 +12,7 @@ import (
 	"patrol/bundles"
 	"patrol/bundles/sandbox"
 	"patrol/cmd/patrol/config"
+	"patrol/models"
 	"patrol/models/store"
 	"patrol/server"
 )
@@ -24,8 +25,8 @@ const (
 )
 
 // deliverPolicy finds the policy to start with. The delivery goes on once its Run
-// is called.
-func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, log *slog.Logger, registerer prometheus.Registerer) (*bundles.Delivery, error) {
+// is called. decisions may be nil.
+func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, decisions *store.Decisions, log *slog.Logger, registerer prometheus.Registerer) (*bundles.Delivery, error) {
 	verifier, err := policyVerifier(cfg.Bundle)
 	if err != nil {
 		return nil, fmt.Errorf("bundle.keys: %w", err)
@@ -50,6 +51,7 @@ func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, log *
 	gate, err := bundles.NewGate(bundles.GateConfig{
 		MinCoverage: minCoverage, Waive: cfg.Gate.Waive, TestTimeout: cfg.Gate.TestTimeout,
 		Limits: sandbox.Limits{Memory: int64(cfg.Gate.Memory), CPU: cfg.Gate.CPUTime, Wall: cfg.Gate.Timeout},
+		Recorded: recorded(cfg.Gate, decisions), MaxChanges: int64(cfg.Gate.MaxChanges),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the gate up: %w", err)
@@ -59,6 +61,23 @@ func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, log *
 		Logger: log, Registerer: registerer,
 	})
 }
+
+// recorded hands out the decisions that a candidate must make again; nil: none.
+func recorded(gate config.Gate, decisions *store.Decisions) bundles.Events {
+	if gate.ReplaySince <= 0 || decisions == nil {
+		return nil
+	}
+	return func(ctx context.Context, yield func([]byte) error) error {
+		var room []byte
+		since := time.Now().Add(-gate.ReplaySince)
+		return decisions.Latest(ctx, store.DecisionFilter{Since: since}, gate.ReplayLimit, func(l models.LoggedDecision) error {
+			room = l.AppendEvent(room[:0], noLabels)
+			return yield(room)
+		})
+	}
+}
+
+var noLabels = []byte(`{}`)
 
 // policyVerifier returns nil if no key is configured.
 func policyVerifier(b config.Bundle) (*bundles.Verifier, error) {

@@ -250,12 +250,18 @@ func httpScript(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// eventuallyScript is http, again and again for at most so long:
+// eventuallyScript is http, again and again for at most so long, until the status is
+// right and, if it is given, the answer has what matches the pattern:
 //
-//	eventually 1s http STATUS METHOD URL ...
+//	eventually 1s [-match PATTERN] http STATUS METHOD URL ...
 func eventuallyScript(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile("")
+	if len(args) > 3 && args[1] == "-match" {
+		pattern = regexp.MustCompile(args[2])
+		args = append(args[:1:1], args[3:]...)
+	}
 	if len(args) < 5 || args[1] != "http" {
-		ts.Fatalf("usage: eventually duration http status method url ...")
+		ts.Fatalf("usage: eventually duration [-match pattern] http status method url ...")
 	}
 	limit, err := time.ParseDuration(args[0])
 	ts.Check(err)
@@ -265,9 +271,9 @@ func eventuallyScript(ts *testscript.TestScript, _ bool, args []string) {
 	var answer string
 	if !poll(limit, func() bool {
 		status, answer, err = request(ts, args[2:])
-		return err == nil && status == want
+		return err == nil && status == want && pattern.MatchString(answer)
 	}) {
-		ts.Fatalf("after %s still status %d, not %d: %v\n%s", limit, status, want, err, answer)
+		ts.Fatalf("after %s still status %d, not %d, or no match: %v\n%s", limit, status, want, err, answer)
 	}
 	fmt.Fprint(ts.Stdout(), answer)
 }

@@ -151,15 +151,15 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if n.keys, err = tokenKeys(ctx, cfg, n.store, time.Now()); err != nil {
 		return nil, err
 	}
-	if n.policy, err = deliverPolicy(ctx, cfg, n.store, log, metrics.Registry()); err != nil {
-		return nil, err
-	}
-	policy := n.policy.Engine()
-	log.InfoContext(ctx, "policy loaded", "revision", policy.Current().Revision())
 	n.decisions, err = openDecisions(ctx, cfg, store.Config{Logger: log, OnQuery: metrics.Query})
 	if err != nil {
 		return nil, err
 	}
+	if n.policy, err = deliverPolicy(ctx, cfg, n.store, n.decisions, log, metrics.Registry()); err != nil {
+		return nil, err
+	}
+	policy := n.policy.Engine()
+	log.InfoContext(ctx, "policy loaded", "revision", policy.Current().Revision())
 	if n.record, err = openDecisionLog(ctx, cfg, n.decisions, policy, metrics, log); err != nil {
 		return nil, err
 	}

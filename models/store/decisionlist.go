@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -180,12 +181,50 @@ func (d *Decisions) Each(ctx context.Context, f DecisionFilter, fn func(models.L
 	if !f.storable() {
 		return nil
 	}
+	return d.each(ctx, f.where, fn)
+}
+
+// Latest calls fn as [Decisions.Each] does, with the latest of those decisions that
+// can be made again, at most limit.
+func (d *Decisions) Latest(ctx context.Context, f DecisionFilter, limit int, fn func(models.LoggedDecision) error) error {
+	if !f.storable() || limit <= 0 {
+		return nil
+	}
+	narrow := func(q *gorm.DB) *gorm.DB { return f.where(q).Where("input_now IS NOT NULL") }
+	var first []string
+	err := d.store.read(ctx, "latest_decisions", func(db *gorm.DB) error {
+		return narrow(db.Table("decisions")).Order("id DESC").Offset(limit-1).Limit(1).Pluck("id", &first).Error
+	})
+	if err != nil {
+		return err
+	}
+	errEnough := errors.New("enough") // what is added meanwhile is not among them
+	left := limit
+	err = d.each(ctx, func(q *gorm.DB) *gorm.DB {
+		if len(first) > 0 {
+			q = q.Where("id >= ?", first[0])
+		}
+		return narrow(q)
+	}, func(l models.LoggedDecision) error {
+		if left--; left < 0 {
+			return errEnough
+		}
+		return fn(l)
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// each reads what narrow leaves, some at a time.
+func (d *Decisions) each(ctx context.Context, narrow func(*gorm.DB) *gorm.DB, fn func(models.LoggedDecision) error) error {
 	facts := map[[16]byte]*models.Fact{}
 	after := ""
 	for {
 		var rows []decisionRecord
 		err := d.store.read(ctx, "each_decision", func(db *gorm.DB) error {
-			return f.where(db.Table("decisions")).Where("id > ?", after).Order("id").Limit(decisionsPerRead).Find(&rows).Error
+			return narrow(db.Table("decisions")).Where("id > ?", after).Order("id").Limit(decisionsPerRead).Find(&rows).Error
 		})
 		if err != nil || len(rows) == 0 {
 			return err

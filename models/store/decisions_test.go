@@ -97,6 +97,59 @@ func TestDecisionsComeBackAsTheyWere(t *testing.T) {
 	})
 }
 
+func TestLatestDecisions(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		d := openLog(t, url, nil)
+		start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		var batch []models.LoggedDecision
+		var replayable []string
+		for i := range 2500 { // more than are read at a time
+			l := madeAt(start.Add(time.Duration(i) * time.Second))
+			if i%5 == 0 {
+				l.Input = nil
+			} else {
+				replayable = append(replayable, l.ID)
+			}
+			batch = append(batch, l)
+		}
+		require.NoError(t, d.Add(t.Context(), batch))
+		for name, c := range map[string]struct {
+			filter store.DecisionFilter
+			limit  int
+			want   []string
+		}{
+			"none":                         {limit: 0},
+			"one":                          {limit: 1, want: replayable[1999:]},
+			"some":                         {limit: 3, want: replayable[1997:]},
+			"more than are read at a time": {limit: 1500, want: replayable[500:]},
+			"all":                          {limit: 2000, want: replayable},
+			"more than there are":          {limit: 9999, want: replayable},
+			"of a time":                    {filter: store.DecisionFilter{Since: start.Add(2490 * time.Second)}, limit: 100, want: replayable[1992:]},
+			"of one that there is none of": {filter: store.DecisionFilter{TokenID: "t2"}, limit: 100},
+		} {
+			var got []string
+			require.NoError(t, d.Latest(t.Context(), c.filter, c.limit, func(l models.LoggedDecision) error {
+				require.NotNil(t, l.Input)
+				got = append(got, l.ID)
+				return nil
+			}))
+			assert.Equal(t, c.want, got, name)
+		}
+
+		// What is added while they are read is not among them.
+		n := 0
+		require.NoError(t, d.Latest(t.Context(), store.DecisionFilter{}, 1500, func(models.LoggedDecision) error {
+			if n++; n == 1 {
+				return d.Add(t.Context(), []models.LoggedDecision{madeAt(start.Add(time.Hour)), madeAt(start.Add(time.Hour))})
+			}
+			return nil
+		}))
+		assert.Equal(t, 1500, n)
+		stop := errors.New("stop")
+		assert.ErrorIs(t, d.Latest(t.Context(), store.DecisionFilter{}, 5, func(models.LoggedDecision) error { return stop }), stop)
+	})
+}
+
 func TestAddingDecisionsAgainChangesNothing(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
 		d := openLog(t, url, nil)

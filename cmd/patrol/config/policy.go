@@ -30,6 +30,9 @@ type Gate struct {
 	CPUTime     time.Duration `key:"cpu_time" doc:"Longest CPU time for the whole check of a policy, in a process of its own."`
 	Timeout     time.Duration `key:"timeout" doc:"Longest time for it by the clock."`
 	Memory      Size          `key:"memory" doc:"Most memory for it."`
+	ReplaySince time.Duration `key:"replay_since" doc:"How far back recorded decisions are made again under a candidate, and compared with what they are under the policy in force. It has as much time and memory as the check once more. 0: none are."`
+	ReplayLimit int           `key:"replay_limit" doc:"Most decisions that are made again, the latest ones. Some 10,000 take a few seconds."`
+	MaxChanges  int           `key:"max_changes" doc:"How many of them may be newly allowed or newly denied. If it is more, the candidate is refused."`
 }
 
 func defaultBundle() Bundle {
@@ -40,8 +43,12 @@ func defaultGate() Gate {
 	return Gate{
 		MinCoverage: int(engine.DefaultMinCoverage), TestTimeout: engine.DefaultTestTimeout,
 		CPUTime: time.Minute, Timeout: 3 * time.Minute, Memory: 1 << 30,
+		ReplayLimit: 10_000,
 	}
 }
+
+// mostReplayed is the most decisions that a candidate may have to make again.
+const mostReplayed = 1_000_000
 
 // leastCredential is the least length of a credential that this server accepts.
 const leastCredential = 32
@@ -82,6 +89,13 @@ func (g Gate) validate(v *models.Invalid) {
 	checkDuration("gate.timeout", g.Timeout, time.Second, 0, v)
 	if g.Memory < 128<<20 {
 		v.Add("gate.memory", "must be at least 128MiB")
+	}
+	checkDuration("gate.replay_since", g.ReplaySince, 0, 0, v)
+	if g.ReplayLimit < 1 || g.ReplayLimit > mostReplayed {
+		v.Add("gate.replay_limit", "must be from 1 to %d", mostReplayed)
+	}
+	if g.MaxChanges < 0 {
+		v.Add("gate.max_changes", "must not be negative")
 	}
 }
 

@@ -57,6 +57,9 @@ func (c Config) validate(v *models.Invalid) {
 	if c.Decisions.Required && !c.DecisionLog.On() {
 		v.Add("decisions.required", "there is no decision log: set decision_log.database, file or endpoint")
 	}
+	if c.Gate.ReplaySince > 0 && !c.DecisionLog.Database {
+		v.Add("gate.replay_since", "there are no decisions to make again: set decision_log.database")
+	}
 }
 
 func (c Config) validateUpstreams(v *models.Invalid) {

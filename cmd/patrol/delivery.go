@@ -50,8 +50,8 @@ func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, decis
 	}
 	gate, err := bundles.NewGate(bundles.GateConfig{
 		MinCoverage: minCoverage, Waive: cfg.Gate.Waive, TestTimeout: cfg.Gate.TestTimeout,
-		Limits: sandbox.Limits{Memory: int64(cfg.Gate.Memory), CPU: cfg.Gate.CPUTime, Wall: cfg.Gate.Timeout},
-		Recorded: recorded(cfg.Gate, decisions), MaxChanges: int64(cfg.Gate.MaxChanges),
+		Limits:   sandbox.Limits{Memory: int64(cfg.Gate.Memory), CPU: cfg.Gate.CPUTime, Wall: cfg.Gate.Timeout},
+		Recorded: latestDecisions(cfg.Gate, decisions), MaxChanges: int64(cfg.Gate.MaxChanges),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the gate up: %w", err)
@@ -62,8 +62,8 @@ func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, decis
 	})
 }
 
-// recorded hands out the decisions that a candidate must make again; nil: none.
-func recorded(gate config.Gate, decisions *store.Decisions) bundles.Events {
+// latestDecisions hands out the decisions that a candidate must make again; nil: none.
+func latestDecisions(gate config.Gate, decisions *store.Decisions) bundles.Events {
 	if gate.ReplaySince <= 0 || decisions == nil {
 		return nil
 	}

@@ -49,6 +49,7 @@ type Delivery struct {
 		archive []byte
 		changed chan struct{} // closed when another policy is in force
 		source  SourceStatus
+		held    []byte // archive of what the source holds
 		syncErr string
 	}
 	reconsider chan struct{}

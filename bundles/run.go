@@ -99,6 +99,7 @@ func (d *Delivery) heard(ctx context.Context, b *Bundle, err error) {
 	if b == nil && ctx.Err() != nil {
 		return
 	}
+	d.hold(b, err)
 	bad, refused := errors.AsType[*BadBundleError](err)
 	d.state.Lock()
 	s := &d.state.source

@@ -27,6 +27,9 @@ type Policy interface {
 	// Archive returns the bundle in force, its digest, and what is closed when
 	// another is in force.
 	Archive() (archive []byte, digest string, changed <-chan struct{})
+	// Candidate returns the archive of what the source holds and is not in force; nil
+	// if there is none.
+	Candidate() []byte
 }
 
 // policyRoutes are for the policy team, and for those who run its policy.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patrol/internal/linediff"
 	"patrol/policies/engine"
 )
 
@@ -55,7 +56,7 @@ The exit status is 0 if there is nothing to do or it is done, 1 with --check, --
 				case write:
 					err = replaceFile(name, formatted)
 				case diff:
-					_, err = fmt.Fprint(cmd.OutOrStdout(), printableLines(lineDiff(name, string(content), string(formatted))))
+					_, err = fmt.Fprint(cmd.OutOrStdout(), printableLines(linediff.Unified(name, string(content), string(formatted))))
 				default:
 					_, err = fmt.Fprintln(cmd.OutOrStdout(), name)
 				}

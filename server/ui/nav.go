@@ -19,6 +19,7 @@ const (
 	policyOverview  section = "policy"
 	policyRules     section = "policy-rules"
 	policyDecisions section = "policy-decisions"
+	policyHistory   section = "policy-history"
 )
 
 // navItem is one link of a navigation.
@@ -46,6 +47,7 @@ var navigation = []navGroup{
 		{Label: "Overview", URL: "/policy", parts: []section{policyOverview}},
 		{Label: "Rules", URL: "/policy/rules", parts: []section{policyRules}},
 		{Label: "Decisions", URL: decisionsPage, parts: []section{policyDecisions}},
+		{Label: "History", URL: "/policy/history", parts: []section{policyHistory}},
 	}},
 	{label: "Administration", url: "/admin/pats", admin: true, items: []navItem{
 		{Label: "All tokens", URL: "/admin/pats", parts: []section{adminTokens}},

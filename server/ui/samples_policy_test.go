@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -165,4 +167,37 @@ func sampleDecisionsWrong() Decisions {
 	d.Problems.Add("user", "has no account with this address")
 	d.Problems.Add("to", "is not a time such as 2027-01-31T12:00")
 	return d
+}
+
+func sampleKept() []api.PolicyRevision {
+	result := samplePolicy().Result
+	return []api.PolicyRevision{
+		{Revision: "v42", Digest: "sha256:8c1f0c3c5dd34ec1a0be2b51a7ef2d36", Source: "https://bundles.example.com/policy.tar.gz", SignedBy: "release", ActivatedAt: sampleNow.Add(-50 * time.Hour), Active: true, Result: result},
+		{Revision: "v41", Digest: "sha256:11aa0c3c5dd34ec1a0be2b51a7ef2d36", Source: "https://bundles.example.com/policy.tar.gz", SignedBy: "release", ActivatedAt: sampleNow.Add(-900 * time.Hour), Result: result},
+		{Revision: "v41", Digest: "sha256:22bb0c3c5dd34ec1a0be2b51a7ef2d36", Source: "embedded", ActivatedAt: sampleNow.Add(-1200 * time.Hour)},
+	}
+}
+
+func sampleHistory() PolicyHistory {
+	refused := sampleRefused().Refusals
+	kept := sampleKept()
+	h := api.PolicyHistory{Kept: kept, Events: []api.PolicyEvent{
+		refused[0],
+		{ID: 8, At: kept[0].ActivatedAt, Kind: "activate", Actor: "system", Revision: "v42", Digest: kept[0].Digest, Source: kept[0].Source, SignedBy: "release", Result: kept[0].Result},
+		{ID: 7, At: sampleNow.Add(-60 * time.Hour), Kind: "resume", Actor: "user", UserID: "pol", Revision: "v41", Digest: kept[1].Digest},
+		{ID: 6, At: sampleNow.Add(-70 * time.Hour), Kind: "rollback", Actor: "user", UserID: "pol", Revision: "v41", Digest: kept[1].Digest, Result: kept[1].Result},
+		{ID: 5, At: sampleNow.Add(-80 * time.Hour), Kind: "promote", Actor: "operator", Revision: "v41", Digest: kept[1].Digest},
+		refused[1],
+	}}
+	return NewPolicyHistory(h, map[string]string{"pol": "pol@example.com"}, true, sampleNow)
+}
+
+func sampleDiff() PolicyDiff {
+	before := sampleSource().Files
+	after := maps.Clone(before)
+	delete(after, "log/mask.rego")
+	after["custom/office_hours.rego"] = []byte("package patrol.custom\n\n# METADATA\n# title: Models are changed on working days\nreason := {\"code\": \"weekend\", \"message\": \"Come back on Monday.\"} if {\n\tinput.request.operation == \"write\"\n}\n")
+	after["authz/authz.rego"] = []byte(strings.Replace(string(before["authz/authz.rego"]), "input.now < input.token.expires_at", "input.now < input.token.expires_at - 60 # a minute early", 1))
+	kept := sampleKept()
+	return NewPolicyDiff(PolicySides(kept, true), kept[0].Digest, CandidateKey, before, after)
 }

@@ -243,6 +243,11 @@ func samples() map[string]sample {
 		"policy-decision":         {policyTeam, sampleExplained("execute")},
 		"policy-decision-allowed": {policyTeam, sampleExplained("read")},
 		"policy-decision-unknown": {policyTeam, sampleUnexplained()},
+		"policy-history":          {policyTeam, sampleHistory()},
+		"policy-history-empty":    {policyTeam, NewPolicyHistory(api.PolicyHistory{}, nil, false, sampleNow)},
+		"policy-rollback":         {policyTeam, RollBackPolicy(sampleKept()[1], "v42", sampleNow, Problems{})},
+		"policy-diff":             {policyTeam, sampleDiff()},
+		"policy-diff-none":        {policyTeam, NewPolicyDiff(PolicySides(sampleKept(), false), "sha256:11aa0c3c5dd34ec1a0be2b51a7ef2d36", "sha256:22bb0c3c5dd34ec1a0be2b51a7ef2d36", nil, nil)},
 		"policy-pinned":           {withNotice(policyTeam, "v41 is in force and pinned."), NewPolicy(samplePinned(), sampleNow)},
 		"message":                 {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
 	}

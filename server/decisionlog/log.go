@@ -18,7 +18,7 @@ type Log struct {
 	cfg     Config
 	deps    Deps
 	buffer  *buffer
-	masker  *masker
+	masker  *Masker
 	counts  *counts // nil without a database
 	sinks   []*sink // the first is the one that allowances wait for
 	metrics *metrics
@@ -53,11 +53,10 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Log, error) {
 	}
 	l := &Log{cfg: cfg, deps: deps, buffer: &buffer{limit: cfg.Buffer, full: make(chan struct{}, 1)}}
 	l.metrics = newMetrics(deps.Registerer, l.buffer.size)
-	key, err := hashKey(ctx, deps.Database)
-	if err != nil {
+	var err error
+	if l.masker, err = NewMasker(ctx, deps.Policy, deps.Database, deps.Labels); err != nil {
 		return nil, err
 	}
-	l.masker = newMasker(deps.Policy, key, deps.Labels)
 	if deps.Database != nil {
 		l.counts = newCounts()
 		l.addSink("database", l.toDatabase, nil)
@@ -86,7 +85,7 @@ func (l *Log) addSink(name string, write func(context.Context, []models.LoggedDe
 // Record takes a decision down; it is what makes a Log an [authz.Recorder]. It
 // returns at once, except for an allowance where records are required.
 func (l *Log) Record(ctx context.Context, r authz.Record) error {
-	e := entry{Record: r, size: sizeOf(&r)}
+	e := entry{Record: r, size: r.Size()}
 	if !l.cfg.Required || !r.Decision.Allowed {
 		_ = l.buffer.put(e, false) // what is dropped is counted
 		return nil
@@ -172,7 +171,7 @@ func (l *Log) flush(ctx context.Context) {
 		n := min(len(entries), decisionsPerBatch)
 		b := &batch{decisions: make([]models.LoggedDecision, n)}
 		for i, e := range entries[:n] {
-			if err := l.masker.logged(ctx, &e.Record, &b.decisions[i]); err != nil {
+			if err := l.masker.Logged(ctx, &e.Record, &b.decisions[i]); err != nil {
 				l.metrics.maskErrors.Inc()
 				l.deps.Logger.WarnContext(ctx, "a decision is logged without its input, since its mask failed", "decision_id", e.Decision.ID, "error", err)
 			}

@@ -19,8 +19,8 @@ import (
 	"patrol/server/authz"
 )
 
-// masker puts decisions into the form of the log. It belongs to one goroutine.
-type masker struct {
+// Masker puts decisions into the form of the log. It belongs to one goroutine.
+type Masker struct {
 	policy *engine.Engine
 	key    []byte
 	labels []byte
@@ -38,8 +38,19 @@ type maskedFact struct {
 // maxFacts bounds how many masked facts are remembered.
 const maxFacts = 50_000
 
-func newMasker(policy *engine.Engine, key, labels []byte) *masker {
-	return &masker{policy: policy, key: key, labels: labels, cached: map[*engine.Value]maskedFact{}}
+// NewMasker returns what masks as the policy in force says. labels are the log's.
+// Masks that hash do it with the key of db, everybody's on a database; if that is nil,
+// with one that is good until the process ends.
+func NewMasker(ctx context.Context, policy *engine.Engine, db Database, labels []byte) (*Masker, error) {
+	key, err := hashKey(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	return newMasker(policy, key, labels), nil
+}
+
+func newMasker(policy *engine.Engine, key, labels []byte) *Masker {
+	return &Masker{policy: policy, key: key, labels: labels, cached: map[*engine.Value]maskedFact{}}
 }
 
 // hashKey is the key of masks that hash: everybody's on a database, else one that
@@ -66,18 +77,12 @@ func withoutTokens(text string) (masked string, found bool) {
 	return tokens.ReplaceAllString(text, maskedToken), true
 }
 
-// logged makes a decision what is logged of it, in l. If the mask fails, there is
+// Logged makes a decision what is logged of it, in l. If the mask fails, there is
 // no input, and an error says why.
-func (m *masker) logged(ctx context.Context, r *authz.Record, l *models.LoggedDecision) error {
-	*l = models.LoggedDecision{
-		Decision: r.Decision, At: r.At, Took: r.Took, Surface: r.Surface, Method: r.Method, Path: r.Path, Request: r.Request,
-	}
-	l.Request.Context = nil
-	if r.IP.IsValid() {
-		l.RequestedBy = r.IP.Unmap().WithZone("").String()
-	}
+func (m *Masker) Logged(ctx context.Context, r *authz.Record, l *models.LoggedDecision) error {
+	*l = logged(r)
 	m.removeTokens(l)
-	facts := [4]*engine.Value{r.Facts.Token, r.Facts.User, r.Facts.Domain, r.Facts.Membership}
+	facts := factsOf(r)
 	err := m.addInput(r, l, facts)
 	if err == nil {
 		err = m.apply(ctx, l, facts)
@@ -89,7 +94,31 @@ func (m *masker) logged(ctx context.Context, r *authz.Record, l *models.LoggedDe
 	return err
 }
 
-func (m *masker) removeTokens(l *models.LoggedDecision) {
+// Unmasked returns a decision with the very input that it was made on: to judge it
+// again, never to be kept or shown.
+func Unmasked(r *authz.Record) (models.LoggedDecision, error) {
+	l := logged(r)
+	var err error
+	l.Input, err = inputOf(r, factsOf(r))
+	return l, err
+}
+
+func logged(r *authz.Record) models.LoggedDecision {
+	l := models.LoggedDecision{
+		Decision: r.Decision, At: r.At, Took: r.Took, Surface: r.Surface, Method: r.Method, Path: r.Path, Request: r.Request,
+	}
+	l.Request.Context = nil
+	if r.IP.IsValid() {
+		l.RequestedBy = r.IP.Unmap().WithZone("").String()
+	}
+	return l
+}
+
+func factsOf(r *authz.Record) [4]*engine.Value {
+	return [4]*engine.Value{r.Facts.Token, r.Facts.User, r.Facts.Domain, r.Facts.Membership}
+}
+
+func (m *Masker) removeTokens(l *models.LoggedDecision) {
 	for _, f := range [...]struct {
 		text    *string
 		pointer string
@@ -115,29 +144,36 @@ func (m *masker) removeTokens(l *models.LoggedDecision) {
 }
 
 // addInput adds what the policy was asked with, if it was.
-func (m *masker) addInput(r *authz.Record, l *models.LoggedDecision, facts [4]*engine.Value) error {
+func (m *Masker) addInput(r *authz.Record, l *models.LoggedDecision, facts [4]*engine.Value) (err error) {
+	if l.Input, err = inputOf(r, facts); err != nil || l.Input == nil || l.Input.Context == "" {
+		return err
+	}
+	var found bool
+	if l.Input.Context, found = withoutTokens(l.Input.Context); found {
+		l.Masked = append(l.Masked, "/input/request/context")
+	}
+	return nil
+}
+
+// inputOf is what the policy was asked with; nil if it was not.
+func inputOf(r *authz.Record, facts [4]*engine.Value) (*models.DecisionInput, error) {
 	if r.JudgedAt.IsZero() {
-		return nil
+		return nil, nil //nolint:nilnil // none is one of the answers
 	}
 	in := &models.DecisionInput{Now: r.JudgedAt.Unix()}
 	for i, to := range [...]**models.Fact{&in.Token, &in.User, &in.Domain, &in.Membership} {
 		var err error
 		if *to, err = facts[i].Fact(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if len(r.Request.Context) > 0 {
-		text, err := marshal(r.Request.Context)
-		if err != nil {
-			return fmt.Errorf("write the context as JSON: %w", err)
-		}
-		var found bool
-		if in.Context, found = withoutTokens(text); found {
-			l.Masked = append(l.Masked, "/input/request/context")
+		var err error
+		if in.Context, err = marshal(r.Request.Context); err != nil {
+			return nil, fmt.Errorf("write the context as JSON: %w", err)
 		}
 	}
-	l.Input = in
-	return nil
+	return in, nil
 }
 
 func marshal(v any) (string, error) {
@@ -149,7 +185,7 @@ func marshal(v any) (string, error) {
 }
 
 // apply does what the policy's mask says.
-func (m *masker) apply(ctx context.Context, l *models.LoggedDecision, facts [4]*engine.Value) error {
+func (m *Masker) apply(ctx context.Context, l *models.LoggedDecision, facts [4]*engine.Value) error {
 	mask, err := m.policy.Current().Mask(ctx, func() []byte { return l.AppendEvent(nil, m.labels) })
 	if err != nil {
 		return err
@@ -198,7 +234,7 @@ func note(rule engine.MaskRule, erased, masked *[]string) {
 }
 
 // maskFact applies the rules that reach into one kind of fact.
-func (m *masker) maskFact(mask *engine.Mask, name string, fact *models.Fact) (maskedFact, error) {
+func (m *Masker) maskFact(mask *engine.Mask, name string, fact *models.Fact) (maskedFact, error) {
 	done := maskedFact{fact: fact}
 	var doc any
 	for _, rule := range mask.Rules {
@@ -235,7 +271,7 @@ func unmarshal(text string, to *any) error {
 var errShape = errors.New("the log cannot hold what it makes of this")
 
 // applyRule applies a rule that is not about a fact.
-func (m *masker) applyRule(rule engine.MaskRule, l *models.LoggedDecision) error {
+func (m *Masker) applyRule(rule engine.MaskRule, l *models.LoggedDecision) error {
 	p := rule.Parts
 	changed := false
 	var err error
@@ -266,7 +302,7 @@ func (m *masker) applyRule(rule engine.MaskRule, l *models.LoggedDecision) error
 	return err
 }
 
-func (m *masker) changeText(text *string, rule engine.MaskRule) (changed bool, err error) {
+func (m *Masker) changeText(text *string, rule engine.MaskRule) (changed bool, err error) {
 	if *text == "" {
 		return false, nil
 	}
@@ -285,7 +321,7 @@ func (m *masker) changeText(text *string, rule engine.MaskRule) (changed bool, e
 	return false, errShape
 }
 
-func (m *masker) changeContext(l *models.LoggedDecision, rule engine.MaskRule) (changed bool, err error) {
+func (m *Masker) changeContext(l *models.LoggedDecision, rule engine.MaskRule) (changed bool, err error) {
 	if l.Input == nil || l.Input.Context == "" {
 		return false, nil
 	}
@@ -307,7 +343,7 @@ func (m *masker) changeContext(l *models.LoggedDecision, rule engine.MaskRule) (
 	return changed, err
 }
 
-func (m *masker) changeHeaders(l *models.LoggedDecision, rule engine.MaskRule) (changed bool, err error) {
+func (m *Masker) changeHeaders(l *models.LoggedDecision, rule engine.MaskRule) (changed bool, err error) {
 	if l.Headers == nil {
 		return false, nil
 	}
@@ -337,7 +373,7 @@ func (m *masker) changeHeaders(l *models.LoggedDecision, rule engine.MaskRule) (
 // change applies a rule to the part of a document that parts lead to, and returns
 // the document: nil if all of it is removed. Removing and hashing what is not
 // there changes nothing; an upsert makes what leads there.
-func (m *masker) change(doc any, parts []string, rule engine.MaskRule) (after any, changed bool) {
+func (m *Masker) change(doc any, parts []string, rule engine.MaskRule) (after any, changed bool) {
 	if len(parts) == 0 {
 		switch rule.Op {
 		case engine.MaskUpsert:
@@ -390,7 +426,7 @@ func (m *masker) change(doc any, parts []string, rule engine.MaskRule) (after an
 
 // hash is a keyed hash: equal texts have equal hashes, and nobody without the key
 // can try out texts.
-func (m *masker) hash(text string) string {
+func (m *Masker) hash(text string) string {
 	mac := hmac.New(sha256.New, m.key)
 	mac.Write([]byte(text))
 	return "hmac-sha256:" + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:18])

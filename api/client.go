@@ -392,6 +392,21 @@ func (c *Client) DeletePAT(ctx context.Context, id string) error {
 	return c.session(ctx, http.MethodDelete, at("pats", id), nil, nil, nil)
 }
 
+// PolicyShadow returns the policy that is judged beside the one in force, and what
+// it would have decided otherwise.
+func (c *Client) PolicyShadow(ctx context.Context) (PolicyShadow, error) {
+	var out PolicyShadow
+	err := c.session(ctx, http.MethodGet, "/policy/shadow", nil, nil, &out)
+	return out, err
+}
+
+// PromotePolicy puts the shadow in force, if it is still the one that was looked at.
+func (c *Client) PromotePolicy(ctx context.Context, in PolicyPromotion) (Policy, error) {
+	var out Policy
+	err := c.session(ctx, http.MethodPost, "/policy/promote", nil, in, &out)
+	return out, err
+}
+
 // Authorize asks whether the holder of the PAT may do what req says. A denial is
 // an answer, not an error.
 func (c *Client) Authorize(ctx context.Context, token string, req AuthorizeItem) (Decision, error) {

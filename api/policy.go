@@ -14,9 +14,12 @@ type Policy struct {
 	Source   string    `json:"source"` // where it came from
 	SignedBy string    `json:"signed_by,omitempty"`
 	Since    time.Time `json:"since"`
-	// Pinned says that a roll back put it in force, and that it stays until the
-	// source is followed again.
+	// Pinned says that a roll back or a promotion put it in force, and that it stays
+	// until the source is followed again.
 	Pinned bool `json:"pinned"`
+	// Promoted says that it was a promotion, whose pin ends by itself when the source
+	// holds the same.
+	Promoted bool `json:"promoted"`
 	// Result is what the gate found out about it.
 	Result       PolicyResult `json:"result"`
 	SourceStatus PolicySource `json:"source_status"`
@@ -131,7 +134,7 @@ type PolicyFinding struct {
 type PolicyEvent struct {
 	ID       int64            `json:"id"`
 	At       time.Time        `json:"at"`
-	Kind     string           `json:"kind"` // activate, refuse, rollback or resume
+	Kind     string           `json:"kind"` // activate, refuse, rollback, resume, promote, shadow or shadow_refuse
 	Actor    models.ActorKind `json:"actor"`
 	UserID   string           `json:"user_id,omitempty"` // of the actor
 	Revision string           `json:"revision"`

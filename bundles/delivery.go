@@ -135,7 +135,7 @@ func (d *Delivery) first(ctx context.Context, state State) (*loaded, error) {
 	if b != nil && state.Pinned && b.Digest() != state.Digest {
 		d.setPending(&Pending{Digest: b.Digest(), Revision: b.Revision()})
 	}
-	if b != nil && !state.Pinned {
+	if b != nil && !state.held(b.Digest()) {
 		candidate, result, err := d.admit(ctx, b, state)
 		if err != nil {
 			return nil, err
@@ -239,6 +239,11 @@ func (d *Delivery) unpackKept(ctx context.Context, state State, verifier *Verifi
 	if err != nil {
 		return nil, fmt.Errorf("read revision %s: %w", state.Revision, err)
 	}
+	return unpackAs(ctx, state, archive, verifier)
+}
+
+// unpackAs reads an archive that is to be of the revision.
+func unpackAs(ctx context.Context, state State, archive []byte, verifier *Verifier) (*Bundle, error) {
 	if digest := ArchiveDigest(archive); digest != state.ArchiveDigest {
 		return nil, fmt.Errorf("revision %s is not what was kept: its archive is %s and should be %s", state.Revision, digest, state.ArchiveDigest)
 	}
@@ -253,6 +258,22 @@ func (d *Delivery) unpackKept(ctx context.Context, state State, verifier *Verifi
 		return nil, fmt.Errorf("revision %s is not what was kept: its digest is %s and should be %s", state.Revision, digest, state.Digest)
 	}
 	return b, nil
+}
+
+// Usable reports what would keep this server from putting a revision in force.
+func (d *Delivery) Usable(ctx context.Context, r Record, archive []byte) error {
+	return Usable(ctx, r, archive, d.cfg.Verifier)
+}
+
+// Usable reports what would keep a server with the verifier from putting a revision in
+// force: an archive that is not what it is said to be, a signature that is not good there,
+// a policy that cannot be loaded.
+func Usable(ctx context.Context, r Record, archive []byte, v *Verifier) error {
+	b, err := unpackAs(ctx, State{Digest: r.Digest, ArchiveDigest: r.ArchiveDigest, Revision: r.Revision, Source: r.Source}, archive, v)
+	if err == nil {
+		_, err = engine.Load(ctx, b.Source)
+	}
+	return err
 }
 
 // isEmbedded reports whether an archive is that of the bundle in the binary,
@@ -342,16 +363,19 @@ func (d *Delivery) follow(ctx context.Context) error {
 		return fmt.Errorf("find out which policy is in force: %w", err)
 	}
 	active := d.Status().Active
-	if state.Resumed != active.Resumed || active.Pinned && !state.Pinned {
+	// That the pin of a promotion has ended is no reason to look at what may be behind.
+	if state.Resumed != active.Resumed {
 		select {
 		case d.reconsider <- struct{}{}:
 		default:
 		}
 	}
 	if state.Digest == active.Digest && state.ArchiveDigest == active.ArchiveDigest || state.Digest == "" {
-		d.state.Lock()
-		d.state.active.Pinned, d.state.active.Resumed, d.state.active.Since = state.Pinned, state.Resumed, state.Since
-		d.state.Unlock()
+		if state.Digest != "" {
+			d.state.Lock()
+			d.state.active = state
+			d.state.Unlock()
+		}
 		return nil
 	}
 	next := d.ready

@@ -132,6 +132,7 @@ const (
 	jobCheck  = "check"
 	jobLoad   = "load"
 	jobReplay = "replay"
+	jobJudge  = "judge"
 )
 
 // Jobs are what a child of this package does, for [sandbox.Main].
@@ -157,6 +158,7 @@ func Jobs() map[string]sandbox.Job {
 			return nil, err
 		},
 		jobReplay: replayEvents,
+		jobJudge:  judgeEvents,
 	}
 }
 

@@ -43,7 +43,7 @@ func newMetrics(registerer prometheus.Registerer, active func() State) (*metrics
 		return m, nil
 	}
 	pinned := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "patrol_policy_pinned", Help: "1 if the policy in force is pinned by a roll back, else 0.",
+		Name: "patrol_policy_pinned", Help: "1 if the policy in force is pinned by a roll back or a promotion, else 0.",
 	}, func() float64 {
 		if active().Pinned {
 			return 1

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"patrol/policies/engine"
 )
 
 // news is what a source returned.
@@ -17,34 +19,37 @@ type news struct {
 // judged, such as when the database was away.
 const retryAfter = 10 * time.Second
 
-// Run brings what the source holds into force, and follows the ledger, until ctx
-// ends.
-func (d *Delivery) Run(ctx context.Context) {
+// follower is what listens to a source.
+type follower struct {
+	// heard learns of everything that the source returns.
+	heard func(context.Context, *Bundle, error)
+	// consider is called with each bundle, and with the last one again some time after
+	// it failed, and when again has an element.
+	consider func(context.Context, *Bundle) error
+	again    <-chan struct{}
+}
+
+// follow listens to a source until ctx ends. latest is what it has returned before,
+// or nil.
+func follow(ctx context.Context, source Source, latest *Bundle, f follower) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
-	tasks.Go(func() { d.syncLoop(ctx) })
 	heard := make(chan news)
 	tasks.Go(func() {
 		for ctx.Err() == nil {
-			b, err := d.cfg.Source.Next(ctx)
+			b, err := source.Next(ctx)
 			select {
 			case heard <- news{b, err}:
 			case <-ctx.Done():
 			}
 		}
 	})
-	latest := d.latest()
 	retry := time.NewTimer(0)
 	retry.Stop()
 	defer retry.Stop()
 	consider := func() {
 		retry.Stop()
-		if latest == nil {
-			return
-		}
-		if err := d.consider(ctx, latest); err != nil && ctx.Err() == nil {
-			d.metrics.candidates.WithLabelValues(outcomeFailed).Inc()
-			d.log.ErrorContext(ctx, "a candidate policy could not be judged; it will be tried again", "source", latest.Name, "error", err)
+		if latest != nil && f.consider(ctx, latest) != nil && ctx.Err() == nil {
 			retry.Reset(retryAfter)
 		}
 	}
@@ -53,17 +58,33 @@ func (d *Delivery) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case n := <-heard:
-			d.heard(ctx, n.bundle, n.err)
+			f.heard(ctx, n.bundle, n.err)
 			if n.bundle != nil {
 				latest = n.bundle
 				consider()
 			}
-		case <-d.reconsider:
+		case <-f.again:
 			consider()
 		case <-retry.C:
 			consider()
 		}
 	}
+}
+
+// Run brings what the source holds into force, and follows the ledger, until ctx
+// ends.
+func (d *Delivery) Run(ctx context.Context) {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() { d.syncLoop(ctx) })
+	follow(ctx, d.cfg.Source, d.latest(), follower{heard: d.heard, again: d.reconsider, consider: func(ctx context.Context, b *Bundle) error {
+		err := d.consider(ctx, b)
+		if err != nil && ctx.Err() == nil {
+			d.metrics.candidates.WithLabelValues(outcomeFailed).Inc()
+			d.log.ErrorContext(ctx, "a candidate policy could not be judged; it will be tried again", "source", b.Name, "error", err)
+		}
+		return err
+	}})
 }
 
 // latest is what the source held at the start, if it is to be considered again.
@@ -100,31 +121,50 @@ func (d *Delivery) heard(ctx context.Context, b *Bundle, err error) {
 		return
 	}
 	d.hold(b, err)
-	bad, refused := errors.AsType[*BadBundleError](err)
 	d.state.Lock()
-	s := &d.state.source
-	repeated := err != nil && s.Error == err.Error()
-	s.Reached, s.CheckedAt, s.Error = err == nil || refused, time.Now(), ""
-	if err != nil {
-		s.Error = err.Error()
-	}
-	reached := s.Reached
+	bad, repeated := d.state.source.heard(err)
+	reached := d.state.source.Reached
 	d.state.Unlock()
 	d.metrics.reached.Set(map[bool]float64{true: 1}[reached])
 	switch {
-	case refused:
-		r := Record{Source: bad.Name, Result: refusal("read", codeUnreadable, bad.Err)}
-		if bad.Signature {
-			r.Result = refusal(StageSignature, codeSignature, bad.Err)
-		}
-		if bad.Archive != nil {
-			r.ArchiveDigest = ArchiveDigest(bad.Archive)
-		}
-		if err := d.refuse(ctx, r); err != nil {
+	case bad != nil:
+		if err := d.refuse(ctx, bad.record()); err != nil {
 			d.log.ErrorContext(ctx, "a refused policy could not be noted", "error", err)
 		}
 	case err != nil && !repeated:
 		d.log.WarnContext(ctx, "the policy's source cannot be read; the policy in force stays", "source", d.cfg.Source.Name(), "error", err)
+	}
+}
+
+// heard notes what a source returned: bad is a bundle that was reached and cannot be
+// read, and repeated says that the last thing to happen was the same error.
+func (s *SourceStatus) heard(err error) (bad *BadBundleError, repeated bool) {
+	bad, refused := errors.AsType[*BadBundleError](err)
+	repeated = err != nil && s.Error == err.Error()
+	s.Reached, s.CheckedAt, s.Error = err == nil || refused, time.Now(), ""
+	if err != nil {
+		s.Error = err.Error()
+	}
+	return bad, repeated
+}
+
+// record is the refusal of what cannot be read.
+func (e *BadBundleError) record() Record {
+	r := Record{Source: e.Name, Result: refusal("read", codeUnreadable, e.Err)}
+	if e.Signature {
+		r.Result = refusal(StageSignature, codeSignature, e.Err)
+	}
+	if e.Archive != nil {
+		r.ArchiveDigest = ArchiveDigest(e.Archive)
+	}
+	return r
+}
+
+// about is a reason why a candidate is refused, for the log.
+func (r Record) about(f engine.Finding) []any {
+	return []any{
+		"source", r.Source, "revision", r.Revision, "digest", r.Digest,
+		"stage", f.Stage, "code", f.Code, "file", f.File, "line", f.Line, "message", f.Message,
 	}
 }
 
@@ -135,12 +175,12 @@ func (d *Delivery) consider(ctx context.Context, b *Bundle) error {
 		return err
 	}
 	active := d.Status().Active
-	if b.Digest() == active.Digest && ArchiveDigest(b.Archive) == active.ArchiveDigest {
+	if b.Digest() == active.Digest && ArchiveDigest(b.Archive) == active.ArchiveDigest && !active.Promoted {
 		d.setPending(nil)
 		return nil
 	}
 	waiting := &Pending{Digest: b.Digest(), Revision: b.Revision()}
-	if active.Pinned {
+	if active.held(b.Digest()) {
 		d.metrics.candidates.WithLabelValues(outcomeHeld).Inc()
 		d.log.InfoContext(ctx, "the policy's source has another bundle; the one in force is pinned", "source", b.Name,
 			"revision", waiting.Revision, "digest", waiting.Digest)
@@ -182,8 +222,7 @@ func (d *Delivery) refuse(ctx context.Context, r Record) error {
 	d.metrics.candidates.WithLabelValues(outcomeRefused).Inc()
 	d.setPending(&Pending{Digest: r.Digest, Revision: r.Revision, Refused: true})
 	for _, f := range r.Result.Findings {
-		d.log.ErrorContext(ctx, "policy refused", "source", r.Source, "revision", r.Revision, "digest", r.Digest,
-			"stage", f.Stage, "code", f.Code, "file", f.File, "line", f.Line, "message", f.Message)
+		d.log.ErrorContext(ctx, "policy refused", r.about(f)...)
 	}
 	return d.cfg.Ledger.Refuse(ctx, r)
 }

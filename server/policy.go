@@ -30,6 +30,8 @@ type Policy interface {
 	// Candidate returns the archive of what the source holds and is not in force; nil
 	// if there is none.
 	Candidate() []byte
+	// Usable reports what would keep this server from putting a revision in force.
+	Usable(ctx context.Context, r bundles.Record, archive []byte) error
 }
 
 // policyRoutes are for the policy team, and for those who run its policy.
@@ -51,15 +53,8 @@ func (s *Server) Policy(ctx context.Context) (api.Policy, error) {
 	status := s.policy.Status()
 	out := api.Policy{
 		Revision: status.Active.Revision, Digest: status.Active.Digest, Source: status.Active.Source,
-		Since: status.Active.Since.UTC(), Pinned: status.Active.Pinned, SyncError: status.SyncError,
-		SourceStatus: api.PolicySource{Name: status.Source.Name, Reached: status.Source.Reached, Error: status.Source.Error},
-		Refusals:     []api.PolicyEvent{},
-	}
-	if !status.Source.CheckedAt.IsZero() {
-		out.SourceStatus.CheckedAt = new(status.Source.CheckedAt.UTC())
-	}
-	if p := status.Source.Pending; p != nil {
-		out.SourceStatus.Pending = &api.PolicyPending{Revision: p.Revision, Digest: p.Digest, Refused: p.Refused}
+		Since: status.Active.Since.UTC(), Pinned: status.Active.Pinned, Promoted: status.Active.Promoted, SyncError: status.SyncError,
+		SourceStatus: wirePolicySource(status.Source), Refusals: []api.PolicyEvent{},
 	}
 	kept, err := s.store.PolicyRevisions(ctx)
 	if err != nil {
@@ -283,6 +278,17 @@ func wirePolicyEvent(e store.PolicyEvent) api.PolicyEvent {
 		ID: e.ID, At: e.At, Kind: string(e.Kind), Actor: e.ByKind, UserID: e.ByUser, Revision: e.Subject.Revision, Digest: e.Subject.Digest,
 		Source: e.Subject.Source, SignedBy: e.Subject.SignedBy, Result: policyResult(e.Subject.Result),
 	}
+}
+
+func wirePolicySource(s bundles.SourceStatus) api.PolicySource {
+	out := api.PolicySource{Name: s.Name, Reached: s.Reached, Error: s.Error}
+	if !s.CheckedAt.IsZero() {
+		out.CheckedAt = new(s.CheckedAt.UTC())
+	}
+	if p := s.Pending; p != nil {
+		out.Pending = &api.PolicyPending{Revision: p.Revision, Digest: p.Digest, Refused: p.Refused}
+	}
+	return out
 }
 
 // policyResult reads what the gate found out. What another version wrote in another

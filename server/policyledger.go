@@ -59,3 +59,26 @@ func storedPolicy(r bundles.Record) (store.PolicyRevision, error) {
 		Result: result, Summary: r.Result.Summary(),
 	}, nil
 }
+
+// shadowLedger keeps in the database which policy is the shadow, on behalf of Patrol
+// itself.
+type shadowLedger struct{ store *store.Store }
+
+// ShadowLedger returns the ledger of shadows of all servers on a database.
+func ShadowLedger(s *store.Store) bundles.ShadowLedger { return shadowLedger{s} }
+
+func (l shadowLedger) Place(ctx context.Context, r bundles.Record, archive []byte) error {
+	p, err := storedPolicy(r)
+	if err != nil {
+		return err
+	}
+	return l.store.PlaceShadow(ctx, system, p, archive)
+}
+
+func (l shadowLedger) Refuse(ctx context.Context, r bundles.Record) error {
+	p, err := storedPolicy(r)
+	if err != nil {
+		return err
+	}
+	return l.store.RefuseShadow(ctx, system, p)
+}

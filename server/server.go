@@ -30,6 +30,7 @@ type Deps struct {
 	Authz     *authz.Authorizer
 	Engine    *engine.Engine // for its catalog
 	Policy    Policy         // how it comes into force
+	Shadow    Shadow         // what is judged beside it; nil: nothing
 	Keys      models.Keyring
 	Gateway   http.Handler // serves /proxy/; nil: there is none
 	// ForwardAuth answers proxies at /forward-auth; nil: nobody does.
@@ -50,6 +51,7 @@ type Server struct {
 	authz   *authz.Authorizer
 	engine  *engine.Engine
 	policy  Policy
+	shadow  Shadow // nil: none
 	keys    models.Keyring
 	gateway http.Handler
 	forward http.Handler
@@ -88,7 +90,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("the server needs a store, an authorizer, a policy engine and a policy")
 	}
 	s := &Server{
-		cfg: cfg, store: deps.Store, decided: deps.Decisions, authz: deps.Authz, engine: deps.Engine, policy: deps.Policy, keys: deps.Keys,
+		cfg: cfg, store: deps.Store, decided: deps.Decisions, authz: deps.Authz, engine: deps.Engine, policy: deps.Policy, shadow: deps.Shadow, keys: deps.Keys,
 		gateway: deps.Gateway, forward: deps.ForwardAuth, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
 		crossOrigin: http.NewCrossOriginProtection(),
 		ending:      make(chan struct{}), pollers: make(chan struct{}, mostWaiting),

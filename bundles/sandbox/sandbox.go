@@ -113,7 +113,8 @@ func (r *Runner) Run(ctx context.Context, job string, in, out any) error {
 // Feed is [Runner.Run] of a job that is given more than fits in memory: more writes
 // it to w, as fast as the child reads it. It must return when its ctx ends, or when w
 // fails, since the child may be killed, or have seen enough. Any other error of more is
-// the error of Feed, and the child's answer is not waited for.
+// the error of Feed, and the child's answer is not waited for. If out is an io.Writer, it
+// is given what the child writes as it comes, however much it is.
 func (r *Runner) Feed(ctx context.Context, job string, in any, more func(ctx context.Context, w io.Writer) error, out any) error {
 	input, err := json.Marshal(in)
 	if err != nil {
@@ -144,6 +145,9 @@ func (r *Runner) Feed(ctx context.Context, job string, in any, more func(ctx con
 	stdout := &bounded{left: r.limits.Output, exceeded: func() { kill(&LimitError{Resource: Output, Limits: r.limits}) }}
 	stderr := &bounded{left: 4 << 10}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if stream, ok := out.(io.Writer); ok {
+		cmd.Stdout, out = stream, nil
+	}
 	cmd.WaitDelay = 2 * time.Second
 	confine(cmd)
 	cmd.Cancel = func() error { return killGroup(cmd) }
@@ -334,6 +338,12 @@ func Main(args []string, jobs map[string]Job, stdin io.Reader, stdout, stderr io
 		return fail(exitUsage, err)
 	}
 	answer, err := job(context.Background(), input, more)
+	if stream, ok := answer.(Stream); ok && err == nil {
+		if err := stream(stdout); err != nil {
+			return fail(exitJob, err)
+		}
+		return 0
+	}
 	if err != nil {
 		return fail(exitJob, err)
 	}

@@ -15,6 +15,9 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/server"
+	"patrol/server/authz"
+	"patrol/server/decisionlog"
+	"patrol/server/shadow"
 )
 
 const (
@@ -31,30 +34,13 @@ func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, decis
 	if err != nil {
 		return nil, fmt.Errorf("bundle.keys: %w", err)
 	}
-	interval := cfg.Bundle.Interval
-	if strings.Contains(cfg.Policy, "://") {
-		interval = cfg.Bundle.PollInterval
-	}
-	source, err := bundles.NewSource(bundles.Options{
-		Source: cfg.Policy, Verifier: verifier, Interval: interval,
-		URL: bundles.URLOptions{
-			Credential: cfg.Bundle.Credential.Reveal(), CAFile: cfg.Bundle.CAFile, Wait: cfg.Bundle.LongPoll, Timeout: cfg.Bundle.Timeout,
-		},
-	})
+	source, err := policySource(cfg.Bundle, cfg.Policy, cfg.Bundle.Credential, verifier)
 	if err != nil {
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}
-	minCoverage := float64(cfg.Gate.MinCoverage)
-	if minCoverage == 0 {
-		minCoverage = -1 // 0 is the default to the engine
-	}
-	gate, err := bundles.NewGate(bundles.GateConfig{
-		MinCoverage: minCoverage, Waive: cfg.Gate.Waive, TestTimeout: cfg.Gate.TestTimeout,
-		Limits:   sandbox.Limits{Memory: int64(cfg.Gate.Memory), CPU: cfg.Gate.CPUTime, Wall: cfg.Gate.Timeout},
-		Recorded: latestDecisions(cfg.Gate, decisions), MaxChanges: int64(cfg.Gate.MaxChanges),
-	})
+	gate, err := policyGate(cfg.Gate, latestDecisions(cfg.Gate, decisions))
 	if err != nil {
-		return nil, fmt.Errorf("set the gate up: %w", err)
+		return nil, err
 	}
 	return bundles.Begin(ctx, bundles.Config{
 		Source: source, Gate: gate, Ledger: server.PolicyLedger(s), Verifier: verifier, Sync: followEvery, StartTimeout: policyStart,
@@ -78,6 +64,84 @@ func latestDecisions(gate config.Gate, decisions *store.Decisions) bundles.Event
 }
 
 var noLabels = []byte(`{}`)
+
+// policySource returns the source that name names.
+func policySource(b config.Bundle, name string, credential config.Secret, verifier *bundles.Verifier) (bundles.Source, error) {
+	interval := b.Interval
+	if strings.Contains(name, "://") {
+		interval = b.PollInterval
+	}
+	return bundles.NewSource(bundles.Options{
+		Source: name, Verifier: verifier, Interval: interval,
+		URL: bundles.URLOptions{Credential: credential.Reveal(), CAFile: b.CAFile, Wait: b.LongPoll, Timeout: b.Timeout},
+	})
+}
+
+// policyGate returns the gate. recorded are the decisions that a candidate must make
+// again; nil: none.
+func policyGate(g config.Gate, recorded bundles.Events) (*bundles.Gate, error) {
+	minCoverage := float64(g.MinCoverage)
+	if minCoverage == 0 {
+		minCoverage = -1 // 0 is the default to the engine
+	}
+	gate, err := bundles.NewGate(bundles.GateConfig{
+		MinCoverage: minCoverage, Waive: g.Waive, TestTimeout: g.TestTimeout,
+		Limits:   sandbox.Limits{Memory: int64(g.Memory), CPU: g.CPUTime, Wall: g.Timeout},
+		Recorded: recorded, MaxChanges: int64(g.MaxChanges),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set the gate up: %w", err)
+	}
+	return gate, nil
+}
+
+// shadowDeps is what a shadow needs of a server.
+type shadowDeps struct {
+	store      *store.Store
+	decisions  *store.Decisions // nil: they are in no database
+	policy     *bundles.Delivery
+	next       authz.Recorder
+	log        *slog.Logger
+	registerer prometheus.Registerer
+}
+
+// openShadow sets up what judges decisions beside the policy in force; nil if nothing
+// is to.
+func openShadow(ctx context.Context, cfg config.Config, d shadowDeps) (*shadow.Shadow, error) {
+	if cfg.Shadow.Policy == "" {
+		return nil, nil //nolint:nilnil // none is one of the answers
+	}
+	verifier, err := policyVerifier(cfg.Bundle)
+	if err != nil {
+		return nil, fmt.Errorf("bundle.keys: %w", err)
+	}
+	source, err := policySource(cfg.Bundle, cfg.Shadow.Policy, cfg.Shadow.Credential, verifier)
+	if err != nil {
+		return nil, fmt.Errorf("read the shadow policy: %w", err)
+	}
+	gate, err := policyGate(cfg.Gate, nil) // what it would change is what a shadow shows
+	if err != nil {
+		return nil, err
+	}
+	candidates, err := bundles.NewShadow(bundles.ShadowConfig{
+		Source: source, Gate: gate, Ledger: server.ShadowLedger(d.store), Logger: d.log, Registerer: d.registerer,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set the shadow policy up: %w", err)
+	}
+	var keys decisionlog.Database
+	if d.decisions != nil {
+		keys = d.decisions
+	}
+	masker, err := decisionlog.NewMasker(ctx, d.policy.Engine(), keys, []byte(`{"app":"patrol"}`))
+	if err != nil {
+		return nil, fmt.Errorf("set the shadow policy up: %w", err)
+	}
+	return shadow.New(cfg.ShadowConfig(), shadow.Deps{
+		Candidates: candidates, Active: func() bundles.State { return d.policy.Status().Active }, Store: d.store, Masker: masker, Next: d.next,
+		Registerer: d.registerer, Logger: d.log,
+	})
+}
 
 // policyVerifier returns nil if no key is configured.
 func policyVerifier(b config.Bundle) (*bundles.Verifier, error) {

@@ -28,7 +28,7 @@ func (p *process) policyCommand() *cobra.Command {
   revision:<name>  one that the database keeps, by its revision or digest; 'patrol policy history' lists them
 
 Of these commands, replay, diff and explain --decision read the decision log: in a server's database, or in files of it. status, history, rollback and resume are
-about the policy in force, in the database.
+about the policy in force, in the database, shadow and promote about the one beside it.
 
 Begin:             patrol policy init my-policy
 While you write:   patrol policy test my-policy --watch

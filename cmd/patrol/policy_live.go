@@ -15,7 +15,7 @@ import (
 // policyLiveCommands are about the policy in force, straight on the database.
 // Running servers obey within a second.
 func (p *process) policyLiveCommands() []*cobra.Command {
-	return []*cobra.Command{p.policyStatusCommand(), p.policyHistoryCommand(), p.policyRollbackCommand(), p.policyResumeCommand()}
+	return []*cobra.Command{p.policyStatusCommand(), p.policyHistoryCommand(), p.policyRollbackCommand(), p.policyResumeCommand(), p.policyShadowCommand(), p.policyPromoteCommand()}
 }
 
 // livePolicy is the policy in force, as the database has it.
@@ -25,18 +25,22 @@ type livePolicy struct {
 	Source   string    `json:"source"`
 	Since    time.Time `json:"since"`
 	Pinned   bool      `json:"pinned"`
+	Promoted bool      `json:"promoted"` // the pin ends when the source holds the same
 }
 
 func (o *operator) printPolicy(s store.PolicyState) error {
 	if o.json() {
-		return o.printJSON(livePolicy{Revision: s.Revision, Digest: s.Digest, Source: s.Source, Since: s.Since, Pinned: s.Pinned})
+		return o.printJSON(livePolicy{Revision: s.Revision, Digest: s.Digest, Source: s.Source, Since: s.Since, Pinned: s.Pinned, Promoted: s.Promoted})
 	}
 	if s.Digest == "" {
 		_, err := fmt.Fprintln(o.stdout, "No policy was in force yet.")
 		return err
 	}
 	pinned := "follows its source"
-	if s.Pinned {
+	switch {
+	case s.Promoted:
+		pinned = "promoted, until its source has the same"
+	case s.Pinned:
 		pinned = "pinned by a roll back"
 	}
 	return o.printTable(
@@ -159,7 +163,7 @@ func (p *process) policyResumeCommand() *cobra.Command {
 	o := &operator{process: p}
 	cmd := &cobra.Command{
 		Use:   "resume",
-		Short: "Lift the pin of a roll back, and have servers look at the policy's source again",
+		Short: "Lift the pin of a roll back or a promotion, and have servers look at the policy's source again",
 		Args:  cobra.NoArgs,
 	}
 	return o.command(cmd, func(ctx context.Context, _ []string) error {

@@ -131,15 +131,20 @@ func replayText(r *engine.ReplayReport) string {
 	for _, g := range r.Groups {
 		fmt.Fprintf(&b, "\n%d %s\n", g.Count, changeNames[g.Kind])
 		for _, reason := range g.Reasons {
-			fmt.Fprintf(&b, "  %s", printable(string(reason.Code)))
-			if reason.Title != "" {
-				fmt.Fprintf(&b, ": %s (%s:%d)", printable(reason.Title), printable(reason.File), reason.Line)
-			}
-			b.WriteString("\n")
+			b.WriteString(reasonLine(reason))
 		}
 		for _, e := range g.Examples {
 			fmt.Fprintf(&b, "    %s  %s  token %s  decision %s\n", moment(&e.At), printable(e.Request), printable(e.TokenID), printable(e.ID))
 		}
 	}
 	return b.String()
+}
+
+// reasonLine is a line about a reason, with the rule that gives it.
+func reasonLine(r engine.ReplayReason) string {
+	text := "  " + printable(string(r.Code))
+	if r.Title != "" {
+		text += fmt.Sprintf(": %s (%s:%d)", printable(r.Title), printable(r.File), r.Line)
+	}
+	return text + "\n"
 }

@@ -21,6 +21,7 @@ import (
 	"patrol/server/extauthz"
 	"patrol/server/forwardauth"
 	"patrol/server/gateway"
+	"patrol/server/shadow"
 )
 
 func (p *process) serveCommand() *cobra.Command {
@@ -77,6 +78,7 @@ type node struct {
 
 	proxy  *gateway.Gateway
 	policy *bundles.Delivery
+	shadow *shadow.Shadow   // nil: nothing is judged beside it
 	envoy  *extauthz.Server // nil: nothing answers Envoy over gRPC
 	server *server.Server
 }
@@ -167,6 +169,16 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if n.record != nil {
 		recorder = n.record
 	}
+	n.shadow, err = openShadow(ctx, cfg, shadowDeps{
+		store: n.store, decisions: n.decisions, policy: n.policy, next: recorder, log: log, registerer: metrics.Registry(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var beside server.Shadow
+	if n.shadow != nil {
+		recorder, beside = n.shadow, n.shadow
+	}
 	n.authz, err = authz.New(authz.Config{
 		Keys: n.keys, Policy: policy, Facts: n.store, Feed: n.store, Journal: n.store, Recorder: recorder, Metrics: metrics, Logger: log,
 		MaxLifetime: cfg.Tokens.MaxLifetime, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
@@ -192,7 +204,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		}
 	}
 	n.server, err = server.New(serverConfig(cfg), server.Deps{ //nolint:contextcheck // what it makes gets the contexts of requests
-		Store: n.store, Decisions: n.decisions, Authz: n.authz, Engine: policy, Policy: n.policy, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
+		Store: n.store, Decisions: n.decisions, Authz: n.authz, Engine: policy, Policy: n.policy, Shadow: beside, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the server up: %w", err)
@@ -223,6 +235,13 @@ func (n *node) run(ctx context.Context) error {
 			_ = n.record.Run(beside) // it has no error to return
 		}
 	}()
+	shadowed := make(chan struct{})
+	go func() {
+		defer close(shadowed)
+		if n.shadow != nil {
+			_ = n.shadow.Run(beside) // likewise
+		}
+	}()
 	delivered := make(chan struct{})
 	go func() {
 		defer close(delivered)
@@ -244,6 +263,7 @@ func (n *node) run(ctx context.Context) error {
 	<-delivered
 	<-pruned
 	<-recorded
+	<-shadowed
 	if runErr := <-decided; runErr != nil && !errors.Is(runErr, context.Canceled) {
 		err = errors.Join(err, runErr)
 	}

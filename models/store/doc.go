@@ -31,7 +31,8 @@
 //     first admin, and an admin is left;
 //  2. the row of a user, for whatever concerns the user's tokens: names, their
 //     number, rotation against revocation; or the row of a domain, for members;
-//  3. the row of which policy is in force;
+//  3. the row of which policy is in force; or the advisory lock of what a shadow
+//     policy's decisions add up to;
 //  4. the advisory lock of the feed, to append changes, until the commit.
 //
 // The last is why the feed misses nothing: changes become visible in the order

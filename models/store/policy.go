@@ -42,7 +42,8 @@ type PolicyState struct {
 	Revision      string
 	Source        string
 	Since         time.Time
-	Pinned        bool  // nothing but a roll back puts another in force
+	Pinned        bool  // nothing but a roll back or a promotion puts another in force
+	Promoted      bool  // it is pinned by a promotion, until the source has the same
 	Resumed       int64 // how often servers were told to follow their source again
 }
 
@@ -65,6 +66,11 @@ const (
 	PolicyRefused    PolicyEventKind = "refuse"
 	PolicyRolledBack PolicyEventKind = "rollback"
 	PolicyResumed    PolicyEventKind = "resume"
+	PolicyPromoted   PolicyEventKind = "promote"
+	// PolicyShadowed is that a candidate is judged beside the policy in force.
+	PolicyShadowed PolicyEventKind = "shadow"
+	// PolicyShadowRefused is that one is not, because the gate refused it.
+	PolicyShadowRefused PolicyEventKind = "shadow_refuse"
 )
 
 type policyBundleRow struct {
@@ -126,6 +132,7 @@ type policyStateRow struct {
 	Source        string
 	Since         time.Time
 	Pinned        bool
+	Promoted      bool
 	Resumed       int64
 }
 
@@ -134,7 +141,7 @@ func (policyStateRow) TableName() string { return "policy_state" }
 func (r policyStateRow) model() PolicyState {
 	return PolicyState{
 		Digest: r.Digest, ArchiveDigest: r.ArchiveDigest, Revision: r.Revision, Source: r.Source, Since: r.Since.UTC(),
-		Pinned: r.Pinned, Resumed: r.Resumed,
+		Pinned: r.Pinned, Promoted: r.Promoted, Resumed: r.Resumed,
 	}
 }
 
@@ -217,13 +224,15 @@ func (s *Store) PolicyEvents(ctx context.Context, kind PolicyEventKind, limit in
 }
 
 // ActivatePolicy puts a candidate in force that passed the gate, and keeps it. It
-// is CodeConflict while another is pinned, and does nothing if it is in force.
+// is CodeConflict while another is pinned, and does nothing if it is in force,
+// but that it ends the pin of a promotion: the source has caught up.
 func (s *Store) ActivatePolicy(ctx context.Context, by models.Actor, p PolicyRevision, archive []byte) error {
 	return s.write(ctx, "activate_policy", by, func(t *tx) error {
 		state, err := t.lockPolicy()
 		switch {
 		case err != nil:
 			return err
+		case state.Promoted && state.Digest == p.Digest:
 		case state.Digest == p.Digest && state.ArchiveDigest == p.ArchiveDigest:
 			return nil
 		case state.Pinned:
@@ -236,13 +245,17 @@ func (s *Store) ActivatePolicy(ctx context.Context, by models.Actor, p PolicyRev
 		if err := t.db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "digest"}}, UpdateAll: true}).Create(&row).Error; err != nil {
 			return err
 		}
-		return t.putInForce(PolicyActivated, row, state)
+		return t.putInForce(PolicyActivated, row, state, nil)
 	})
 }
 
 // RefusePolicy notes that the gate refused a candidate, unless that is the last
 // thing that happened: of several servers with the same source one tells.
 func (s *Store) RefusePolicy(ctx context.Context, by models.Actor, p PolicyRevision) error {
+	return s.refusePolicy(ctx, PolicyRefused, by, p)
+}
+
+func (s *Store) refusePolicy(ctx context.Context, kind PolicyEventKind, by models.Actor, p PolicyRevision) error {
 	return s.write(ctx, "refuse_policy", by, func(t *tx) error {
 		if _, err := t.lockPolicy(); err != nil {
 			return err
@@ -255,10 +268,10 @@ func (s *Store) RefusePolicy(ctx context.Context, by models.Actor, p PolicyRevis
 		if err := t.db.Order("id DESC").Limit(1).Find(&last).Error; err != nil {
 			return err
 		}
-		if last.Kind == PolicyRefused && last.Digest == row.Digest && last.ArchiveDigest == row.ArchiveDigest && last.Result == row.Result {
+		if last.Kind == kind && last.Digest == row.Digest && last.ArchiveDigest == row.ArchiveDigest && last.Result == row.Result {
 			return nil
 		}
-		return t.policyEvent(PolicyRefused, row, nil)
+		return t.policyEvent(kind, row, nil)
 	})
 }
 
@@ -276,14 +289,14 @@ func (s *Store) RollBackPolicy(ctx context.Context, by models.Actor, name string
 		if err != nil {
 			return err
 		}
-		if after = state; state.Digest == row.Digest && state.Pinned {
+		if after = state; state.Digest == row.Digest && state.Pinned && !state.Promoted {
 			return nil
 		}
 		if err := t.db.Exec("UPDATE policy_bundles SET activated_at = ? WHERE digest = ?", t.now, row.Digest).Error; err != nil {
 			return err
 		}
 		row.ActivatedAt = t.now
-		if err := t.putInForce(PolicyRolledBack, row, state); err != nil {
+		if err := t.putInForce(PolicyRolledBack, row, state, nil); err != nil {
 			return err
 		}
 		after, err = t.lockPolicy()
@@ -301,8 +314,8 @@ func (s *Store) ResumePolicy(ctx context.Context, by models.Actor) (PolicyState,
 		if state, err = t.lockPolicy(); err != nil {
 			return err
 		}
-		state.Pinned, state.Resumed = false, state.Resumed+1
-		if err := t.db.Exec("UPDATE policy_state SET pinned = ?, resumed = ?", state.Pinned, state.Resumed).Error; err != nil {
+		state.Pinned, state.Promoted, state.Resumed = false, false, state.Resumed+1
+		if err := t.db.Exec("UPDATE policy_state SET pinned = ?, promoted = ?, resumed = ?", false, false, state.Resumed).Error; err != nil {
 			return err
 		}
 		return t.policyEvent(PolicyResumed, policyBundleRow{
@@ -344,10 +357,16 @@ func findPolicy(db *gorm.DB, name string) (policyBundleRow, error) {
 	return policyBundleRow{}, models.NewError(models.CodeConflict, "several revisions of the policy have this name; give the digest of one: "+strings.Join(digests, ", "))
 }
 
-// putInForce makes row the policy in force and forgets the oldest.
-func (t *tx) putInForce(kind PolicyEventKind, row policyBundleRow, before policyStateRow) error {
-	if err := t.db.Exec("UPDATE policy_state SET digest = ?, archive_digest = ?, revision = ?, source = ?, since = ?, pinned = ?",
-		row.Digest, row.ArchiveDigest, row.Revision, row.Source, t.now, kind == PolicyRolledBack).Error; err != nil {
+// putInForce makes row the policy in force and forgets the oldest. detail is for
+// the audit log.
+func (t *tx) putInForce(kind PolicyEventKind, row policyBundleRow, before policyStateRow, detail map[string]string) error {
+	since := t.now
+	if kind == PolicyActivated && before.Digest == row.Digest {
+		since = before.Since
+	}
+	promoted := kind == PolicyPromoted
+	if err := t.db.Exec("UPDATE policy_state SET digest = ?, archive_digest = ?, revision = ?, source = ?, since = ?, pinned = ?, promoted = ?",
+		row.Digest, row.ArchiveDigest, row.Revision, row.Source, since, promoted || kind == PolicyRolledBack, promoted).Error; err != nil {
 		return err
 	}
 	if err := t.db.Exec(`DELETE FROM policy_bundles WHERE digest <> ? AND digest NOT IN (
@@ -355,7 +374,9 @@ func (t *tx) putInForce(kind PolicyEventKind, row policyBundleRow, before policy
 		row.Digest, row.Digest, KeptPolicies-1).Error; err != nil {
 		return err
 	}
-	return t.policyEvent(kind, row, map[string]string{"before": before.Revision})
+	all := map[string]string{"before": before.Revision}
+	maps.Copy(all, detail)
+	return t.policyEvent(kind, row, all)
 }
 
 // policyEvent notes what happened, for the history and for the audit log.

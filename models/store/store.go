@@ -242,6 +242,7 @@ type advisoryLock int64
 const (
 	lockAccounts advisoryLock = 0x706174726f6c01 // who exists and who is an admin
 	lockFeed     advisoryLock = 0x706174726f6c02 // the order of changes
+	lockShadow   advisoryLock = 0x706174726f6c03 // what a shadow policy's decisions add up to
 )
 
 func (t *tx) lock(l advisoryLock) error {

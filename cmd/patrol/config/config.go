@@ -36,6 +36,7 @@ type Config struct {
 	DecisionLog    DecisionLog         `key:"decision_log" doc:"What is kept of decisions, and where; see decision-log.md."`
 	Bundle         Bundle              `key:"bundle" doc:"Where the policy comes from, and who may fetch it here; see policy-delivery.md."`
 	Gate           Gate                `key:"gate" doc:"What a policy must be to come into force; see policy-delivery.md."`
+	Shadow         Shadow              `key:"shadow" doc:"A policy that is judged beside the one in force, to see what it would change; see policy-delivery.md."`
 	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
 	ExtAuthz       ExtAuthz            `key:"extauthz" doc:"The gRPC service for Envoy, on grpc_listen; see envoy.md."`
 	ForwardAuth    ForwardAuth         `key:"forward_auth" doc:"Proxies that ask over HTTP at /forward-auth: who may, and how they ask; see forward-auth.md. An address can be in one list."`
@@ -184,6 +185,7 @@ func Default() Config {
 		DecisionLog: defaultDecisionLog(),
 		Bundle:      defaultBundle(),
 		Gate:        defaultGate(),
+		Shadow:      defaultShadow(),
 		ExtAuthz:    defaultExtAuthz(),
 		ForwardAuth: defaultForwardAuth(),
 		Gateway: Gateway{

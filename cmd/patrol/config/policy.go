@@ -7,6 +7,7 @@ import (
 	"patrol/bundles"
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/server/shadow"
 )
 
 // Bundle is how the policy is read from its source, and who may read it here.
@@ -33,6 +34,53 @@ type Gate struct {
 	ReplaySince time.Duration `key:"replay_since" doc:"How far back recorded decisions are made again under a candidate, and compared with what they are under the policy in force. It has as much time and memory as the check once more. 0: none are."`
 	ReplayLimit int           `key:"replay_limit" doc:"Most decisions that are made again, the latest ones. Some 10,000 take a few seconds."`
 	MaxChanges  int           `key:"max_changes" doc:"How many of them may be newly allowed or newly denied. If it is more, the candidate is refused."`
+}
+
+// Shadow is a policy that is judged beside the one in force.
+type Shadow struct {
+	Policy     string `key:"policy" doc:"Policy bundle that is judged beside the one in force and never decides: a folder, a .tar.gz archive, or the https:// URL of one. It is followed, signed and checked like 'policy'. Empty: none."`
+	Credential Secret `key:"credential" doc:"What is sent to the URL's server as Bearer token."`
+	Sample     int    `key:"sample" doc:"Share of decisions that are judged again, in percent."`
+	CPUShare   int    `key:"cpu_share" doc:"How much of one processor judging may take, in percent. What does not fit is passed over, and counted as dropped."`
+	Buffer     Size   `key:"buffer" doc:"Memory for decisions that wait to be judged."`
+	Memory     Size   `key:"memory" doc:"Most memory for the process that judges."`
+}
+
+func defaultShadow() Shadow {
+	d := shadow.DefaultConfig()
+	return Shadow{Sample: d.Sample, CPUShare: d.Share, Buffer: Size(d.Buffer), Memory: Size(d.Memory)}
+}
+
+// ShadowConfig translates the settings for the shadow.
+func (c Config) ShadowConfig() shadow.Config {
+	d := shadow.DefaultConfig()
+	d.Sample, d.Share, d.Buffer, d.Memory = c.Shadow.Sample, c.Shadow.CPUShare, int64(c.Shadow.Buffer), int64(c.Shadow.Memory)
+	return d
+}
+
+func (s Shadow) validate(policy string, v *models.Invalid) {
+	checkPolicy("shadow.policy", s.Policy, v)
+	if s.Policy != "" && s.Policy == policy {
+		v.Add("shadow.policy", "is the same as policy: it would decide everything alike")
+	}
+	checkHeaderValue("shadow.credential", s.Credential, v)
+	if s.Credential != "" && !strings.Contains(s.Policy, "://") {
+		v.Add("shadow.credential", "there is no server to send it to: set shadow.policy to a URL")
+	}
+	checkPercent("shadow.sample", s.Sample, v)
+	checkPercent("shadow.cpu_share", s.CPUShare, v)
+	if s.Buffer < 64<<10 {
+		v.Add("shadow.buffer", "must be at least 64KiB")
+	}
+	if s.Memory < 128<<20 {
+		v.Add("shadow.memory", "must be at least 128MiB")
+	}
+}
+
+func checkPercent(key string, n int, v *models.Invalid) {
+	if n < 1 || n > 100 {
+		v.Add(key, "must be a percentage from 1 to 100")
+	}
 }
 
 func defaultBundle() Bundle {
@@ -99,13 +147,13 @@ func (g Gate) validate(v *models.Invalid) {
 	}
 }
 
-// checkPolicy checks what `policy` names, without looking at it.
-func checkPolicy(source string, v *models.Invalid) {
+// checkPolicy checks what a setting names that is a policy, without looking at it.
+func checkPolicy(key, source string, v *models.Invalid) {
 	check := bundles.CheckSource
 	if strings.Contains(source, "://") {
 		check = bundles.CheckURL
 	}
 	if err := check(source); err != nil {
-		v.Add("policy", "%s", err)
+		v.Add(key, "%s", err)
 	}
 }

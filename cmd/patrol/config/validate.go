@@ -32,7 +32,8 @@ func (c Config) validate(v *models.Invalid) {
 	if c.DataDir == "" {
 		v.Add("data_dir", "is required")
 	}
-	checkPolicy(c.Policy, v)
+	checkPolicy("policy", c.Policy, v)
+	c.Shadow.validate(c.Policy, v)
 	if c.TokenKeys != "" && !isPath(c.TokenKeys.Reveal()) {
 		if _, err := models.ParseKeyring(c.TokenKeys.Reveal()); err != nil {
 			v.Add("token_keys", "%s", err)

@@ -34,6 +34,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"feed", feedCases},
 		{"audit", auditCases},
 		{"policy", policyCases},
+		{"shadow", shadowCases},
 		{"sessions", sessionCases},
 		{"codes", codeCases},
 		{"identities", identityCases},

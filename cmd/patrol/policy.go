@@ -48,7 +48,7 @@ The exit status is 0 if all is well, 1 if the policy fails or the answer is no, 
 		hideSettings(c)
 	}
 	hideSettings(cmd)
-	cmd.AddCommand(p.policyExplainCommand(), p.policyReplayCommand()) // which read a server's database
+	cmd.AddCommand(p.policyExplainCommand(), p.policyReplayCommand(), p.policyDiffCommand()) // which read a server's database
 	cmd.AddCommand(p.policyLiveCommands()...)
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -184,13 +185,14 @@ func uncovered(files policyFiles, c *engine.CoverageReport) string {
 	return b.String()
 }
 
-// printableLines is printable for text of several lines.
+// printableLines is printable for text of several lines, which may be indented.
 func printableLines(text string) string {
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = printable(lines[i])
-	}
-	return strings.Join(lines, "\n")
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsGraphic(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // seconds shows how long something took.

@@ -120,24 +120,31 @@ func replayText(r *engine.ReplayReport) string {
 	if r.Masked > 0 {
 		fmt.Fprintf(&b, "%d have a masked input: what the policy says of these may be due to that\n", r.Masked)
 	}
+	writeReplayed(&b, r, func(e engine.ReplayExample) string {
+		return fmt.Sprintf("%s  %s  token %s  decision %s", moment(&e.At), printable(e.Request), printable(e.TokenID), printable(e.ID))
+	})
+	return b.String()
+}
+
+// writeReplayed writes how many decisions change and how, with examples.
+func writeReplayed(b *strings.Builder, r *engine.ReplayReport, example func(engine.ReplayExample) string) {
 	for _, sum := range [...]struct {
 		kind engine.ChangeKind
 		n    int64
 	}{
 		{engine.NewlyAllowed, r.NewlyAllowed}, {engine.NewlyDenied, r.NewlyDenied}, {engine.OtherReasons, r.OtherReasons}, {engine.OtherGrant, r.OtherGrant},
 	} {
-		fmt.Fprintf(&b, "  %6d %s\n", sum.n, changeNames[sum.kind])
+		fmt.Fprintf(b, "  %6d %s\n", sum.n, changeNames[sum.kind])
 	}
 	for _, g := range r.Groups {
-		fmt.Fprintf(&b, "\n%d %s\n", g.Count, changeNames[g.Kind])
+		fmt.Fprintf(b, "\n%d %s\n", g.Count, changeNames[g.Kind])
 		for _, reason := range g.Reasons {
 			b.WriteString(reasonLine(reason))
 		}
 		for _, e := range g.Examples {
-			fmt.Fprintf(&b, "    %s  %s  token %s  decision %s\n", moment(&e.At), printable(e.Request), printable(e.TokenID), printable(e.ID))
+			fmt.Fprintf(b, "    %s\n", example(e))
 		}
 	}
-	return b.String()
 }
 
 // reasonLine is a line about a reason, with the rule that gives it.

@@ -244,11 +244,14 @@ func (s *Snapshot) ReplayEvents(ctx context.Context, events io.Reader, opts Repl
 	return s.Replay(ctx, func(fn func(models.LoggedDecision) error) error { return models.EachEvent("events", events, fn) }, opts)
 }
 
+// defaultExamples is how many changed decisions are told of each kind.
+const defaultExamples = 5
+
 // Replay makes logged decisions again under a policy and reports what would be
 // decided otherwise. each calls its argument with one decision after the other, and
 // passes its error on. The report depends on the decisions and the policy alone.
 func (s *Snapshot) Replay(ctx context.Context, each func(func(models.LoggedDecision) error) error, opts ReplayOptions) (*ReplayReport, error) {
-	opts.Examples = cmp.Or(opts.Examples, 5)
+	opts.Examples = cmp.Or(opts.Examples, defaultExamples)
 	workers := runtime.GOMAXPROCS(0)
 	r := &replay{policy: s, opts: opts, rules: s.reasonRules()}
 	ctx, cancel := context.WithCancelCause(ctx)

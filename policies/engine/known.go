@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"bytes"
+	_ "embed" // what is kept of the default policy
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"patrol/models"
+)
+
+// What the default policy once decided, and what it took requests for. The tests hold
+// every later version of it against them.
+var (
+	//go:embed testdata/decisions.jsonl
+	goldenDecisions []byte
+	//go:embed testdata/routes.jsonl
+	goldenRoutes []byte
+)
+
+// knownDecision is an input with a name for people.
+type knownDecision struct {
+	Name  string
+	Input object
+}
+
+// Where and about what the known decisions are.
+const (
+	knownDomain = "acme"
+	knownModel  = "llama3"
+	knownNow    = 1_000_000
+)
+
+// knownDecisions are the golden ones, and each operation of the catalogs as each of
+// their roles asks for it, as it should be and with one thing in its way.
+func knownDecisions(before, after models.Catalog) ([]knownDecision, error) {
+	var all []knownDecision
+	dec := json.NewDecoder(bytes.NewReader(goldenDecisions))
+	dec.UseNumber()
+	for {
+		var line struct {
+			Input object `json:"input"`
+		}
+		if err := dec.Decode(&line); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("read the golden decisions: %w", err)
+		}
+		all = append(all, knownDecision{fmt.Sprintf("golden decision %d", len(all)+1), line.Input})
+	}
+	operations, who := map[[2]string]bool{}, map[string]object{
+		"a stranger":       {},
+		"a platform admin": {"user": knownUser(true)},
+	}
+	for _, c := range [...]models.Catalog{before, after} {
+		for name, t := range c.EntityTypes {
+			for operation := range t.Operations {
+				operations[[2]string{name, operation}] = true
+			}
+		}
+		for role := range c.Roles {
+			who[role] = object{"membership": object{"role": role}}
+		}
+	}
+	for operation := range operations {
+		for person, theirs := range who {
+			for _, c := range circumstances {
+				input := knownInput(operation[0], operation[1])
+				maps.Copy(input, theirs)
+				for _, e := range c.edits {
+					input = edited(input, e.Path, e.Value)
+				}
+				all = append(all, knownDecision{person + ", " + c.name, input})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b knownDecision) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+func knownUser(admin bool) object {
+	return object{"id": "u", "email": "u@example.com", "admin": admin, "disabled": false}
+}
+
+// knownInput is a request for an operation that the token's one scope covers.
+func knownInput(entityType, operation string) object {
+	entity := knownModel
+	if entityType == "domains" {
+		entity = knownDomain
+	}
+	return object{
+		"request": object{"domain": knownDomain, "entity_type": entityType, "entity": entity, "operation": operation, "context": object{}},
+		"token": object{
+			"id": "t", "name": "ci", "revoked": false, "created_at": knownNow - 1000, "expires_at": knownNow + 1000,
+			"scopes": object{knownDomain: object{entityType: object{operation: object{entity: "s"}}}},
+		},
+		"user":   knownUser(false),
+		"domain": object{"id": knownDomain, "status": string(models.DomainEnabled)},
+		"now":    knownNow,
+	}
+}
+
+// circumstances are what stands in the way of a request, one at a time.
+var circumstances = []struct {
+	name  string
+	edits []Edit
+}{
+	{"with a scope for it", nil},
+	{"without a scope for it", []Edit{{[]string{"token", "scopes"}, object{}}}},
+	{"with a scope for it, asking for all", []Edit{{[]string{"request", "entity"}, "*"}}},
+	{"with a revoked token", []Edit{{[]string{"token", "revoked"}, true}}},
+	{"with an expired token", []Edit{{[]string{"token", "expires_at"}, knownNow}}},
+	{"with a disabled account", []Edit{{[]string{"user", "disabled"}, true}}},
+	{"in a disabled domain", []Edit{{[]string{"domain", "status"}, string(models.DomainIsDisabled)}}},
+	{"in a frozen domain", []Edit{{[]string{"domain", "status"}, string(models.DomainIsFrozen)}}},
+	{"in a domain that does not exist", []Edit{{[]string{"domain"}, nil}}},
+	{"with a token that is too old for the domain", []Edit{{[]string{"domain", "limits"}, object{"max_lifetime": 10, "wildcards": true, "approval": false}}}},
+	{"with a token that the domain has not approved", []Edit{{[]string{"domain", "limits"}, object{"max_lifetime": 0, "wildcards": true, "approval": true}}}},
+}
+
+// knownRequests are the golden requests, and one for each route of two bundles, as
+// method and path.
+func knownRequests(bundles [2]*bundle) ([]string, error) {
+	lines := map[string]bool{}
+	dec := json.NewDecoder(bytes.NewReader(goldenRoutes))
+	for {
+		var line struct {
+			Request string `json:"request"`
+		}
+		if err := dec.Decode(&line); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("read the golden requests: %w", err)
+		}
+		lines[line.Request] = true
+	}
+	for _, b := range bundles {
+		inRoot, _ := b.data[root].(map[string]any)
+		routes, _ := inRoot["routes"].(map[string]any)
+		for pattern := range routes {
+			method, path, ok := strings.Cut(pattern, " ")
+			if !ok {
+				continue
+			}
+			segments := strings.Split(path, "/")
+			for i, segment := range segments {
+				switch segment {
+				case "*":
+					segments[i] = "one"
+				case "**":
+					segments[i] = "one/two"
+				}
+			}
+			lines[method+" /proxy/"+knownDomain+strings.Join(segments, "/")] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(lines)), nil
+}

@@ -67,6 +67,15 @@ func (p Policy) Rejected() *api.PolicyPending {
 	return nil
 }
 
+// Comparison is how what the source holds differs from what is in force, "" if it
+// holds nothing else that can be read.
+func (p Policy) Comparison() string {
+	if next := p.SourceStatus.Pending; next == nil || next.Digest == "" {
+		return ""
+	}
+	return diffURL(p.Digest, CandidateKey)
+}
+
 // Unjudged reports whether no gate saw it: the policy in the binary has passed
 // when that was made.
 func (p Policy) Unjudged() bool { return len(p.Facts()) == 0 }
@@ -140,6 +149,44 @@ func (r PolicyRefusal) First() []PolicyFinding {
 func (r PolicyRefusal) Rest() []PolicyFinding {
 	all := findingsOf(r.Event.Result.Findings)
 	return all[min(len(all), firstFindings):]
+}
+
+// Changes are the recorded decisions that it would make otherwise.
+func (r PolicyRefusal) Changes() []ReplayChange { return replayChanges(r.Event.Result.Replay) }
+
+// ReplayChange are recorded decisions that a policy would make otherwise, all in the
+// same way.
+type ReplayChange struct {
+	Text     string
+	Examples []Link
+}
+
+func replayChanges(r *api.PolicyReplay) (out []ReplayChange) {
+	if r == nil {
+		return nil
+	}
+	kinds := map[string]string{
+		"newly_allowed": "newly allowed", "newly_denied": "newly denied", "other_reasons": "denied for other reasons", "other_grant": "allowed by another scope, or with other headers",
+	}
+	for _, g := range r.Groups {
+		c := ReplayChange{Text: plural(int(g.Count), "decision", "decisions") + " " + kinds[g.Kind]}
+		codes := make([]string, len(g.Reasons))
+		for i, reason := range g.Reasons {
+			codes[i] = string(reason.Code)
+		}
+		switch {
+		case len(codes) == 0:
+		case g.Kind == "newly_allowed":
+			c.Text += ", denied before as " + strings.Join(codes, ", ")
+		default:
+			c.Text += ": " + strings.Join(codes, ", ")
+		}
+		for _, e := range g.Examples {
+			c.Examples = append(c.Examples, Link{Label: e.Request, URL: DecisionURL(e.ID)})
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 // firstFindings is how many findings are shown at once.

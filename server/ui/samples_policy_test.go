@@ -46,7 +46,18 @@ func sampleFindings() []api.PolicyFinding {
 func sampleRefused() api.Policy {
 	p := samplePolicy()
 	p.SourceStatus.Pending = &api.PolicyPending{Revision: "v43", Digest: "sha256:01", Refused: true}
+	replay := &api.PolicyReplay{Replayed: 10000, NewlyAllowed: 1, NewlyDenied: 312, Groups: []api.PolicyReplayGroup{
+		{
+			Kind: "newly_denied", Reasons: []api.PolicyReplayReason{{Code: "weekend"}}, Count: 312,
+			Examples: []api.PolicyReplayExample{{ID: "d1", Request: "acme:models:llama3:write"}, {ID: "d2", Request: "acme:models:phi4:write"}},
+		},
+		{Kind: "newly_allowed", Reasons: []api.PolicyReplayReason{{Code: "out_of_scope"}, {Code: "role_forbids"}}, Count: 1, Examples: []api.PolicyReplayExample{{ID: "d3", Request: "acme:datasets:golden-set:write"}}},
+	}}
 	p.Refusals = []api.PolicyEvent{
+		{
+			ID: 10, At: sampleNow.Add(-time.Minute), Kind: "refuse", Actor: "system", Revision: "v44", Digest: "sha256:02", Source: p.Source,
+			Result: api.PolicyResult{Replay: replay, Findings: []api.PolicyFinding{{Stage: "replay", Code: "replay_changes", Message: "it changes 313 of 10000 recorded decisions, and at most 100 may change"}}},
+		},
 		{ID: 9, At: sampleNow.Add(-2 * time.Minute), Kind: "refuse", Actor: "system", Revision: "v43", Digest: "sha256:01", Source: p.Source, Result: api.PolicyResult{Findings: sampleFindings()}},
 		{ID: 7, At: sampleNow.Add(-90 * time.Hour), Kind: "refuse", Actor: "system", Source: p.Source, Result: api.PolicyResult{Findings: []api.PolicyFinding{
 			{Stage: "signature", Code: "signature_invalid", Message: "the signature is of the key \"old\", which is not configured"},

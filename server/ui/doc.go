@@ -1,5 +1,5 @@
-// Package ui is what people see of Patrol: the pages for tokens, the account and
-// administration, as templates, a style sheet and two small scripts, all embedded
+// Package ui is what people see of Patrol: the pages for tokens, the account, the
+// policy and administration, as templates, a style sheet and two small scripts, all embedded
 // in the binary. Nothing is built, and nothing is loaded from elsewhere.
 //
 // The package turns values into pages and forms into values. It decides nothing:

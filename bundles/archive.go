@@ -25,12 +25,14 @@ func readArchive(ctx context.Context, name string, r io.Reader) (*files, error) 
 	return f, nil
 }
 
+var errTooLarge = fmt.Errorf("the archive is larger than %d MiB", maxTotal>>20)
+
 // readLimited reads an archive as it is. What does not fit unpacked does not fit
 // packed either.
 func readLimited(r io.Reader) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(r, maxTotal+1))
 	if err == nil && len(content) > maxTotal {
-		err = fmt.Errorf("the archive is larger than %d MiB", maxTotal>>20)
+		return nil, errTooLarge
 	}
 	return content, err
 }

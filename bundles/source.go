@@ -23,8 +23,10 @@ type Source interface {
 	// Next returns what the source holds as soon as that is something else than it
 	// last returned; the first call returns at once. An error says that the source
 	// cannot be reached or holds nothing that can be read (a *[BadBundleError], once for
-	// what it holds); the caller calls again, and Next sees to the pause. It
-	// blocks until ctx ends if there is nothing more to come.
+	// what it holds); the caller calls again, and Next sees to the pause. Neither a bundle nor an
+	// error says that the source, which could not be reached, can be again, and
+	// holds what was there before. It blocks until ctx ends if there is nothing more to come,
+	// and what it had not returned by then it returns the next time.
 	Next(ctx context.Context) (*Bundle, error)
 }
 
@@ -86,7 +88,7 @@ type filesSource struct {
 
 	seen    string // fingerprint of what was last returned
 	content string // its digest
-	failed  string // the error that was last returned
+	failed  string // the error that was last returned, if nothing was since
 	begun   bool
 	looks   int
 }
@@ -114,7 +116,7 @@ func (s *filesSource) Next(ctx context.Context) (*Bundle, error) {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			if b, err := s.report(nil, err); b != nil || err != nil {
+			if news, b, err := s.report(nil, err); news {
 				return b, err
 			}
 			last = ""
@@ -128,34 +130,43 @@ func (s *filesSource) Next(ctx context.Context) (*Bundle, error) {
 		}
 		first = false
 		b, readErr := Read(ctx, s.Source, s.Verifier)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if after, err := fingerprint(ctx, s.Source); err != nil || after != now {
 			last = after
 			continue // it is being changed
 		}
 		s.seen = now
-		if b, err := s.report(b, readErr); b != nil || err != nil {
+		if news, b, err := s.report(b, readErr); news {
 			return b, err
 		}
 	}
 }
 
-// report returns what is news: another content, another error, or that what could
-// not be read can be read again.
-func (s *filesSource) report(b *Bundle, err error) (*Bundle, error) {
+// report tells what is news: another content, another error, or that what could
+// not be reached can be again.
+func (s *filesSource) report(b *Bundle, err error) (news bool, _ *Bundle, _ error) {
 	if err != nil {
 		if err.Error() == s.failed {
-			return nil, nil
+			return false, nil, nil
 		}
-		s.failed, s.content = err.Error(), ""
-		return nil, err
+		s.failed = err.Error()
+		if _, bad := errors.AsType[*BadBundleError](err); bad {
+			s.content = "" // what comes next is something else
+		} else {
+			s.seen = "" // what is there must be read again
+		}
+		return true, nil, err
 	}
-	sum := sha256.Sum256(b.Archive)
-	digest := hex.EncodeToString(sum[:])
+	back := s.failed != ""
+	s.failed = ""
+	digest := ArchiveDigest(b.Archive)
 	if digest == s.content {
-		return nil, nil
+		return back, nil, nil
 	}
-	s.content, s.failed = digest, ""
-	return b, nil
+	s.content = digest
+	return true, b, nil
 }
 
 // fingerprint tells apart what a folder or file holds, by names, sizes and times.

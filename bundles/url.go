@@ -1,6 +1,7 @@
 package bundles
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -41,13 +42,17 @@ type urlSource struct {
 	client *http.Client
 	shown  string // the URL without what may be secret
 
-	etag    string
-	content string // digest of the archive that was last returned
+	etag    string // of what was last returned
+	content string // digest of its archive, or [tooLarge]
 	long    bool   // the server knows long polling
 	begun   bool
 	idle    bool // it answered at once that there is nothing new
 	fails   int
 }
+
+// tooLarge stands for the digest of archives that are too large to be read, which
+// are all the same.
+const tooLarge = "too large"
 
 // CheckURL reports what keeps text from being the URL of a bundle. Plain HTTP is
 // for this machine alone, since whoever can change what is transferred changes the policy.
@@ -138,7 +143,7 @@ func (s *urlSource) Next(ctx context.Context) (*Bundle, error) {
 		}
 		s.begun = true
 		asked := time.Now()
-		archive, err := s.fetch(ctx)
+		got, err := s.fetch(ctx)
 		s.idle = time.Since(asked) < time.Second
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -147,17 +152,48 @@ func (s *urlSource) Next(ctx context.Context) (*Bundle, error) {
 			s.fails++
 			return nil, err
 		}
+		back := s.fails > 0
 		s.fails = 0
-		if archive == nil {
+		b, err := s.read(ctx, got)
+		if b == nil && err == nil && !back {
 			continue
 		}
-		digest := ArchiveDigest(archive)
-		if digest == s.content {
-			continue
-		}
-		s.content, s.idle = digest, false
-		return Unpack(ctx, s.shown, archive, s.Verifier)
+		return b, err
 	}
+}
+
+// answer is what a server sent.
+type answer struct {
+	archive []byte // nil: nothing new
+	large   bool   // it is too large to be read
+	etag    string
+}
+
+// read returns what an answer has that is news. If ctx ends before that is known, the
+// answer is asked for again.
+func (s *urlSource) read(ctx context.Context, got answer) (*Bundle, error) {
+	digest := s.content
+	switch {
+	case got.large:
+		digest = tooLarge
+	case got.archive != nil:
+		digest = ArchiveDigest(got.archive)
+	}
+	if digest == s.content {
+		s.etag = got.etag
+		return nil, nil //nolint:nilnil // there is nothing new
+	}
+	var b *Bundle
+	var err error
+	if got.large {
+		err = &BadBundleError{Name: s.shown, Err: fmt.Errorf("open policy %s: %w", s.shown, errTooLarge)}
+	} else {
+		b, err = Unpack(ctx, s.shown, got.archive, s.Verifier)
+	}
+	if _, refused := errors.AsType[*BadBundleError](err); err == nil || refused {
+		s.etag, s.content, s.idle = got.etag, digest, false
+	}
+	return b, err
 }
 
 // pause is how long to wait before the next request. Requests of many servers are
@@ -178,13 +214,13 @@ func (s *urlSource) pause() time.Duration {
 	}
 }
 
-// fetch asks once. It returns nil if there is nothing new.
-func (s *urlSource) fetch(ctx context.Context) ([]byte, error) {
+// fetch asks once.
+func (s *urlSource) fetch(ctx context.Context) (answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Source, nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s for a policy: it is not a URL", s.shown)
+		return answer{}, fmt.Errorf("ask %s for a policy: it is not a URL", s.shown)
 	}
 	r.Header.Set("User-Agent", "patrol")
 	prefer := "modes=snapshot"
@@ -198,41 +234,41 @@ func (s *urlSource) fetch(ctx context.Context) ([]byte, error) {
 	if s.URL.Credential != "" {
 		r.Header.Set("Authorization", "Bearer "+s.URL.Credential)
 	}
-	answer, err := s.client.Do(r)
+	resp, err := s.client.Do(r)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // which does not repeat the URL with its query
 		}
-		return nil, fmt.Errorf("ask %s for a policy: %w", s.shown, err)
+		return answer{}, fmt.Errorf("ask %s for a policy: %w", s.shown, err)
 	}
-	defer answer.Body.Close()
+	defer resp.Body.Close()
 	// A server that sends a byte now and then must not hold on for ever.
 	late := time.AfterFunc(s.URL.Timeout, cancel)
 	defer late.Stop()
-	s.long = strings.HasPrefix(answer.Header.Get("Content-Type"), mediaType) && s.URL.Wait > 0
-	switch answer.StatusCode {
-	case http.StatusNotModified:
-		if etag := answer.Header.Get("ETag"); etag != "" {
-			s.etag = etag
-		}
-		return nil, nil
-	case http.StatusOK:
-	default:
-		return nil, fmt.Errorf("ask %s for a policy: it answers %s", s.shown, answer.Status)
+	s.long = strings.HasPrefix(resp.Header.Get("Content-Type"), mediaType) && s.URL.Wait > 0
+	got := answer{etag: resp.Header.Get("ETag")}
+	switch {
+	case resp.StatusCode == http.StatusNotModified && s.etag != "":
+		got.etag = cmp.Or(got.etag, s.etag)
+		return got, nil
+	case resp.StatusCode != http.StatusOK:
+		return answer{}, fmt.Errorf("ask %s for a policy: it answers %s", s.shown, resp.Status)
+	case resp.ContentLength > maxTotal:
+		got.large = true
+		return got, nil
 	}
-	archive, err := readLimited(answer.Body)
+	got.archive, err = readLimited(resp.Body)
+	switch {
+	case errors.Is(err, errTooLarge):
+		got.archive, got.large = nil, true
+		return got, nil
+	case err != nil && ctx.Err() != nil:
+		err = fmt.Errorf("it was not transferred within %s", s.URL.Timeout)
+	case err == nil && len(got.archive) == 0:
+		err = errors.New("its answer is empty")
+	}
 	if err != nil {
-		if len(archive) > maxTotal {
-			return nil, bad(ctx, s.shown, archive[:0], fmt.Errorf("open policy %s: %w", s.shown, err))
-		}
-		if ctx.Err() != nil {
-			err = fmt.Errorf("it was not transferred within %s", s.URL.Timeout)
-		}
-		return nil, fmt.Errorf("ask %s for a policy: %w", s.shown, err)
+		return answer{}, fmt.Errorf("ask %s for a policy: %w", s.shown, err)
 	}
-	if len(archive) == 0 {
-		return nil, fmt.Errorf("ask %s for a policy: its answer is empty", s.shown)
-	}
-	s.etag = answer.Header.Get("ETag")
-	return archive, nil
+	return got, nil
 }

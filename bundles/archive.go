@@ -69,6 +69,10 @@ func (f *files) unpack(ctx context.Context, r io.Reader) error {
 		header, err := archive.Next()
 		switch {
 		case errors.Is(err, io.EOF) && limited.N > 0:
+			// The checksum comes last, after what the archive is padded with.
+			if _, err := io.Copy(io.Discard, limited); err != nil {
+				return fmt.Errorf("it is damaged: %w", err)
+			}
 			return nil
 		case limited.N <= 0:
 			return fmt.Errorf("its files are larger than %d MiB together", maxTotal>>20)

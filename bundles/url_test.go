@@ -30,7 +30,7 @@ type bundleServer struct {
 	down     bool
 	changed  chan struct{}
 	requests []http.Header
-	sent     atomic.Int64  // bytes
+	sent     atomic.Int64 // bytes
 }
 
 func newBundleServer(archive []byte) *bundleServer {

@@ -137,6 +137,8 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 		return path
 	case path == "/policy/resume":
 		return "/policy"
+	case path == "/policy/shadow/promote":
+		return PromoteURL(form.Get("revision"))
 	case path == "/policy/history/rollback":
 		return RollBackURL(form.Get("revision"))
 	case path == "/profile/sessions/end":

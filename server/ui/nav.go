@@ -20,6 +20,7 @@ const (
 	policyRules     section = "policy-rules"
 	policyDecisions section = "policy-decisions"
 	policyHistory   section = "policy-history"
+	policyShadow    section = "policy-shadow"
 )
 
 // navItem is one link of a navigation.
@@ -48,6 +49,7 @@ var navigation = []navGroup{
 		{Label: "Rules", URL: "/policy/rules", parts: []section{policyRules}},
 		{Label: "Decisions", URL: decisionsPage, parts: []section{policyDecisions}},
 		{Label: "History", URL: "/policy/history", parts: []section{policyHistory}},
+		{Label: "Shadow", URL: "/policy/shadow", parts: []section{policyShadow}},
 	}},
 	{label: "Administration", url: "/admin/pats", admin: true, items: []navItem{
 		{Label: "All tokens", URL: "/admin/pats", parts: []section{adminTokens}},

@@ -45,6 +45,9 @@ func (p Policy) State() State {
 	case p.SyncError != "":
 		return State{"revoked", "Not followed here"}
 	case p.Pinned:
+		if p.Promoted {
+			return State{"soon", "Promoted"}
+		}
 		return State{"soon", "Pinned"}
 	default:
 		return State{"active", "In force"}

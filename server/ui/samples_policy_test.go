@@ -212,3 +212,44 @@ func sampleDiff() PolicyDiff {
 	kept := sampleKept()
 	return NewPolicyDiff(PolicySides(kept, true), kept[0].Digest, CandidateKey, before, after)
 }
+
+func sampleShadow() PolicyShadow {
+	at := sampleNow.Add(-4 * time.Minute)
+	first := sampleNow.Add(-26 * time.Hour)
+	divergence := func(id, request, user string, before, after []models.ReasonCode) models.Divergence {
+		return models.Divergence{ID: id, At: at, Request: request, TokenID: "7fJ2kQ9xLm3Rt8Zw", UserID: user, Before: before, After: after}
+	}
+	weekend := []models.ReasonCode{"weekend"}
+	return NewPolicyShadow(api.PolicyShadow{
+		Shadow: &api.ShadowPolicy{
+			Revision: "v43", Digest: "sha256:5a1f0c3c5dd34ec1a0be2b51a7ef2d36", Source: "https://bundles.example.com/next.tar.gz", SignedBy: "release",
+			Since: first, Result: samplePolicy().Result,
+		},
+		Base:   "v42",
+		Counts: api.ShadowCounts{Judged: 48211, Same: 48196, NewlyDenied: 12, NewlyAllowed: 1, OtherReasons: 2, Dropped: 7, From: &first, To: &at},
+		Groups: []api.ShadowGroup{
+			{
+				Kind: "newly_denied", Count: 12, From: first, To: at, Reasons: []api.PolicyReplayReason{{Code: "weekend", Title: "Models are changed on working days", File: "custom/office_hours.rego", Line: 5}},
+				Examples: []models.Divergence{
+					divergence("d5", "acme:models:llama3:write", "ada", nil, weekend),
+					divergence("d4", "acme:models:meta-llama/Llama-3.1-405B-Instruct:write", "grace", nil, weekend),
+				},
+			},
+			{
+				Kind: "newly_allowed", Count: 1, From: first, To: at, Reasons: []api.PolicyReplayReason{{Code: models.RoleForbids, Title: "The role permits it", File: "authz/authz.rego", Line: 120}},
+				Examples: []models.Divergence{divergence("d1", "", "nobody", []models.ReasonCode{models.OutOfScope, models.RoleForbids}, nil)},
+			},
+			{Kind: "other_reasons", Count: 2, From: first, To: at},
+		},
+		Server: &api.ShadowServer{Sample: 50, Judging: true, SourceStatus: api.PolicySource{Name: "https://bundles.example.com/next.tar.gz", Reached: true}},
+	}, map[string]string{"ada": "ada@example.com", "grace": "grace@example.com"}, sampleNow)
+}
+
+func sampleShadowRefused() PolicyShadow {
+	s := sampleShadow().PolicyShadow
+	s.Groups, s.Counts = nil, api.ShadowCounts{}
+	s.Server.Failure = "start to judge by the shadow policy: it needs more than 256 MiB of memory"
+	s.Server.SourceStatus.Error = "ask https://bundles.example.com/next.tar.gz for a policy: it answers 503 Service Unavailable"
+	s.Server.Refused = &sampleRefused().Refusals[0].Result
+	return NewPolicyShadow(s, nil, sampleNow)
+}

@@ -12,70 +12,75 @@ import (
 	"patrol/server/ui/uitest"
 )
 
-// A denial is looked up and explained; what changed is looked at and rolled back; the
-// source is followed again. With all that a browser can do, and with little of it.
 func TestThePolicyTeamInABrowser(t *testing.T) {
 	browser := uitest.Start(t)
-	for name, look := range map[string]uitest.Options{
-		"a wide window": {}, "a telephone without JavaScript": {NoScript: true, Width: 360, Height: 780},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, testenv.SQLite(t), nil)
-			w.ships("v1", nil)
-			pat := w.pat("ann", "ci", "acme:models:*:read")
-			w.logged(pat.Token, "acme:models:llama3:read")
-			denied := w.logged(pat.Token, "acme:models:llama3:execute")
-			w.ships("v2", adds("custom/closed.rego", "package patrol.custom\n\n# METADATA\n# title: Closed\nreason := {\"code\": \"closed\", \"message\": \"Closed.\"}\n"))
+	w := newWorld(t, testenv.SQLite(t), nil)
+	w.open(browser, uitest.Options{}).worksOnThePolicy(t)
+}
 
-			pol := w.open(browser, look)
-			fits := func() {
-				t.Helper()
-				overflow, err := uitest.Overflow(pol.tab)
-				require.NoError(t, err)
-				assert.Zero(t, overflow, "pixels beyond the window")
-			}
-			pol.goTo("/login")
-			pol.signsInAs("pol", "Personal access tokens")
-			pol.click(`.main-nav a[href="/policy"]`)
-			pol.waitsFor("Policy")
-			fits()
-			pol.click(`.sub-nav a[href="/policy/decisions"]`)
-			pol.waitsFor("Decisions")
-			pol.fill("#f-user", "ann@example.com")
-			pol.do(chromedp.SetValue(chromedp.CSS("#f-outcome"), "deny"))
-			pol.click(".filter-grid button.primary")
-			require.Eventually(t, func() bool {
-				at, err := chromedp.Run(pol.tab, chromedp.Evaluate[string](`location.search`))
-				return err == nil && at == "?outcome=deny&user="+w.users["ann"].ID
-			}, soon, 20*time.Millisecond)
-			pol.waitsFor("Decisions")
-			assert.Equal(t, "/policy/decisions/"+denied, pol.script(`[...document.querySelectorAll(".decisions a.name")].map(a => a.getAttribute("href")).join(" ")`))
-			fits()
-			pol.click(".decisions a.name")
-			pol.waitsFor("Decision")
-			assert.Contains(t, pol.sees(".changes"), "The token has the scope acme:models:llama3:execute")
-			assert.Contains(t, pol.script(`[...document.querySelectorAll("details[open] .line.held")].map(l => l.textContent).join("")`), "not granting_scope")
-			assert.Contains(t, pol.script(`document.body.textContent`), "It would be denied for other reasons: closed, out_of_scope.")
-			fits()
+func TestThePolicyTeamAtATelephoneWithoutJavaScript(t *testing.T) {
+	browser := uitest.Start(t)
+	w := newWorld(t, testenv.SQLite(t), nil)
+	w.open(browser, uitest.Options{NoScript: true, Width: 360, Height: 780}).worksOnThePolicy(t)
+}
 
-			pol.click(`.sub-nav a[href="/policy/history"]`)
-			pol.waitsFor("History")
-			fits()
-			pol.click(`a[href*="/history/diff"]`)
-			pol.waitsFor("Changes")
-			assert.Contains(t, pol.script(`document.querySelector(".diff .added").textContent`), `{"revision": "v2"`)
-			fits()
-			pol.click(".crumb a")
-			pol.waitsFor("History")
-			pol.click(`a[href*="rollback"]`)
-			pol.waitsFor("Roll back to v1?")
-			pol.click("form.form button.danger")
-			pol.waitsFor("Policy")
-			assert.Equal(t, "v1 is in force, and pinned until the source is followed again.", pol.sees(".notice span"))
-			assert.Equal(t, "v1", w.policy.Engine().Current().Revision())
-			pol.click(`form[action="/policy/resume"] button`)
-			require.Eventually(t, func() bool { return !w.policy.Status().Active.Pinned }, soon, 20*time.Millisecond)
-			pol.waitsFor("Policy In force")
-		})
+// worksOnThePolicy looks a denial up and reads why; looks at what changed, rolls back,
+// and has the source followed again.
+func (r *reader) worksOnThePolicy(t *testing.T) {
+	t.Helper()
+	w, pol := r.w, r
+	w.ships("v1", nil)
+	pat := w.pat("ann", "ci", "acme:models:*:read")
+	w.logged(pat.Token, "acme:models:llama3:read")
+	denied := w.logged(pat.Token, "acme:models:llama3:execute")
+	w.ships("v2", adds("custom/closed.rego", "package patrol.custom\n\n# METADATA\n# title: Closed\nreason := {\"code\": \"closed\", \"message\": \"Closed.\"}\n"))
+
+	fits := func() {
+		t.Helper()
+		overflow, err := uitest.Overflow(pol.tab)
+		require.NoError(t, err)
+		assert.Zero(t, overflow, "pixels beyond the window")
 	}
+	pol.goTo("/login")
+	pol.signsInAs("pol", "Personal access tokens")
+	pol.click(`.main-nav a[href="/policy"]`)
+	pol.waitsFor("Policy")
+	fits()
+	pol.click(`.sub-nav a[href="/policy/decisions"]`)
+	pol.waitsFor("Decisions")
+	pol.fill("#f-user", "ann@example.com")
+	pol.do(chromedp.SetValue(chromedp.CSS("#f-outcome"), "deny"))
+	pol.click(".filter-grid button.primary")
+	require.Eventually(t, func() bool {
+		at, err := chromedp.Run(pol.tab, chromedp.Evaluate[string](`location.search`))
+		return err == nil && at == "?outcome=deny&user="+w.users["ann"].ID
+	}, soon, 20*time.Millisecond)
+	pol.waitsFor("Decisions")
+	assert.Equal(t, "/policy/decisions/"+denied, pol.script(`[...document.querySelectorAll(".decisions a.name")].map(a => a.getAttribute("href")).join(" ")`))
+	fits()
+	pol.click(".decisions a.name")
+	pol.waitsFor("Decision")
+	assert.Contains(t, pol.sees(".changes"), "The token has the scope acme:models:llama3:execute")
+	assert.Contains(t, pol.script(`[...document.querySelectorAll("details[open] .line.held")].map(l => l.textContent).join("")`), "not granting_scope")
+	assert.Contains(t, pol.script(`document.body.textContent`), "It would be denied for other reasons: closed, out_of_scope.")
+	fits()
+
+	pol.click(`.sub-nav a[href="/policy/history"]`)
+	pol.waitsFor("History")
+	fits()
+	pol.click(`a[href*="/history/diff"]`)
+	pol.waitsFor("Changes")
+	assert.Contains(t, pol.script(`document.querySelector(".diff .added").textContent`), `{"revision": "v2"`)
+	fits()
+	pol.click(".crumb a")
+	pol.waitsFor("History")
+	pol.click(`a[href*="rollback"]`)
+	pol.waitsFor("Roll back to v1?")
+	pol.click("form.form button.danger")
+	pol.waitsFor("Policy")
+	assert.Equal(t, "v1 is in force, and pinned until the source is followed again.", pol.sees(".notice span"))
+	assert.Equal(t, "v1", w.policy.Engine().Current().Revision())
+	pol.click(`form[action="/policy/resume"] button`)
+	require.Eventually(t, func() bool { return !w.policy.Status().Active.Pinned }, soon, 20*time.Millisecond)
+	pol.waitsFor("Policy In force")
 }

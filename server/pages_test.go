@@ -396,7 +396,7 @@ func TestWhoMayOpenEveryPage(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	pat := w.pat("ann", "ci", "acme:models:*:read", "acme:datasets:*:read")
 	eve, ann, dom := w.visit("eve"), w.visit("ann"), w.visit("dom")
-	root := w.visit("root")
+	root, pol := w.visit("root"), w.visit("pol")
 	foreign := w.visit("ann")
 	foreign.header.Set("Sec-Fetch-Site", "cross-site")
 	foreign.header.Set("Origin", "https://evil.example")
@@ -443,6 +443,12 @@ func TestWhoMayOpenEveryPage(t *testing.T) {
 			}
 			if r.By == "platformAdmin" || r.By == "policyTeam" {
 				eve.send(r.Method, target, map[string]url.Values{"GET": nil, "POST": {}}[r.Method]).is(403)
+			}
+			if r.By == "policyTeam" {
+				for _, who := range []*visitor{pol, root} {
+					let := who.send(r.Method, target, map[string]url.Values{"GET": nil, "POST": {}}[r.Method])
+					assert.NotContains(t, []int{401, 403, 500}, let.status, "%s", let.text)
+				}
 			}
 			bearer := w.visit("")
 			bearer.header.Set("Authorization", "Bearer "+pat.Token)

@@ -88,8 +88,8 @@ test_allow[note] if {
 		},
 	}
 	input_ := json.patch(allowed, case.patches)
-	authz.reasons == set() with input as input_
-	decision := authz.decision with input as input_
+	authz.reasons == set() with input as input_ with data.patrol.custom as {}
+	decision := authz.decision with input as input_ with data.patrol.custom as {}
 	decision == {"allow": true, "reasons": [], "scope": object.get(case, "scope", "scope-1")}
 }
 
@@ -216,7 +216,7 @@ test_deny[note] if {
 			"codes": ["domain_frozen", "not_a_member", "out_of_scope"],
 		},
 	}
-	decision := authz.decision with input as json.patch(allowed, case.patches)
+	decision := authz.decision with input as json.patch(allowed, case.patches) with data.patrol.custom as {}
 	decision.allow == false
 	object.keys(decision) == {"allow", "reasons"}
 	codes(decision) == case.codes
@@ -245,7 +245,7 @@ test_deny_malformed[note] if {
 	some value in [null, 0, -1, [], {}, ["acme"], "absent"]
 	patch := {true: gone(path), false: put(path, value)}[value == "absent"]
 	note := sprintf("%s: %v", [path, value])
-	decision := authz.decision with input as json.patch(allowed, [patch])
+	decision := authz.decision with input as json.patch(allowed, [patch]) with data.patrol.custom as {}
 	decision.allow == false
 	code in codes(decision)
 }
@@ -262,7 +262,7 @@ test_limits_malformed[note] if {
 	}
 	some value in ["1790000000", [], {}, ["acme"]]
 	note := sprintf("%s: %v", [path, value])
-	decision := authz.decision with input as json.patch(allowed, [limits({"max_lifetime": 1000000}), put(path, value)])
+	decision := authz.decision with input as json.patch(allowed, [limits({"max_lifetime": 1000000}), put(path, value)]) with data.patrol.custom as {}
 	codes(decision) == expected
 }
 
@@ -284,6 +284,7 @@ test_nothing_equals_nothing if {
 		put("domain/id", null),
 		put("token/scopes", {"*": {"models": {"read": {"*": "x"}}}}),
 	]))
+		with data.patrol.custom as {}
 	codes(decision) == ["domain_unknown"]
 }
 

@@ -133,6 +133,7 @@ const (
 	jobLoad   = "load"
 	jobReplay = "replay"
 	jobJudge  = "judge"
+	jobAnswer = "answer"
 )
 
 // Jobs are what a child of this package does, for [sandbox.Main].
@@ -159,6 +160,7 @@ func Jobs() map[string]sandbox.Job {
 		},
 		jobReplay: replayEvents,
 		jobJudge:  judgeEvents,
+		jobAnswer: answerTrial,
 	}
 }
 

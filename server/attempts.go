@@ -125,7 +125,12 @@ func network(addr netip.Addr) netip.Prefix {
 }
 
 func tooMany(wait time.Duration) error {
-	err := models.NewError(models.CodeRateLimited, "too many failed attempts; wait before the next")
+	return waitFor(wait, "too many failed attempts; wait before the next")
+}
+
+// waitFor tells a client when to come again.
+func waitFor(wait time.Duration, message string) error {
+	err := models.NewError(models.CodeRateLimited, message)
 	err.RetryAfter = int((wait + time.Second - 1) / time.Second)
 	return err
 }

@@ -44,6 +44,8 @@ type Config struct {
 	OIDC     OIDCConfig
 	Limits   models.Limits
 
+	Playground PlaygroundConfig
+
 	// SetupValidFor is how long the setup code of a first start is good.
 	SetupValidFor time.Duration
 }
@@ -131,6 +133,7 @@ func DefaultConfig() Config {
 			QueueTimeout:     5 * time.Second,
 		},
 		OIDC:          DefaultOIDC(),
+		Playground:    PlaygroundConfig{Timeout: time.Minute, PerMinute: 20, MaxBody: 1 << 20, MaxReplay: 10_000},
 		Limits:        models.DefaultLimits(),
 		SetupValidFor: 30 * time.Minute,
 	}
@@ -156,7 +159,7 @@ func (c Config) Validate() error {
 	check(c.SetupValidFor > 0, "the setup code's validity must be longer than zero")
 	check(c.Limits.MaxLifetime >= time.Second && c.Limits.MaxScopes > 0 && c.Limits.MaxLive > 0 && c.Limits.MaxGrace >= 0,
 		"token limits must be positive, and the maximum lifetime at least 1s")
-	return errors.Join(append(errs, c.TLS.Validate(), c.HTTP.Validate(), c.Sessions.Validate(), c.Login.Validate(), c.OIDC.Validate(c.PublicURL))...)
+	return errors.Join(append(errs, c.TLS.Validate(), c.HTTP.Validate(), c.Sessions.Validate(), c.Login.Validate(), c.OIDC.Validate(c.PublicURL), c.Playground.Validate())...)
 }
 
 // Validate returns what is wrong with the section.

@@ -128,15 +128,18 @@ func (s *Server) takeNotice(ctx context.Context) string {
 const maxForm = 256 << 10
 
 // form reads a submitted form.
-func (s *Server) form(c *gin.Context) (url.Values, error) {
+func (s *Server) form(c *gin.Context) (url.Values, error) { return s.formUpTo(c, maxForm) }
+
+// formUpTo is form for one of at most so many bytes.
+func (s *Server) formUpTo(c *gin.Context, limit int64) (url.Values, error) {
 	media, _, err := mime.ParseMediaType(c.Request.Header.Get("Content-Type"))
 	if err != nil || media != "application/x-www-form-urlencoded" {
 		return nil, models.NewError(models.CodeMediaType, "a form is sent as application/x-www-form-urlencoded")
 	}
-	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxForm)
+	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, limit)
 	if err := c.Request.ParseForm(); err != nil {
 		if _, over := errors.AsType[*http.MaxBytesError](err); over {
-			return nil, tooLarge(maxForm)
+			return nil, tooLarge(limit)
 		}
 		return nil, models.WrapError(models.CodeMalformed, "the form could not be read", err)
 	}

@@ -394,7 +394,7 @@ func TestTheSignInLeadsNowhereElse(t *testing.T) {
 // form.
 func TestWhoMayOpenEveryPage(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
-	pat := w.pat("ann", "ci", "acme:models:*:read", "acme:datasets:*:read")
+	pat := w.pat("ann", "of ann alone", "acme:models:*:read", "acme:datasets:*:read")
 	eve, ann, dom := w.visit("eve"), w.visit("ann"), w.visit("dom")
 	root, pol := w.visit("root"), w.visit("pol")
 	foreign := w.visit("ann")

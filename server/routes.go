@@ -75,7 +75,7 @@ type route struct {
 // routes is the whole HTTP surface. The router is built from it and from nothing
 // else; tests hold it against the router, the OpenAPI document and every kind of
 // caller.
-var routes = slices.Concat(apiRoutes, decisionRoutes, adviceRoutes, policyRoutes, shadowRoutes, pageRoutes, policyPageRoutes, decisionPageRoutes, historyPageRoutes, shadowPageRoutes, adminRoutes, resetRoutes, oidcRoutes, codeRoutes)
+var routes = slices.Concat(apiRoutes, decisionRoutes, adviceRoutes, policyRoutes, playgroundRoutes, shadowRoutes, pageRoutes, policyPageRoutes, decisionPageRoutes, historyPageRoutes, shadowPageRoutes, adminRoutes, resetRoutes, oidcRoutes, codeRoutes)
 
 // apiRoutes are for programs.
 var apiRoutes = []route{

@@ -31,8 +31,10 @@ type Deps struct {
 	Engine    *engine.Engine // for its catalog
 	Policy    Policy         // how it comes into force
 	Shadow    Shadow         // what is judged beside it; nil: nothing
-	Keys      models.Keyring
-	Gateway   http.Handler // serves /proxy/; nil: there is none
+	// Playground tries policies; nil: nobody may.
+	Playground Playground
+	Keys       models.Keyring
+	Gateway    http.Handler // serves /proxy/; nil: there is none
 	// ForwardAuth answers proxies at /forward-auth; nil: nobody does.
 	ForwardAuth http.Handler
 	// Metrics is given where other parts of the program count into it too; nil
@@ -71,6 +73,8 @@ type Server struct {
 	setup       setup
 	provider    *provider // nil: people sign in with passwords alone
 	reader      *policyReader
+	playground  Playground // nil: there is none
+	trials      trials
 	ui          *ui.UI
 	once        *ui.Once
 
@@ -127,6 +131,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.attempts = newAttempts(cfg.Login, s.now)
+	s.playground, s.trials.byUser = deps.Playground, newRecent[string](mostTriers)
 	s.setup.file = cfg.setupFile()
 	s.provider = newProvider(cfg.OIDC, origin, s.now, s.random)
 	if s.ui, err = ui.New(); err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"patrol/api"
 	"patrol/bundles"
+	"patrol/bundles/sandbox"
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/policies/engine"
@@ -144,6 +145,10 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 			server.Deny(w, r, models.Deny(models.TokenMissing), models.Request{})
 		}),
 	}
+	deps.Playground, err = bundles.NewPlayground(bundles.PlaygroundConfig{
+		Limits: sandbox.Limits{Memory: 512 << 20, CPU: 30 * time.Second, Wall: 2 * time.Minute}, Running: 2, Patience: time.Minute,
+	})
+	require.NoError(t, err)
 	if change != nil {
 		change(&cfg, &deps)
 	}

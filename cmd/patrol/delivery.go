@@ -12,7 +12,6 @@ import (
 	"patrol/bundles"
 	"patrol/bundles/sandbox"
 	"patrol/cmd/patrol/config"
-	"patrol/models"
 	"patrol/models/store"
 	"patrol/server"
 	"patrol/server/authz"
@@ -53,17 +52,8 @@ func latestDecisions(gate config.Gate, decisions *store.Decisions) bundles.Event
 	if gate.ReplaySince <= 0 || decisions == nil {
 		return nil
 	}
-	return func(ctx context.Context, yield func([]byte) error) error {
-		var room []byte
-		since := time.Now().Add(-gate.ReplaySince)
-		return decisions.Latest(ctx, store.DecisionFilter{Since: since}, gate.ReplayLimit, func(l models.LoggedDecision) error {
-			room = l.AppendEvent(room[:0], noLabels)
-			return yield(room)
-		})
-	}
+	return server.RecordedEvents(decisions, gate.ReplaySince, gate.ReplayLimit)
 }
-
-var noLabels = []byte(`{}`)
 
 // policySource returns the source that name names.
 func policySource(b config.Bundle, name string, credential config.Secret, verifier *bundles.Verifier) (bundles.Source, error) {
@@ -77,18 +67,24 @@ func policySource(b config.Bundle, name string, credential config.Secret, verifi
 	})
 }
 
+// gateConfig translates the settings for the gate, but for recorded decisions.
+func gateConfig(g config.Gate) bundles.GateConfig {
+	c := bundles.GateConfig{
+		MinCoverage: float64(g.MinCoverage), Waive: g.Waive, TestTimeout: g.TestTimeout,
+		Limits: sandbox.Limits{Memory: int64(g.Memory), CPU: g.CPUTime, Wall: g.Timeout},
+	}
+	if c.MinCoverage == 0 {
+		c.MinCoverage = -1 // 0 is the default to the engine
+	}
+	return c
+}
+
 // policyGate returns the gate. recorded are the decisions that a candidate must make
 // again; nil: none.
 func policyGate(g config.Gate, recorded bundles.Events) (*bundles.Gate, error) {
-	minCoverage := float64(g.MinCoverage)
-	if minCoverage == 0 {
-		minCoverage = -1 // 0 is the default to the engine
-	}
-	gate, err := bundles.NewGate(bundles.GateConfig{
-		MinCoverage: minCoverage, Waive: g.Waive, TestTimeout: g.TestTimeout,
-		Limits:   sandbox.Limits{Memory: int64(g.Memory), CPU: g.CPUTime, Wall: g.Timeout},
-		Recorded: recorded, MaxChanges: int64(g.MaxChanges),
-	})
+	demands := gateConfig(g)
+	demands.Recorded, demands.MaxChanges = recorded, int64(g.MaxChanges)
+	gate, err := bundles.NewGate(demands)
 	if err != nil {
 		return nil, fmt.Errorf("set the gate up: %w", err)
 	}

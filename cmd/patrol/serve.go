@@ -203,8 +203,12 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 			return nil, err
 		}
 	}
+	playground, err := openPlayground(cfg)
+	if err != nil {
+		return nil, err
+	}
 	n.server, err = server.New(serverConfig(cfg), server.Deps{ //nolint:contextcheck // what it makes gets the contexts of requests
-		Store: n.store, Decisions: n.decisions, Authz: n.authz, Engine: policy, Policy: n.policy, Shadow: beside, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
+		Store: n.store, Decisions: n.decisions, Authz: n.authz, Engine: policy, Policy: n.policy, Shadow: beside, Playground: playground, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the server up: %w", err)
@@ -349,6 +353,10 @@ func serverConfig(cfg config.Config) server.Config {
 	c.HTTP.MaxHeaderBytes, c.HTTP.DrainDelay, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.DrainDelay, cfg.HTTP.ShutdownTimeout
 
 	c.BundleCredential = cfg.Bundle.ServeCredential.Reveal()
+
+	c.Playground = server.PlaygroundConfig{
+		Timeout: trialPatience + cfg.Playground.Timeout, PerMinute: cfg.Playground.PerMinute, MaxBody: int64(cfg.Playground.MaxBody), MaxReplay: cfg.Playground.MaxReplay,
+	}
 
 	c.Login.PerAddress, c.Login.PerAccount = cfg.Passwords.FailuresPerAddress, cfg.Passwords.FailuresPerAccount
 	c.Login.ResetValidFor = cfg.Passwords.ResetValidFor

@@ -131,12 +131,16 @@ func TestTokensThatCouldDoWithLess(t *testing.T) {
 			totals store.AdviceTotals
 		}{
 			{
-				"everybody's", store.AdviceSearch{},
-				[]string{"idle:3/0", "partly:2/0", "long ago:1/0", "wide:0/2"}, store.AdviceTotals{Judged: 5, Young: 3, Narrowable: 4, Unused: 2},
+				"everybody's",
+				store.AdviceSearch{},
+				[]string{"idle:3/0", "partly:2/0", "long ago:1/0", "wide:0/2"},
+				store.AdviceTotals{Judged: 5, Young: 3, Narrowable: 4, Unused: 2},
 			},
 			{
-				"young ones, too", store.AdviceSearch{Young: true, UserID: f.users["bob"].ID},
-				[]string{"young:3/0", "long ago:1/0", "wide:0/2"}, store.AdviceTotals{Judged: 5, Narrowable: 3, Unused: 2},
+				"young ones, too",
+				store.AdviceSearch{Young: true, UserID: f.users["bob"].ID},
+				[]string{"young:3/0", "long ago:1/0", "wide:0/2"},
+				store.AdviceTotals{Judged: 5, Narrowable: 3, Unused: 2},
 			},
 			{"of one owner", store.AdviceSearch{Email: "BOB@"}, []string{"long ago:1/0", "wide:0/2"}, store.AdviceTotals{Judged: 3, Young: 2, Narrowable: 2, Unused: 1}},
 			{"in a domain", store.AdviceSearch{Domain: "beta"}, []string{"long ago:1/0"}, store.AdviceTotals{Judged: 1, Narrowable: 1, Unused: 1}},

@@ -44,7 +44,7 @@ type RuleTrace struct {
 	Held  bool        `json:"held"` // it had a value, or added to one
 	Lines []LineTrace `json:"lines"`
 	// Text is the rule as it is written, from Line on.
-	Text string `json:"-"`
+	Text string `json:"text,omitempty"`
 }
 
 // LineTrace is an expression that ran.

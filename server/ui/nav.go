@@ -21,6 +21,8 @@ const (
 	policyDecisions section = "policy-decisions"
 	policyHistory   section = "policy-history"
 	policyShadow    section = "policy-shadow"
+
+	policyPlayground section = "policy-playground"
 )
 
 // navItem is one link of a navigation.
@@ -50,6 +52,7 @@ var navigation = []navGroup{
 		{Label: "Decisions", URL: decisionsPage, parts: []section{policyDecisions}},
 		{Label: "History", URL: "/policy/history", parts: []section{policyHistory}},
 		{Label: "Shadow", URL: "/policy/shadow", parts: []section{policyShadow}},
+		{Label: "Playground", URL: "/policy/playground", parts: []section{policyPlayground}},
 	}},
 	{label: "Administration", url: "/admin/pats", admin: true, items: []navItem{
 		{Label: "All tokens", URL: "/admin/pats", parts: []section{adminTokens}},

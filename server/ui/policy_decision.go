@@ -50,9 +50,17 @@ func NewDecision(row DecisionRow, x Explained) DecisionPage {
 		page.Input = inputLines(row.AppendEvent(nil, []byte("{}")), row.Masked, row.Erased)
 	}
 	if x.Explanation != nil {
-		page.Rules = runsOf(x.Explanation)
+		page.Rules = runsOf(&x.Explanation.Explanation)
 	}
 	return page
+}
+
+// TryURL is the playground with what was judged; "" if that is not known.
+func (d DecisionPage) TryURL() string {
+	if d.Input == nil {
+		return ""
+	}
+	return PlaygroundPath(d.ID)
 }
 
 // Given is a reason with the rule that gave it.
@@ -172,7 +180,7 @@ func (r RuleRun) State() State {
 
 // runsOf shows the rules that ran, in the order in which they were entered. The parts
 // of a rule after `else` run by themselves and are shown within it.
-func runsOf(e *engine.LoggedExplanation) (runs []RuleRun) {
+func runsOf(e *engine.Explanation) (runs []RuleRun) {
 	for _, t := range e.Rules {
 		run := runOf(runs, t)
 		if run == nil {

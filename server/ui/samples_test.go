@@ -254,6 +254,12 @@ func samples() map[string]sample {
 		"policy-diff-none":        {policyTeam, NewPolicyDiff(PolicySides(sampleKept(), false), "sha256:11aa0c3c5dd34ec1a0be2b51a7ef2d36", "sha256:22bb0c3c5dd34ec1a0be2b51a7ef2d36", nil, nil)},
 		"policy-pinned":           {withNotice(policyTeam, "v41 is in force and pinned."), NewPolicy(samplePinned(), sampleNow)},
 		"message":                 {Frame{Viewer: sampleViewer, Now: sampleNow, RequestID: "k3j4h5k6j7"}, Message{Heading: "Something went wrong", Lines: []string{"The cause is in Patrol’s log under this request’s id."}, ShowID: true, Link: "/", Label: "Start page"}},
+
+		"playground":          {policyTeam, samplePlayground()},
+		"playground-new":      {policyTeam, Playground{Revision: "v42", Names: []string{"authz/authz.rego"}}},
+		"playground-broken":   {policyTeam, sampleBroken()},
+		"playground-exceeded": {policyTeam, sampleExceeded()},
+		"playground-off":      {policyTeam, Playground{Off: true}},
 	}
 }
 

@@ -37,6 +37,7 @@ type Config struct {
 	Bundle         Bundle              `key:"bundle" doc:"Where the policy comes from, and who may fetch it here; see policy-delivery.md."`
 	Gate           Gate                `key:"gate" doc:"What a policy must be to come into force; see policy-delivery.md."`
 	Shadow         Shadow              `key:"shadow" doc:"A policy that is judged beside the one in force, to see what it would change; see policy-delivery.md."`
+	Playground     Playground          `key:"playground" doc:"Where the policy team tries changes to a copy of the policy in force, in processes of their own; see policy-delivery.md."`
 	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
 	ExtAuthz       ExtAuthz            `key:"extauthz" doc:"The gRPC service for Envoy, on grpc_listen; see envoy.md."`
 	ForwardAuth    ForwardAuth         `key:"forward_auth" doc:"Proxies that ask over HTTP at /forward-auth: who may, and how they ask; see forward-auth.md. An address can be in one list."`
@@ -186,6 +187,7 @@ func Default() Config {
 		Bundle:      defaultBundle(),
 		Gate:        defaultGate(),
 		Shadow:      defaultShadow(),
+		Playground:  defaultPlayground(),
 		ExtAuthz:    defaultExtAuthz(),
 		ForwardAuth: defaultForwardAuth(),
 		Gateway: Gateway{

@@ -119,6 +119,14 @@ func TestProblems(t *testing.T) {
 				`"@example.com" is not a domain`, `"a b" is not a scope`, `"eng" is not of the form`, `"eng=Acme:member" is not`, `"eng=acme" is not`, `"=acme:member" is not`, "oidc.timeout",
 			}, exact: 11,
 		},
+		"a playground without bounds": {
+			yaml: "playground: {per_minute: 0, running: 100, cpu_time: 10ms, timeout: 1h, memory: 1MiB, max_body: 1KiB, max_replay: -1}\n",
+			want: []string{
+				"playground.per_minute (in patrol.yaml): must be from 1 to 1000", "playground.running (in patrol.yaml): must be from 1 to 64", "playground.cpu_time (in patrol.yaml): must be at least 1s",
+				"playground.timeout (in patrol.yaml): must be at most 10m", "playground.memory (in patrol.yaml): must be at least 128MiB", "playground.max_body (in patrol.yaml): must be from 64KiB to 32MiB",
+				"playground.max_replay (in patrol.yaml): must be from 0 to",
+			}, exact: 7,
+		},
 		"broken YAML":           {yaml: "token_keys: [hunter2\n", want: []string{"is not valid YAML"}},
 		"YAML of another shape": {yaml: "hunter2\n", want: []string{"is not valid YAML", "***"}},
 		"a key twice":           {yaml: "listen: :1\nlisten: :2\n", want: []string{"is not valid YAML", `"listen" already defined`}},

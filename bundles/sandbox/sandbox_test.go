@@ -1,9 +1,12 @@
 package sandbox_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -35,6 +38,12 @@ var jobs = map[string]sandbox.Job{
 		_, err := io.ReadFull(more, make([]byte, 10))
 		return "enough", err
 	},
+	"converse": func(_ context.Context, in json.RawMessage, more io.Reader) (any, error) {
+		if strings.TrimSpace(string(in)) == `"no"` {
+			return nil, errors.New("not with you")
+		}
+		return sandbox.Stream(func(w io.Writer) error { return converse(w, more) }), nil
+	},
 	"fail": func(context.Context, json.RawMessage, io.Reader) (any, error) {
 		return nil, errors.New("it is no good")
 	},
@@ -47,16 +56,7 @@ var jobs = map[string]sandbox.Job{
 		<-time.After(time.Hour)
 		return nil, nil
 	},
-	"allocate": func(context.Context, json.RawMessage, io.Reader) (any, error) {
-		var all [][]byte
-		for {
-			b := make([]byte, 1<<20)
-			for i := 0; i < len(b); i += 4096 {
-				b[i] = 1
-			}
-			all = append(all, b) //nolint:staticcheck // SA4010: it is kept until the process is killed
-		}
-	},
+	"allocate": func(context.Context, json.RawMessage, io.Reader) (any, error) { return allocate(), nil },
 	"allocate at once": func(context.Context, json.RawMessage, io.Reader) (any, error) {
 		b := make([]byte, 64<<30)
 		for i := 0; i < len(b); i += 4096 {
@@ -68,6 +68,41 @@ var jobs = map[string]sandbox.Job{
 	"write": func(context.Context, json.RawMessage, io.Reader) (any, error) {
 		return nil, os.WriteFile("file", []byte("content"), 0o600)
 	},
+}
+
+// allocate takes memory without end.
+func allocate() any {
+	var all [][]byte
+	for {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		all = append(all, b) //nolint:staticcheck // SA4010: it is kept until the process is killed
+	}
+}
+
+// converse answers each line: with itself, or as it says.
+func converse(w io.Writer, lines io.Reader) error {
+	for scan := bufio.NewScanner(lines); scan.Scan(); {
+		switch scan.Text() {
+		case "spin":
+			for n := 0; ; n++ {
+			}
+		case "allocate":
+			allocate()
+		case "exit":
+			os.Exit(7)
+		case "fail":
+			return errors.New("it is no good")
+		case "talk":
+			_, _ = w.Write(bytes.Repeat([]byte("x"), 2<<20))
+		}
+		if _, err := fmt.Fprintln(w, scan.Text()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func TestMain(m *testing.M) {
@@ -221,4 +256,102 @@ func TestContextEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, r.Run(ctx, "wait", nil, nil), context.DeadlineExceeded)
+}
+
+// open starts a session that converses.
+func open(t *testing.T, limits sandbox.Limits) *sandbox.Session {
+	t.Helper()
+	r, err := sandbox.New(limits)
+	require.NoError(t, err)
+	s, err := r.Open(t.Context(), "converse", "hello")
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func ask(t *testing.T, s *sandbox.Session, line string) (string, error) {
+	t.Helper()
+	_, err := s.Write([]byte(line + "\n"))
+	require.NoError(t, err)
+	if err := s.Flush(); err != nil {
+		return "", err
+	}
+	answer, err := s.ReadLine()
+	return strings.TrimSpace(string(answer)), err
+}
+
+func TestASessionIsAskedAgainAndAgain(t *testing.T) {
+	s := open(t, sandbox.Limits{})
+	for i := range 1000 {
+		answer, err := ask(t, s, fmt.Sprint("question ", i))
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint("question ", i), answer)
+	}
+}
+
+func TestHowASessionEnds(t *testing.T) {
+	if !sandbox.Enforced {
+		testenv.Missing(t, "rlimits", "this platform has no limits on processes")
+	}
+	for line, check := range map[string]func(*testing.T, error){
+		"allocate": func(t *testing.T, err error) {
+			var limit *sandbox.LimitError
+			require.ErrorAs(t, err, &limit)
+			assert.Equal(t, sandbox.Memory, limit.Resource)
+		},
+		"talk": func(t *testing.T, err error) {
+			var limit *sandbox.LimitError
+			require.ErrorAs(t, err, &limit)
+			assert.Equal(t, sandbox.Output, limit.Resource)
+		},
+		"exit": func(t *testing.T, err error) {
+			var crash *sandbox.CrashError
+			require.ErrorAs(t, err, &crash)
+		},
+		"fail": func(t *testing.T, err error) {
+			var failed *sandbox.JobError
+			require.ErrorAs(t, err, &failed)
+			assert.Equal(t, "it is no good", failed.Message)
+		},
+	} {
+		t.Run(line, func(t *testing.T) {
+			s := open(t, sandbox.Limits{Memory: 256 << 20})
+			_, err := ask(t, s, "first")
+			require.NoError(t, err)
+			_, err = ask(t, s, line)
+			check(t, err)
+			_, err = s.ReadLine()
+			check(t, err)
+		})
+	}
+	t.Run("late", func(t *testing.T) {
+		s := open(t, sandbox.Limits{})
+		late := time.AfterFunc(200*time.Millisecond, func() { s.Late(200 * time.Millisecond) })
+		defer late.Stop()
+		_, err := ask(t, s, "spin")
+		var limit *sandbox.LimitError
+		require.ErrorAs(t, err, &limit)
+		assert.Equal(t, "it takes longer than 200ms", limit.Error())
+	})
+	t.Run("with its context", func(t *testing.T) {
+		r, err := sandbox.New(sandbox.Limits{})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		s, err := r.Open(ctx, "converse", "hello")
+		require.NoError(t, err)
+		defer s.Close()
+		cancel()
+		_, err = s.ReadLine()
+		require.ErrorIs(t, err, context.Canceled)
+	})
+	t.Run("before it begins", func(t *testing.T) {
+		r, err := sandbox.New(sandbox.Limits{})
+		require.NoError(t, err)
+		s, err := r.Open(t.Context(), "converse", "no")
+		if err == nil {
+			defer s.Close()
+			_, err = s.ReadLine()
+		}
+		require.ErrorContains(t, err, "not with you")
+	})
 }

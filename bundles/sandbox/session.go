@@ -74,11 +74,14 @@ func (r *Runner) Open(ctx context.Context, job string, in any) (*Session, error)
 	context.AfterFunc(ctx, func() { _ = out.CloseWithError(context.Cause(ctx)) })
 	select {
 	case s.in = <-started:
-		return s, s.in.Flush()
+		if s.in.Flush() == nil {
+			return s, nil
+		}
+		<-s.ended // it reads no more, and this says why
 	case <-s.ended:
-		kill(nil)
-		return nil, s.err
 	}
+	kill(nil)
+	return nil, s.err
 }
 
 // Write hands the child a part of a question. It may be held back until Flush.

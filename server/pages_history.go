@@ -12,6 +12,7 @@ import (
 	"patrol/bundles"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/policies/engine"
 	"patrol/server/ui"
 )
 
@@ -103,7 +104,36 @@ func (s *Server) pageDiff(c *gin.Context, p Principal) error {
 	}
 	defer done()
 	sides := ui.PolicySides(history.Kept, s.policy.Candidate() != nil)
-	return s.show(c, p, http.StatusOK, ui.NewPolicyDiff(sides, from, to, before, after))
+	page := ui.NewPolicyDiff(sides, from, to, before, after)
+	if len(page.Files) > 0 {
+		page.Tell(s.diffInWords(ctx, from, to, kept))
+	}
+	return s.show(c, p, http.StatusOK, page)
+}
+
+// diffInWords compares two kept policies by what they say and decide; nil if that
+// cannot be done. What only the source holds has passed no gate, and is not run here.
+func (s *Server) diffInWords(ctx context.Context, from, to string, kept []store.PolicyRevision) *engine.DiffReport {
+	within, cancel := context.WithTimeout(ctx, explainWithin)
+	defer cancel()
+	var sides [2]engine.Loaded
+	for i, key := range [...]string{from, to} {
+		at := slices.IndexFunc(kept, func(r store.PolicyRevision) bool { return r.Digest == key })
+		if at < 0 {
+			return nil
+		}
+		var err error
+		if sides[i], err = s.reader.load(within, s.store, kept[at]); err != nil {
+			s.log.WarnContext(ctx, "a policy that is kept cannot be loaded to compare it", "revision", kept[at].Revision, "error", err)
+			return nil
+		}
+	}
+	report, err := engine.Diff(within, sides[0], sides[1], 1)
+	if err != nil {
+		s.log.WarnContext(ctx, "two policies could not be compared by what they decide", "from", from, "to", to, "error", err)
+		return nil
+	}
+	return report
 }
 
 // filesOf returns the files of a policy that can be compared.

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"net/url"
 	"strings"
 	"testing"
@@ -36,7 +37,11 @@ func TestThePolicysHistoryOnPages(t *testing.T) {
 		w := newWorld(t, dbURL, nil)
 		pol := w.visit("pol")
 		first := w.ships("v1", adds("custom/c.rego", "package patrol.custom\n\n# METADATA\n# title: <b>One</b>\none := 1\n"))
-		second := w.ships("v2", adds("custom/c.rego", "package patrol.custom\n\n# METADATA\n# title: Two\ntwo := 2\n"))
+		second := w.ships("v2", func(files map[string][]byte) {
+			adds("custom/c.rego", "package patrol.custom\n\n# METADATA\n# title: Two\ntwo := 2\n")(files)
+			files["patrol/roles/data.yaml"] = bytes.Replace(files["patrol/roles/data.yaml"], []byte("execute: true"), []byte("execute: true, write: true"), 1)
+			files["patrol/routes/data.yaml"] = bytes.Replace(files["patrol/routes/data.yaml"], []byte(`"GET /ping"`), []byte(`"GET /pong"`), 1)
+		})
 		require.NoError(t, server.PolicyLedger(w.store).Refuse(t.Context(), bundles.Record{
 			Digest: "sha256:bad", Revision: "v3", Source: "elsewhere",
 			Result: bundles.Result{Findings: []engine.Finding{{Stage: "compile", File: "custom/c.rego", Line: 5, Code: "rego_type_error", Message: "<b>wrong"}}},
@@ -55,10 +60,17 @@ func TestThePolicysHistoryOnPages(t *testing.T) {
 		// What changed since.
 		diff := pol.get(links["Compare v1 with the one in force"]).is(200)
 		diff.isOnlyText("<b>")
-		for _, want := range []string{"2 files differ.", "custom/c.rego", ".manifest", "# title: &lt;b&gt;One&lt;/b&gt;", "# title: Two", "one := 1", "two := 2"} {
+		for _, want := range []string{"4 files differ.", "custom/c.rego", ".manifest", "# title: &lt;b&gt;One&lt;/b&gt;", "# title: Two", "one := 1", "two := 2"} {
 			assert.Contains(t, diff.text, want)
 		}
 		assert.NotContains(t, diff.text, "authz/authz.rego")
+		words := inside(diff.byID("main"))
+		for _, want := range []string{
+			"Added rule custom.two: Two custom/c.rego:5", "Removed rule custom.one: <b>One</b>", "Added role may member models/write", "Added route GET /pong", "Removed route GET /ping",
+			"newly allowed, denied before as role_forbids", "GET /proxy/acme/ping asked for", "asks for nothing that is known",
+		} {
+			assert.Contains(t, words, want)
+		}
 		var changed []string
 		for _, n := range diff.find(func(n *html.Node) bool { return strings.Contains(attr(n, "class"), "line added") }) {
 			changed = append(changed, inside(n))
@@ -135,6 +147,7 @@ func TestWhatTheSourceHoldsIsCompared(t *testing.T) {
 	held.candidate = archive
 	assert.Contains(t, pol.get("/policy/history").is(200).text, "What the source holds")
 	p := pol.get("/policy/history/diff?from=" + w.policy.Status().Active.Digest + "&to=candidate").is(200)
+	assert.NotContains(t, p.text, "In words", "what passed no gate is not run")
 	assert.Contains(t, p.text, "2 files differ.")
 	assert.Contains(t, p.text, "removed: </span>one := 1")
 	assert.Contains(t, pol.get("/policy/history/diff?from=candidate&to="+v2).is(200).text, "all files are the same")

@@ -40,8 +40,8 @@ type policyReader struct {
 
 // loadedPolicy is a policy that was in force, ready to decide again.
 type loadedPolicy struct {
-	digest   string // of its archive
-	snapshot *engine.Snapshot
+	digest string // of its archive
+	engine.Loaded
 }
 
 func newPolicyReader() *policyReader {
@@ -84,26 +84,27 @@ func (r *policyReader) inspect(ctx context.Context, name string, archive []byte,
 }
 
 // load returns a policy that is kept, ready to decide.
-func (r *policyReader) load(ctx context.Context, s *store.Store, kept store.PolicyRevision) (*engine.Snapshot, error) {
+func (r *policyReader) load(ctx context.Context, s *store.Store, kept store.PolicyRevision) (engine.Loaded, error) {
 	r.loading.Lock()
 	defer r.loading.Unlock()
 	for i, l := range r.loaded {
 		if l.digest == kept.ArchiveDigest {
 			r.loaded = slices.Insert(slices.Delete(r.loaded, i, i+1), 0, l)
-			return l.snapshot, nil
+			return l.Loaded, nil
 		}
 	}
 	b, err := openKept(ctx, s, kept)
 	if err != nil {
-		return nil, err
+		return engine.Loaded{}, err
 	}
 	snapshot, err := engine.Load(ctx, b.Source, engine.WithRecall(0))
 	if err != nil {
-		return nil, err
+		return engine.Loaded{}, err
 	}
-	r.loaded = slices.Insert(r.loaded, 0, loadedPolicy{kept.ArchiveDigest, snapshot})
+	ready := engine.Loaded{Source: b.Source, Snapshot: snapshot}
+	r.loaded = slices.Insert(r.loaded, 0, loadedPolicy{kept.ArchiveDigest, ready})
 	r.loaded = slices.Clip(slices.Delete(r.loaded, min(len(r.loaded), mostLoaded), len(r.loaded)))
-	return snapshot, nil
+	return ready, nil
 }
 
 // openKept reads a revision that is kept, if it is still what it was.
@@ -167,9 +168,9 @@ func (s *Server) deciderOf(ctx context.Context, d models.LoggedDecision, active 
 	if active.Revision() == d.Revision || len(kept) == 0 {
 		return active, several, nil
 	}
-	snapshot, err := s.reader.load(ctx, s.store, kept[0])
+	loaded, err := s.reader.load(ctx, s.store, kept[0])
 	if err == nil {
-		return snapshot, several, nil
+		return loaded.Snapshot, several, nil
 	}
 	if ctx.Err() != nil {
 		return nil, false, ctx.Err()

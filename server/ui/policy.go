@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patrol/api"
+	"patrol/models"
 )
 
 // Policy is the page about the policy in force.
@@ -168,22 +169,12 @@ func replayChanges(r *api.PolicyReplay) (out []ReplayChange) {
 	if r == nil {
 		return nil
 	}
-	kinds := map[string]string{
-		"newly_allowed": "newly allowed", "newly_denied": "newly denied", "other_reasons": "denied for other reasons", "other_grant": "allowed by another scope, or with other headers",
-	}
 	for _, g := range r.Groups {
-		c := ReplayChange{Text: plural(int(g.Count), "decision", "decisions") + " " + kinds[g.Kind]}
-		codes := make([]string, len(g.Reasons))
+		codes := make([]models.ReasonCode, len(g.Reasons))
 		for i, reason := range g.Reasons {
-			codes[i] = string(reason.Code)
+			codes[i] = reason.Code
 		}
-		switch {
-		case len(codes) == 0:
-		case g.Kind == "newly_allowed":
-			c.Text += ", denied before as " + strings.Join(codes, ", ")
-		default:
-			c.Text += ": " + strings.Join(codes, ", ")
-		}
+		c := ReplayChange{Text: changesInWords(g.Kind, g.Count, codes)}
 		for _, e := range g.Examples {
 			c.Examples = append(c.Examples, Link{Label: e.Request, URL: DecisionURL(e.ID)})
 		}

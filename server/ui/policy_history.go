@@ -12,6 +12,7 @@ import (
 
 	"patrol/api"
 	"patrol/internal/linediff"
+	"patrol/policies/engine"
 )
 
 // PolicyHistory is the page about what happened to the policy, and what can be rolled
@@ -224,6 +225,15 @@ type PolicyDiff struct {
 	Form     DiffForm
 	From, To string // what they are called
 	Files    []FileDiff
+
+	// What they say and decide otherwise, if Told.
+	Told            bool
+	Differences     []Difference
+	MoreDifferences int
+	Decided         string
+	Outcomes        []ReplayChange
+	Requests        []engine.RequestDifference
+	MoreRequests    int
 }
 
 // Title implements [Page].

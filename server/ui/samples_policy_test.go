@@ -207,10 +207,23 @@ func sampleDiff() PolicyDiff {
 	before := sampleSource().Files
 	after := maps.Clone(before)
 	delete(after, "log/mask.rego")
+	after["patrol/roles/data.yaml"] = []byte(strings.Replace(string(before["patrol/roles/data.yaml"]), "models: {read: true, execute: true}", "models: {read: true, execute: true, write: true}", 1))
+	after["patrol/routes/data.yaml"] = []byte(strings.Replace(string(before["patrol/routes/data.yaml"]), `"GET /ping": {entity_type: models, operation: read}`, `"GET /pong": {entity_type: models, operation: read}`, 1))
 	after["custom/office_hours.rego"] = []byte("package patrol.custom\n\n# METADATA\n# title: Models are changed on working days\nreason := {\"code\": \"weekend\", \"message\": \"Come back on Monday.\"} if {\n\tinput.request.operation == \"write\"\n}\n")
 	after["authz/authz.rego"] = []byte(strings.Replace(string(before["authz/authz.rego"]), "input.now < input.token.expires_at", "input.now < input.token.expires_at - 60 # a minute early", 1))
 	kept := sampleKept()
-	return NewPolicyDiff(PolicySides(kept, true), kept[0].Digest, CandidateKey, before, after)
+	page := NewPolicyDiff(PolicySides(kept, true), kept[0].Digest, CandidateKey, before, after)
+	changed, err := engine.Load(context.Background(), engine.Source{Name: "changed", Files: after})
+	if err != nil {
+		panic(err)
+	}
+	told, err := engine.Diff(context.Background(), engine.Loaded{Source: sampleSource(), Snapshot: sampleSnapshot()},
+		engine.Loaded{Source: engine.Source{Name: "changed", Files: after}, Snapshot: changed}, 1)
+	if err != nil {
+		panic(err)
+	}
+	page.Tell(told)
+	return page
 }
 
 func sampleShadow() PolicyShadow {

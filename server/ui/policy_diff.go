@@ -1,0 +1,97 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+const (
+	// mostDifferences is how many differences are told in words, and mostOutcomes how
+	// many of what two policies decide otherwise.
+	mostDifferences = 200
+	mostOutcomes    = 20
+)
+
+// Difference is one thing that two policies have otherwise, in words.
+type Difference struct {
+	State             State
+	What, Name, Title string
+	Place             string
+	Before, After     string // texts; "" where the files say it better
+}
+
+// Tell adds what two policies say and decide otherwise. nil: that is not known.
+func (d *PolicyDiff) Tell(r *engine.DiffReport) {
+	if r == nil {
+		return
+	}
+	d.Told = true
+	for _, x := range r.Differences[:min(len(r.Differences), mostDifferences)] {
+		d.Differences = append(d.Differences, differenceOf(x))
+	}
+	d.MoreDifferences = len(r.Differences) - len(d.Differences)
+	d.Decided = fmt.Sprintf("Of %d known decisions: %d newly allowed, %d newly denied, %d denied for other reasons.",
+		r.Decisions.Replayed, r.Decisions.NewlyAllowed, r.Decisions.NewlyDenied, r.Decisions.OtherReasons)
+	for _, g := range r.Decisions.Groups {
+		if g.Kind != engine.NewlyAllowed && g.Kind != engine.NewlyDenied || len(d.Outcomes) == mostOutcomes {
+			continue
+		}
+		o := ReplayChange{Text: changesInWords(string(g.Kind), g.Count, reasonCodes(g.Reasons))}
+		for _, e := range g.Examples {
+			o.Examples = append(o.Examples, Link{Label: e.ID + ": " + e.Request})
+		}
+		d.Outcomes = append(d.Outcomes, o)
+	}
+	d.Requests = r.Requests[:min(len(r.Requests), mostOutcomes)]
+	d.MoreRequests = len(r.Requests) - len(d.Requests)
+}
+
+func reasonCodes(reasons []engine.ReplayReason) []models.ReasonCode {
+	codes := make([]models.ReasonCode, len(reasons))
+	for i, r := range reasons {
+		codes[i] = r.Code
+	}
+	return codes
+}
+
+// changesInWords says how many decisions change, how and why.
+func changesInWords(kind string, count int64, codes []models.ReasonCode) string {
+	kinds := map[string]string{
+		string(engine.NewlyAllowed): "newly allowed", string(engine.NewlyDenied): "newly denied", string(engine.OtherReasons): "denied for other reasons",
+		string(engine.OtherGrant): "allowed by another scope, or with other headers",
+	}
+	text := plural(int(count), "decision", "decisions") + " " + kinds[kind]
+	if len(codes) == 0 {
+		return text
+	}
+	names := make([]string, len(codes))
+	for i, c := range codes {
+		names[i] = string(c)
+	}
+	if kind == string(engine.NewlyAllowed) {
+		return text + ", denied before as " + strings.Join(names, ", ")
+	}
+	return text + ": " + strings.Join(names, ", ")
+}
+
+func differenceOf(d engine.Difference) Difference {
+	states := map[engine.DiffKind]State{
+		engine.Added: {"active", "Added"}, engine.Removed: {"revoked", "Removed"}, engine.Changed: {"soon", "Changed"},
+	}
+	parts := map[engine.DiffPart]string{
+		engine.PartRule: "rule", engine.PartReason: "reason", engine.PartRole: "role may", engine.PartOperation: "operation",
+		engine.PartRoute: "route", engine.PartData: "data",
+	}
+	out := Difference{State: states[d.Kind], What: parts[d.Part], Name: d.Name, Title: d.Title, Place: placeOf(d.File, d.Line, 0)}
+	if d.Part == engine.PartRole && !strings.Contains(d.Name, " ") {
+		out.What = "role"
+	}
+	if d.Part == engine.PartReason || d.Part == engine.PartOperation {
+		out.Before, out.After = d.Before, d.After
+	}
+	out.Name = strings.TrimPrefix(out.Name, "data.patrol.")
+	return out
+}

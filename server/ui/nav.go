@@ -50,9 +50,9 @@ var navigation = []navGroup{
 		{Label: "Overview", URL: "/policy", parts: []section{policyOverview}},
 		{Label: "Rules", URL: "/policy/rules", parts: []section{policyRules}},
 		{Label: "Decisions", URL: decisionsPage, parts: []section{policyDecisions}},
-		{Label: "History", URL: "/policy/history", parts: []section{policyHistory}},
 		{Label: "Shadow", URL: "/policy/shadow", parts: []section{policyShadow}},
 		{Label: "Playground", URL: "/policy/playground", parts: []section{policyPlayground}},
+		{Label: "History", URL: "/policy/history", parts: []section{policyHistory}},
 	}},
 	{label: "Administration", url: "/admin/pats", admin: true, items: []navItem{
 		{Label: "All tokens", URL: "/admin/pats", parts: []section{adminTokens}},

@@ -166,14 +166,14 @@ func (s *session) run(t *testing.T, b block, want string) {
 	if s.addr != "" {
 		code = strings.ReplaceAll(code, exampleAddr, s.addr)
 	}
-	script := fmt.Sprintf("set -aeuo pipefail; . %[1]s; PATROL_SERVER=http://%[2]s\n%[3]s\nexport -p > %[1]s\n", s.state, s.addr, code)
-	if b.info == "sh background" {
+	script := fmt.Sprintf("set -aeuo pipefail; . %s; PATROL_SERVER=http://%s\n%s\n", s.state, s.addr, code)
+	if b.info == "sh background" { // when it ends, others have left newer variables
 		s.start(t, script, want)
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := s.command(ctx, script)
+	cmd := s.command(ctx, script+"export -p > "+s.state+"\n")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s\n%s\nthe server said:\n%s", code, out, s.serverSaid())
 	assertPrints(t, want, string(out), s.addr)

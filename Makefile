@@ -44,6 +44,7 @@ bench: build $(OPA) ## measure, and hold the results against the bars
 	$(GO) test $(BUILD) -run "^$$" -bench . -benchmem ./bench
 	$(GO) test $(BUILD) -run "^$$" -bench Replay -benchtime 1x ./policies/engine
 	$(GO) test $(BUILD) -run "^$$" -bench DecisionLog -benchtime 1x -v ./bench/load
+	PATROL_LONG=1 $(GO) test $(BUILD) -count=1 -run "^TestSwapsUnderLoad$$" -v ./server
 	$(GO) run $(BUILD) ./bench/load $(ARGS); load=$$?; $(GO) run $(BUILD) ./bench/grpc && exit $$load
 
 .PHONY: lint

@@ -8,6 +8,8 @@
 //   - a replay of 100,000 decisions under the policy that made them;
 //   - what keeping every decision costs `POST /authorize`, in a file and in each
 //     database, against keeping none;
+//   - the answers of a server while a thousand policies come into force, twenty a second,
+//     against those without;
 //   - the program bench/load, which starts the built binary on loopback and
 //     compares `POST /authorize` with a handler that answers a constant and
 //     with OPA's own REST server;

@@ -51,10 +51,20 @@ func (l *memoryLedger) Archive(_ context.Context, digest string) ([]byte, error)
 func (l *memoryLedger) Activate(_ context.Context, r Record, archive []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.state = State{Digest: r.Digest, ArchiveDigest: r.ArchiveDigest, Revision: r.Revision, Source: r.Source}
+	if l.state.Pinned && l.state.Digest != r.Digest {
+		return ErrPinned
+	}
+	l.state.Digest, l.state.ArchiveDigest, l.state.Revision, l.state.Source = r.Digest, r.ArchiveDigest, r.Revision, r.Source
 	l.archives[r.Digest] = archive
 	l.told <- r
 	return nil
+}
+
+// change does what another server or an operator does.
+func (l *memoryLedger) change(f func(*State, map[string][]byte)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(&l.state, l.archives)
 }
 
 func (l *memoryLedger) Refuse(_ context.Context, r Record) error {

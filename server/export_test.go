@@ -105,3 +105,6 @@ func (s *Server) OccupyExplaining() (release func()) {
 		}
 	}
 }
+
+// WaitingForPolicy is how many requests wait for another policy to be in force.
+func (s *Server) WaitingForPolicy() int { return len(s.pollers) }

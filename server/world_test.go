@@ -211,6 +211,13 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
+// size is how much memory it takes, in bytes.
+func (b *lockedBuffer) size() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return int64(b.buf.Cap())
+}
+
 // answer is what came back.
 type answer struct {
 	t      *testing.T

@@ -39,7 +39,7 @@ type Delivery struct {
 
 	mu         sync.Mutex // held while following the ledger
 	began      *Bundle    // what the source held at the start
-	ready      *loaded    // a candidate that is about to be in force
+	ready      []*loaded  // what could be in force at once, the latest first; see keepReady
 	unloadable string     // archive that could not be put in force, and when
 	triedAt    time.Time
 
@@ -60,6 +60,45 @@ type loaded struct {
 	digest, archiveDigest string
 	archive               []byte
 	snapshot              *engine.Snapshot
+	size                  int // bytes in its files
+}
+
+func newLoaded(b *Bundle, snapshot *engine.Snapshot) *loaded {
+	l := &loaded{digest: b.Digest(), archiveDigest: ArchiveDigest(b.Archive), archive: b.Archive, snapshot: snapshot}
+	for _, content := range b.Files {
+		l.size += len(content)
+	}
+	return l
+}
+
+// What was in force is kept ready, so that a policy that proves bad is out of force at
+// once when it is rolled back.
+const (
+	keptReady     = 4         // with the one in force
+	keptReadySize = 512 << 10 // bytes in the files of one; what is larger would take too much memory
+)
+
+// keepReady notes that a policy is in force, or about to be. Others stay ready if they
+// are small. d.mu must be held.
+func (d *Delivery) keepReady(l *loaded) {
+	kept := []*loaded{l}
+	for _, other := range d.ready {
+		if len(kept) < keptReady && other.size <= keptReadySize && (other.digest != l.digest || other.archiveDigest != l.archiveDigest) {
+			kept = append(kept, other)
+		}
+	}
+	d.ready = kept
+}
+
+// readyFor returns what is ready of what the ledger says is in force; nil if it must be
+// loaded.
+func (d *Delivery) readyFor(state State) *loaded {
+	for _, l := range d.ready {
+		if l.digest == state.Digest && l.archiveDigest == state.ArchiveDigest {
+			return l
+		}
+	}
+	return nil
 }
 
 // Status is what a server knows of its policy.
@@ -116,6 +155,7 @@ func Begin(ctx context.Context, cfg Config) (*Delivery, error) {
 	if state, err = cfg.Ledger.State(ctx); err != nil {
 		return nil, fmt.Errorf("find out which policy is in force: %w", err)
 	}
+	d.keepReady(first)
 	d.inForce(state, first.archive)
 	// Another server may have been faster.
 	return d, d.Sync(ctx)
@@ -196,7 +236,7 @@ func (d *Delivery) admit(ctx context.Context, b *Bundle, active State) (*loaded,
 	if err != nil {
 		return nil, Result{}, fmt.Errorf("load the policy: %w", err)
 	}
-	return &loaded{digest: b.Digest(), archiveDigest: ArchiveDigest(b.Archive), archive: b.Archive, snapshot: snapshot}, result, nil
+	return newLoaded(b, snapshot), result, nil
 }
 
 // base returns the policy that is in force, for the gate to compare with; nil if
@@ -229,7 +269,7 @@ func (d *Delivery) kept(ctx context.Context, state State, again bool) (*loaded, 
 	if err != nil {
 		return nil, err
 	}
-	return &loaded{digest: state.Digest, archiveDigest: state.ArchiveDigest, archive: b.Archive, snapshot: snapshot}, nil
+	return newLoaded(b, snapshot), nil
 }
 
 // unpackKept reads what the ledger keeps of a revision, if that is still what it was,
@@ -378,8 +418,8 @@ func (d *Delivery) follow(ctx context.Context) error {
 		}
 		return nil
 	}
-	next := d.ready
-	if next == nil || next.digest != state.Digest || next.archiveDigest != state.ArchiveDigest {
+	next := d.readyFor(state)
+	if next == nil {
 		if d.unloadable == state.ArchiveDigest && time.Since(d.triedAt) < tryAgainAfter {
 			return fmt.Errorf("revision %s cannot be put in force here; see the log", state.Revision)
 		}
@@ -390,7 +430,8 @@ func (d *Delivery) follow(ctx context.Context) error {
 			return err
 		}
 	}
-	d.ready, d.unloadable = nil, ""
+	d.keepReady(next)
+	d.unloadable = ""
 	old := d.engine.Swap(next.snapshot)
 	d.metrics.swaps.Inc()
 	d.inForce(state, next.archive)

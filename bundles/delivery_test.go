@@ -198,3 +198,50 @@ func TestFolderAfterAnOutage(t *testing.T) {
 	assert.Empty(t, d.Status().Source.Error)
 	assert.Empty(t, ledger.told, "it is the same")
 }
+
+// TestKeptReady holds that what was in force before is in force again without being
+// read or loaded.
+func TestKeptReady(t *testing.T) {
+	d, ledger, file := following(t)
+	first := d.Engine().Current()
+	replace(t, file, revised(t, "v2"))
+	ledger.next(t)
+	require.Eventually(t, func() bool { return d.revision() == "v2" }, time.Minute, time.Millisecond)
+	second := d.Engine().Current()
+	v1, err := Unpack(t.Context(), "v1", revised(t, "v1"), nil)
+	require.NoError(t, err)
+	for range 3 {
+		ledger.rollBack(t, v1.Archive)
+		ledger.change(func(_ *State, archives map[string][]byte) { delete(archives, v1.Digest()) })
+		require.NoError(t, d.Sync(t.Context()))
+		assert.Same(t, first, d.Engine().Current())
+		archive, digest, _ := d.Archive()
+		assert.Equal(t, v1.Archive, archive)
+		assert.Equal(t, ArchiveDigest(archive), digest)
+		ledger.rollBack(t, revised(t, "v2"))
+		require.NoError(t, d.Sync(t.Context()))
+		assert.Same(t, second, d.Engine().Current())
+	}
+	// Only so many stay, and only small ones.
+	for _, revision := range []string{"v3", "v4", "v5", "v6"} {
+		ledger.rollBack(t, revised(t, revision))
+		require.NoError(t, d.Sync(t.Context()))
+	}
+	d.mu.Lock()
+	assert.Len(t, d.ready, keptReady)
+	d.mu.Unlock()
+	large := packedFiles(t, lightFiles(t, map[string]string{
+		".manifest":          `{"roots": ["patrol"], "revision": "large"}`,
+		"patrol/x/data.json": `{"text": "` + strings.Repeat("x", keptReadySize) + `"}`,
+	}))
+	ledger.rollBack(t, large)
+	require.NoError(t, d.Sync(t.Context()))
+	assert.Equal(t, "large", d.revision())
+	ledger.rollBack(t, revised(t, "v6"))
+	require.NoError(t, d.Sync(t.Context()))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.ready {
+		assert.NotEqual(t, "large", l.snapshot.Revision())
+	}
+}

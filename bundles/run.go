@@ -195,7 +195,7 @@ func (d *Delivery) consider(ctx context.Context, b *Bundle) error {
 		return d.refuse(ctx, recordOf(b, "", result))
 	}
 	d.mu.Lock()
-	d.ready = candidate
+	d.keepReady(candidate)
 	d.mu.Unlock()
 	err = d.cfg.Ledger.Activate(ctx, recordOf(b, candidate.snapshot.Revision(), result), b.Archive)
 	if errors.Is(err, ErrPinned) { // meanwhile

@@ -192,7 +192,7 @@ func TestFolderAfterAnOutage(t *testing.T) {
 	d, ledger := begin(t, source, GateConfig{MinCoverage: -1})
 	require.NoError(t, os.Rename(dir, dir+".away"))
 	require.Eventually(t, func() bool { return !d.Status().Source.Reached }, time.Minute, time.Millisecond)
-	assert.True(t, strings.Contains(d.Status().Source.Error, "no such file"))
+	assert.Contains(t, d.Status().Source.Error, "no such file")
 	require.NoError(t, os.Rename(dir+".away", dir))
 	require.Eventually(t, func() bool { return d.Status().Source.Reached }, time.Minute, time.Millisecond)
 	assert.Empty(t, d.Status().Source.Error)

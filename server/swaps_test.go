@@ -86,7 +86,7 @@ func (w *world) probe(token string) *probing {
 					return
 				case <-ticker.C:
 				}
-				took, revision, err := ask(p.client, w.http.URL, token, i%2 == 0)
+				took, revision, err := ask(context.WithoutCancel(ctx), p.client, w.http.URL, token, i%2 == 0)
 				p.mu.Lock()
 				p.took = append(p.took, took)
 				p.seen[revision]++
@@ -105,7 +105,7 @@ func (w *world) probe(token string) *probing {
 
 // ask makes one request that is a probe, or one that is allowed, and holds the answer
 // against the revision that is in it.
-func ask(client *http.Client, url, token string, probe bool) (took time.Duration, revision string, err error) {
+func ask(ctx context.Context, client *http.Client, url, token string, probe bool) (took time.Duration, revision string, err error) {
 	in := api.AuthorizeRequest{Domain: "acme", EntityType: "models", Entity: "llama3", Operation: "read", Token: &token}
 	if probe {
 		in.Entity = "probe"
@@ -115,7 +115,7 @@ func ask(client *http.Client, url, token string, probe bool) (took time.Duration
 		return 0, "", err
 	}
 	begin := time.Now()
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url+"/authorize", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/authorize", bytes.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
@@ -127,8 +127,11 @@ func ask(client *http.Client, url, token string, probe bool) (took time.Duration
 	defer resp.Body.Close()
 	content, err := io.ReadAll(resp.Body)
 	took = time.Since(begin)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return took, "", fmt.Errorf("%s: %s (%v)", resp.Status, content, err)
+	if err != nil {
+		return took, "", err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return took, "", fmt.Errorf("%s: %s", resp.Status, content)
 	}
 	var d api.Decision
 	if err := json.Unmarshal(content, &d); err != nil {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -83,4 +84,56 @@ func (r *reader) worksOnThePolicy(t *testing.T) {
 	pol.click(`form[action="/policy/resume"] button`)
 	require.Eventually(t, func() bool { return !w.policy.Status().Active.Pinned }, soon, 20*time.Millisecond)
 	pol.waitsFor("Policy In force")
+}
+
+func TestThePlaygroundInABrowser(t *testing.T) {
+	browser := uitest.Start(t)
+	for name, o := range map[string]uitest.Options{
+		"with the script":    {},
+		"without JavaScript": {NoScript: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, testenv.SQLite(t), nil)
+			pol := w.open(browser, o)
+			pol.goTo("/login")
+			pol.signsInAs("pol", "Personal access tokens")
+			pol.goTo("/policy/playground")
+			until := func(condition string) {
+				t.Helper()
+				require.Eventually(t, func() bool {
+					holds, err := chromedp.Run(pol.tab, chromedp.Evaluate[bool](`document.readyState === "complete" && (`+condition+`)`))
+					return err == nil && holds
+				}, soon, 20*time.Millisecond, condition)
+			}
+			pol.fill("#f-new", "custom/closed.rego")
+			pol.click(`button[value="new"]`)
+			until(`document.querySelector(".editor textarea")?.value.includes("package patrol.custom")`)
+			pol.click(`button[value="sample:decision"]`)
+			until(`document.querySelector("#f-input").value.includes('"request"')`)
+
+			edit := func(module string) {
+				pol.script(`window.stays = "1"; document.querySelector(".editor textarea").value = ` + strconv.Quote(module))
+			}
+			tries := func(module, heading string) {
+				t.Helper()
+				edit(module)
+				pol.click("button.primary")
+				until(`document.querySelector("#tried-title")?.textContent === "` + heading + `"`)
+			}
+			tries("package patrol.custom\n\nreason := 1 2\n", "It is not a policy")
+			if o.NoScript {
+				return
+			}
+			pol.click("#playground-result a[data-line]")
+			assert.Equal(t, "reason := 1 2", pol.script(`(t => t.value.slice(t.selectionStart, t.selectionEnd))(document.activeElement)`), "what is wrong is marked")
+			tries("package patrol.custom\n\nreason := {\"code\": \"closed\", \"message\": \"Closed.\"}\n", "Denied")
+			assert.Contains(t, pol.sees("#playground-result"), "Closed.")
+			assert.Equal(t, "1", pol.script(`window.stays ?? "the page was loaded anew"`))
+
+			// Where no answer comes to the script, the form is sent as without it.
+			pol.script(`window.fetch = () => Promise.reject(new TypeError("blocked")); ""`)
+			tries("package patrol.custom\n", "Allowed")
+			assert.Equal(t, "anew", pol.script(`window.stays ?? "anew"`))
+		})
+	}
 }

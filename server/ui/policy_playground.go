@@ -127,6 +127,7 @@ func (Playground) Title() string    { return "Playground" }
 func (Playground) template() string { return "policy-playground" }
 func (Playground) section() section { return policyPlayground }
 func (Playground) top() bool        { return true }
+func (Playground) fetches() bool    { return true }
 func (p Playground) failed() bool   { return p.Problems.Any() }
 
 // PlaygroundPath is the address of the page, with a decision to begin with unless that

@@ -129,6 +129,9 @@ func (v view) Title() string {
 const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; " +
 	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
+// fetchingPolicy is that of pages whose script asks the server.
+const fetchingPolicy = contentPolicy + "; connect-src 'self'"
+
 // Write answers r with a page. Pages are never stored by browsers or proxies:
 // they hold what only their viewer may see, and one of them a secret. An error
 // means that nothing was written.
@@ -144,7 +147,11 @@ func (u *UI) Write(w http.ResponseWriter, r *http.Request, status int, frame Fra
 	}
 	header := w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Security-Policy", contentPolicy)
+	policy := contentPolicy
+	if p, ok := page.(interface{ fetches() bool }); ok && p.fetches() {
+		policy = fetchingPolicy
+	}
+	header.Set("Content-Security-Policy", policy)
 	header.Set("Cache-Control", "no-store")
 	header.Set("Referrer-Policy", "same-origin")
 	header.Add("Vary", "Accept-Encoding")

@@ -40,7 +40,7 @@ async function answer(submitter) {
     results.scrollIntoView({ block: "start" });
   } catch {
     plain = true; // and the browser shows what is wrong
-    form.requestSubmit(submitter);
+    setTimeout(() => form.requestSubmit(submitter)); // which is passed over while the first submission is being told
   } finally {
     form.removeAttribute("aria-busy");
   }

@@ -52,10 +52,11 @@ func TestThePolicyTeamTriesPolicies(t *testing.T) {
 		}
 
 		out := try("pol", map[string]any{
-			"files": map[string]any{"custom/custom.rego": closedModule}, "decision": allowed.DecisionID, "replay": 100, "check": true,
+			"files":    map[string]any{"custom/custom.rego": closedModule, "custom/custom_test.rego": "package patrol.custom_test\n\ntest_wrong if false\n"},
+			"decision": allowed.DecisionID, "replay": 100, "check": true,
 		})
 		assert.Equal(t, digest, out.Digest)
-		assert.Equal(t, []string{"custom/custom.rego"}, out.Changed)
+		assert.Equal(t, []string{"custom/custom.rego", "custom/custom_test.rego"}, out.Changed)
 		assert.Empty(t, out.Findings)
 		assert.Empty(t, out.Exceeded)
 		require.NotNil(t, out.Answer)
@@ -71,6 +72,8 @@ func TestThePolicyTeamTriesPolicies(t *testing.T) {
 		assert.Equal(t, []int64{2, 1, 0}, []int64{out.Replay.Replayed, out.Replay.NewlyDenied, out.Replay.NewlyAllowed})
 		require.NotNil(t, out.Check)
 		assert.False(t, out.Check.Passed)
+		require.Len(t, out.Check.Findings, 1)
+		assert.Equal(t, []any{"tests", "custom/custom_test.rego", 3}, []any{out.Check.Findings[0].Stage, out.Check.Findings[0].File, out.Check.Findings[0].Line})
 
 		// A route, a denial with a remedy, a document taken out, and what does not load.
 		out = try("root", map[string]any{"input": map[string]any{"http": map[string]any{

@@ -2,7 +2,6 @@ package ui
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"maps"
 	"net/url"
@@ -94,9 +93,6 @@ func (e PolicyEvent) Who() string {
 		return string(e.Actor)
 	}
 }
-
-// Name is what to call the policy.
-func (e PolicyEvent) Name() string { return cmp.Or(e.Revision, "could not be read") }
 
 // Facts are what the gate found out.
 func (e PolicyEvent) Facts() []Fact { return resultFacts(e.Result) }

@@ -61,8 +61,8 @@ type DecisionDay struct {
 type LogCoverage struct {
 	Since time.Time `json:"since"` // the beginning of the period
 	Until time.Time `json:"until"`
-	// From is the first day in the period with decisions, of whatever token; null:
-	// there are none.
+	// From is since when in the period the log is known to have been kept; null:
+	// it was not, or nothing was decided yet.
 	From     *time.Time `json:"from"`
 	Recorded int64      `json:"recorded"` // decisions on all tokens
 	Lost     int64      `json:"lost"`     // that were made and not taken down

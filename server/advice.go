@@ -20,6 +20,7 @@ import (
 var adviceRoutes = []route{
 	{method: "GET", path: "/api/v1/pats/:id/advice", by: owner, do: (*Server).getAdvice},
 	{method: "GET", path: "/api/v1/admin/advice", by: policyTeam, do: (*Server).getAdviceOnAll},
+	{method: "GET", path: "/policy/advice", by: policyTeam, page: true, do: (*Server).pageAdvice},
 	{method: "POST", path: "/api/v1/pats/:id/narrow", by: owner, do: (*Server).postNarrow},
 	{method: "POST", path: "/profile/pats/:id/narrow", by: owner, page: true, do: (*Server).formNarrowAll},
 }
@@ -261,4 +262,21 @@ func (s *Server) formNarrowAll(c *gin.Context, p Principal) error {
 		return s.seeOther(c, token.Link(), "The token has changed meanwhile. Look at it again.")
 	}
 	return err
+}
+
+func (s *Server) pageAdvice(c *gin.Context, p Principal) error {
+	filter := ui.DecodeAdviceFilter(c.Request.URL.Query())
+	found, err := s.AdviseAll(c.Request.Context(), AdviceSearch{
+		Days: filter.Days, Domain: filter.Domain, Uncertain: filter.Uncertain,
+	}, store.Page{Limit: defaultPage, After: filter.After})
+	if errors.Is(err, errNoDecisionLog) {
+		return s.show(c, p, http.StatusOK, ui.NoAdvice())
+	}
+	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
+		return s.seeOther(c, ui.AdvicePath, "")
+	}
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, ui.Advised(found, filter, p.User.Admin, s.now()))
 }

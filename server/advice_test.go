@@ -146,6 +146,21 @@ func TestAdviceOnEverybodysTokens(t *testing.T) {
 		assert.Empty(t, list("pol", "?days=20&user_id="+w.users["eve"].ID).Items)
 		assert.Empty(t, list("pol", "?days=20&domain=beta").Items)
 
+		pol := w.visit("pol")
+		p := pol.get("/policy/advice?days=7").is(200)
+		assert.Contains(t, p.text, "Of 3 live tokens, 3 could do with less", "the log reaches back so far")
+		p = pol.get("/policy/advice").is(200)
+		assert.Contains(t, p.text, "The log does not cover the last 30 days")
+		assert.NotContains(t, p.text, idle.ID)
+		p = pol.get("/policy/advice?uncertain=1").is(200)
+		for _, want := range []string{"patrol pat revoke " + idle.ID, "ann@example.com", "Not sure", "/policy/decisions?token=" + idle.ID} {
+			assert.Contains(t, p.text, want)
+		}
+		assert.NotContains(t, p.text, "/admin/pats", "of the administration they see nothing")
+		assert.Contains(t, w.visit("root").get("/policy/advice?uncertain=1").is(200).text, "/admin/pats/"+idle.ID)
+		pol.get("/policy/advice?uncertain=1&after=x").leadsTo("/policy/advice")
+		w.visit("ann").get("/policy/advice").is(403)
+
 		// One decision that was not logged may have used any of them.
 		require.NoError(t, w.decided.AddCounts(t.Context(), models.DecisionCounts{Days: []models.LoggedDay{{Day: models.DayOf(w.clock.Now()), Dropped: 1}}}))
 		page = list("pol", "?days=20")
@@ -155,6 +170,7 @@ func TestAdviceOnEverybodysTokens(t *testing.T) {
 	})
 	off := newWorld(t, testenv.SQLite(t), func(_ *server.Config, d *server.Deps) { d.Decisions = nil })
 	off.as("pol").get("/api/v1/admin/advice").problem(404, models.CodeNotFound)
+	assert.Contains(t, off.visit("pol").get("/policy/advice").is(200).text, "decision_log.database")
 }
 
 func TestThePageOfATokenTellsWhatItDid(t *testing.T) {

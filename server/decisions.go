@@ -107,9 +107,12 @@ func (s *Server) coverage(ctx context.Context, since time.Time) (api.LogCoverage
 		out.Recorded += d.Recorded
 		out.Lost += d.Dropped
 	}
-	if len(days) > 0 {
-		first := days[0].Day
-		out.From = &first
+	// A day without decisions is no day without a log, once that has begun.
+	if out.From, err = s.decided.FirstLoggedDay(ctx); err != nil {
+		return api.LogCoverage{}, err
+	}
+	if out.From != nil && out.From.Before(since) {
+		out.From = &since
 	}
 	return out, nil
 }

@@ -163,6 +163,19 @@ func (d *Decisions) LoggedDays(ctx context.Context, since time.Time) (days []mod
 	return days, err
 }
 
+// FirstLoggedDay returns the first day of which decisions are known, nil if there is
+// none.
+func (d *Decisions) FirstLoggedDay(ctx context.Context) (*time.Time, error) {
+	var days []time.Time
+	err := d.store.read(ctx, "first_decision_day", func(db *gorm.DB) error {
+		return db.Raw("SELECT day FROM decision_days ORDER BY day LIMIT 1").Scan(&days).Error
+	})
+	if err != nil || len(days) == 0 {
+		return nil, err
+	}
+	return new(days[0].UTC()), nil
+}
+
 // PruneDecisions deletes decisions from before a time, the oldest of more than
 // most (0: any number), the facts that nothing refers to any more, and counts of
 // days before another time.

@@ -23,6 +23,7 @@ const (
 	policyShadow    section = "policy-shadow"
 
 	policyPlayground section = "policy-playground"
+	policyAdvice     section = "policy-advice"
 )
 
 // navItem is one link of a navigation.
@@ -53,6 +54,7 @@ var navigation = []navGroup{
 		{Label: "Shadow", URL: "/policy/shadow", parts: []section{policyShadow}},
 		{Label: "Playground", URL: "/policy/playground", parts: []section{policyPlayground}},
 		{Label: "History", URL: "/policy/history", parts: []section{policyHistory}},
+		{Label: "Unused scopes", URL: AdvicePath, parts: []section{policyAdvice}},
 	}},
 	{label: "Administration", url: "/admin/pats", admin: true, items: []navItem{
 		{Label: "All tokens", URL: "/admin/pats", parts: []section{adminTokens}},

@@ -89,3 +89,26 @@ func sampleExceeded() Playground {
 	p.Tried = &Tried{PlaygroundResult: api.PlaygroundResult{Exceeded: map[string]string{"answer": "it takes more than 10s of CPU time"}}}
 	return p
 }
+
+// sampleAdvised is the list of tokens that could do with less.
+func sampleAdvised(enough bool) Table {
+	from, used := sampleNow.AddDate(0, 0, -30), sampleNow.Add(-3*time.Hour)
+	next := "x"
+	page := api.AdvicePage{Days: 30, Enough: enough, Coverage: api.LogCoverage{From: &from}, Tokens: api.AdviceTotals{Judged: 214, TooYoung: 12, Narrowable: 38, Unused: 9}}
+	page.Next = &next
+	scopes := make([]api.ScopeAdvice, 5)
+	page.Items = []api.OwnedAdvice{
+		{
+			Advice: api.Advice{TokenID: "4fK2mXq8ZpA0VgJ3", Name: "nightly evaluation", Enough: true, Scopes: scopes, Narrowed: []api.NewScope{
+				{Domain: "acme", EntityType: "models", Entity: "llama3:8b", Operation: "execute"}, {Domain: "acme", EntityType: "datasets", Entity: "golden", Operation: "read"},
+			}},
+			Email: "ann@example.com", LastUsedAt: &used, UnusedScopes: 3, WideScopes: 1,
+		},
+		{Advice: api.Advice{TokenID: "9xK2mXq8ZpA0VgJ3", Name: "old laptop", Scopes: scopes[:2], Unused: true}, Email: "bob@example.com", UnusedScopes: 2},
+	}
+	if !enough {
+		page.Items, page.Next = nil, nil
+		page.Coverage.Lost = 17
+	}
+	return Advised(page, AdviceFilter{Days: 30}, enough, sampleNow)
+}

@@ -260,6 +260,9 @@ func samples() map[string]sample {
 		"playground-broken":   {policyTeam, sampleBroken()},
 		"playground-exceeded": {policyTeam, sampleExceeded()},
 		"playground-off":      {policyTeam, Playground{Off: true}},
+		"advised":             {in, sampleAdvised(true)},
+		"advised-unknown":     {policyTeam, sampleAdvised(false)},
+		"advised-off":         {policyTeam, NoAdvice()},
 	}
 }
 

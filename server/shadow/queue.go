@@ -21,7 +21,7 @@ type queue struct {
 func newQueue(limit int64) *queue { return &queue{limit: limit, wake: make(chan struct{}, 1)} }
 
 // put adds a record if there is room.
-func (q *queue) put(r *authz.Record) {
+func (q *queue) put(r authz.Record) {
 	size := r.Size()
 	q.mu.Lock()
 	if q.bytes+size > q.limit {
@@ -30,7 +30,7 @@ func (q *queue) put(r *authz.Record) {
 		return
 	}
 	q.bytes += size
-	q.records = append(q.records, *r)
+	q.records = append(q.records, r)
 	first := len(q.records) == 1
 	q.mu.Unlock()
 	if first {

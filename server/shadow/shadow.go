@@ -108,7 +108,7 @@ func New(cfg Config, deps Deps) (*Shadow, error) {
 // an [authz.Recorder]. The error is that of the next recorder.
 func (s *Shadow) Record(ctx context.Context, r authz.Record) error {
 	if s.on.Load() && !r.JudgedAt.IsZero() && (s.cfg.Sample == 100 || rand.IntN(100) < s.cfg.Sample) { //nolint:gosec // G404: a sample
-		s.queue.put(&r)
+		s.queue.put(r)
 	}
 	if s.deps.Next == nil {
 		return nil
@@ -227,7 +227,8 @@ func (w *worker) step(ctx context.Context) (busy time.Duration) {
 	}
 	if w.candidate != c {
 		w.close()
-		w.candidate, w.failed, w.pause = c, time.Time{}, 0
+		w.candidate, w.failed, w.pause, w.told = c, time.Time{}, 0, ""
+		w.failure.Store(nil)
 	}
 	w.on.Store(true)
 	if w.done == len(w.taken) {

@@ -230,7 +230,9 @@ func (w *worker) step(ctx context.Context) (busy time.Duration) {
 		w.candidate, w.failed, w.pause, w.told = c, time.Time{}, 0, ""
 		w.failure.Store(nil)
 	}
-	w.on.Store(true)
+	if !w.on.Swap(true) {
+		w.log.InfoContext(ctx, "decisions are judged by the shadow policy as well", "revision", c.Revision, "digest", c.Digest, "percent", w.cfg.Sample)
+	}
 	if w.done == len(w.taken) {
 		var dropped int64
 		w.taken, dropped = w.queue.take(w.taken)

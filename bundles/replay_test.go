@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/bundles/sandbox"
+	"patrol/internal/policytest"
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/policies/engine"
@@ -84,37 +85,15 @@ func handOut(events [][]byte) Events {
 // tests, which take most of the time of a check.
 func lightFiles(t testing.TB, replaced map[string]string) map[string][]byte {
 	t.Helper()
-	light := map[string]string{"http/http_test.rego": "", "log/mask_test.rego": "", "authz/authz_test.rego": lightTests}
-	maps.Copy(light, replaced)
-	return embeddedFiles(t, light)
+	files := embeddedFiles(t, replaced)
+	policytest.Lighten(files)
+	for name, content := range replaced {
+		if files[name] = []byte(content); content == "" {
+			delete(files, name)
+		}
+	}
+	return files
 }
-
-const lightTests = `package patrol.authz_test
-
-import data.patrol.authz
-import data.patrol.http as routes
-
-reads := {
-	"request": {"domain": "acme", "entity_type": "models", "entity": "m", "operation": "read", "context": {}},
-	"token": {"id": "t", "revoked": false, "created_at": 1, "expires_at": 9, "scopes": {"acme": {"models": {"read": {"*": "s"}}}}},
-	"user": {"id": "u", "admin": false, "disabled": false},
-	"domain": {"id": "acme", "status": "enabled"},
-	"membership": {"role": "member"},
-	"now": 5,
-}
-
-test_readers_read if authz.decision == {"allow": true, "reasons": [], "scope": "s"} with input as reads
-
-test_strangers_do_not if not authz.decision.allow with input as object.remove(reads, {"membership"})
-
-test_routes if {
-	routes.request == {"domain": "acme", "entity_type": "models", "entity": "*", "operation": "read"} with input as asks("/proxy/acme/v1/models")
-	routes.request.entity == "m" with input as asks("/proxy/acme/v1/models/m")
-	not routes.request with input as asks("/proxy/acme/nothing/of/the/kind")
-}
-
-asks(path) := {"http": {"method": "GET", "path": path, "segments": split(trim_prefix(path, "/"), "/"), "query": {}, "headers": {}}}
-`
 
 // deniesReads is the policy in the binary, with a rule that denies what was read. Its tests do not.
 func deniesReads(t testing.TB) engine.Source {

@@ -88,52 +88,58 @@ func (r *reader) worksOnThePolicy(t *testing.T) {
 
 func TestThePlaygroundInABrowser(t *testing.T) {
 	browser := uitest.Start(t)
-	for name, o := range map[string]uitest.Options{
-		"with the script":    {},
-		"without JavaScript": {NoScript: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, testenv.SQLite(t), nil)
-			pol := w.open(browser, o)
-			pol.goTo("/login")
-			pol.signsInAs("pol", "Personal access tokens")
-			pol.goTo("/policy/playground")
-			until := func(condition string) {
-				t.Helper()
-				require.Eventually(t, func() bool {
-					holds, err := chromedp.Run(pol.tab, chromedp.Evaluate[bool](`document.readyState === "complete" && (`+condition+`)`))
-					return err == nil && holds
-				}, soon, 20*time.Millisecond, condition)
-			}
-			pol.fill("#f-new", "custom/closed.rego")
-			pol.click(`button[value="new"]`)
-			until(`document.querySelector(".editor textarea")?.value.includes("package patrol.custom")`)
-			pol.click(`button[value="sample:decision"]`)
-			until(`document.querySelector("#f-input").value.includes('"request"')`)
+	w := newWorld(t, testenv.SQLite(t), nil)
+	w.open(browser, uitest.Options{}).triesAPolicy(t, true)
+}
 
-			edit := func(module string) {
-				pol.script(`window.stays = "1"; document.querySelector(".editor textarea").value = ` + strconv.Quote(module))
-			}
-			tries := func(module, heading string) {
-				t.Helper()
-				edit(module)
-				pol.click("button.primary")
-				until(`document.querySelector("#tried-title")?.textContent === "` + heading + `"`)
-			}
-			tries("package patrol.custom\n\nreason := 1 2\n", "It is not a policy")
-			if o.NoScript {
-				return
-			}
-			pol.click("#playground-result a[data-line]")
-			assert.Equal(t, "reason := 1 2", pol.script(`(t => t.value.slice(t.selectionStart, t.selectionEnd))(document.activeElement)`), "what is wrong is marked")
-			tries("package patrol.custom\n\nreason := {\"code\": \"closed\", \"message\": \"Closed.\"}\n", "Denied")
-			assert.Contains(t, pol.sees("#playground-result"), "Closed.")
-			assert.Equal(t, "1", pol.script(`window.stays ?? "the page was loaded anew"`))
+func TestThePlaygroundWithoutJavaScript(t *testing.T) {
+	browser := uitest.Start(t)
+	w := newWorld(t, testenv.SQLite(t), nil)
+	w.open(browser, uitest.Options{NoScript: true}).triesAPolicy(t, false)
+}
 
-			// Where no answer comes to the script, the form is sent as without it.
-			pol.script(`window.fetch = () => Promise.reject(new TypeError("blocked")); ""`)
-			tries("package patrol.custom\n", "Allowed")
-			assert.Equal(t, "anew", pol.script(`window.stays ?? "anew"`))
-		})
+// triesAPolicy adds a file in the playground, and tries it: broken, and mended if there is a
+// script to be tried with.
+func (r *reader) triesAPolicy(t *testing.T, script bool) {
+	t.Helper()
+	pol := r
+	pol.goTo("/login")
+	pol.signsInAs("pol", "Personal access tokens")
+	pol.goTo("/policy/playground")
+	until := func(condition string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			holds, err := chromedp.Run(pol.tab, chromedp.Evaluate[bool](`document.readyState === "complete" && (`+condition+`)`))
+			return err == nil && holds
+		}, soon, 20*time.Millisecond, condition)
 	}
+	pol.fill("#f-new", "custom/closed.rego")
+	pol.click(`button[value="new"]`)
+	until(`document.querySelector(".editor textarea")?.value.includes("package patrol.custom")`)
+	pol.click(`button[value="sample:decision"]`)
+	until(`document.querySelector("#f-input").value.includes('"request"')`)
+
+	edit := func(module string) {
+		pol.script(`window.stays = "1"; document.querySelector(".editor textarea").value = ` + strconv.Quote(module))
+	}
+	tries := func(module, heading string) {
+		t.Helper()
+		edit(module)
+		pol.click("button.primary")
+		until(`document.querySelector("#tried-title")?.textContent === "` + heading + `"`)
+	}
+	tries("package patrol.custom\n\nreason := 1 2\n", "It is not a policy")
+	if !script {
+		return
+	}
+	pol.click("#playground-result a[data-line]")
+	assert.Equal(t, "reason := 1 2", pol.script(`(t => t.value.slice(t.selectionStart, t.selectionEnd))(document.activeElement)`), "what is wrong is marked")
+	tries("package patrol.custom\n\nreason := {\"code\": \"closed\", \"message\": \"Closed.\"}\n", "Denied")
+	assert.Contains(t, pol.sees("#playground-result"), "Closed.")
+	assert.Equal(t, "1", pol.script(`window.stays ?? "the page was loaded anew"`))
+
+	// Where no answer comes to the script, the form is sent as without it.
+	pol.script(`window.fetch = () => Promise.reject(new TypeError("blocked")); ""`)
+	tries("package patrol.custom\n", "Allowed")
+	assert.Equal(t, "anew", pol.script(`window.stays ?? "anew"`))
 }

@@ -113,7 +113,7 @@ func params(t *testing.T, p testscript.Params, env map[string]string) testscript
 	}
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
 		"serve": serveScript, "shutdown": shutdownScript, "exits": exitsScript, "http": httpScript, "eventually": eventuallyScript,
-		"let": letScript, "await": awaitScript, "flip": flipScript, "mode": modeScript,
+		"let": letScript, "await": awaitScript, "flip": flipScript, "mode": modeScript, "until": untilScript,
 	}
 	return p
 }
@@ -415,5 +415,19 @@ func awaitScript(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile(args[1])
 	if !poll(patience, func() bool { return pattern.MatchString(ts.ReadFile(args[0])) }) {
 		ts.Fatalf("%s still has no %s:\n%s", args[0], args[1], ts.ReadFile(args[0]))
+	}
+}
+
+// untilScript runs a command again and again until a pattern is found in what it
+// prints, for as long as the check of a policy may take on a busy machine:
+//
+//	until PATTERN COMMAND [ARGUMENT...]
+func untilScript(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: until pattern command [argument...]")
+	}
+	pattern := regexp.MustCompile("(?m)" + args[0])
+	if !poll(6*patience, func() bool { return ts.Exec(args[1], args[2:]...) == nil && pattern.MatchString(ts.ReadFile("stdout")) }) {
+		ts.Fatalf("still no %s:\n%s", args[0], ts.ReadFile("stdout"))
 	}
 }

@@ -58,8 +58,10 @@ func TestATrialTellsAllThatWasAsked(t *testing.T) {
 	p := newPlayground(t, nil)
 	events := seededEvents(t, 100, 1)
 	base := tried(t, nil)
+	files := custom(`input.request.operation == "read"`)
+	files["custom/custom_test.rego"] = "package patrol.custom_test\n\ntest_reading if not data.patrol.custom.reason with input as {\"request\": {\"operation\": \"read\"}}\n"
 	got, err := p.Try(t.Context(), Trial{
-		Source: tried(t, custom(`input.request.operation == "read"`)), Input: []byte(allowed), Base: &base, Check: true,
+		Source: tried(t, files), Input: []byte(allowed), Base: &base, Check: true,
 		Events: func(_ context.Context, yield func([]byte) error) error {
 			for _, event := range events {
 				if err := yield(event); err != nil {
@@ -84,7 +86,7 @@ func TestATrialTellsAllThatWasAsked(t *testing.T) {
 	require.NotNil(t, got.Replay)
 	assert.Equal(t, []int64{100, 70, 0}, []int64{got.Replay.Replayed, got.Replay.NewlyDenied, got.Replay.NewlyAllowed})
 	require.NotNil(t, got.Check)
-	assert.False(t, got.Check.Passed, "its tests do not expect that")
+	assert.False(t, got.Check.Passed, "a test of its own does not expect that")
 	require.NotNil(t, got.Check.Tests)
 	assert.Positive(t, got.Check.Tests.Failed)
 

@@ -180,7 +180,7 @@ func (c *check) run(ctx context.Context) (err error) {
 		return errTimeoutOption(s.timeout)
 	}
 	c.ran[StageData] = true
-	s.catalog, err = checkData(ctx, c.bundle.data)
+	s.catalog, err = checkData(ctx, c.bundle)
 	c.fail(StageData, codeData, err)
 	if err := s.open(ctx, c.bundle.data); c.fail(StageData, codeData, err) && s.store == nil {
 		return nil

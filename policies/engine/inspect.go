@@ -63,7 +63,7 @@ func Inspect(ctx context.Context, src Source) (*Inspection, error) {
 		return fail(err)
 	}
 	in := &Inspection{Policy: src.Name, Revision: b.revision, Digest: src.Digest(), OPA: version.Version, Rules: []RuleInfo{}}
-	if in.Catalog, err = checkData(ctx, b.data); err != nil {
+	if in.Catalog, err = checkData(ctx, b); err != nil {
 		return fail(err)
 	}
 	if in.RouteTable, err = routesOf(b.data); err != nil {

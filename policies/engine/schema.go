@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -60,13 +62,13 @@ func schemaSet() (*ast.SchemaSet, error) {
 // checkData holds the documents data.patrol.catalog, roles and routes against
 // their schemas, and roles and routes against the catalog: what names an entity
 // type or operation that does not exist is a typing error, not a wish.
-func checkData(ctx context.Context, data map[string]any) (models.Catalog, error) {
+func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
 	var docs struct {
 		Catalog models.Catalog         `json:"catalog"`
 		Roles   map[string]models.Role `json:"roles"`
 		Routes  map[string]route       `json:"routes"`
 	}
-	inRoot, _ := data[root].(map[string]any)
+	inRoot, _ := b.data[root].(map[string]any)
 	var errs []error
 	for _, name := range []string{"catalog", "roles", "routes"} {
 		doc, ok := inRoot[name]
@@ -74,7 +76,7 @@ func checkData(ctx context.Context, data map[string]any) (models.Catalog, error)
 			errs = append(errs, fmt.Errorf("data.%s.%s is missing", root, name))
 			continue
 		}
-		errs = append(errs, checkSchema(ctx, name, doc))
+		errs = append(errs, checkSchema(ctx, b, name, doc))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return models.Catalog{}, err
@@ -88,23 +90,23 @@ func checkData(ctx context.Context, data map[string]any) (models.Catalog, error)
 	}
 	catalog := docs.Catalog
 	catalog.Roles = docs.Roles
-	known := func(where, entityType, operation string) {
+	known := func(where, entityType, operation string, place ...string) {
 		if _, ok := catalog.EntityTypes[entityType].Operations[operation]; !ok {
-			errs = append(errs, fmt.Errorf("data.%s.%s: the catalog has no %s on %s", root, where, operation, entityType))
+			errs = append(errs, b.atData(place, fmt.Errorf("data.%s.%s: the catalog has no %s on %s", root, where, operation, entityType)))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(catalog.Roles)) {
 		for _, entityType := range slices.Sorted(maps.Keys(catalog.Roles[name])) {
 			for _, operation := range slices.Sorted(maps.Keys(catalog.Roles[name][entityType])) {
-				known("roles."+name, entityType, operation)
+				known("roles."+name, entityType, operation, "roles", name, entityType, operation)
 			}
 		}
 	}
 	for _, pattern := range slices.Sorted(maps.Keys(docs.Routes)) {
 		r, where := docs.Routes[pattern], fmt.Sprintf("routes[%q]", pattern)
-		known(where, r.EntityType, r.Operation)
+		known(where, r.EntityType, r.Operation, "routes", pattern)
 		if stars := starSegments(pattern); r.Entity.Path > stars {
-			errs = append(errs, fmt.Errorf("data.%s.%s: entity is from star %d of the path, which has %d", root, where, r.Entity.Path, stars))
+			errs = append(errs, b.atData([]string{"routes", pattern, "entity"}, fmt.Errorf("data.%s.%s: entity is from star %d of the path, which has %d", root, where, r.Entity.Path, stars)))
 		}
 	}
 	return catalog, errors.Join(errs...)
@@ -144,8 +146,65 @@ func starSegments(pattern string) int {
 }
 
 // checkSchema holds one document of data.patrol against the schema of its name.
-func checkSchema(ctx context.Context, name string, doc any) error {
-	return matchSchema(ctx, "data."+root+"."+name, name, doc)
+func checkSchema(ctx context.Context, b *bundle, name string, doc any) error {
+	err := matchSchema(ctx, "data."+root+"."+name, name, doc)
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return b.atData([]string{name}, err)
+	}
+	var errs []error
+	for _, e := range joined.Unwrap() {
+		place := []string{name}
+		if broken, ok := errors.AsType[*schemaError](e); ok {
+			place = append(place, broken.keys(doc)...)
+		}
+		errs = append(errs, b.atData(place, e))
+	}
+	return errors.Join(errs...)
+}
+
+// schemaError is one way in which a document is not as its schema says.
+type schemaError struct{ what, field, description string }
+
+func (e *schemaError) Error() string { return e.what + ": " + e.field + ": " + e.description }
+
+// additional is how the validator says that a member may not be there.
+var additional = regexp.MustCompile(`^Additional property (.+) is not allowed$`)
+
+// keys leads to the field in a document. The validator joins them with dots, which keys
+// may have themselves.
+func (e *schemaError) keys(doc any) (keys []string) {
+	for rest := e.field; ; {
+		next := ""
+		switch inner := doc.(type) {
+		case map[string]any:
+			for key := range inner {
+				if len(key) > len(next) && (rest == key || strings.HasPrefix(rest, key+".")) {
+					next = key
+				}
+			}
+			doc = inner[next]
+		case []any:
+			next, _, _ = strings.Cut(rest, ".")
+			i, err := strconv.Atoi(next)
+			if err != nil || i < 0 || i >= len(inner) {
+				next = ""
+				break
+			}
+			doc = inner[i]
+		}
+		if next == "" {
+			break
+		}
+		keys = append(keys, next)
+		if rest = strings.TrimPrefix(strings.TrimPrefix(rest, next), "."); rest == "" {
+			break
+		}
+	}
+	if m := additional.FindStringSubmatch(e.description); m != nil {
+		keys = append(keys, m[1])
+	}
+	return keys
 }
 
 // matchSchema holds a document, called what in errors, against a schema. It uses
@@ -182,7 +241,7 @@ func matchSchema(ctx context.Context, what, schema string, doc any) error {
 			list, _ := pair[1].([]any)
 			for _, e := range list {
 				if e, ok := e.(map[string]any); ok {
-					errs = append(errs, fmt.Errorf("%s: %v: %v", what, e["field"], e["desc"]))
+					errs = append(errs, &schemaError{what, fmt.Sprint(e["field"]), fmt.Sprint(e["desc"])})
 				}
 			}
 			if valid, _ := pair[0].(bool); valid != (len(errs) == 0) {

@@ -87,7 +87,7 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 	if err != nil {
 		return err
 	}
-	if s.catalog, err = checkData(ctx, b.data); err != nil {
+	if s.catalog, err = checkData(ctx, b); err != nil {
 		return err
 	}
 	if err := s.open(ctx, b.data); err != nil {

@@ -72,6 +72,7 @@ type bundle struct {
 	revision     string
 	modules      map[string]*ast.Module
 	data         map[string]any
+	documents    map[string][]byte // what data is from, by file
 	capabilities *ast.Capabilities // nil if it brings none but those that are enforced
 }
 
@@ -86,7 +87,7 @@ type manifest struct {
 // parse reads the files. All errors that it finds are reported, each with the
 // file, and the line where there is one.
 func (src Source) parse() (*bundle, error) {
-	b := &bundle{modules: map[string]*ast.Module{}, data: map[string]any{}}
+	b := &bundle{modules: map[string]*ast.Module{}, data: map[string]any{}, documents: map[string][]byte{}}
 	var errs []error
 	m, err := src.manifest()
 	if err != nil {
@@ -189,6 +190,7 @@ func (b *bundle) addData(name string, content []byte) error {
 			return at(name, fmt.Errorf("data.%s is outside of %s, the only root a bundle may define", key, root))
 		}
 	}
+	b.documents[name] = content
 	if conflict := merge(b.data, tree); conflict != "" {
 		return at(name, fmt.Errorf("data%s is already defined by another file", conflict))
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver named pgx
+	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -192,6 +193,51 @@ func TestMigrateFromDump(t *testing.T) {
 		require.NoError(t, err)
 		assert.True(t, complete)
 		assert.Len(t, changes, 1)
+	})
+}
+
+// TestMigrateKeepsThePolicysHistory goes from the schema of before shadows, with a
+// policy pinned, to the newest one.
+func TestMigrateKeepsThePolicysHistory(t *testing.T) {
+	const history = `
+		INSERT INTO policy_events (at, kind, digest, archive_digest, revision, source, signed_by, result, actor_kind, actor_user_id) VALUES
+			('2026-03-01 12:00:00+00:00', 'activate', 'd1', 'a1', 'v1', 'pol', 'release', '{"passed":true}', 'system', ''),
+			('2026-03-02 12:00:00+00:00', 'refuse', '', 'a2', '', 'pol', '', '{"passed":false}', 'system', ''),
+			('2026-03-03 12:00:00+00:00', 'rollback', 'd1', 'a1', 'v1', 'pol', 'release', '{"passed":true}', 'user', 'ann');
+		UPDATE policy_state SET digest = 'd1', archive_digest = 'a1', revision = 'v1', source = 'pol', since = '2026-03-03 12:00:00+00:00', pinned = `
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		dialect, folder, pinned := goose.DialectPostgres, "migrations/postgres", "TRUE"
+		if strings.HasPrefix(url, "sqlite") {
+			dialect, folder, pinned = goose.DialectSQLite3, "migrations/sqlite", "1"
+		}
+		before, err := goose.NewProvider(dialect, raw(t, url), os.DirFS(folder), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+		require.NoError(t, err)
+		_, err = before.UpTo(t.Context(), 7)
+		require.NoError(t, err)
+		load(t, url, history+pinned)
+
+		s := storetest.New(t, url)
+		require.NoError(t, s.CheckSchema(t.Context()))
+		events, err := s.PolicyEvents(t.Context(), "", 10)
+		require.NoError(t, err)
+		told := make([]string, len(events))
+		for i, e := range events {
+			told[i] = fmt.Sprintf("%d %s %s %s by %s%s, %s", e.ID, e.At.UTC().Format(time.DateOnly), e.Kind, e.Subject.Revision, e.ByKind, e.ByUser, e.Subject.Result)
+		}
+		assert.Equal(t, []string{
+			`3 2026-03-03 rollback v1 by userann, {"passed":true}`,
+			`2 2026-03-02 refuse  by system, {"passed":false}`,
+			`1 2026-03-01 activate v1 by system, {"passed":true}`,
+		}, told)
+		state, err := s.PolicyState(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, []any{"v1", true, false}, []any{state.Revision, state.Pinned, state.Promoted})
+		_, err = s.ResumePolicy(t.Context(), models.Actor{Kind: models.ActorUser, UserID: "ann"})
+		require.NoError(t, err)
+		events, err = s.PolicyEvents(t.Context(), store.PolicyResumed, 1)
+		require.NoError(t, err)
+		require.Len(t, events, 1)
+		assert.EqualValues(t, 4, events[0].ID)
 	})
 }
 

@@ -54,6 +54,9 @@ func (l *memoryLedger) Activate(_ context.Context, r Record, archive []byte) err
 	if l.state.Pinned && l.state.Digest != r.Digest {
 		return ErrPinned
 	}
+	if l.state.Promoted { // and this is what was
+		l.state.Pinned, l.state.Promoted = false, false
+	}
 	l.state.Digest, l.state.ArchiveDigest, l.state.Revision, l.state.Source = r.Digest, r.ArchiveDigest, r.Revision, r.Source
 	l.archives[r.Digest] = archive
 	l.told <- r

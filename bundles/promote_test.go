@@ -26,7 +26,7 @@ func (s handed) Next(ctx context.Context) (*Bundle, error) {
 
 func bundleOf(t *testing.T, revision string) *Bundle {
 	t.Helper()
-	files := embeddedFiles(t, map[string]string{".manifest": `{"revision": "` + revision + `", "roots": ["patrol"]}`})
+	files := lightFiles(t, map[string]string{".manifest": `{"revision": "` + revision + `", "roots": ["patrol"]}`})
 	b, err := Unpack(t.Context(), "handed", packedFiles(t, files), nil)
 	require.NoError(t, err)
 	return b

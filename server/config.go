@@ -133,7 +133,7 @@ func DefaultConfig() Config {
 			QueueTimeout:     5 * time.Second,
 		},
 		OIDC:          DefaultOIDC(),
-		Playground:    PlaygroundConfig{Timeout: time.Minute, PerMinute: 20, MaxBody: 1 << 20, MaxReplay: 10_000},
+		Playground:    PlaygroundConfig{Timeout: 35 * time.Second, PerMinute: 20, MaxBody: 1 << 20, MaxReplay: 10_000},
 		Limits:        models.DefaultLimits(),
 		SetupValidFor: 30 * time.Minute,
 	}

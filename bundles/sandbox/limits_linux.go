@@ -23,6 +23,15 @@ func wasKilled(state *os.ProcessState) bool {
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
+// peak is the most memory that a process used, in bytes; 0 if that is not known.
+func peak(state *os.ProcessState) int64 {
+	usage, ok := state.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return 0
+	}
+	return usage.Maxrss << 10 // from KiB
+}
+
 // niceness puts a child behind the server's requests.
 const niceness = 10
 

@@ -13,6 +13,8 @@ func killGroup(cmd *exec.Cmd) error { return cmd.Process.Kill() }
 
 func wasKilled(*os.ProcessState) bool { return false }
 
+func peak(*os.ProcessState) int64 { return 0 }
+
 // limit does nothing here: the parent's deadline and the garbage collector's limit
 // are what bounds a child.
 func limit(_, _ int64) error { return nil }

@@ -248,7 +248,8 @@ func (r *Runner) failure(ctx, limited context.Context, job string, cmd *exec.Cmd
 	switch {
 	case state.ExitCode() == exitJob:
 		return &JobError{Message: strings.TrimSpace(stderr)}
-	case isOutOfMemory(stderr):
+	case isOutOfMemory(stderr), strings.HasPrefix(stderr, "SIGSEGV") && peak(state) >= r.limits.Memory/4*3:
+		// Go's collector does not look whether the kernel gave it memory for itself.
 		return &LimitError{Resource: Memory, Limits: r.limits}
 	case wasKilled(state) && used >= time.Duration(r.limits.seconds())*time.Second/2: // the kernel counts in ticks
 		return &LimitError{Resource: CPU, Limits: r.limits}

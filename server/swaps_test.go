@@ -105,6 +105,17 @@ func (w *world) probe(token string) *probing {
 	return p
 }
 
+// answers waits until as many requests are answered as are made in that time.
+func (p *probing) answers(t *testing.T, load time.Duration) {
+	t.Helper()
+	most := probers * int(load/probeEvery)
+	require.Eventually(t, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.took) >= most
+	}, 10*load+time.Minute, probeEvery)
+}
+
 // ask makes one request that is a probe, or one that is allowed, and holds the answer
 // against the revision that is in it.
 func ask(ctx context.Context, client *http.Client, url, token string, probe bool) (took time.Duration, revision string, err error) {
@@ -197,12 +208,12 @@ func TestSwapsUnderLoad(t *testing.T) {
 		activate()
 	}
 	p := w.probe(token)
-	time.Sleep(phase / 4) //nolint:forbidigo // a time of steady load, not a wait for something
+	p.answers(t, phase/4)
 	p.end(t)
 	before := w.inUse()
 
 	p = w.probe(token)
-	time.Sleep(phase) //nolint:forbidigo // likewise
+	p.answers(t, phase)
 	without := p.end(t)
 
 	p = w.probe(token)
@@ -218,7 +229,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 	assert.Len(t, p.seen, len(all), "every policy has answered: %v", p.seen)
 
 	p = w.probe(token)
-	time.Sleep(phase) //nolint:forbidigo // likewise
+	p.answers(t, phase)
 	without = append(without, p.end(t)...)
 	slices.Sort(without)
 

@@ -482,9 +482,9 @@ func TestACandidateIsSwappedWhileItJudges(t *testing.T) {
 			require.NoError(t, b.Record(t.Context(), two))
 			recorded += 2
 			if recorded%256 == 0 {
-				for b.metric("patrol_policy_shadow_queued_bytes") > 1<<20 { // no faster than it is judged
-					time.Sleep(time.Millisecond) //nolint:forbidigo // to be kind to the machine
-				}
+				require.Eventually(t, func() bool { // no faster than it is judged
+					return b.metric("patrol_policy_shadow_queued_bytes") <= 1<<20
+				}, time.Minute, time.Millisecond)
 			}
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/internal/testenv"
-	"patrol/server/forwardauth"
 )
 
 // A chat that streams must arrive as it is made: the first event before the
@@ -38,16 +37,7 @@ func TestStreamingChat(t *testing.T) {
 		}
 	}
 	p := openPatrol(t, testenv.SQLite(t), up.url, options{})
-	for surface, open := range map[string]func(*testing.T) string{
-		onGateway:   func(*testing.T) string { return p.http },
-		onEnvoyGRPC: func(t *testing.T) string { return startEnvoy(t, "envoy.yaml", "10000", p.grpc, up.addr) },
-		onEnvoyHTTP: func(t *testing.T) string {
-			return startEnvoy(t, "envoy-http.yaml", "10001", p.forward[forwardauth.Envoy], up.addr)
-		},
-		onNginx:   func(t *testing.T) string { return startNginx(t, p.forward[forwardauth.Nginx], up.addr) },
-		onCaddy:   func(t *testing.T) string { return startCaddy(t, p.forward[forwardauth.Caddy], up.addr) },
-		onHAProxy: func(t *testing.T) string { return startHAProxy(t, p.forward[forwardauth.HAProxy], up.addr) },
-	} {
+	for surface, open := range proxies(p, up.addr) {
 		t.Run(surface, func(t *testing.T) {
 			addr := open(t)
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/proxy/acme/v1/chat/completions",
@@ -82,7 +72,8 @@ func TestWebSocket(t *testing.T) {
 		_, _ = io.WriteString(conn, "heard "+line)
 	}
 	p := openPatrol(t, testenv.SQLite(t), up.url, options{})
-	for surface, addr := range map[string]string{onGateway: p.http, onEnvoyGRPC: startEnvoy(t, "envoy.yaml", "10000", p.grpc, up.addr)} {
+	for surface, open := range proxies(p, up.addr) {
+		addr := open(t)
 		for token, want := range map[string]int{"user": http.StatusSwitchingProtocols, "llama3 user": http.StatusForbidden, "reader": http.StatusForbidden} {
 			t.Run(surface+"/"+token, func(t *testing.T) {
 				conn, err := (&net.Dialer{Timeout: patience}).DialContext(t.Context(), "tcp", addr)

@@ -19,6 +19,7 @@ import (
 
 	"patrol/cmd/patrol/config"
 	"patrol/internal/testenv"
+	"patrol/server/gateway"
 )
 
 // compose is what deploy/compose/compose.yaml may say: what is used of the Compose
@@ -38,6 +39,8 @@ type compose struct {
 		CapDrop     []string                             `json:"cap_drop"`
 		SecurityOpt []string                             `json:"security_opt"`
 		StopGrace   string                               `json:"stop_grace_period"`
+		Tmpfs       []string                             `json:"tmpfs"`
+		MemoryLimit string                               `json:"mem_limit"`
 	} `json:"services"`
 	Configs map[string]struct{ File string } `json:"configs"`
 	Volumes map[string]any                   `json:"volumes"`
@@ -61,6 +64,22 @@ func leaves(c config.Config) time.Duration {
 	return max(c.HTTP.DrainDelay+c.HTTP.ShutdownTimeout, c.ExtAuthz.DrainDelay+c.ExtAuthz.DrainTimeout)
 }
 
+// assertFits checks that the server and the processes it starts stay within a
+// container's memory, written as in Compose (2g) or Kubernetes (2Gi).
+func assertFits(t *testing.T, environment map[string]string, c config.Config, limit string) {
+	t.Helper()
+	size := func(text string) int64 {
+		n, err := config.ParseSize(text)
+		require.NoError(t, err, text)
+		return int64(n)
+	}
+	own := size(environment["GOMEMLIMIT"])
+	children := int64(c.Gate.Memory) + int64(c.Shadow.Memory) + int64(c.Playground.Running)*int64(c.Playground.Memory)
+	whole := size(strings.ToUpper(strings.TrimSuffix(limit, "i")) + "iB")
+	// A tenth is for what Go's runtime does not count.
+	assert.LessOrEqual(t, own+own/10+children, whole, "the kernel kills what does not fit")
+}
+
 func TestCompose(t *testing.T) {
 	var c compose
 	require.NoError(t, yaml.UnmarshalStrict([]byte(read(t, "deploy/compose/compose.yaml")), &c))
@@ -71,6 +90,8 @@ func TestCompose(t *testing.T) {
 	grace, err := time.ParseDuration(patrol.StopGrace)
 	require.NoError(t, err)
 	assert.Greater(t, grace, leaves(set), "it is killed before it has left")
+	assert.Contains(t, patrol.Tmpfs, "/tmp", "uploads and checks of policies need a place")
+	assertFits(t, patrol.Environment, set, patrol.MemoryLimit)
 	assert.Equal(t, []string{"127.0.0.1:8080:8080"}, patrol.Ports)
 	assert.Equal(t, []string{"127.0.0.1:10000:10000"}, c.Services["envoy"].Ports)
 	exists(t, filepath.Join("deploy/compose", patrol.Build.Context, patrol.Build.Dockerfile), "the Dockerfile")
@@ -109,7 +130,8 @@ type object struct {
 						Name string `json:"name"`
 						Port int    `json:"containerPort"`
 					} `json:"ports"`
-					Mounts []struct{ Name, MountPath string } `json:"volumeMounts"`
+					Mounts    []struct{ Name, MountPath string }       `json:"volumeMounts"`
+					Resources struct{ Limits struct{ Memory string } } `json:"resources"`
 				} `json:"containers"`
 				Volumes []struct {
 					Name string `json:"name"`
@@ -163,11 +185,12 @@ func TestKubernetesStartsPatrol(t *testing.T) {
 	}
 	set := settings(t, environment)
 	assert.Greater(t, time.Duration(pod.Grace)*time.Second, leaves(set), "it is killed before it has left")
+	assertFits(t, environment, set, pod.Containers[0].Resources.Limits.Memory)
 	listens := map[string]string{"http": set.Listen, "grpc": set.GRPCListen, "metrics": set.Metrics.Listen}
 	for _, port := range pod.Containers[0].Ports {
 		assert.Equal(t, listens[port.Name], ":"+strconv.Itoa(port.Port), port.Name)
 	}
-	assertMounted(t, pod.Containers[0].Mounts, set.ExtAuthz.CertFile, set.ExtAuthz.KeyFile, set.ExtAuthz.ClientCAFile, set.DataDir)
+	assertMounted(t, pod.Containers[0].Mounts, set.ExtAuthz.CertFile, set.ExtAuthz.KeyFile, set.ExtAuthz.ClientCAFile, set.DataDir, os.TempDir())
 }
 
 func assertMounted(t *testing.T, mounts []struct{ Name, MountPath string }, files ...string) {
@@ -229,7 +252,14 @@ func TestEnvoyConfigurations(t *testing.T) {
 			configs[file] = string(text)
 		}
 	}
+	// A model may be silent for as long as the gateway lets it.
+	longest := gateway.DefaultConfig().MaxStream
 	for name, text := range configs {
+		idle := regexp.MustCompile(`stream_idle_timeout: (\S+)`).FindStringSubmatch(text)
+		require.NotNil(t, idle, name)
+		timeout, err := time.ParseDuration(idle[1])
+		require.NoError(t, err, name)
+		assert.GreaterOrEqual(t, timeout, longest, name)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "envoy.yaml"), []byte(text), 0o600))
 		cmd := exec.CommandContext(t.Context(), envoy, "--mode", "validate", "-c", "envoy.yaml", "--log-level", "error")
 		cmd.Dir = dir
@@ -254,7 +284,7 @@ func TestTheEnvoyThatIsDeployedIsTheOneThatIsTested(t *testing.T) {
 	}
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "go.mod"))
 	require.NotNil(t, version)
-	assert.Contains(t, read(t, "deploy/compose/Dockerfile"), "golang:"+version[1]+" ")
+	assert.Contains(t, read(t, "deploy/compose/Dockerfile"), "golang:"+version[1]+"\n")
 }
 
 // traefik is what examples/traefik may say: what is used there of Traefik's dynamic
@@ -281,15 +311,24 @@ type traefik struct {
 			LoadBalancer struct {
 				Servers            []struct{ URL string }         `json:"servers"`
 				ResponseForwarding struct{ FlushInterval string } `json:"responseForwarding"`
+				ServersTransport   string                         `json:"serversTransport"`
 			} `json:"loadBalancer"`
 		} `json:"services"`
+		ServersTransports map[string]struct {
+			ForwardingTimeouts struct{ IdleConnTimeout string } `json:"forwardingTimeouts"`
+		} `json:"serversTransports"`
 	} `json:"http"`
 }
 
 func TestTraefik(t *testing.T) {
 	var static struct {
-		EntryPoints map[string]struct{ Address string } `json:"entryPoints"`
-		Providers   struct {
+		EntryPoints map[string]struct {
+			Address   string `json:"address"`
+			Transport struct {
+				RespondingTimeouts struct{ ReadTimeout string } `json:"respondingTimeouts"`
+			} `json:"transport"`
+		} `json:"entryPoints"`
+		Providers struct {
 			File struct{ Filename string } `json:"file"`
 		} `json:"providers"`
 	}

@@ -100,7 +100,7 @@ func TestTermWithoutLoad(t *testing.T) {
 func buildProgram(t *testing.T) (binary string) {
 	t.Helper()
 	binary = filepath.Join(t.TempDir(), "patrol")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "patrol/cmd/patrol")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, "patrol/cmd/patrol")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))

@@ -119,7 +119,8 @@ type options struct {
 	forwardauth func(*forwardauth.Config)
 }
 
-func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
+// openWorld opens a database with people and tokens in it. Nothing serves it.
+func openWorld(t *testing.T, database string) *patrol {
 	t.Helper()
 	ctx := context.Background()
 	p := &patrol{log: &logBuffer{}, users: map[string]string{}, tokens: map[string]string{}, tokenIDs: map[string]string{}, forward: map[forwardauth.Dialect]string{}}
@@ -133,6 +134,14 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 	p.keys, err = models.NewKeyring(models.Key{ID: "e2e", Secret: bytes.Repeat([]byte("k"), 32)})
 	require.NoError(t, err)
 	p.populate(t)
+	return p
+}
+
+func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
+	t.Helper()
+	ctx := context.Background()
+	p := openWorld(t, database)
+	logger := slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 
 	source, err := bundles.NewSource(bundles.Options{})
 	require.NoError(t, err)

@@ -154,7 +154,7 @@ func Default() Config {
 		Database:   Database{Migrate: true},
 		TLS:        TLS{ReloadInterval: 10 * time.Second},
 		Log:        Log{Level: "info", Format: "auto"},
-		Memory:     Memory{Headroom: 256 << 20},
+		Memory:     Memory{Headroom: 64 << 20},
 		HTTP: HTTP{
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       30 * time.Second,

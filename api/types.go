@@ -337,6 +337,7 @@ type Setup struct {
 type Health struct {
 	Status string            `json:"status"` // "ok" or "failed"
 	Checks map[string]string `json:"checks,omitempty"`
+	Causes map[string]string `json:"causes,omitempty"` // of failed checks, where an operator must act
 }
 
 // Page is one page of a list. Next is the cursor for `?after=`, null on the last

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 
 	"patrol/bundles"
 	"patrol/internal/testenv"
+	"patrol/models"
 	"patrol/policies/engine"
 	"patrol/server/extauthz"
 	"patrol/server/forwardauth"
@@ -53,6 +55,10 @@ func TestNothingPassesWhileNothingCanBeDecided(t *testing.T) {
 			return res.status, len(up.take(id))
 		}
 		good := p.policy.Current()
+		ring, err := p.keys.Arrange("", nil)
+		require.NoError(t, err)
+		other, err := models.NewKeyring(models.Key{ID: "other", Secret: bytes.Repeat([]byte("o"), 32)})
+		require.NoError(t, err)
 		release := make(chan struct{})
 		t.Cleanup(func() { close(release) })
 		for _, fault := range []struct {
@@ -68,6 +74,7 @@ func TestNothingPassesWhileNothingCanBeDecided(t *testing.T) {
 				p.facts.hold(func(context.Context) error { <-release; return errDown })
 			}, p.facts.free},
 			{"the code panics", func(*testing.T) { p.facts.hold(func(context.Context) error { panic("a defect") }) }, p.facts.free},
+			{"the token's key unknown", func(*testing.T) { p.keys.Replace(other) }, func() { p.keys.Replace(ring) }},
 			{"the policy says nothing", func(t *testing.T) {
 				p.policy.Swap(policyWith(t, "package patrol.authz\n\ndecision := {\"allow\": false, \"reasons\": [{\"code\": \"x\", \"message\": \"x\"}]} if input.now == 0\n"))
 			}, func() { p.policy.Swap(good) }},

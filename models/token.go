@@ -6,11 +6,14 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // The parts of a token's text and their lengths.
@@ -145,8 +148,17 @@ type Key struct {
 
 // Keyring holds the keys that tokens are hashed with. The first is used for new
 // tokens, all of them to verify. It masks itself when printed or logged.
+//
+// Copies share their keys: after [Keyring.Replace] all of them have the new ones.
+// It is safe for concurrent use.
 type Keyring struct {
-	keys []Key
+	state *atomic.Pointer[ring]
+}
+
+// ring is what a [Keyring] holds at a time. It does not change.
+type ring struct {
+	keys    []Key
+	retired []string // ids of keys that are out of use for good
 }
 
 // NewKeyring returns a ring with the current key first. It refuses an empty
@@ -168,7 +180,35 @@ func NewKeyring(keys ...Key) (Keyring, error) {
 		}
 		seen[k.ID] = true
 	}
-	return Keyring{keys: append([]Key(nil), keys...)}, nil
+	r := Keyring{state: new(atomic.Pointer[ring])}
+	r.state.Store(&ring{keys: slices.Clone(keys)})
+	return r, nil
+}
+
+// Replace gives this ring and all copies of it the keys of another one.
+func (r Keyring) Replace(by Keyring) { r.state.Store(by.state.Load()) }
+
+// Arrange returns a ring of its own with the same keys, of which the one with the
+// id current, if it is there, is the first, and without the retired ones. It
+// refuses to retire the last key.
+func (r Keyring) Arrange(current string, retired []string) (Keyring, error) {
+	var first, rest []Key
+	for _, k := range r.state.Load().keys {
+		switch {
+		case slices.Contains(retired, k.ID):
+		case k.ID == current:
+			first = append(first, k)
+		default:
+			rest = append(rest, k)
+		}
+	}
+	keys := append(first, rest...)
+	if len(keys) == 0 {
+		return Keyring{}, fmt.Errorf("all keys of the ring are retired")
+	}
+	arranged := Keyring{state: new(atomic.Pointer[ring])}
+	arranged.state.Store(&ring{keys: keys, retired: slices.Clone(retired)})
+	return arranged, nil
 }
 
 // ParseKeyring reads the form `id:base64,id:base64`, current key first. Line
@@ -202,21 +242,64 @@ func validKeyID(id string) bool {
 }
 
 // Current returns the id of the key that new tokens are hashed with.
-func (r Keyring) Current() string { return r.keys[0].ID }
+func (r Keyring) Current() string { return r.state.Load().keys[0].ID }
 
 // IDs returns the ids of all keys, the current one first.
 func (r Keyring) IDs() []string {
-	ids := make([]string, len(r.keys))
-	for i, k := range r.keys {
+	keys := r.state.Load().keys
+	ids := make([]string, len(keys))
+	for i, k := range keys {
 		ids[i] = k.ID
 	}
 	return ids
 }
 
+// KeyStatus is what a ring says of a key id.
+type KeyStatus int
+
+// What a ring says of a key id.
+const (
+	KeyUnknown KeyStatus = iota // nothing can be said about a token of this key
+	KeyKnown
+	KeyRetired // no token of this key is good any more
+)
+
+// Status returns what the ring knows of a key.
+func (r Keyring) Status(id string) KeyStatus {
+	state := r.state.Load()
+	for _, k := range state.keys {
+		if k.ID == id {
+			return KeyKnown
+		}
+	}
+	if slices.Contains(state.retired, id) {
+		return KeyRetired
+	}
+	return KeyUnknown
+}
+
+// keyCheckText is what a key's check value is the hash of. No token has this form.
+const keyCheckText = "patrol key check value, version 1"
+
+// Check returns a value by which two servers can tell whether they mean the same
+// key by an id, "" if the ring lacks it. It says nothing about the key's secret
+// to whoever does not know it.
+func (r Keyring) Check(id string) string {
+	for _, k := range r.state.Load().keys {
+		if k.ID == id {
+			h := hmac.New(sha256.New, k.Secret)
+			h.Write([]byte(keyCheckText))
+			return hex.EncodeToString(h.Sum(nil)[:8])
+		}
+	}
+	return ""
+}
+
 // Sum returns the HMAC-SHA-256 of `<id>_<secret>` under the current key, and
 // that key's id.
 func (r Keyring) Sum(t Token) (mac []byte, keyID string) {
-	return r.sum(r.keys[0], t), r.keys[0].ID
+	current := r.state.Load().keys[0]
+	return r.sum(current, t), current.ID
 }
 
 func (Keyring) sum(k Key, t Token) []byte {
@@ -234,8 +317,9 @@ func (Keyring) sum(k Key, t Token) []byte {
 // that a caller who found no record can pass "" and nil and take as long as one
 // who did.
 func (r Keyring) Verify(t Token, keyID string, mac []byte) bool {
-	key, known := r.keys[0], false
-	for _, k := range r.keys {
+	keys := r.state.Load().keys
+	key, known := keys[0], false
+	for _, k := range keys {
 		if k.ID == keyID {
 			key, known = k, true
 		}

@@ -255,3 +255,49 @@ func BenchmarkParseAndVerify(b *testing.B) {
 		}
 	}
 }
+
+func TestKeyringIsShared(t *testing.T) {
+	r, next := ring(t, "k1", "k2"), ring(t, "k2", "k3")
+	shared := r
+	r.Replace(next)
+	assert.Equal(t, []string{"k2", "k3"}, shared.IDs())
+	assert.Equal(t, models.KeyUnknown, shared.Status("k1"))
+}
+
+func TestArrangeKeyring(t *testing.T) {
+	r := ring(t, "k1", "k2", "k3")
+	for _, c := range []struct {
+		current string
+		retired []string
+		want    []string
+	}{
+		{"", nil, []string{"k1", "k2", "k3"}},
+		{"k3", nil, []string{"k3", "k1", "k2"}},
+		{"k9", nil, []string{"k1", "k2", "k3"}},
+		{"k2", []string{"k1"}, []string{"k2", "k3"}},
+		{"k1", []string{"k1", "k9"}, []string{"k2", "k3"}},
+	} {
+		got, err := r.Arrange(c.current, c.retired)
+		require.NoError(t, err)
+		assert.Equal(t, c.want, got.IDs())
+		for _, id := range c.retired {
+			assert.Equal(t, models.KeyRetired, got.Status(id))
+		}
+	}
+	_, err := r.Arrange("", []string{"k1", "k2", "k3"})
+	require.Error(t, err)
+	assert.Equal(t, []string{"k1", "k2", "k3"}, r.IDs(), "it is another ring")
+}
+
+func TestKeyCheckValue(t *testing.T) {
+	a, err := models.NewKeyring(models.Key{ID: "k1", Secret: bytes.Repeat([]byte("a"), 32)})
+	require.NoError(t, err)
+	same, err := models.NewKeyring(models.Key{ID: "other", Secret: bytes.Repeat([]byte("a"), 32)})
+	require.NoError(t, err)
+	b, err := models.NewKeyring(models.Key{ID: "k1", Secret: bytes.Repeat([]byte("b"), 32)})
+	require.NoError(t, err)
+	assert.Len(t, a.Check("k1"), 16)
+	assert.Equal(t, a.Check("k1"), same.Check("other"))
+	assert.NotEqual(t, a.Check("k1"), b.Check("k1"))
+	assert.Empty(t, a.Check("k2"))
+}

@@ -21,7 +21,7 @@ func (s *Server) getHealth(c *gin.Context, _ Principal) error {
 const readyTimeout = 2 * time.Second
 
 // getReady says whether requests should be sent here. It names what is not ready,
-// and leaves the cause to the log. What `exclude` names is not looked at: a proxy
+// and leaves the cause to the log, unless the files of the database are at fault, which no waiting mends. What `exclude` names is not looked at: a proxy
 // that goes elsewhere, or lets everything pass, where the database is slow must not
 // follow the database.
 func (s *Server) getReady(c *gin.Context, _ Principal) error {
@@ -45,6 +45,9 @@ func (s *Server) getReady(c *gin.Context, _ Principal) error {
 		out.Checks[name] = "ok"
 		if err := check(ctx); err != nil {
 			out.Checks[name], out.Status, status = "failed", "failed", http.StatusServiceUnavailable
+			if trouble := s.store.Trouble(); name == "database" && trouble != "" {
+				out.Causes = map[string]string{name: trouble}
+			}
 			s.log.WarnContext(ctx, "not ready", "check", name, "error", err, "request_id", RequestID(ctx))
 		}
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -36,7 +37,11 @@ func (s *Server) FindLeaked(ctx context.Context, text string) (models.PAT, error
 	if pat != nil {
 		keyID, mac = pat.KeyID, pat.MAC
 	}
-	if !s.keys.Verify(token, keyID, mac) {
+	verified := s.keys.Verify(token, keyID, mac)
+	if !verified && pat != nil && s.keys.Status(keyID) == models.KeyUnknown {
+		return models.PAT{}, models.NewError(models.CodeUnavailable, fmt.Sprintf("the token was hashed with the key %q, which the ring of this server does not have", keyID))
+	}
+	if !verified {
 		return models.PAT{}, errUnknownLeak
 	}
 	return *pat, nil

@@ -69,8 +69,11 @@ func (s *Store) DataVersion(ctx context.Context) (version int64, ok bool, err er
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
-	version, err = s.version.read(ctx)
-	err = failure(ctx, "data_version", err)
+	s.files.look()
+	if err = s.files.readable(); err == nil {
+		version, err = s.version.read(ctx)
+		err = failure(ctx, "data_version", err)
+	}
 	s.observe("data_version", begin, err)
 	return version, err == nil, err
 }

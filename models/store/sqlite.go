@@ -27,6 +27,11 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	if err := s.makeFile(s.database.path); err != nil {
 		return err
 	}
+	first, err := os.Stat(s.database.path)
+	if err != nil {
+		return fmt.Errorf("look at the database file: %w", err)
+	}
+	os.SameFile(first, first) // see fileWatch.find
 	settings := []string{"_txlock=immediate", "_journal_mode=WAL", "_synchronous=FULL"}
 	if s.relaxed {
 		settings[2] = "_synchronous=NORMAL"
@@ -49,6 +54,9 @@ func (s *Store) openSQLite(ctx context.Context) error {
 		return err
 	}
 	s.version = &dataVersion{pool: watcher}
+	if s.files, err = watchFiles(s.database.path, first, s.config.Logger); err != nil {
+		return err
+	}
 
 	// Statements of the readers are prepared once per connection. Those of the
 	// writer are not: what is prepared in a transaction ends with it.

@@ -31,6 +31,7 @@ type Store struct {
 	pools          []*sql.DB // to close
 	postgres       *pgx.ConnConfig
 	version        *dataVersion // of SQLite
+	files          *fileWatch   // of SQLite
 
 	listeners struct {
 		sync.RWMutex
@@ -91,14 +92,21 @@ func (s *Store) Close() error {
 	for _, pool := range s.pools {
 		errs = append(errs, pool.Close())
 	}
+	if s.files != nil {
+		s.files.close()
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close the database: %w", err)
 	}
 	return nil
 }
 
-// Ping reports whether the database can be read.
+// Ping reports whether the database can be read, and on SQLite whether its files
+// are still where and what they were.
 func (s *Store) Ping(ctx context.Context) error {
+	if t := s.files.look(); t != nil {
+		return t.err()
+	}
 	return s.read(ctx, "ping", func(db *gorm.DB) error {
 		var one int
 		return db.Raw("SELECT 1").Find(&one).Error
@@ -135,15 +143,49 @@ func (s *Store) read(ctx context.Context, op string, fn func(*gorm.DB) error) er
 	return s.run(ctx, op, s.reader, fn)
 }
 
+// Trouble says in plain words, which are safe to show to anybody, why the files of
+// an SQLite database cannot be used; "" if they can.
+func (s *Store) Trouble() string {
+	if s.files == nil {
+		return ""
+	}
+	if t := s.files.now.Load(); t != nil {
+		return t.what
+	}
+	return ""
+}
+
 // run runs fn outside of a transaction, in bounded time, and makes what it
 // returns an error of this package.
 func (s *Store) run(ctx context.Context, op string, pool *gorm.DB, fn func(*gorm.DB) error) error {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
-	err := failure(ctx, op, fn(pool.WithContext(ctx)))
+	do := func() error { return failure(ctx, op, fn(pool.WithContext(ctx))) }
+	var err error
+	if s.files != nil && pool == s.writer {
+		err = s.onFiles(do)
+	} else if err = s.files.readable(); err == nil {
+		err = do()
+	}
 	s.observe(op, begin, err)
 	return err
+}
+
+// onFiles runs a write if the files of the database are what they should be, and
+// reports it as failed if they are not any more when it is done: then nobody
+// knows what became of it.
+func (s *Store) onFiles(write func() error) error {
+	if t := s.files.look(); t != nil {
+		return t.err()
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	if t := s.files.look(); t != nil {
+		return t.err()
+	}
+	return nil
 }
 
 func (s *Store) observe(op string, begin time.Time, err error) {
@@ -183,7 +225,7 @@ func (s *Store) write(ctx context.Context, op string, by models.Actor, fn func(*
 	defer cancel()
 	var err error
 	for attempt := 1; ; attempt++ {
-		err = s.writeOnce(ctx, by, fn)
+		err = s.onFiles(func() error { return s.writeOnce(ctx, by, fn) })
 		if attempt == writeAttempts || !isCollision(err) {
 			break
 		}

@@ -259,7 +259,12 @@ func (a *Authorizer) verify(ctx context.Context, call Call) (rec *tokenRecord, c
 	if rec != nil {
 		keyID, mac = rec.pat.KeyID, rec.pat.MAC
 	}
-	if !a.cfg.Keys.Verify(token, keyID, mac) {
+	verified := a.cfg.Keys.Verify(token, keyID, mac)
+	if !verified && rec != nil && a.cfg.Keys.Status(keyID) == models.KeyUnknown {
+		// The token may be as good as any: another server has the key.
+		return nil, models.Unavailable, fmt.Errorf("the token was hashed with the key %q, which the ring of this server does not have; see 'patrol keys status'", keyID)
+	}
+	if !verified {
 		a.facts.lookups.failed(call.IP)
 		return nil, models.TokenUnknown, nil
 	}

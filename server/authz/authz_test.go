@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -54,7 +55,7 @@ func TestDecisions(t *testing.T) {
 		{name: "key not in the ring", setup: func(b *bed) {
 			b.pat.KeyID = "gone"
 			b.world.pats[b.pat.ID] = b.pat
-		}, want: []models.ReasonCode{models.TokenUnknown}},
+		}, want: []models.ReasonCode{models.Unavailable}},
 		{name: "revoked", setup: func(b *bed) {
 			b.pat.RevokedAt = &b.pat.CreatedAt
 			b.world.pats[b.pat.ID] = b.pat
@@ -629,4 +630,39 @@ func TestWithoutARecordThatIsRequiredNothingIsAllowed(t *testing.T) {
 	assert.Contains(t, b.log.String(), "the disk is full")
 	assert.Equal(t, rec.last(t).Decision.ID, d.ID)
 	assert.Equal(t, []models.ReasonCode{models.TokenMissing}, codes(b.ask("")), "a denial stays what it is")
+}
+
+// A token of a key that this server lacks may be good everywhere else: to call it
+// unknown would have its holder throw it away.
+func TestTokenOfAKeyThatIsNotInTheRing(t *testing.T) {
+	other, err := models.NewKeyring(models.Key{ID: "k2", Secret: bytes.Repeat([]byte("2"), 32)})
+	require.NoError(t, err)
+	for _, tc := range []struct {
+		name    string
+		retired []string
+		key     string // of the record
+		want    models.ReasonCode
+	}{
+		{"in no ring here", nil, "k1", models.Unavailable},
+		{"retired", []string{"k1"}, "k1", models.TokenUnknown},
+		{"in the ring, with another secret", nil, "k2", models.TokenUnknown},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ring, err := other.Arrange("", tc.retired)
+			require.NoError(t, err)
+			b := newBed(t, func(c *authz.Config) { c.Keys = ring })
+			b.pat.KeyID = tc.key
+			b.world.set(func() { b.world.pats[b.pat.ID] = b.pat })
+			d := b.ask(b.token)
+			require.False(t, d.Allowed)
+			assert.Equal(t, []models.ReasonCode{tc.want}, codes(d))
+			if tc.want == models.Unavailable {
+				assert.Contains(t, b.log.String(), `the key \"k1\", which the ring of this server does not have`)
+				ring.Replace(b.world.keys)
+				assert.True(t, b.ask(b.token).Allowed, "the key is there now")
+			} else {
+				assert.NotContains(t, b.log.String(), "ring of this server")
+			}
+		})
+	}
 }

@@ -19,10 +19,13 @@ func Denied(d models.Decision, requestID string) Problem {
 		p.Code = string(models.CodeUnauthenticated)
 	case p.Status == http.StatusUnauthorized:
 		p.Code = "invalid_token" // RFC 6750 §3.1, as in the challenge
+	case d.OnlyOutOfScope():
+		p.Code = "insufficient_scope" // likewise
 	case p.Status == http.StatusForbidden:
-		p.Code = "insufficient_scope"
 	case p.Status == http.StatusServiceUnavailable:
 		p.Code = string(models.CodeUnavailable)
+	default:
+		p.Code = string(d.FirstReason()) // what is wrong with the request itself
 	}
 	for _, reason := range d.Reasons {
 		if reason.Code.Status() == p.Status {

@@ -58,7 +58,10 @@ entrypoints := {"data.patrol.authz.decision", "data.patrol.http.request"}
 
 # METADATA
 # title: The reason codes that are decided outside of policies
-reserved := {"policy_error", "token_malformed", "token_missing", "token_unknown", "unavailable"}
+reserved := {
+	"body_invalid", "body_too_large", "encoding_unsupported", "policy_error", "rate_limited",
+	"token_malformed", "token_missing", "token_unknown", "unavailable",
+}
 
 # METADATA
 # title: The paths of rules that have a title

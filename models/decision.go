@@ -55,8 +55,13 @@ const (
 	ApprovalRequired  ReasonCode = "approval_required"
 	UnknownOperation  ReasonCode = "unknown_operation"
 	RouteUnmapped     ReasonCode = "route_unmapped"
-	PolicyError       ReasonCode = "policy_error"
-	Unavailable       ReasonCode = "unavailable"
+	// What keeps a proxied request from being judged: its body, or how many there are.
+	BodyInvalid         ReasonCode = "body_invalid"
+	BodyTooLarge        ReasonCode = "body_too_large"
+	EncodingUnsupported ReasonCode = "encoding_unsupported"
+	RateLimited         ReasonCode = "rate_limited"
+	PolicyError         ReasonCode = "policy_error"
+	Unavailable         ReasonCode = "unavailable"
 )
 
 // Status returns the HTTP status of a denial for this reason.
@@ -66,6 +71,14 @@ func (c ReasonCode) Status() int {
 		return http.StatusUnauthorized
 	case PolicyError, Unavailable:
 		return http.StatusServiceUnavailable
+	case BodyInvalid:
+		return http.StatusBadRequest
+	case BodyTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case EncodingUnsupported:
+		return http.StatusUnsupportedMediaType
+	case RateLimited:
+		return http.StatusTooManyRequests
 	default:
 		return http.StatusForbidden
 	}
@@ -74,6 +87,11 @@ func (c ReasonCode) Status() int {
 // goReasons are the messages of the reasons that are decided in Go. Those that
 // policy decides carry their message in the policy.
 var goReasons = map[ReasonCode]string{
+	BodyInvalid:         "The body cannot be read, or can be read in more than one way.",
+	BodyTooLarge:        "The body is larger than what can be looked at on this route.",
+	EncodingUnsupported: "The body has an encoding or a character set that is not read here.",
+	RateLimited:         "There are too many requests. Try again shortly.",
+
 	TokenMissing:   "No access token was sent. Send one as 'Authorization: Bearer <token>'.",
 	TokenMalformed: "This is not a valid access token. It may have been cut or mistyped.",
 	TokenUnknown:   "The access token is not known here.",
@@ -105,24 +123,33 @@ type Decision struct {
 }
 
 // Deny returns a denial for one of the reasons that Go decides.
-func Deny(code ReasonCode) Decision {
-	return Decision{Reasons: []Reason{{Code: code, Message: goReasons[code]}}}
-}
+func Deny(code ReasonCode) Decision { return DenyFor(Because(code)) }
+
+// DenyFor returns a denial for one reason.
+func DenyFor(reason Reason) Decision { return Decision{Reasons: []Reason{reason}} }
+
+// Because returns one of the reasons that Go decides, with its general message.
+func Because(code ReasonCode) Reason { return Reason{Code: code, Message: goReasons[code]} }
 
 // Status returns what the end client is told: 200 if allowed, else the status of
-// the reasons, 503 before 401 before 403.
+// the reasons, 503 before 401 before 403 before the others.
 func (d Decision) Status() int {
 	if d.Allowed {
 		return http.StatusOK
 	}
-	status := http.StatusForbidden
+	status := 0
 	for _, r := range d.Reasons {
 		switch s := r.Code.Status(); {
 		case s == http.StatusServiceUnavailable:
 			return s
-		case s == http.StatusUnauthorized:
+		case s == http.StatusUnauthorized || status == 0:
+			status = s
+		case s == http.StatusForbidden && status != http.StatusUnauthorized:
 			status = s
 		}
+	}
+	if status == 0 {
+		return http.StatusForbidden
 	}
 	return status
 }
@@ -133,7 +160,9 @@ func (d Decision) Has(code ReasonCode) bool {
 }
 
 // Challenge returns the value of the WWW-Authenticate header for a denial (RFC
-// 6750 §3) and "" where there is none. req names the scope that was needed.
+// 6750 §3) and "" where there is none. req names the scope that was needed. A
+// client takes insufficient_scope for an invitation to come back with more scopes,
+// so it is said only where that would help: if nothing else was wrong.
 func (d Decision) Challenge(req Request) string {
 	const realm = `Bearer realm="patrol"`
 	switch d.Status() {
@@ -143,6 +172,9 @@ func (d Decision) Challenge(req Request) string {
 		}
 		return realm + `, error="invalid_token"`
 	case http.StatusForbidden:
+		if !d.OnlyOutOfScope() {
+			return ""
+		}
 		scope := req.Scope()
 		if !quotable(scope) { // §3: scope-tokens only
 			return realm + `, error="insufficient_scope"`
@@ -150,6 +182,12 @@ func (d Decision) Challenge(req Request) string {
 		return realm + `, error="insufficient_scope", scope="` + scope + `"`
 	}
 	return ""
+}
+
+// OnlyOutOfScope reports whether a token with more scopes would have been allowed:
+// nothing else was wrong.
+func (d Decision) OnlyOutOfScope() bool {
+	return len(d.Reasons) == 1 && d.Reasons[0].Code == OutOfScope
 }
 
 // quotable reports whether s can stand in a quoted scope attribute: RFC 6749

@@ -335,20 +335,31 @@ func TestDecision(t *testing.T) {
 		{deny(models.TokenExpired), 401, `Bearer realm="patrol", error="invalid_token"`},
 		{deny(models.UserDisabled), 401, `Bearer realm="patrol", error="invalid_token"`},
 		{deny(models.OutOfScope), 403, `Bearer realm="patrol", error="insufficient_scope", scope="acme:models:llama3:8b:read"`},
-		{deny("policys_own"), 403, `Bearer realm="patrol", error="insufficient_scope", scope="acme:models:llama3:8b:read"`},
+		{deny("policys_own"), 403, ""},
+		{deny(models.OutOfScope, models.RoleForbids), 403, ""},
+		{deny(models.RouteUnmapped), 403, ""},
+		{deny(models.NotAMember), 403, ""},
+		{deny(models.BodyInvalid), 400, ""},
+		{deny(models.BodyTooLarge), 413, ""},
+		{deny(models.EncodingUnsupported), 415, ""},
+		{deny(models.RateLimited), 429, ""},
+		{deny(models.RateLimited, models.OutOfScope), 403, ""},
+		{deny(models.BodyInvalid, models.TokenRevoked), 401, `Bearer realm="patrol", error="invalid_token"`},
+		{deny(models.BodyInvalid, models.Unavailable), 503, ""},
 		{deny(models.OutOfScope, models.TokenRevoked), 401, `Bearer realm="patrol", error="invalid_token"`},
 		{deny(models.TokenRevoked, models.Unavailable), 503, ""},
 		{deny(models.PolicyError), 503, ""},
-		{models.Decision{}, 403, `Bearer realm="patrol", error="insufficient_scope", scope="acme:models:llama3:8b:read"`},
+		{models.Decision{}, 403, ""},
 	} {
 		assert.Equal(t, c.status, c.d.Status(), "%v", c.d.Reasons)
 		assert.Equal(t, c.challenge, c.d.Challenge(req), "%v", c.d.Reasons)
 	}
-	assert.Equal(t, `Bearer realm="patrol", error="insufficient_scope"`, models.Decision{}.Challenge(models.Request{Entity: `a"b`}))
-	assert.Equal(t, `Bearer realm="patrol", error="insufficient_scope"`, models.Decision{}.Challenge(models.Request{}),
-		"an unmapped route has no scope to name")
+	assert.Equal(t, `Bearer realm="patrol", error="insufficient_scope"`, deny(models.OutOfScope).Challenge(models.Request{Entity: `a"b`}))
+	assert.Equal(t, `Bearer realm="patrol", error="insufficient_scope"`, deny(models.OutOfScope).Challenge(models.Request{}),
+		"a request that is not known has no scope to name")
 	for _, c := range []models.ReasonCode{
 		models.TokenMissing, models.TokenMalformed, models.TokenUnknown, models.RouteUnmapped, models.PolicyError, models.Unavailable,
+		models.BodyInvalid, models.BodyTooLarge, models.EncodingUnsupported, models.RateLimited,
 	} {
 		d := models.Deny(c)
 		assert.True(t, d.Has(c))

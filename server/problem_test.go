@@ -147,7 +147,12 @@ func TestDeny(t *testing.T) {
 		{models.TokenMissing, 401, "unauthenticated", `Bearer realm="patrol"`},
 		{models.TokenMalformed, 401, "invalid_token", `Bearer realm="patrol", error="invalid_token"`},
 		{models.TokenUnknown, 401, "invalid_token", `Bearer realm="patrol", error="invalid_token"`},
-		{models.RouteUnmapped, 403, "insufficient_scope", `Bearer realm="patrol", error="insufficient_scope", scope="acme:models:llama3:read"`},
+		{models.RouteUnmapped, 403, "forbidden", ""},
+		{models.OutOfScope, 403, "insufficient_scope", `Bearer realm="patrol", error="insufficient_scope", scope="acme:models:llama3:read"`},
+		{models.BodyInvalid, 400, "body_invalid", ""},
+		{models.BodyTooLarge, 413, "body_too_large", ""},
+		{models.EncodingUnsupported, 415, "encoding_unsupported", ""},
+		{models.RateLimited, 429, "rate_limited", ""},
 		{models.PolicyError, 503, "unavailable", ""},
 		{models.Unavailable, 503, "unavailable", ""},
 	} {

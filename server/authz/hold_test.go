@@ -50,7 +50,7 @@ func TestProxied(t *testing.T) {
 	assert.True(t, b.begin(t).Decide(t.Context(), unmapped, fixed).Allowed, "an operator's route needs no policy route")
 	assert.Equal(t, []models.ReasonCode{models.DomainUnknown},
 		codes(b.begin(t).Decide(t.Context(), list, models.Request{Domain: "elsewhere"})), "the operator's domain counts")
-	assert.Equal(t, []models.ReasonCode{models.RouteUnmapped}, codes(b.begin(t).Refuse(t.Context(), models.RouteUnmapped)))
+	assert.Equal(t, []models.ReasonCode{models.RouteUnmapped}, codes(b.begin(t).Refuse(t.Context(), models.Because(models.RouteUnmapped))))
 }
 
 // A 401 reason hides route_unmapped, whoever found it.
@@ -68,13 +68,20 @@ func TestBadTokensLearnNothingOfRoutes(t *testing.T) {
 	} {
 		b := newBed(t, nil)
 		spoil(b)
-		assert.Equal(t, []models.ReasonCode{want}, codes(b.begin(t).Refuse(t.Context(), models.RouteUnmapped)))
+		assert.Equal(t, []models.ReasonCode{want}, codes(b.begin(t).Refuse(t.Context(), models.Because(models.RouteUnmapped))))
 		assert.Equal(t, []models.ReasonCode{want}, codes(b.begin(t).Decide(t.Context(), unmapped, models.Request{})))
 	}
 	b := newBed(t, nil)
+	// Nor of what is wrong with a body.
+	b.pat.RevokedAt = &b.pat.CreatedAt
+	b.world.pats[b.pat.ID] = b.pat
+	for _, code := range []models.ReasonCode{models.BodyInvalid, models.BodyTooLarge, models.EncodingUnsupported, models.RateLimited} {
+		assert.Equal(t, []models.ReasonCode{models.TokenRevoked}, codes(b.begin(t).Refuse(t.Context(), models.Because(code))), code)
+	}
+	b = newBed(t, nil)
 	p := b.begin(t)
 	b.world.set(func() { b.world.fail = errDown })
-	assert.Equal(t, []models.ReasonCode{models.Unavailable}, codes(p.Refuse(t.Context(), models.RouteUnmapped)))
+	assert.Equal(t, []models.ReasonCode{models.Unavailable}, codes(p.Refuse(t.Context(), models.Because(models.RouteUnmapped))))
 }
 
 func TestTokenDiesWhileTheBodyIsRead(t *testing.T) {

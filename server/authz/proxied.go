@@ -79,15 +79,15 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 		v.Revision = p.policy.Revision()
 		return p.conclude(ctx, v)
 	case !ok && (fixed.Domain == "" || fixed.EntityType == "" || fixed.Entity == "" || fixed.Operation == ""):
-		return p.Refuse(ctx, models.RouteUnmapped)
+		return p.Refuse(ctx, models.Because(models.RouteUnmapped))
 	}
 	overlay(&req.Domain, fixed.Domain)
 	overlay(&req.EntityType, fixed.EntityType)
 	overlay(&req.Entity, fixed.Entity)
 	overlay(&req.Operation, fixed.Operation)
 	p.call.Request = req
-	if req.Validate() != nil {
-		return p.Refuse(ctx, models.RouteUnmapped)
+	if err := req.Validate(); err != nil {
+		return p.Refuse(ctx, models.Reason{Code: models.RouteUnmapped, Message: notAnEntity(err)})
 	}
 	rec, err := p.a.facts.token(ctx, p.tokenID, p.call.IP)
 	switch {
@@ -100,6 +100,21 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 	return p.conclude(ctx, p.a.judge(ctx, p.policy, rec, req))
 }
 
+// notAnEntity says which fields of a request are not what they can be, without
+// repeating them.
+func notAnEntity(err error) string {
+	text := "What the request names cannot be judged:"
+	if e, ok := errors.AsType[*models.Error](err); ok {
+		for i, f := range e.Fields {
+			if i > 0 {
+				text += ";"
+			}
+			text += " " + f.Field + " " + f.Message
+		}
+	}
+	return text + "."
+}
+
 func overlay(field *string, fixed string) {
 	if fixed != "" {
 		*field = fixed
@@ -109,11 +124,11 @@ func overlay(field *string, fixed string) {
 // Refuse denies the request for a reason that was found outside the policy, such
 // as a path that can be read in two ways. A token that is not good any more is
 // told that instead: nobody else learns which routes there are. The decision is
-// recorded like any other.
-func (p *Proxied) Refuse(ctx context.Context, code models.ReasonCode) models.Decision {
-	v := refusal(code, nil)
+// recorded like any other, so the reason's message repeats nothing that is secret.
+func (p *Proxied) Refuse(ctx context.Context, reason models.Reason) models.Decision {
+	v := verdict{Decision: models.DenyFor(reason)}
 	v.Revision = p.policy.Revision()
-	if v.Status() != http.StatusForbidden {
+	if v.Status() == http.StatusServiceUnavailable {
 		return p.conclude(ctx, v)
 	}
 	if first := p.a.judgeToken(ctx, p.policy, p.rec); first.Status() != http.StatusForbidden {

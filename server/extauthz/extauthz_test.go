@@ -201,19 +201,23 @@ func TestDeny(t *testing.T) {
 		{"a token in the query", question("GET", "/proxy/acme/v1/models?access_token="+reader), 401, "token_missing", `Bearer realm="patrol"`},
 		{"revoked", question("GET", "/proxy/acme/v1/models", bearer(dead)), 401, "token_revoked", `Bearer realm="patrol", error="invalid_token"`},
 		{
-			"out of scope", question("DELETE", "/proxy/acme/v1/models/llama3", bearer(reader)), 403, "out_of_scope",
-			`Bearer realm="patrol", error="insufficient_scope", scope="acme:models:llama3:write"`,
+			"out of scope", question("POST", "/proxy/acme/v1/chat/completions", bearer(reader)), 403, "out_of_scope",
+			`Bearer realm="patrol", error="insufficient_scope", scope="acme:models:*:execute"`,
+		},
+		{
+			"out of scope and of the role", question("DELETE", "/proxy/acme/v1/models/llama3", bearer(reader)), 403, "out_of_scope",
+			"", // another scope would not help
 		},
 		{
 			"another domain", question("GET", "/proxy/nowhere/v1/models", bearer(reader)), 403, "domain_unknown",
-			`Bearer realm="patrol", error="insufficient_scope", scope="nowhere:models:*:read"`,
+			"",
 		},
-		{"no route", question("GET", "/proxy/acme/v2/secrets", bearer(reader)), 403, "route_unmapped", `Bearer realm="patrol", error="insufficient_scope"`},
-		{"no domain", question("GET", "/v1/models", bearer(reader)), 403, "route_unmapped", `Bearer realm="patrol", error="insufficient_scope"`},
-		{"an ambiguous path", question("GET", "/proxy/acme/v1/x/../models", bearer(reader)), 403, "route_unmapped", `Bearer realm="patrol", error="insufficient_scope"`},
-		{"a token in the path", question("GET", "/proxy/acme/v1/models/"+reader, bearer(reader)), 403, "route_unmapped", `Bearer realm="patrol", error="insufficient_scope"`},
-		{"a method override", question("GET", "/proxy/acme/v1/models", bearer(reader), "x-http-method-override: DELETE"), 403, "route_unmapped", `Bearer realm="patrol", error="insufficient_scope"`},
-		{"an upgrade", question("GET", "/proxy/acme/v1/models", bearer(reader), "connection: Upgrade", "upgrade: WebSocket"), 403, "route_unmapped", `Bearer realm="patrol", error="insufficient_scope"`},
+		{"no route", question("GET", "/proxy/acme/v2/secrets", bearer(reader)), 403, "route_unmapped", ""},
+		{"no domain", question("GET", "/v1/models", bearer(reader)), 403, "route_unmapped", ""},
+		{"an ambiguous path", question("GET", "/proxy/acme/v1/x/../models", bearer(reader)), 403, "route_unmapped", ""},
+		{"a token in the path", question("GET", "/proxy/acme/v1/models/"+reader, bearer(reader)), 403, "route_unmapped", ""},
+		{"a method override", question("GET", "/proxy/acme/v1/models", bearer(reader), "x-http-method-override: DELETE"), 403, "route_unmapped", ""},
+		{"an upgrade", question("GET", "/proxy/acme/v1/models", bearer(reader), "connection: Upgrade", "upgrade: WebSocket"), 403, "route_unmapped", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			res := b.ask(t, c.req)
@@ -227,7 +231,7 @@ func TestDeny(t *testing.T) {
 			}
 			assert.Contains(t, codes, c.reason)
 			got := headers(res.GetDeniedResponse().GetHeaders())
-			assert.Contains(t, got["www-authenticate"], c.challenge)
+			assert.Equal(t, c.challenge, got["www-authenticate"])
 			assert.Equal(t, "no-store", got["cache-control"])
 			assert.NotContains(t, res.String(), reader)
 			metadata := res.GetDynamicMetadata().AsMap()
@@ -332,13 +336,15 @@ func TestBody(t *testing.T) {
 		{"another", one, "chat/completions", "application/json", `{"model":"mistral"}`, "false", 403, 403},
 		{"absent", one, "chat/completions", "application/json", "", "", 403, 403},
 		{"absent, any", wild, "chat/completions", "application/json", "", "", 200, 200},
-		{"truncated", one, "chat/completions", "application/json", `{"model":"llama3"}`, "true", 403, 403},
-		{"truncated, any", wild, "chat/completions", "application/json", `{"model":"llama3"}`, "true", 403, 403},
-		{"truncated to nothing", wild, "chat/completions", "application/json", "", "true", 403, 403},
-		{"twice", wild, "chat/completions", "application/json", `{"model":"llama3","Model":"x"}`, "false", 403, 403},
+		{"truncated", one, "chat/completions", "application/json", `{"model":"llama3"}`, "true", 413, 413},
+		{"truncated, any", wild, "chat/completions", "application/json", `{"model":"llama3"}`, "true", 413, 413},
+		{"truncated to nothing", wild, "chat/completions", "application/json", "", "true", 413, 413},
+		{"twice", wild, "chat/completions", "application/json", `{"model":"llama3","Model":"x"}`, "false", 400, 400},
+		{"no JSON", wild, "chat/completions", "application/json", `model=llama3`, "false", 400, 400},
+		{"another character set", wild, "chat/completions", "application/json; charset=utf-16", `{"model":"llama3"}`, "false", 415, 415},
 		{"a form", one, "audio/transcriptions", "multipart/form-data; boundary=b", form, "false", 200, 200},
-		{"not a form", one, "audio/transcriptions", "application/json", `{"model":"llama3"}`, "false", 403, 403},
-		{"an exclamation mark", odd, "chat/completions", "application/json", `{"model":"lla!ma"}`, "false", 200, 403},
+		{"not a form", one, "audio/transcriptions", "application/json", `{"model":"llama3"}`, "false", 400, 400},
+		{"an exclamation mark", odd, "chat/completions", "application/json", `{"model":"lla!ma"}`, "false", 200, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for kind, want := range map[string]int{"raw": c.raw, "text": c.utf8} {

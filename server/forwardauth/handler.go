@@ -113,7 +113,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case v.Malformed != "":
-		h.refuse(w, http.StatusBadRequest, models.CodeMalformed, v.Malformed)
+		h.refuse(w, h.told(dialect, http.StatusBadRequest), models.CodeMalformed, v.Malformed)
 	case v.Decision.Allowed:
 		h.allow(w, dialect, q, v)
 	default:
@@ -156,12 +156,23 @@ func (h *Handler) deny(w http.ResponseWriter, d Dialect, v question.Verdict) {
 	w.Header().Set(question.HeaderDecision, v.Decision.ID)
 	if p.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
-		if d == Envoy {
-			p.Status = h.cfg.EnvoyUnavailable
-			p.Title = http.StatusText(p.Status)
-		}
 	}
+	p.Status = h.told(d, p.Status)
+	p.Title = http.StatusText(p.Status)
 	h.write(w, p)
+}
+
+// told returns the status that a proxy is told in the place of status. Envoy takes
+// every 5xx for a failure of this service. nginx knows 401 and 403, and makes 500 of
+// every other status; 503 is left to it, since its configuration can tell.
+func (h *Handler) told(d Dialect, status int) int {
+	switch {
+	case d == Envoy && status == http.StatusServiceUnavailable:
+		return h.cfg.EnvoyUnavailable
+	case d == Nginx && status != http.StatusUnauthorized && status != http.StatusServiceUnavailable:
+		return http.StatusForbidden
+	}
+	return status
 }
 
 // refuse answers a request that was not judged.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"patrol/api"
 	"patrol/models"
 	"patrol/server/gateway"
 )
@@ -187,14 +189,20 @@ func TestBodyTricksAreRefused(t *testing.T) {
 		format  models.BodyFormat
 		body    string
 		headers map[string]string
+		status  int
+		code    string
+		says    string
 	}{
-		"two models":        {models.BodyJSON, `{"model":"a","model":"b"}`, nil},
-		"case variant":      {models.BodyJSON, `{"Model":"a"}`, nil},
-		"gzip":              {models.BodyJSON, `{"model":"a"}`, map[string]string{"Content-Encoding": "gzip"}},
-		"form for json":     {models.BodyJSON, "--b\r\n\r\n", map[string]string{"Content-Type": "multipart/form-data; boundary=b"}},
-		"json for form":     {models.BodyMultipart, `{"model":"a"}`, map[string]string{"Content-Type": "application/json"}},
-		"unknown to us":     {"yaml", "model: a", nil},
-		"large and refused": {models.BodyJSON, string(jsonOf(2<<20)) + "x", nil},
+		"no JSON":           {models.BodyJSON, `model=a`, nil, 400, "body_invalid", "JSON"},
+		"two models":        {models.BodyJSON, `{"model":"a","model":"b"}`, nil, 400, "body_invalid", `"model" more than once`},
+		"case variant":      {models.BodyJSON, `{"Model":"a"}`, nil, 400, "body_invalid", `"model"`},
+		"BOM":               {models.BodyJSON, "\xef\xbb\xbf{\"model\":\"a\"}", nil, 400, "body_invalid", "JSON"},
+		"gzip":              {models.BodyJSON, `{"model":"a"}`, map[string]string{"Content-Encoding": "gzip"}, 415, "encoding_unsupported", "Content-Encoding"},
+		"UTF-16":            {models.BodyJSON, `{"model":"a"}`, map[string]string{"Content-Type": "application/json; charset=utf-16"}, 415, "encoding_unsupported", "UTF-8"},
+		"form for json":     {models.BodyJSON, "--b\r\n\r\n", map[string]string{"Content-Type": "multipart/form-data; boundary=b"}, 400, "body_invalid", "JSON"},
+		"json for form":     {models.BodyMultipart, `{"model":"a"}`, map[string]string{"Content-Type": "application/json"}, 400, "body_invalid", "multipart/form-data"},
+		"unknown to us":     {"yaml", "model: a", nil, 400, "body_invalid", "unknown format"},
+		"large and refused": {models.BodyJSON, string(jsonOf(2<<20)) + "x", nil, 400, "body_invalid", "JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, setup{upstream: digest, judge: needs(c.format)})
@@ -203,8 +211,11 @@ func TestBodyTricksAreRefused(t *testing.T) {
 				r.Header.Set(name, value)
 			}
 			res := w.do(r)
-			assert.Equal(t, http.StatusForbidden, res.StatusCode)
-			assert.Equal(t, "route_unmapped", res.code())
+			assert.Equal(t, c.status, res.StatusCode)
+			assert.Equal(t, c.code, res.code())
+			var p api.Problem
+			require.NoError(t, json.Unmarshal([]byte(res.body), &p))
+			assert.Contains(t, p.Reasons[0].Message, c.says)
 			assert.Empty(t, w.last().Method, "it was judged")
 		})
 	}

@@ -29,7 +29,7 @@ type Authorizer[P Proxied] interface {
 type Proxied interface {
 	Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error)
 	Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision
-	Refuse(ctx context.Context, code models.ReasonCode) models.Decision
+	Refuse(ctx context.Context, reason models.Reason) models.Decision
 	Request() models.Request
 	Hold(ctx context.Context) (held context.Context, stop func())
 }
@@ -204,15 +204,15 @@ func (x *exchange) open() (end func()) {
 // and returns false.
 func (x *exchange) judge(ctx context.Context) bool {
 	if x.ambiguity != nil {
-		return x.refuse(ctx, models.RouteUnmapped, x.ambiguity)
+		return x.refuse(ctx, route.Reason(x.ambiguity), x.ambiguity)
 	}
 	need, websocket, err := x.p.Hints(ctx, x.judged)
 	if err != nil {
 		x.logger().ErrorContext(ctx, "the policy could not say how to treat a route", "error", err)
-		return x.refuse(ctx, models.PolicyError, nil)
+		return x.refuse(ctx, models.Because(models.PolicyError), nil)
 	}
 	if err := x.checkUpgrade(websocket); err != nil {
-		return x.refuse(ctx, models.RouteUnmapped, err)
+		return x.refuse(ctx, route.Reason(err), err)
 	}
 	if need != nil && !x.readBody(ctx, *need) {
 		return false
@@ -226,21 +226,21 @@ func (x *exchange) judge(ctx context.Context) bool {
 	// is, hangs on the path's domain having been judged.
 	if judged := x.p.Request().Domain; judged != x.domain {
 		x.logger().ErrorContext(ctx, "a domain other than the path's was judged")
-		return x.refuse(ctx, models.PolicyError, nil)
+		return x.refuse(ctx, models.Because(models.PolicyError), nil)
 	}
 	if err := checkPolicyHeaders(x.decision.Headers); err != nil {
 		x.logger().ErrorContext(ctx, "the policy sets a header that it cannot set", "error", err)
-		return x.refuse(ctx, models.PolicyError, nil)
+		return x.refuse(ctx, models.Because(models.PolicyError), nil)
 	}
 	return true
 }
 
 // refuse answers with a denial that was found here. It returns false.
-func (x *exchange) refuse(ctx context.Context, code models.ReasonCode, why error) bool {
+func (x *exchange) refuse(ctx context.Context, reason models.Reason, why error) bool {
 	if why != nil {
 		x.logger().DebugContext(ctx, "a request was not judged", "error", why)
 	}
-	x.g.deny(x.w, x.r, x.p.Refuse(ctx, code), x.p.Request())
+	x.g.deny(x.w, x.r, x.p.Refuse(ctx, reason), x.p.Request())
 	return false
 }
 
@@ -258,9 +258,9 @@ func (x *exchange) readBody(ctx context.Context, need models.BodyNeed) bool {
 	kept, err := x.keepBody(limit)
 	switch netErr, isNet := errors.AsType[net.Error](err); {
 	case errors.Is(err, errTooLarge):
-		problem(x.w, http.StatusRequestEntityTooLarge, models.CodeTooLarge,
-			fmt.Sprintf("The body is larger than the %d bytes that can be looked at on this route.", limit))
-		return false
+		return x.refuse(ctx, models.Reason{
+			Code: models.BodyTooLarge, Message: fmt.Sprintf("The body is larger than the %d bytes that can be looked at on this route.", limit),
+		}, err)
 	case errors.Is(err, errKeep):
 		return x.notKept(ctx, err)
 	case isNet && netErr.Timeout():
@@ -281,7 +281,7 @@ func (x *exchange) readBody(ctx context.Context, need models.BodyNeed) bool {
 	model, err := route.ReadModel(need, kept.reader(), x.r.Header)
 	switch {
 	case errors.Is(err, route.ErrAmbiguous):
-		return x.refuse(ctx, models.RouteUnmapped, err)
+		return x.refuse(ctx, route.Reason(err), err)
 	case err != nil:
 		return x.notKept(ctx, err)
 	}
@@ -309,9 +309,9 @@ func (x *exchange) checkUpgrade(allowed bool) error {
 	}
 	switch {
 	case !allowed:
-		return errors.New("this route is not for WebSockets")
+		return fmt.Errorf("%w: this route is not for WebSockets", route.ErrAmbiguous)
 	case x.r.Method != http.MethodGet || x.r.ContentLength != 0 || len(upgrade) > 1 || !strings.EqualFold(upgrade[0], "websocket"):
-		return errors.New("the request is not a proper WebSocket handshake")
+		return fmt.Errorf("%w: this is not a proper WebSocket handshake", route.ErrAmbiguous)
 	}
 	return nil
 }

@@ -135,8 +135,8 @@ func allowed() models.Decision {
 	return models.Decision{ID: "d", Allowed: true, UserID: "user-1", TokenID: "0123456789abcdef"}
 }
 
-func (p *proxied) Refuse(_ context.Context, code models.ReasonCode) models.Decision {
-	return models.Deny(code)
+func (p *proxied) Refuse(_ context.Context, reason models.Reason) models.Decision {
+	return models.DenyFor(reason)
 }
 
 func (p *proxied) Request() models.Request { return p.request }
@@ -231,8 +231,9 @@ func start(s *httptest.Server, tls bool) {
 
 func deny(w http.ResponseWriter, _ *http.Request, d models.Decision, req models.Request) {
 	w.Header().Set("WWW-Authenticate", d.Challenge(req))
+	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(d.Status())
-	_ = json.NewEncoder(w).Encode(api.Problem{Status: d.Status(), Code: string(d.Reasons[0].Code), Reasons: d.Reasons})
+	_ = json.NewEncoder(w).Encode(api.Problem{Status: d.Status(), Code: string(d.Reasons[0].Code), Reasons: d.Reasons, RequestID: requestID})
 }
 
 // request makes a request of the holder of goodToken.

@@ -133,12 +133,14 @@ func (q *Question) token() (token string, ok bool) {
 func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logger) models.Decision {
 	if q.Misconfigured != "" {
 		log.WarnContext(ctx, "a request was refused because of the proxy's configuration", "surface", q.Surface, "problem", q.Misconfigured)
-		return p.Refuse(ctx, models.PolicyError)
+		return p.Refuse(ctx, models.Because(models.PolicyError))
 	}
 	r, err := route.Parse(q.Method, q.Target, q.Header)
-	if err != nil || strings.ContainsAny(q.Host, ", \t") || q.carriesToken() || q.contradicts(r) {
-		// Two Host headers may have become one with a comma.
-		return p.Refuse(ctx, models.RouteUnmapped)
+	if err == nil {
+		err = q.check(r)
+	}
+	if err != nil {
+		return p.Refuse(ctx, route.Reason(err))
 	}
 	need, websocket, err := p.Hints(ctx, r)
 	switch {
@@ -148,22 +150,42 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 			level = slog.LevelDebug
 		}
 		log.Log(ctx, level, "the policy could not say how to treat a route", "surface", q.Surface, "error", err)
-		return p.Refuse(ctx, models.PolicyError)
+		return p.Refuse(ctx, models.Because(models.PolicyError))
 	case q.upgrades() && (!websocket || q.Method != http.MethodGet):
-		return p.Refuse(ctx, models.RouteUnmapped)
+		return p.Refuse(ctx, route.Reason(errWebSocket))
 	}
 	if need != nil && q.Fixed.Entity == "" && q.Body != nil {
 		if r.Body, err = q.readBody(*need); err != nil {
 			log.DebugContext(ctx, "a request was not judged", "surface", q.Surface, "error", err)
-			return p.Refuse(ctx, models.RouteUnmapped)
+			return p.Refuse(ctx, bodyReason(err))
 		}
 	}
 	d := p.Decide(ctx, r, q.Fixed)
 	if err := checkHeaders(d.Headers); err != nil {
 		log.ErrorContext(ctx, "the policy sets a header that it cannot set", "surface", q.Surface, "error", err)
-		return p.Refuse(ctx, models.PolicyError)
+		return p.Refuse(ctx, models.Because(models.PolicyError))
 	}
 	return d
+}
+
+var (
+	errHosts     = fmt.Errorf("%w: there is more than one Host", route.ErrAmbiguous)
+	errToken     = fmt.Errorf("%w: the URL holds an access token, which belongs into the Authorization header alone", route.ErrAmbiguous)
+	errDomains   = fmt.Errorf("%w: the path names another domain than the proxy's configuration", route.ErrAmbiguous)
+	errWebSocket = fmt.Errorf("%w: this route is not for WebSockets", route.ErrAmbiguous)
+)
+
+// check looks for what makes a request ambiguous when a proxy asks about it.
+func (q *Question) check(r models.HTTPRequest) error {
+	switch {
+	case strings.ContainsAny(q.Host, ", \t"): // two headers may have become one with a comma
+		return errHosts
+	case q.carriesToken():
+		return errToken
+	case q.contradicts(r):
+		return errDomains
+	}
+	return nil
 }
 
 // contradicts reports whether the path names another domain than the operator
@@ -190,6 +212,19 @@ var (
 	errTruncated = errors.New("the proxy sent only a part of the body")
 	errReplaced  = errors.New("the model's name may have had bytes that are not UTF-8; pack_as_bytes would tell")
 )
+
+// bodyReason returns what a client is told about an error of readBody.
+func bodyReason(err error) models.Reason {
+	switch {
+	case errors.Is(err, errTruncated):
+		return models.Reason{Code: models.BodyTooLarge, Message: "The body is larger than what the proxy sends along to have this request judged."}
+	case errors.Is(err, errReplaced):
+		return models.Reason{Code: models.BodyInvalid, Message: "The body's name of the model may have had bytes that are not UTF-8."}
+	case errors.Is(err, route.ErrAmbiguous):
+		return route.Reason(err)
+	}
+	return models.Because(models.BodyInvalid)
+}
 
 // readBody returns what a policy learns of the body, nil if it is empty. An error
 // says that nobody can tell what the upstream will take it for.

@@ -18,14 +18,20 @@ const maxModel = 256
 // ReadModel returns the model that a body names in one of need.Fields, or "" if
 // it names none, which includes an empty body. All of body is read. header is the
 // request's; of it only Content-Type and Content-Encoding matter. An error wraps
-// [ErrAmbiguous], unless body could not be read.
+// [ErrAmbiguous], unless body could not be read, and its [Reason] says what is
+// wrong with the body.
 func ReadModel(need models.BodyNeed, body io.Reader, header http.Header) (string, error) {
+	model, err := readModel(need, body, header)
+	return model, withCode(models.BodyInvalid, err)
+}
+
+func readModel(need models.BodyNeed, body io.Reader, header http.Header) (string, error) {
 	if len(need.Fields) == 0 {
 		return "", ambiguous("the route names no field of the body to read")
 	}
 	for _, value := range header.Values("Content-Encoding") {
 		if !strings.EqualFold(strings.TrimSpace(value), "identity") {
-			return "", ambiguous("the body has a content encoding")
+			return "", withCode(models.EncodingUnsupported, ambiguous("the body has a Content-Encoding, and only bodies without one are read here"))
 		}
 	}
 	if len(header.Values("Content-Type")) > 1 {
@@ -119,7 +125,7 @@ func checkCharset(params map[string]string) error {
 	case "", "utf-8", "utf8", "us-ascii":
 		return nil
 	default:
-		return ambiguous("the body claims a character set other than UTF-8")
+		return withCode(models.EncodingUnsupported, ambiguous("the body claims a character set other than UTF-8"))
 	}
 }
 

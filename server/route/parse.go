@@ -13,8 +13,46 @@ import (
 
 // ErrAmbiguous is in the chain of every error that says that a request can be
 // read in more than one way, or not at all. The rest of the text names what was
-// found, in plain words and without quoting the request.
+// found, in plain words and without quoting the request; [Reason] is what clients
+// are told of it.
 var ErrAmbiguous = errors.New("the request is ambiguous")
+
+// coded is an ErrAmbiguous with the code of the reason that it is.
+type coded struct {
+	error
+	code models.ReasonCode
+}
+
+func (c coded) Unwrap() error { return c.error }
+
+// withCode gives err a code, unless it has one or is no [ErrAmbiguous].
+func withCode(code models.ReasonCode, err error) error {
+	if _, has := errors.AsType[coded](err); has || !errors.Is(err, ErrAmbiguous) {
+		return err
+	}
+	return coded{err, code}
+}
+
+// maxReason bounds the part of a reason that comes from an error, in bytes.
+const maxReason = 300
+
+// Reason returns what a client is told about err: `route_unmapped`, or for an error
+// of [ReadModel] what is wrong with the body, in words that hold nothing secret.
+func Reason(err error) models.Reason {
+	r := models.Because(models.RouteUnmapped)
+	if c, ok := errors.AsType[coded](err); ok {
+		r = models.Because(c.code)
+	}
+	if err == nil || !errors.Is(err, ErrAmbiguous) {
+		return r
+	}
+	found := Mask(strings.TrimPrefix(err.Error(), ErrAmbiguous.Error()+": "))
+	if len(found) > maxReason {
+		found = strings.ToValidUTF8(found[:maxReason], "") + "…"
+	}
+	r.Message = "This request is not judged: " + found + "."
+	return r
+}
 
 // maxTarget is the longest request target that is read, in bytes.
 const maxTarget = 16 << 10

@@ -183,7 +183,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		Keys: n.keys, Policy: policy, Facts: n.store, Feed: n.store, Journal: n.store, Recorder: recorder, Metrics: metrics, Logger: log,
 		MaxLifetime: cfg.Tokens.MaxLifetime, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
 		PollInterval: cfg.Decisions.PollInterval, LookupTimeout: cfg.Decisions.LookupTimeout, CacheSize: cfg.Decisions.CacheSize,
-		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin,
+		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin, Kinds: cfg.DomainKinds(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set decisions up: %w", err)

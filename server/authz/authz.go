@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -99,6 +101,10 @@ type Config struct {
 	Logger   *slog.Logger // nil: slog.Default
 	Clock    func() time.Time
 
+	// Kinds are the kinds of upstreams by domain, which say how names of models are
+	// read there. Where none is named, they are compared byte for byte.
+	Kinds models.DomainKinds
+
 	MaxLifetime   time.Duration // of a token, enforced at use; 0: no limit
 	FactTTL       time.Duration // default 30 s, at most 30 s
 	MaxStaleness  time.Duration // default 5 s
@@ -171,6 +177,9 @@ func (c Config) Validate() error {
 	check(c.CacheSize < 1 || c.UnknownSize < 1, "cache sizes must be positive")
 	check(c.MaxLookups < 1 || c.SlowLookups < 1 || c.SlowLookups > c.MaxLookups, "look-up limits must be positive, the slow lane no wider than the whole")
 	check(c.FailuresPerMin < 1, "failures per minute must be positive")
+	for domain, kind := range c.Kinds {
+		check(!kind.Known(), "%.40q, the kind of the upstream of %s, is none of %s", kind, domain, models.KindList())
+	}
 	check(c.MaxEvaluations < 1, "concurrent evaluations must be positive")
 	return errors.Join(errs...)
 }
@@ -200,11 +209,17 @@ func New(cfg Config) (*Authorizer, error) {
 
 // Call is one question, as a surface puts it.
 type Call struct {
-	Token     string // as it was presented; "" if none was
-	Request   models.Request
-	Surface   string // "authorize", "gateway", …: a fixed set, it labels metrics
-	IP        netip.Addr
-	UserAgent string
+	Token   string // as it was presented; "" if none was
+	Request models.Request
+	// Kind is the kind of the upstream that the request goes to, where the caller
+	// knows better than [Config.Kinds]; "" if not.
+	Kind models.UpstreamKind
+	// KeepsNames says that the names of models in a proxied request are forwarded as
+	// they are spelled there.
+	KeepsNames bool
+	Surface    string // "authorize", "gateway", …: a fixed set, it labels metrics
+	IP         netip.Addr
+	UserAgent  string
 
 	method, path string // of a proxied request, for the record
 }
@@ -217,7 +232,7 @@ func (a *Authorizer) Authorize(ctx context.Context, call Call) models.Decision {
 	if code != "" {
 		return a.conclude(ctx, call, nil, refusal(code, cause), start)
 	}
-	return a.conclude(ctx, call, rec, a.judge(ctx, a.cfg.Policy.Current(), rec, call.Request), start)
+	return a.conclude(ctx, call, rec, a.judge(ctx, a.cfg.Policy.Current(), rec, call.Kind, call.Request), start)
 }
 
 // AuthorizeBatch decides several requests of one token, verifying it once. The
@@ -233,7 +248,7 @@ func (a *Authorizer) AuthorizeBatch(ctx context.Context, call Call, requests []m
 			out[i] = a.conclude(ctx, call, nil, refusal(code, verifyCause), start)
 			continue
 		}
-		out[i] = a.conclude(ctx, call, rec, a.judge(ctx, policy, rec, req), start)
+		out[i] = a.conclude(ctx, call, rec, a.judge(ctx, policy, rec, call.Kind, req), start)
 		start = a.cfg.Clock()
 	}
 	return out
@@ -289,10 +304,25 @@ func refusal(code models.ReasonCode, cause error) verdict {
 	return verdict{Decision: models.Deny(code), cause: cause}
 }
 
+// kindOf returns the kind of the upstream that a request in domain goes to; said is
+// what the caller knows about that, or "".
+func (a *Authorizer) kindOf(said models.UpstreamKind, domain string) models.UpstreamKind {
+	if said != "" {
+		return said
+	}
+	return a.cfg.Kinds.Of(domain)
+}
+
 // judge gathers the facts about rec's owner and the request and has policy
-// decide.
-func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, req models.Request) verdict {
-	facts := engine.Facts{Token: rec.value}
+// decide. Policy sees names of models in canonical form, in the request and in the
+// token's scopes alike.
+func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, said models.UpstreamKind, req models.Request) verdict {
+	kind := a.kindOf(said, req.Domain)
+	req, ok := kind.Canonical(req)
+	if !ok {
+		return a.notAName(ctx, policy, rec, kind)
+	}
+	facts := engine.Facts{Token: rec.inForm(a.cfg.Kinds, kind, req.Domain)}
 	user, err := a.facts.user(ctx, rec.pat.UserID)
 	if err != nil {
 		return refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))
@@ -310,6 +340,20 @@ func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *to
 		facts.Membership = member
 	}
 	return a.evaluate(ctx, policy, req, facts)
+}
+
+// notAName denies a request for a model that no upstream of its kind can have. A
+// token that is not good any more is told that instead.
+func (a *Authorizer) notAName(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, kind models.UpstreamKind) verdict {
+	if first := a.judgeToken(ctx, policy, rec); first.Status() != http.StatusForbidden {
+		return first
+	}
+	v := verdict{Decision: models.DenyFor(models.Reason{
+		Code:    models.RouteUnmapped,
+		Message: fmt.Sprintf("An upstream of the kind %s has no model of such a name, or reads more than one name in it.", kind),
+	})}
+	v.Revision = policy.Revision()
+	return v
 }
 
 // nothing is a request for what no catalog has.
@@ -441,9 +485,59 @@ func (noMetrics) Cache(string, bool)                            {}
 
 // tokenRecord is a cached PAT with its part of the policy's input.
 type tokenRecord struct {
-	pat   models.PAT // as it counts under the maximum lifetime
-	value *engine.Value
+	pat models.PAT // as it counts under the maximum lifetime
+	// value is the token as it was made. If the names in its scopes have another form
+	// for a request, others has the value for that.
+	value  *engine.Value
+	others atomic.Pointer[[]formed]
 	// lastNoted is when a use was last noted, in Unix seconds; see useLog.
 	lastNoted atomic.Int64
 	proved    atomic.Bool // its secret has verified
+}
+
+// formed is a token's part of the input with its scopes in the form that a request
+// meets: for a kind of upstream and, of domains, for one that a scope names. So a
+// token has few of them.
+type formed struct {
+	kind   models.UpstreamKind
+	domain string // "" unless the kind is not the one that is configured for it
+	value  *engine.Value
+}
+
+// inForm returns the token's part of the input for a request in domain, whose
+// upstream is of that kind.
+func (r *tokenRecord) inForm(kinds models.DomainKinds, kind models.UpstreamKind, domain string) *engine.Value {
+	if kind == "" && len(kinds) == 0 {
+		return r.value
+	}
+	f := formed{kind: kind}
+	if kind != kinds.Of(domain) && slices.ContainsFunc(r.pat.Scopes, func(s models.Scope) bool { return s.Domain == domain }) {
+		f.domain = domain
+	}
+	for {
+		known := r.others.Load()
+		if known != nil {
+			for _, o := range *known {
+				if o.kind == f.kind && o.domain == f.domain {
+					return o.value
+				}
+			}
+		}
+		if f.value == nil {
+			f.value = r.value
+			if scopes, changed := kinds.InForm(r.pat.Scopes, kind, domain); changed {
+				pat := r.pat
+				pat.Scopes = scopes
+				f.value = engine.TokenValue(pat)
+			}
+		}
+		var more []formed
+		if known != nil {
+			more = slices.Clone(*known)
+		}
+		more = append(more, f)
+		if r.others.CompareAndSwap(known, &more) {
+			return f.value
+		}
+	}
 }

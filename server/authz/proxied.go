@@ -23,6 +23,7 @@ type Proxied struct {
 	tokenID string
 	rec     *tokenRecord
 	start   time.Time
+	names   []Name // see Names
 }
 
 // Begin verifies the token of a proxied request. If that fails, ok is false and
@@ -89,6 +90,9 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 	if err := req.Validate(); err != nil {
 		return p.Refuse(ctx, models.Reason{Code: models.RouteUnmapped, Message: notAnEntity(err)})
 	}
+	if p.note(req); p.call.KeepsNames && fixed.Entity == "" && slices.ContainsFunc(p.names, func(n Name) bool { return !n.Plain }) {
+		return p.Refuse(ctx, models.Reason{Code: models.RouteUnmapped, Message: "The upstream could read another model's name in this spelling, and it cannot be changed on the way."})
+	}
 	rec, err := p.a.facts.token(ctx, p.tokenID, p.call.IP)
 	switch {
 	case err != nil:
@@ -97,7 +101,7 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 		return p.conclude(ctx, refusal(models.TokenUnknown, nil))
 	}
 	p.rec = rec
-	return p.conclude(ctx, p.a.judge(ctx, p.policy, rec, req))
+	return p.conclude(ctx, p.a.judge(ctx, p.policy, rec, p.call.Kind, req))
 }
 
 // notAnEntity says which fields of a request are not what they can be, without
@@ -135,6 +139,33 @@ func (p *Proxied) Refuse(ctx context.Context, reason models.Reason) models.Decis
 		return p.conclude(ctx, first)
 	}
 	return p.conclude(ctx, v)
+}
+
+// Name is a model's name as a request spells it, and what was judged in its place.
+type Name struct {
+	Spelled string
+	models.ModelName
+}
+
+// Names returns the names of models that the request had in another spelling than
+// they were judged in. They are complete after Decide.
+func (p *Proxied) Names() []Name { return p.names }
+
+// note takes down how a request that is about to be judged spells the name of its
+// model, and puts the canonical form into the place of the request. What is no name
+// is left for the verdict.
+func (p *Proxied) note(req models.Request) {
+	p.names = nil
+	kind := p.a.kindOf(p.call.Kind, req.Domain)
+	canonical, ok := kind.Canonical(req)
+	if !ok {
+		return
+	}
+	if canonical.Entity != req.Entity {
+		name, _ := kind.ModelName(req.Entity)
+		p.names = []Name{{Spelled: req.Entity, ModelName: name}}
+	}
+	p.call.Request = canonical
 }
 
 // Request returns what was judged; it is complete after Decide.
@@ -228,7 +259,7 @@ func (p *Proxied) again(ctx context.Context) (d models.Decision, expires time.Ti
 	case rec == nil:
 		return models.Deny(models.TokenUnknown), expires, nil
 	}
-	v := p.a.judge(ctx, p.a.cfg.Policy.Current(), rec, p.call.Request)
+	v := p.a.judge(ctx, p.a.cfg.Policy.Current(), rec, p.call.Kind, p.call.Request)
 	return v.Decision, rec.pat.ExpiresAt, v.cause
 }
 

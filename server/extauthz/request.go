@@ -9,6 +9,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"patrol/models"
 	"patrol/server/question"
 )
 
@@ -31,6 +32,7 @@ const (
 	extensionEntityType = extensionPrefix + "entity_type"
 	extensionEntity     = extensionPrefix + "entity"
 	extensionOperation  = extensionPrefix + "operation"
+	extensionKind       = extensionPrefix + "upstream_kind"
 	extensionDryRun     = extensionPrefix + "dry_run"
 )
 
@@ -116,6 +118,10 @@ func (q *asked) readExtensions(extensions map[string]string) {
 			q.Fixed.Entity = value
 		case extensionOperation:
 			q.Fixed.Operation = value
+		case extensionKind:
+			if q.Kind = models.UpstreamKind(value); !q.Kind.Known() {
+				q.Misconfigured = "the context extension " + key + " is none of " + models.KindList()
+			}
 		case extensionDryRun:
 			q.dryRun = value == "true"
 		default:

@@ -67,7 +67,7 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Q
 			return nil, fmt.Errorf("%w: it has a header that speaks for Patrol", errForeign)
 		}
 	}
-	q.Fixed, q.Misconfigured = fixed(r.RequestURI)
+	q.Misconfigured = readFixed(q, r.RequestURI)
 	q.Header = r.Header.Clone()
 	q.Header.Del(own.method)
 	q.Header.Del(own.target)
@@ -133,26 +133,32 @@ func lastHop(h http.Header) (netip.Addr, bool) {
 	return addr.Unmap().WithZone(""), err == nil
 }
 
-// fixed reads what the operator says about the request in the path at which the
+// readFixed reads what the operator says about the request in the path at which the
 // proxy asks: /forward-auth/domain=acme/entity_type=models/…, with domain,
-// entity_type, entity and operation, percent-encoded where necessary. What follows
-// a question mark is not looked at: some proxies put the client's query there.
-func fixed(target string) (req models.Request, problem string) {
+// entity_type, entity, operation and kind, the upstream's, percent-encoded where
+// necessary. What follows a question mark is not looked at: some proxies put the
+// client's query there.
+func readFixed(q *question.Question, target string) (problem string) {
 	path, _, _ := strings.Cut(target, "?")
 	rest := strings.TrimPrefix(strings.TrimPrefix(path, Prefix), "/")
 	if rest == "" {
-		return req, ""
+		return ""
+	}
+	kind := ""
+	fields := map[string]*string{
+		"domain": &q.Fixed.Domain, "entity_type": &q.Fixed.EntityType, "entity": &q.Fixed.Entity, "operation": &q.Fixed.Operation, "kind": &kind,
 	}
 	for pair := range strings.SplitSeq(rest, "/") {
 		name, raw, _ := strings.Cut(pair, "=")
 		value, err := url.PathUnescape(raw)
-		field := map[string]*string{
-			"domain": &req.Domain, "entity_type": &req.EntityType, "entity": &req.Entity, "operation": &req.Operation,
-		}[name]
+		field := fields[name]
 		if field == nil || *field != "" || value == "" || err != nil {
-			return req, "the path at which it asks may say domain, entity_type, entity and operation, each once as name=value, and nothing else"
+			return "the path at which it asks may say domain, entity_type, entity, operation and kind, each once as name=value, and nothing else"
 		}
 		*field = value
 	}
-	return req, ""
+	if q.Kind = models.UpstreamKind(kind); !q.Kind.Known() {
+		return "the path at which it asks has a kind that is none of " + models.KindList()
+	}
+	return ""
 }

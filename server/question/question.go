@@ -50,6 +50,9 @@ type Question struct {
 	// Fixed is what the operator's configuration of the proxy says about the
 	// request.
 	Fixed models.Request
+	// Kind is what it says about the kind of the upstream; "": nothing, and the
+	// domain's kind counts.
+	Kind models.UpstreamKind
 	// Misconfigured names what is wrong with that configuration; "" if nothing is.
 	Misconfigured string
 	// KeepsQuery says that the proxy cannot be told to take a parameter out of the
@@ -103,7 +106,7 @@ func (q *Question) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Ve
 		return Verdict{Malformed: "The request has more than one Authorization header."}
 	}
 	p, d, ok := a.Begin(ctx, authz.Call{
-		Token: token, Surface: q.Surface, IP: q.Client, UserAgent: route.Mask(q.Header.Get("User-Agent")),
+		Token: token, Kind: q.Kind, KeepsNames: true, Surface: q.Surface, IP: q.Client, UserAgent: route.Mask(q.Header.Get("User-Agent")),
 	})
 	if !ok {
 		return Verdict{Decision: d}

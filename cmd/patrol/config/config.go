@@ -1,7 +1,6 @@
 package config
 
 import (
-	"maps"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ type Config struct {
 	Policy         string              `key:"policy" flag:"policy" doc:"Policy bundle: a folder, a .tar.gz archive, or the https:// URL of one. It is followed: what changes there comes into force once it has passed the gate. Empty: the one inside the binary."`
 	Upstream       URL                 `key:"upstream" flag:"upstream" doc:"Base URL of the service behind /proxy/<domain>/, for every domain that has no upstream of its own. The prefix is stripped."`
 	UpstreamCred   Secret              `key:"upstream_credential" doc:"What the upstream is sent as Authorization, such as 'Bearer sk-…', in place of the caller's token."`
+	UpstreamKind   string              `key:"upstream_kind" flag:"upstream-kind" doc:"What kind of service the upstream is, which says when two spellings are one model's name: openai, vllm, litellm or ollama. It holds for every domain that is not in upstreams, for whoever forwards its requests. Empty: names are compared byte for byte."`
 	Upstreams      map[string]Upstream `key:"upstreams" doc:"Upstreams by domain; see below."`
 	TokenKeys      Secret              `key:"token_keys" doc:"Keys that tokens are hashed with: id:base64 of at least 32 random bytes, several separated by commas, the current one first; or the path of a file with them. Required with PostgreSQL. With SQLite a key is made in the data folder if there is none and no token yet."`
 	TrustedProxies []string            `key:"trusted_proxies" doc:"Addresses or networks of the proxies in front, whose X-Forwarded-For is believed. Empty: nobody's."`
@@ -46,6 +46,7 @@ type Config struct {
 // Upstream is a service behind the gateway.
 type Upstream struct {
 	URL              URL
+	Kind             string            // of service; see models.UpstreamKind
 	Headers          map[string]Secret // set on every request; masked, because they often hold keys
 	Credential       Secret
 	CredentialHeader string // where Credential goes; Authorization if empty
@@ -213,10 +214,15 @@ func SQLiteIn(dir string) URL { return URL("sqlite://" + filepath.Join(dir, "pat
 func (d Database) OnSQLite() bool { return strings.HasPrefix(string(d.URL), "sqlite:") }
 
 // AllUpstreams returns the upstreams by domain, with [AnyDomain] for the rest:
-// `upstreams` with `upstream` and `upstream_credential` in their place.
+// `upstreams` with `upstream` and `upstream_credential` in their place. What has no
+// URL only says the kind of a domain's upstream and is not among them.
 func (c Config) AllUpstreams() map[string]Upstream {
 	all := map[string]Upstream{}
-	maps.Copy(all, c.Upstreams)
+	for domain, u := range c.Upstreams {
+		if u.URL != "" || domain == AnyDomain {
+			all[domain] = u
+		}
+	}
 	rest := all[AnyDomain]
 	if c.Upstream != "" {
 		rest.URL = c.Upstream
@@ -224,8 +230,22 @@ func (c Config) AllUpstreams() map[string]Upstream {
 	if c.UpstreamCred != "" {
 		rest.Credential = c.UpstreamCred
 	}
+	delete(all, AnyDomain)
 	if rest.URL != "" {
 		all[AnyDomain] = rest
 	}
 	return all
+}
+
+// DomainKinds returns the kinds of upstreams by domain. A domain that has an entry
+// in `upstreams` has the kind that stands there, or none.
+func (c Config) DomainKinds() models.DomainKinds {
+	kinds := models.DomainKinds{}
+	for domain, u := range c.Upstreams {
+		kinds[domain] = models.UpstreamKind(u.Kind)
+	}
+	if c.UpstreamKind != "" {
+		kinds[AnyDomain] = models.UpstreamKind(c.UpstreamKind)
+	}
+	return kinds
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/cmd/patrol/config"
+	"patrol/models"
 	"patrol/server"
 )
 
@@ -106,6 +107,13 @@ func TestProblems(t *testing.T) {
 			yaml: "upstreams:\n  Acme: {url: http://x}\n  b: {headers: {'a b': x}}\n  c: {url: 'ftp://x', colour: red}\n  d: 1\n",
 			want: []string{"upstreams.Acme: must be 1 to 63", "upstreams.b.url: is required", `upstreams.b.headers: "a b"`, "upstreams.c.url: must be a URL", "upstreams.c.colour: is not a setting", "upstreams.d: must be a mapping"}, exact: 6,
 		},
+		"a kind that there is none of": {
+			yaml: "upstreams:\n  acme: {url: 'http://x', kind: Ollama}\n  b: {kind: ''}\n  c: {kind: vllm, headers: {X-A: b}}\n", environ: []string{"PATROL_UPSTREAM_KIND=ollamma"},
+			want: []string{
+				`upstream_kind (PATROL_UPSTREAM_KIND): "ollamma" is no kind of upstream: use openai, vllm, litellm, ollama, or nothing`,
+				`upstreams.acme.kind: "Ollama" is no kind`, "upstreams.b.url: is required", "upstreams.c.url: is required",
+			}, exact: 4,
+		},
 		"credential for nobody": {environ: []string{"PATROL_UPSTREAM_CREDENTIAL=Bearer hunter2"}, want: []string{"upstream_credential (PATROL_UPSTREAM_CREDENTIAL): there is no upstream"}, exact: 1},
 		"half a provider":       {environ: []string{"PATROL_OIDC_CLIENT_SECRET=hunter2"}, want: []string{"oidc.issuer: is required with"}, exact: 1},
 		"a provider over plain HTTP": {
@@ -189,6 +197,37 @@ func TestUpstreamTakesThePlaceOfTheDefault(t *testing.T) {
 	assert.Equal(t, "Bearer x", all["*"].Credential.Reveal())
 	assert.Equal(t, "a", all["*"].Headers["X-Team"].Reveal())
 	assert.Equal(t, "http://acme", all["acme"].URL.Reveal())
+}
+
+func TestKindsOfUpstreams(t *testing.T) {
+	yaml := "upstreams:\n  '*': {url: 'http://old', kind: vllm}\n  acme: {url: 'http://acme'}\n  lab: {url: 'http://lab', kind: litellm}\n  asked: {kind: ollama}\n"
+	c, err := load(t, yaml, nil, nil)
+	require.NoError(t, err)
+	kinds := c.DomainKinds()
+	for domain, want := range map[string]models.UpstreamKind{"acme": "", "lab": "litellm", "asked": "ollama", "other": "vllm"} {
+		assert.Equal(t, want, kinds.Of(domain), domain)
+	}
+	assert.NotContains(t, c.AllUpstreams(), "asked", "it has no upstream of its own")
+	assert.Len(t, c.AllUpstreams(), 3)
+	var out bytes.Buffer
+	require.NoError(t, c.Print(&out))
+	again, err := load(t, out.String(), nil, nil)
+	require.NoError(t, err, out.String())
+	assert.Equal(t, kinds, again.DomainKinds())
+
+	for name, set := range map[string]struct{ environ, args []string }{
+		"environment": {environ: []string{"PATROL_UPSTREAM_KIND=ollama"}},
+		"flag":        {environ: []string{"PATROL_UPSTREAM_KIND=vllm"}, args: []string{"--upstream-kind", "ollama"}},
+	} {
+		c, err := load(t, yaml, set.environ, set.args)
+		require.NoError(t, err)
+		assert.Equal(t, models.UpstreamOllama, c.DomainKinds().Of("other"), name)
+		assert.Equal(t, models.UpstreamKind(""), c.DomainKinds().Of("acme"), "%s: an upstream of one's own takes nothing over", name)
+	}
+	c, err = load(t, "", []string{"PATROL_UPSTREAM_KIND=ollama"}, nil)
+	require.NoError(t, err)
+	assert.Equal(t, models.UpstreamOllama, c.DomainKinds().Of("any"), "there need be no upstream here")
+	assert.Empty(t, c.AllUpstreams())
 }
 
 func TestPrintMasksAndReadsBack(t *testing.T) {

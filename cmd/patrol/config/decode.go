@@ -129,7 +129,7 @@ func decodeUpstreams(v reflect.Value, raw any, key string, invalid *models.Inval
 		at := key + "." + name
 		fields, ok := byName[name].(map[string]any)
 		if !ok {
-			invalid.Add(at, "must be a mapping with url, headers, credential")
+			invalid.Add(at, "must be a mapping with url, kind, headers, credential")
 			continue
 		}
 		u.decode(fields, at, invalid)
@@ -154,6 +154,8 @@ func (u *Upstream) decode(fields map[string]any, at string, invalid *models.Inva
 				invalid.Add(at+".credential", "give either credential or credential_file, not both")
 			}
 			u.Credential = Secret(text)
+		case "kind":
+			decode(reflect.ValueOf(&u.Kind).Elem(), raw, at+".kind", invalid)
 		case "credential_header":
 			decode(reflect.ValueOf(&u.CredentialHeader).Elem(), raw, at+".credential_header", invalid)
 		case "headers":
@@ -169,7 +171,7 @@ func (u *Upstream) decode(fields map[string]any, at string, invalid *models.Inva
 				u.Headers[header] = value
 			}
 		default:
-			invalid.Add(at+"."+name, "is not a setting; an upstream has url, headers, credential, credential_file, credential_header")
+			invalid.Add(at+"."+name, "is not a setting; an upstream has url, kind, headers, credential, credential_file, credential_header")
 		}
 	}
 }

@@ -61,7 +61,12 @@ func upstreamsNode(upstreams map[string]Upstream) *yaml.Node {
 	all := &yaml.Node{Kind: yaml.MappingNode}
 	for _, name := range sortedKeys(upstreams) {
 		u, one := upstreams[name], &yaml.Node{Kind: yaml.MappingNode}
-		add(one, "url", text(u.URL.String()))
+		if u.URL != "" {
+			add(one, "url", text(u.URL.String()))
+		}
+		if u.Kind != "" {
+			add(one, "kind", text(u.Kind))
+		}
 		if len(u.Headers) > 0 {
 			headers := &yaml.Node{Kind: yaml.MappingNode}
 			for _, h := range sortedKeys(u.Headers) {

@@ -25,11 +25,12 @@ A setting is looked for in this order: flag, environment variable, settings file
 const referenceUpstreams = `## upstreams
 
 What each domain's requests under ` + "`/proxy/<domain>/`" + ` are sent to, in the settings file only. The key is a domain id, or ` + "`\"*\"`" + ` for every other domain;
-` + "`upstream` and `upstream_credential` take the place of `upstreams.*.url` and `upstreams.*.credential`" + `.
+` + "`upstream`, `upstream_kind` and `upstream_credential` take the place of `upstreams.*.url`, `upstreams.*.kind` and `upstreams.*.credential`" + `.
 
 | key | meaning |
 | --- | --- |
-| ` + "`url`" + ` | Base URL. Required. |
+| ` + "`url`" + ` | Base URL. Required, unless all that is said is the kind of the upstream. |
+| ` + "`kind`" + ` | What kind of service it is: ` + "`openai`, `vllm`, `litellm` or `ollama`" + `. Without it, names of models are compared byte for byte; it is not taken over from ` + "`upstream_kind`" + `. |
 | ` + "`headers`" + ` | Mapping of headers to set on every request. |
 | ` + "`credential`, `credential_file`" + ` | Value to send in place of the caller's token, such as ` + "`Bearer sk-…`" + `. |
 | ` + "`credential_header`" + ` | Header for the credential. Default ` + "`Authorization`" + `. |
@@ -38,6 +39,7 @@ What each domain's requests under ` + "`/proxy/<domain>/`" + ` are sent to, in t
 upstreams:
   "*":
     url: http://127.0.0.1:11434
+    kind: ollama
   acme:
     url: https://models.example.com/v1-gateway
     credential_file: /run/secrets/acme-models

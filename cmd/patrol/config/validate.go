@@ -72,6 +72,7 @@ func (c Config) validateUpstreams(v *models.Invalid) {
 		v.Add("upstream_credential", "there is no upstream to send it to: set upstream")
 	}
 	checkHeaderValue("upstream_credential", c.UpstreamCred, v)
+	checkKind("upstream_kind", c.UpstreamKind, v)
 	for _, name := range sortedKeys(c.Upstreams) {
 		u, at := c.Upstreams[name], "upstreams."+name
 		if name != AnyDomain {
@@ -80,9 +81,12 @@ func (c Config) validateUpstreams(v *models.Invalid) {
 		switch {
 		case u.URL != "":
 			checkURL(at+".url", u.URL, v)
+		case u.Kind != "" && len(u.Headers) == 0 && u.Credential == "" && u.CredentialHeader == "":
+			// Only says what kind the domain's upstream is, which somebody else may forward to.
 		case name != AnyDomain || c.Upstream == "":
 			v.Add(at+".url", "is required")
 		}
+		checkKind(at+".kind", u.Kind, v)
 		for _, header := range sortedKeys(u.Headers) {
 			if !httpguts.ValidHeaderFieldName(header) {
 				v.Add(at+".headers", "%q is not a header name", header)
@@ -96,6 +100,12 @@ func (c Config) validateUpstreams(v *models.Invalid) {
 			v.Add(at+".credential_header", "there is no credential to send in it")
 		}
 		checkHeaderValue(at+".credential", u.Credential, v)
+	}
+}
+
+func checkKind(key, kind string, v *models.Invalid) {
+	if !models.UpstreamKind(kind).Known() {
+		v.Add(key, "%.40q is no kind of upstream: use %s, or nothing", kind, models.KindList())
 	}
 }
 

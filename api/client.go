@@ -109,6 +109,12 @@ func Is(err error, code models.Code) bool {
 // call sends a request and reads its answer into out, if that is not nil. path is
 // escaped already; bearer is sent as the credential, "" for none.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, bearer string, in, out any) error {
+	for name := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+		if name == "" || name == "." || name == ".." {
+			// The address would be that of something else, such as all tokens.
+			return errors.New("an id is empty, or none: nothing was sent")
+		}
+	}
 	address := c.base.String() + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
@@ -384,7 +390,7 @@ func (c *Client) RevokePATFor(ctx context.Context, id, reason string) (PAT, erro
 
 // RevokeAllPATs ends all tokens of the user.
 func (c *Client) RevokeAllPATs(ctx context.Context) error {
-	return c.session(ctx, http.MethodDelete, "/pats", nil, nil, nil)
+	return c.session(ctx, http.MethodDelete, "/pats", url.Values{"all": {"true"}}, nil, nil)
 }
 
 // DeletePAT removes the record of a dead token.

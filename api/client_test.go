@@ -165,3 +165,28 @@ func TestServerAddresses(t *testing.T) {
 		assert.NotContains(t, err.Error(), "hunter2")
 	}
 }
+
+func TestAnEmptyIDIsNotSent(t *testing.T) {
+	sent := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		sent++
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer server.Close()
+	c, err := api.NewClient(server.URL, nil)
+	require.NoError(t, err)
+	for _, id := range []string{"", ".", ".."} {
+		ctx := t.Context()
+		_, show := c.PAT(ctx, id)
+		_, update := c.UpdatePAT(ctx, id, api.PATPatch{})
+		_, rotate := c.RotatePAT(ctx, id, api.Rotation{})
+		_, narrow := c.NarrowPAT(ctx, id, nil)
+		_, revoke := c.RevokePAT(ctx, id)
+		_, advise := c.AdvisePAT(ctx, id, 1)
+		for _, err := range []error{show, update, rotate, narrow, revoke, advise, c.DeletePAT(ctx, id)} {
+			require.ErrorContains(t, err, "nothing was sent")
+		}
+	}
+	require.Zero(t, sent)
+	require.NoError(t, c.RevokeAllPATs(t.Context()))
+}

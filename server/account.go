@@ -1,7 +1,10 @@
 package server
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -247,4 +250,17 @@ func (s *Server) getCatalog(c *gin.Context, _ Principal) error {
 // readBody reads the JSON body of an API request.
 func (s *Server) readBody(c *gin.Context, dst any) error {
 	return readJSON(c.Writer, c.Request, s.cfg.HTTP.MaxBodyBytes, dst)
+}
+
+// readBodyIfAny is readBody where the body may be left out.
+func (s *Server) readBodyIfAny(c *gin.Context, dst any) error {
+	body := bufio.NewReaderSize(c.Request.Body, 16)
+	if _, err := body.Peek(1); errors.Is(err, io.EOF) {
+		return nil
+	}
+	c.Request.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, c.Request.Body}
+	return s.readBody(c, dst)
 }

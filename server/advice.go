@@ -18,11 +18,11 @@ import (
 
 // adviceRoutes are about what tokens could do without.
 var adviceRoutes = []route{
-	{method: "GET", path: "/api/v1/pats/:id/advice", by: owner, do: (*Server).getAdvice},
-	{method: "GET", path: "/api/v1/admin/advice", by: policyTeam, do: (*Server).getAdviceOnAll},
-	{method: "GET", path: "/policy/advice", by: policyTeam, page: true, do: (*Server).pageAdvice},
-	{method: "POST", path: "/api/v1/pats/:id/narrow", by: owner, do: (*Server).postNarrow},
-	{method: "POST", path: "/profile/pats/:id/narrow", by: owner, page: true, do: (*Server).formNarrowAll},
+	{method: "GET", path: "/api/v1/pats/:id/advice", by: owner, do: (*Server).getAdvice, accepts: accepts{query: []string{"days"}}},
+	{method: "GET", path: "/api/v1/admin/advice", by: policyTeam, do: (*Server).getAdviceOnAll, accepts: accepts{query: with("days", "user_id", "owner", "domain", "uncertain")}},
+	{method: "GET", path: "/policy/advice", by: policyTeam, page: true, do: (*Server).pageAdvice, accepts: accepts{query: []string{"days", "domain", "uncertain", "after"}}},
+	{method: "POST", path: "/api/v1/pats/:id/narrow", by: owner, do: (*Server).postNarrow, accepts: accepts{body: object}},
+	{method: "POST", path: "/profile/pats/:id/narrow", by: owner, page: true, do: (*Server).formNarrowAll, accepts: accepts{lists: []string{"scope"}}},
 }
 
 const (

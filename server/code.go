@@ -18,7 +18,7 @@ import (
 
 var codeRoutes = []route{
 	{method: "GET", path: ui.CodePath, by: session, page: true, do: (*Server).pageCode},
-	{method: "POST", path: ui.CodePath, by: session, page: true, do: (*Server).formCode},
+	{method: "POST", path: ui.CodePath, by: session, page: true, do: (*Server).formCode, accepts: accepts{form: []string{"password"}}},
 }
 
 // sessionCodeLife is how long a code waits to be pasted.

@@ -15,7 +15,7 @@ import (
 
 // decisionRoutes are about decisions that were made.
 var decisionRoutes = []route{
-	{method: "GET", path: "/api/v1/decisions", by: policyTeam, do: (*Server).getDecisions},
+	{method: "GET", path: "/api/v1/decisions", by: policyTeam, do: (*Server).getDecisions, accepts: accepts{query: with("user", "token", "domain", "outcome", "reason", "surface", "revision", "since", "until")}},
 	{method: "GET", path: "/api/v1/decisions/:decision", by: policyTeam, do: (*Server).getDecision},
 	{method: "GET", path: "/api/v1/pats/:id/decisions", by: owner, do: (*Server).getPATDecisions},
 }

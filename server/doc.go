@@ -39,6 +39,12 @@
 // data, other encodings and bodies over 64 KiB are refused, in words that name the
 // field. What is wrong with the values of fields is reported all at once.
 //
+// What a request may have around that is declared in the route table and held against
+// it before a handler runs (frame.go): the names in the address and in a form, each
+// once, whether there is a body, and no empty part of a path. Anything else is refused
+// by name, so that no call does more than it says. What ends all tokens wants to be
+// told that all are meant.
+//
 // # How an outcome is told
 //
 // Everything that is not a success is an RFC 9457 problem document with a stable

@@ -172,10 +172,8 @@ func (s *Server) postDomainRevoke(c *gin.Context, p Principal) error {
 
 func (s *Server) putApproval(c *gin.Context, p Principal) error {
 	var in api.Approve
-	if c.Request.ContentLength != 0 {
-		if err := s.readBody(c, &in); err != nil {
-			return err
-		}
+	if err := s.readBodyIfAny(c, &in); err != nil {
+		return err
 	}
 	if _, err := s.store.ApprovePAT(c.Request.Context(), p.Actor, c.Param("id"), c.Param("pat"), in.Scopes); err != nil {
 		return err

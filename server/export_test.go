@@ -15,6 +15,10 @@ type Route struct {
 	By           string
 	Mount        bool
 	Page         bool // answers with pages
+
+	Query, Lists, Form []string // what it reads of the address and of a form
+	Open               bool     // any parameter may be in the address
+	Body               string   // "none", "object" or "maybe"
 }
 
 // Routes is the route table.
@@ -27,7 +31,11 @@ func Routes() []Route {
 	}
 	out := make([]Route, len(routes))
 	for i, r := range routes {
-		out[i] = Route{Method: r.method, Path: r.path, By: names[r.by], Mount: r.mount, Page: r.page}
+		out[i] = Route{
+			Method: r.method, Path: r.path, By: names[r.by], Mount: r.mount, Page: r.page,
+			Query: r.query, Lists: r.lists, Form: r.form, Open: r.open,
+			Body: map[payload]string{nothing: "none", object: "object", objectOrNothing: "maybe"}[r.body],
+		}
 	}
 	return out
 }

@@ -26,17 +26,26 @@ type document struct {
 	Paths      map[string]map[string]json.RawMessage
 	operations map[string]operation // by "GET /api/v1/pats/{id}"
 	components struct {
-		Responses map[string]response
+		Responses  map[string]response
+		Parameters map[string]parameterOf
 	}
 	schemas *jsonschema.Compiler
 }
 
 type operation struct {
+	Parameters  []parameterOf
 	Responses   map[string]response
 	RequestBody *struct {
-		Content map[string]media
+		Required bool
+		Content  map[string]media
 	}
 	pointer string
+}
+
+// parameterOf is a parameter of an operation, or where it is described.
+type parameterOf struct {
+	Ref      string `json:"$ref"`
+	Name, In string
 }
 
 type response struct {
@@ -65,7 +74,10 @@ var openapi = sync.OnceValues(func() (*document, error) {
 	var whole struct {
 		OpenAPI    string
 		Paths      map[string]map[string]json.RawMessage
-		Components struct{ Responses map[string]response }
+		Components struct {
+			Responses  map[string]response
+			Parameters map[string]parameterOf
+		}
 	}
 	if err := json.Unmarshal(text, &whole); err != nil {
 		return nil, err
@@ -73,7 +85,7 @@ var openapi = sync.OnceValues(func() (*document, error) {
 	if whole.OpenAPI != "3.1.0" {
 		return nil, fmt.Errorf("openapi %q", whole.OpenAPI)
 	}
-	doc.Paths, doc.components.Responses = whole.Paths, whole.Components.Responses
+	doc.Paths, doc.components.Responses, doc.components.Parameters = whole.Paths, whole.Components.Responses, whole.Components.Parameters
 	for path, item := range whole.Paths {
 		for _, method := range methods {
 			if item[method] == nil {
@@ -211,6 +223,41 @@ func TestOpenAPIAndTheRouterAgree(t *testing.T) {
 	}
 	assert.Equal(t, served, documented)
 }
+
+// query are the parameters of an address that an operation documents.
+func (d *document) query(op operation) []string {
+	names := []string{}
+	for _, p := range op.Parameters {
+		if ref, ok := strings.CutPrefix(p.Ref, "#/components/parameters/"); ok {
+			p = d.components.Parameters[ref]
+		}
+		if p.In == "query" {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+func TestOpenAPIAndTheRouterTakeTheSame(t *testing.T) {
+	doc, err := openapi()
+	require.NoError(t, err)
+	for _, r := range server.Routes() {
+		if r.Page || r.Mount {
+			continue
+		}
+		name := r.Method + " " + pathParameter.ReplaceAllString(r.Path, "{$1}")
+		op, ok := doc.operations[name]
+		require.True(t, ok, name)
+		assert.ElementsMatch(t, append(slices.Clone(r.Query), r.Lists...), doc.query(op), "%s: parameters of the address", name)
+		body := "none"
+		if op.RequestBody != nil {
+			body = map[bool]string{true: "object", false: "maybe"}[op.RequestBody.Required]
+		}
+		assert.Equal(t, r.Body, body, "%s: its body", name)
+	}
+}
+
+var pathParameter = regexp.MustCompile(`:([a-z]+)`)
 
 func TestOpenAPIExamplesAreOfTheirSchemas(t *testing.T) {
 	doc, err := openapi()

@@ -26,37 +26,37 @@ import (
 var pageRoutes = []route{
 	{method: "GET", path: "/", by: anyone, page: true, do: (*Server).pageRoot},
 	{method: "GET", path: "/assets/:name", by: anyone, page: true, do: (*Server).pageAsset, quiet: true},
-	{method: "GET", path: "/login", by: anyone, page: true, do: (*Server).pageSignIn},
-	{method: "POST", path: "/login", by: anyone, page: true, do: (*Server).formSignIn},
+	{method: "GET", path: "/login", by: anyone, page: true, do: (*Server).pageSignIn, accepts: accepts{query: []string{"next"}}},
+	{method: "POST", path: "/login", by: anyone, page: true, do: (*Server).formSignIn, accepts: accepts{form: []string{"email", "password", "next"}}},
 	{method: "POST", path: "/logout", by: session, page: true, do: (*Server).formSignOut},
 
-	{method: "GET", path: "/profile/pats", by: owner, page: true, do: (*Server).pagePATs},
-	{method: "GET", path: "/profile/pats/new", by: owner, page: true, do: (*Server).pageCreate},
-	{method: "POST", path: "/profile/pats/new", by: ownerConfirming, page: true, do: (*Server).formCreate},
+	{method: "GET", path: "/profile/pats", by: owner, page: true, do: (*Server).pagePATs, accepts: accepts{query: []string{"status", "name", "sort", "after"}}},
+	{method: "GET", path: "/profile/pats/new", by: owner, page: true, do: (*Server).pageCreate, accepts: accepts{query: []string{"name", "description", "expires_in", "expires_on", "preset", "domain", "from"}, lists: []string{"scope"}}},
+	{method: "POST", path: "/profile/pats/new", by: ownerConfirming, page: true, do: (*Server).formCreate, accepts: accepts{form: []string{"name", "description", "expires_in", "expires_on", "preset_domain", "key", "action", "password"}, rows: true}},
 	{method: "GET", path: "/profile/pats/revoke-all", by: owner, page: true, do: (*Server).pageRevokeAll},
-	{method: "POST", path: "/profile/pats/revoke-all", by: owner, page: true, do: (*Server).formRevokeAll},
+	{method: "POST", path: "/profile/pats/revoke-all", by: owner, page: true, do: (*Server).formRevokeAll, accepts: accepts{form: []string{"all"}}},
 	{method: "GET", path: "/profile/pats/:id", by: owner, page: true, do: (*Server).pagePAT},
-	{method: "GET", path: "/profile/pats/:id/edit", by: owner, page: true, do: (*Server).pageEdit},
-	{method: "POST", path: "/profile/pats/:id/edit", by: owner, page: true, do: (*Server).formEdit},
-	{method: "GET", path: "/profile/pats/:id/rotate", by: owner, page: true, do: (*Server).pageRotate},
-	{method: "POST", path: "/profile/pats/:id/rotate", by: ownerConfirming, page: true, do: (*Server).formRotate},
+	{method: "GET", path: "/profile/pats/:id/edit", by: owner, page: true, do: (*Server).pageEdit, accepts: accepts{query: []string{"name", "description"}}},
+	{method: "POST", path: "/profile/pats/:id/edit", by: owner, page: true, do: (*Server).formEdit, accepts: accepts{form: []string{"name", "description"}}},
+	{method: "GET", path: "/profile/pats/:id/rotate", by: owner, page: true, do: (*Server).pageRotate, accepts: accepts{query: []string{"expires_in", "expires_on", "grace"}}},
+	{method: "POST", path: "/profile/pats/:id/rotate", by: ownerConfirming, page: true, do: (*Server).formRotate, accepts: accepts{form: []string{"expires_in", "expires_on", "grace", "key", "password"}}},
 	{method: "GET", path: "/profile/pats/:id/revoke", by: owner, page: true, do: (*Server).pageRevoke},
 	{method: "POST", path: "/profile/pats/:id/revoke", by: owner, page: true, do: (*Server).formRevoke},
 	{method: "GET", path: "/profile/pats/:id/delete", by: owner, page: true, do: (*Server).pageDelete},
 	{method: "POST", path: "/profile/pats/:id/delete", by: owner, page: true, do: (*Server).formDelete},
-	{method: "GET", path: "/profile/pats/:id/scopes", by: owner, page: true, do: (*Server).pageWiden},
-	{method: "POST", path: "/profile/pats/:id/scopes", by: ownerConfirming, page: true, do: (*Server).formWiden},
+	{method: "GET", path: "/profile/pats/:id/scopes", by: owner, page: true, do: (*Server).pageWiden, accepts: accepts{query: []string{"scope"}}},
+	{method: "POST", path: "/profile/pats/:id/scopes", by: ownerConfirming, page: true, do: (*Server).formWiden, accepts: accepts{form: []string{"password"}, rows: true}},
 	{method: "GET", path: "/profile/pats/:id/scopes/:scope/remove", by: owner, page: true, do: (*Server).pageNarrow},
 	{method: "POST", path: "/profile/pats/:id/scopes/:scope/remove", by: owner, page: true, do: (*Server).formNarrow},
 
 	{method: "GET", path: "/profile/password", by: session, page: true, do: (*Server).pagePassword},
-	{method: "POST", path: "/profile/password", by: session, page: true, do: (*Server).formPassword},
+	{method: "POST", path: "/profile/password", by: session, page: true, do: (*Server).formPassword, accepts: accepts{form: []string{"current", "password", "repeat"}}},
 	{method: "GET", path: "/profile/sessions", by: session, page: true, do: (*Server).pageSessions},
-	{method: "POST", path: "/profile/sessions/end", by: session, page: true, do: (*Server).formEndSession},
+	{method: "POST", path: "/profile/sessions/end", by: session, page: true, do: (*Server).formEndSession, accepts: accepts{form: []string{"id"}}},
 
 	{method: "GET", path: "/help", by: session, page: true, do: (*Server).pageHelp},
 	{method: "GET", path: "/help/test", by: session, page: true, do: (*Server).pageTest},
-	{method: "POST", path: "/help/test", by: session, page: true, do: (*Server).formTest},
+	{method: "POST", path: "/help/test", by: session, page: true, do: (*Server).formTest, accepts: accepts{form: []string{"token", "domain", "entity_type", "entity", "operation"}}},
 }
 
 const patsPage = "/profile/pats"
@@ -127,6 +127,8 @@ func (s *Server) takeNotice(ctx context.Context) string {
 // and room to spare.
 const maxForm = 256 << 10
 
+var errNoForm = models.NewError(models.CodeMediaType, "a form is sent as application/x-www-form-urlencoded")
+
 // form reads a submitted form.
 func (s *Server) form(c *gin.Context) (url.Values, error) { return s.formUpTo(c, maxForm) }
 
@@ -134,7 +136,7 @@ func (s *Server) form(c *gin.Context) (url.Values, error) { return s.formUpTo(c,
 func (s *Server) formUpTo(c *gin.Context, limit int64) (url.Values, error) {
 	media, _, err := mime.ParseMediaType(c.Request.Header.Get("Content-Type"))
 	if err != nil || media != "application/x-www-form-urlencoded" {
-		return nil, models.NewError(models.CodeMediaType, "a form is sent as application/x-www-form-urlencoded")
+		return nil, errNoForm
 	}
 	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, limit)
 	if err := c.Request.ParseForm(); err != nil {
@@ -178,6 +180,9 @@ func (s *Server) failPage(c *gin.Context, p Principal, err error) {
 	message := ""
 	if e, ok := errors.AsType[*models.Error](err); ok && status < http.StatusInternalServerError {
 		message = e.Message
+		for i, f := range e.Fields { // such as a part of an address that no page reads
+			message = []string{"", message + "; "}[min(i, 1)] + f.Field + " " + f.Message
+		}
 		if e.RetryAfter > 0 {
 			c.Header("Retry-After", strconv.Itoa(e.RetryAfter))
 		}

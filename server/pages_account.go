@@ -197,8 +197,13 @@ func (s *Server) formEndSession(c *gin.Context, p Principal) error {
 		return err
 	}
 	ctx := c.Request.Context()
-	notice := "The session has ended."
-	if id := form.Get("id"); id == "others" {
+	notice, id := "The session has ended.", form.Get("id")
+	if blank(id) {
+		var v models.Invalid
+		v.Add("id", "is required: the session to end, or others")
+		return v.Err()
+	}
+	if id == "others" {
 		notice = "All your other sessions have ended."
 		err = s.store.Sessions().DeleteByUser(ctx, p.User.ID, s.sessions.scs.Token(ctx))
 	} else {

@@ -16,38 +16,42 @@ import (
 
 // The pages of platform admins, and those of a domain, which its admins have too.
 
+// inventoryFilter is what narrows the list of all tokens, and what a revocation of
+// several is narrowed by.
+var inventoryFilter = []string{"owner", "domain", "name", "status", "expiring", "unused", "sort"}
+
 var adminRoutes = []route{
-	{method: "GET", path: "/admin/pats", by: platformAdmin, page: true, do: (*Server).pageInventory},
-	{method: "GET", path: "/admin/pats/revoke", by: platformAdmin, page: true, do: (*Server).pageBulkRevoke},
-	{method: "POST", path: "/admin/pats/revoke", by: platformAdmin, page: true, do: (*Server).formBulkRevoke},
+	{method: "GET", path: "/admin/pats", by: platformAdmin, page: true, do: (*Server).pageInventory, accepts: accepts{query: append([]string{"after"}, inventoryFilter...)}},
+	{method: "GET", path: "/admin/pats/revoke", by: platformAdmin, page: true, do: (*Server).pageBulkRevoke, accepts: accepts{query: append([]string{"all"}, inventoryFilter...)}},
+	{method: "POST", path: "/admin/pats/revoke", by: platformAdmin, page: true, do: (*Server).formBulkRevoke, accepts: accepts{form: append([]string{"all", "count", "typed", "reason"}, inventoryFilter...)}},
 	{method: "GET", path: "/admin/pats/:id", by: platformAdmin, page: true, do: (*Server).pageAnyPAT},
-	{method: "POST", path: "/admin/pats/:id/revoke", by: platformAdmin, page: true, do: (*Server).formRevokeAny},
+	{method: "POST", path: "/admin/pats/:id/revoke", by: platformAdmin, page: true, do: (*Server).formRevokeAny, accepts: accepts{form: []string{"reason"}}},
 	{method: "GET", path: "/admin/leaked", by: platformAdmin, page: true, do: (*Server).pageLeaked},
-	{method: "POST", path: "/admin/leaked", by: platformAdmin, page: true, do: (*Server).formLeaked},
+	{method: "POST", path: "/admin/leaked", by: platformAdmin, page: true, do: (*Server).formLeaked, accepts: accepts{form: []string{"token"}}},
 
-	{method: "GET", path: "/admin/users", by: platformAdmin, page: true, do: (*Server).pageUsers},
+	{method: "GET", path: "/admin/users", by: platformAdmin, page: true, do: (*Server).pageUsers, accepts: accepts{query: []string{"after"}}},
 	{method: "GET", path: "/admin/users/new", by: platformAdmin, page: true, do: (*Server).pageNewUser},
-	{method: "POST", path: "/admin/users/new", by: platformAdmin, page: true, do: (*Server).formNewUser},
+	{method: "POST", path: "/admin/users/new", by: platformAdmin, page: true, do: (*Server).formNewUser, accepts: accepts{form: []string{"email", "name", "password"}, lists: []string{"admin", "policy"}}},
 	{method: "GET", path: "/admin/users/:id", by: platformAdmin, page: true, do: (*Server).pageUser},
-	{method: "POST", path: "/admin/users/:id", by: platformAdmin, page: true, do: (*Server).formUser},
+	{method: "POST", path: "/admin/users/:id", by: platformAdmin, page: true, do: (*Server).formUser, accepts: accepts{form: []string{"name"}, lists: []string{"admin", "policy", "disabled"}}},
 
-	{method: "GET", path: "/admin/domains", by: session, page: true, do: (*Server).pageDomains},
+	{method: "GET", path: "/admin/domains", by: session, page: true, do: (*Server).pageDomains, accepts: accepts{query: []string{"after"}}},
 	{method: "GET", path: "/admin/domains/new", by: platformAdmin, page: true, do: (*Server).pageNewDomain},
-	{method: "POST", path: "/admin/domains/new", by: platformAdmin, page: true, do: (*Server).formNewDomain},
-	{method: "GET", path: "/admin/domains/:id", by: domainAdmin, page: true, do: (*Server).pageDomain},
-	{method: "POST", path: "/admin/domains/:id", by: platformAdmin, page: true, do: (*Server).formDomain},
-	{method: "POST", path: "/admin/domains/:id/members", by: domainAdmin, page: true, do: (*Server).formMember},
+	{method: "POST", path: "/admin/domains/new", by: platformAdmin, page: true, do: (*Server).formNewDomain, accepts: accepts{form: []string{"id", "name"}}},
+	{method: "GET", path: "/admin/domains/:id", by: domainAdmin, page: true, do: (*Server).pageDomain, accepts: accepts{query: []string{"after"}}},
+	{method: "POST", path: "/admin/domains/:id", by: platformAdmin, page: true, do: (*Server).formDomain, accepts: accepts{form: []string{"name", "status"}}},
+	{method: "POST", path: "/admin/domains/:id/members", by: domainAdmin, page: true, do: (*Server).formMember, accepts: accepts{form: []string{"id", "user", "role"}}},
 	{method: "GET", path: "/admin/domains/:id/members/:user/remove", by: domainAdmin, page: true, do: (*Server).pageRemoveMember},
 	{method: "POST", path: "/admin/domains/:id/members/:user/remove", by: domainAdmin, page: true, do: (*Server).formRemoveMember},
 
-	{method: "POST", path: "/admin/domains/:id/limits", by: domainAdmin, page: true, do: (*Server).formLimits},
-	{method: "GET", path: "/admin/domains/:id/pats", by: domainAdmin, page: true, do: (*Server).pageDomainPATs},
+	{method: "POST", path: "/admin/domains/:id/limits", by: domainAdmin, page: true, do: (*Server).formLimits, accepts: accepts{form: []string{"max_lifetime"}, lists: []string{"no_wildcards", "approval"}}},
+	{method: "GET", path: "/admin/domains/:id/pats", by: domainAdmin, page: true, do: (*Server).pageDomainPATs, accepts: accepts{query: []string{"owner", "name", "status", "approval", "expiring", "unused", "sort", "after"}}},
 	{method: "GET", path: "/admin/domains/:id/pats/:pat", by: domainAdmin, page: true, do: (*Server).pageDomainPAT},
-	{method: "POST", path: "/admin/domains/:id/pats/:pat/revoke", by: domainAdmin, page: true, do: (*Server).formDomainRevoke},
-	{method: "POST", path: "/admin/domains/:id/pats/:pat/approve", by: domainAdmin, page: true, do: (*Server).formApprove},
+	{method: "POST", path: "/admin/domains/:id/pats/:pat/revoke", by: domainAdmin, page: true, do: (*Server).formDomainRevoke, accepts: accepts{form: []string{"reason"}}},
+	{method: "POST", path: "/admin/domains/:id/pats/:pat/approve", by: domainAdmin, page: true, do: (*Server).formApprove, accepts: accepts{lists: []string{"scope"}}},
 	{method: "POST", path: "/admin/domains/:id/pats/:pat/withdraw", by: domainAdmin, page: true, do: (*Server).formWithdraw},
 
-	{method: "GET", path: "/admin/audit", by: platformAdmin, page: true, do: (*Server).pageAudit},
+	{method: "GET", path: "/admin/audit", by: platformAdmin, page: true, do: (*Server).pageAudit, accepts: accepts{query: []string{"action", "subject", "actor", "since", "until", "after"}}},
 }
 
 // search is what a filter asks of the store.
@@ -60,7 +64,10 @@ func (s *Server) search(f ui.Filter) store.PATSearch {
 }
 
 func (s *Server) pageInventory(c *gin.Context, p Principal) error {
-	filter := ui.DecodeFilter(c.Request.URL.Query())
+	filter, err := tokenFilter(c.Request.URL.Query())
+	if err != nil {
+		return err
+	}
 	found, next, err := s.store.SearchPATs(c.Request.Context(), s.search(filter), store.Page{Limit: defaultPage, After: filter.After})
 	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
 		return s.seeOther(c, "/admin/pats", "")
@@ -99,8 +106,28 @@ func (s *Server) living(ctx context.Context, filter ui.Filter) ([]string, error)
 	}
 }
 
+// tokenFilter reads how a list of tokens is narrowed.
+func tokenFilter(values url.Values) (ui.Filter, error) {
+	return ui.DecodeFilter(values), ui.CheckFilter(values)
+}
+
+// bulkFilter is tokenFilter for what is done to all tokens that are listed. A filter
+// that leaves nothing out counts only if all are asked for.
+func bulkFilter(values url.Values) (ui.Filter, error) {
+	filter, err := tokenFilter(values)
+	if err == nil && !filter.Narrowed() && values.Get("all") != "true" {
+		var v models.Invalid
+		v.Add("all", "must be true where no filter says which tokens are meant")
+		err = v.Err()
+	}
+	return filter, err
+}
+
 func (s *Server) pageBulkRevoke(c *gin.Context, p Principal) error {
-	filter := ui.DecodeFilter(c.Request.URL.Query())
+	filter, err := bulkFilter(c.Request.URL.Query())
+	if err != nil {
+		return err
+	}
 	ids, err := s.living(c.Request.Context(), filter)
 	if err != nil {
 		return err
@@ -118,7 +145,11 @@ func (s *Server) formBulkRevoke(c *gin.Context, p Principal) error {
 	if err != nil {
 		return err
 	}
-	ctx, filter := c.Request.Context(), ui.DecodeFilter(form)
+	ctx := c.Request.Context()
+	filter, err := bulkFilter(form)
+	if err != nil {
+		return err
+	}
 	ids, err := s.living(ctx, filter)
 	if err != nil {
 		return err
@@ -301,7 +332,10 @@ func (s *Server) formUser(c *gin.Context, p Principal) error {
 		return err
 	}
 	self := user.ID == p.User.ID
-	in := ui.DecodeUser(form, self)
+	in, problems := ui.DecodeUser(form, self)
+	if problems.Any() {
+		return s.again(c, p, nil, ui.EditUser(user, self, problems))
+	}
 	if _, err := s.UpdateUser(c.Request.Context(), p, user.ID, in); err != nil {
 		if problems, ok := ui.ProblemsOf(err); ok {
 			user.Name = *in.Name

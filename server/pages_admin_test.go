@@ -118,9 +118,10 @@ func TestManagingUsersAndDomains(t *testing.T) {
 
 	link := "/admin/users/" + created.ID
 	root.get(link).is(200)
-	root.post(link, url.Values{"name": {"New"}, "disabled": {"1"}}).leadsTo("/admin/users")
+	root.post(link, url.Values{"name": {"New"}, "admin": {"0"}, "policy": {"0"}, "disabled": {"1", "0"}}).leadsTo("/admin/users")
 	w.visit("").post("/login", url.Values{"email": {"new@example.com"}, "password": {"a first password"}}).is(401)
-	root.post(link, url.Values{"name": {"New"}}).leadsTo("/admin/users")
+	root.post(link, url.Values{"name": {"New"}}).is(422)
+	root.post(link, url.Values{"name": {"New"}, "admin": {"0"}, "policy": {"0"}, "disabled": {"0"}}).leadsTo("/admin/users")
 	w.visit("").post("/login", url.Values{"email": {"new@example.com"}, "password": {"a first password"}}).is(303)
 
 	// One's own account is guarded: its page does not even ask.

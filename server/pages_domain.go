@@ -227,7 +227,9 @@ func (s *Server) formLimits(c *gin.Context, p Principal) error {
 	if err != nil {
 		return err
 	}
-	page.Limits = ui.DecodeLimits(form)
+	if page.Limits, page.Problems = ui.DecodeLimits(form); page.Problems.Any() {
+		return s.again(c, p, nil, page)
+	}
 	if _, err := s.SetLimits(c.Request.Context(), p, page.Domain.ID, page.Limits.Submit()); err != nil {
 		var ok bool
 		if page.Problems, ok = ui.ProblemsOf(err); ok {
@@ -244,7 +246,10 @@ func (s *Server) pageDomainPATs(c *gin.Context, p Principal) error {
 	if err != nil {
 		return err
 	}
-	filter := ui.DecodeFilter(c.Request.URL.Query())
+	filter, err := tokenFilter(c.Request.URL.Query())
+	if err != nil {
+		return err
+	}
 	filter.Domain = "" // it is this one
 	search := s.search(filter)
 	search.Within, search.Approved = domain.ID, filter.Approved()

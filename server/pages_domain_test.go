@@ -38,10 +38,10 @@ func TestADomainsAdminOnPages(t *testing.T) {
 		dom.get("/admin/domains/acme/members/" + w.users["eve"].ID + "/remove").is(404)
 
 		// Limits.
-		refused := dom.post("/admin/domains/acme/limits", url.Values{"max_lifetime": {"a month"}, "approval": {"1"}}).is(422)
+		refused := dom.post("/admin/domains/acme/limits", url.Values{"max_lifetime": {"a month"}, "approval": {"1", "0"}, "no_wildcards": {"0"}}).is(422)
 		assert.Equal(t, "a month", refused.value("max_lifetime"))
 		assert.True(t, has(refused.named("approval")[0], "checked"))
-		dom.post("/admin/domains/acme/limits", url.Values{"max_lifetime": {" 30d "}, "approval": {"1"}}).leadsTo("/admin/domains/acme")
+		dom.post("/admin/domains/acme/limits", url.Values{"max_lifetime": {" 30d "}, "approval": {"1", "0"}, "no_wildcards": {"0"}}).leadsTo("/admin/domains/acme")
 		assert.False(t, w.allowed(anns.Token, "models", "m", "read"))
 		page = dom.get("/admin/domains/acme").is(200)
 		assert.Equal(t, "30d", page.value("max_lifetime"))
@@ -51,7 +51,8 @@ func TestADomainsAdminOnPages(t *testing.T) {
 		tokens := dom.get("/admin/domains/acme/pats").is(200)
 		assert.ElementsMatch(t, []string{"both", "ann's"}, tokens.names())
 		assert.NotContains(t, tokens.text, "secret-plan")
-		assert.Equal(t, []string{"both"}, dom.get("/admin/domains/acme/pats?owner=eve&domain=beta").is(200).names())
+		assert.Equal(t, []string{"both"}, dom.get("/admin/domains/acme/pats?owner=eve").is(200).names())
+		dom.get("/admin/domains/acme/pats?owner=eve&domain=beta").is(422)
 		assert.Len(t, dom.get("/admin/domains/acme/pats?approval=missing&status=active").names(), 2)
 		assert.Empty(t, dom.get("/admin/domains/acme/pats?approval=given").names())
 		dom.get("/admin/domains/acme/pats?after=x").leadsTo("/admin/domains/acme/pats")
@@ -87,11 +88,12 @@ func TestADomainsAdminOnPages(t *testing.T) {
 		} {
 			assert.NotContains(t, dom.get(target).is(404).text, "beta&#39;s")
 		}
-		for _, form := range []string{
-			"/admin/domains/beta/limits", "/admin/domains/beta/members", "/admin/domains/beta/pats/" + beta.ID + "/revoke",
-			"/admin/domains/acme/pats/" + beta.ID + "/revoke", "/admin/domains/acme/pats/" + beta.ID + "/approve", "/admin/domains/acme/pats/" + beta.ID + "/withdraw",
+		for path, form := range map[string]url.Values{
+			"/admin/domains/beta/limits": {"approval": {"1"}}, "/admin/domains/beta/members": {"id": {"x"}}, "/admin/domains/beta/pats/" + beta.ID + "/revoke": {"reason": {"x"}},
+			"/admin/domains/acme/pats/" + beta.ID + "/revoke": {"reason": {"x"}}, "/admin/domains/acme/pats/" + beta.ID + "/approve": {"scope": {"x"}},
+			"/admin/domains/acme/pats/" + beta.ID + "/withdraw": {},
 		} {
-			dom.post(form, url.Values{"reason": {"x"}, "approval": {"1"}}).is(404)
+			dom.post(path, form).is(404)
 		}
 		for _, platform := range []string{"/admin/pats", "/admin/pats/" + both.ID, "/admin/users", "/admin/audit", "/admin/leaked"} {
 			dom.get(platform).is(403)

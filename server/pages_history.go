@@ -19,9 +19,9 @@ import (
 // historyPageRoutes are the pages about what was in force, and could be again.
 var historyPageRoutes = []route{
 	{method: "GET", path: "/policy/history", by: policyTeam, page: true, do: (*Server).pageHistory},
-	{method: "GET", path: "/policy/history/diff", by: policyTeam, page: true, do: (*Server).pageDiff},
-	{method: "GET", path: "/policy/history/rollback", by: policyTeam, page: true, do: (*Server).pageRollBack},
-	{method: "POST", path: "/policy/history/rollback", by: policyTeam, page: true, do: (*Server).formRollBack},
+	{method: "GET", path: "/policy/history/diff", by: policyTeam, page: true, do: (*Server).pageDiff, accepts: accepts{query: []string{"from", "to"}}},
+	{method: "GET", path: "/policy/history/rollback", by: policyTeam, page: true, do: (*Server).pageRollBack, accepts: accepts{query: []string{"revision"}}},
+	{method: "POST", path: "/policy/history/rollback", by: policyTeam, page: true, do: (*Server).formRollBack, accepts: accepts{form: []string{"revision"}}},
 }
 
 func (s *Server) pageHistory(c *gin.Context, p Principal) error {

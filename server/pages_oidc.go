@@ -20,10 +20,10 @@ const oidcCallback = ui.ProviderPath + "/callback"
 
 // oidcRoutes are the way to the identity provider and back.
 var oidcRoutes = []route{
-	{method: "GET", path: ui.ProviderPath, by: anyone, page: true, do: (*Server).pageProvider},
-	{method: "GET", path: oidcCallback, by: anyone, page: true, do: (*Server).pageCallback},
+	{method: "GET", path: ui.ProviderPath, by: anyone, page: true, do: (*Server).pageProvider, accepts: accepts{query: []string{"next"}}},
+	{method: "GET", path: oidcCallback, by: anyone, page: true, do: (*Server).pageCallback, accepts: accepts{open: true}},
 	{method: "GET", path: ui.IdentityPath, by: session, page: true, do: (*Server).pageIdentity},
-	{method: "POST", path: ui.IdentityPath, by: session, page: true, do: (*Server).formIdentity},
+	{method: "POST", path: ui.IdentityPath, by: session, page: true, do: (*Server).formIdentity, accepts: accepts{form: []string{"action", "password"}}},
 }
 
 // signInPage is the sign-in with all ways to do it.
@@ -259,6 +259,12 @@ func (s *Server) formIdentity(c *gin.Context, p Principal) error {
 	if err != nil {
 		return err
 	}
+	action := form.Get("action")
+	if action != "connect" && action != "disconnect" {
+		var v models.Invalid
+		v.Add("action", "must be connect or disconnect")
+		return v.Err()
+	}
 	ok, problems, err := s.confirm(c, p, form.Get("password"))
 	if err != nil {
 		return err
@@ -268,7 +274,7 @@ func (s *Server) formIdentity(c *gin.Context, p Principal) error {
 		return s.again(c, p, nil, page)
 	}
 	ctx := c.Request.Context()
-	if form.Get("action") == "connect" {
+	if action == "connect" {
 		return s.leadToProvider(c, p, toLink, ui.IdentityPath, ui.WhyConnect)
 	}
 	if err := s.store.UnlinkIdentity(ctx, p.Actor, p.User.ID, s.cfg.OIDC.Issuer); err != nil {

@@ -15,7 +15,10 @@ const patsPerPage = 100
 
 func (s *Server) pagePATs(c *gin.Context, p Principal) error {
 	ctx := c.Request.Context()
-	filter := ui.DecodeFilter(c.Request.URL.Query())
+	filter, err := tokenFilter(c.Request.URL.Query())
+	if err != nil {
+		return err
+	}
 	search := store.PATSearch{UserID: p.User.ID, Status: filter.Status, Name: filter.Name, ByExpiry: filter.ByExpiry()}
 	found, next, err := s.store.SearchPATs(ctx, search, store.Page{Limit: patsPerPage, After: filter.After})
 	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
@@ -337,6 +340,13 @@ func (s *Server) countAlive(c *gin.Context, p Principal) (int, error) {
 }
 
 func (s *Server) formRevokeAll(c *gin.Context, p Principal) error {
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	if err := allMeant(form, "a page revokes one at /profile/pats/<id>/revoke"); err != nil {
+		return err
+	}
 	n, err := s.store.RevokeAll(c.Request.Context(), p.Actor, p.User.ID)
 	if err != nil {
 		return err

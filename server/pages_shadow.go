@@ -14,8 +14,8 @@ import (
 // force.
 var shadowPageRoutes = []route{
 	{method: "GET", path: "/policy/shadow", by: policyTeam, page: true, do: (*Server).pageShadow},
-	{method: "GET", path: "/policy/shadow/promote", by: policyTeam, page: true, do: (*Server).pagePromote},
-	{method: "POST", path: "/policy/shadow/promote", by: policyTeam, page: true, do: (*Server).formPromote},
+	{method: "GET", path: "/policy/shadow/promote", by: policyTeam, page: true, do: (*Server).pagePromote, accepts: accepts{query: []string{"revision"}}},
+	{method: "POST", path: "/policy/shadow/promote", by: policyTeam, page: true, do: (*Server).formPromote, accepts: accepts{form: []string{"revision"}}},
 }
 
 func (s *Server) pageShadow(c *gin.Context, p Principal) error {

@@ -392,6 +392,15 @@ func TestTheSignInLeadsNowhereElse(t *testing.T) {
 
 // Who may open a page, and that a page of another site can make nobody send a
 // form.
+// filled is a form with a value in each field that a route reads.
+func filled(r server.Route) url.Values {
+	form := url.Values{}
+	for _, name := range append(slices.Clone(r.Form), r.Lists...) {
+		form.Set(name, "x")
+	}
+	return form
+}
+
 func TestWhoMayOpenEveryPage(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	pat := w.pat("ann", "of ann alone", "acme:models:*:read", "acme:datasets:*:read")
@@ -428,7 +437,7 @@ func TestWhoMayOpenEveryPage(t *testing.T) {
 			}
 			if strings.Contains(r.Path, ":id") && strings.HasPrefix(r.By, "owner") {
 				for _, other := range []*visitor{eve, root} {
-					p := other.send(r.Method, target, map[string]url.Values{"GET": nil, "POST": newToken("x")}[r.Method]).is(404)
+					p := other.send(r.Method, target, map[string]url.Values{"GET": nil, "POST": filled(r)}[r.Method]).is(404)
 					assert.NotContains(t, p.text, pat.Name)
 				}
 			}
@@ -508,7 +517,7 @@ func TestStoredTextIsOnlyText(t *testing.T) {
 			"/profile/pats", "/profile/pats?name=" + url.QueryEscape(text), "/profile/pats/new?name=" + url.QueryEscape(text) + "&description=" + url.QueryEscape(text),
 			"/profile/pats/new?from=" + pat.ID, link, link + "/edit", link + "/rotate", link + "/revoke", link + "/scopes",
 			link + "/scopes/" + pat.Scopes[0].ID + "/remove", "/help", "/help/test", "/profile/sessions",
-			"/admin/pats?name=" + url.QueryEscape(text), "/admin/pats/" + pat.ID, "/admin/pats/revoke", "/admin/users", "/admin/users/" + w.users["ann"].ID,
+			"/admin/pats?name=" + url.QueryEscape(text), "/admin/pats/" + pat.ID, "/admin/pats/revoke?all=true", "/admin/users", "/admin/users/" + w.users["ann"].ID,
 			"/admin/domains", "/admin/domains/acme", "/admin/domains/acme/members/" + w.users["ann"].ID + "/remove", "/admin/audit", "/admin/audit?action=" + url.QueryEscape(text),
 			"/admin/domains/acme/pats", "/admin/domains/acme/pats?name=" + url.QueryEscape(text) + "&owner=" + url.QueryEscape(text), "/admin/domains/acme/pats/" + pat.ID,
 		} {

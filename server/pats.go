@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -252,7 +253,21 @@ func (s *Server) postPAT(c *gin.Context, p Principal) error {
 	return nil
 }
 
+// allMeant returns an error unless values say that all tokens are meant. instead
+// says how one is revoked.
+func allMeant(values url.Values, instead string) error {
+	if values.Get("all") == "true" {
+		return nil
+	}
+	var v models.Invalid
+	v.Add("all", "must be true: this revokes every token of yours; %s", instead)
+	return v.Err()
+}
+
 func (s *Server) deletePATs(c *gin.Context, p Principal) error {
+	if err := allMeant(c.Request.URL.Query(), "one is revoked by POST /api/v1/pats/{id}/revoke"); err != nil {
+		return err
+	}
 	if _, err := s.store.RevokeAll(c.Request.Context(), p.Actor, p.User.ID); err != nil {
 		return err
 	}
@@ -298,10 +313,8 @@ func (s *Server) deletePAT(c *gin.Context, p Principal) error {
 
 func (s *Server) postRevoke(c *gin.Context, p Principal) error {
 	var in api.Revocation
-	if c.Request.ContentLength != 0 {
-		if err := s.readBody(c, &in); err != nil {
-			return err
-		}
+	if err := s.readBodyIfAny(c, &in); err != nil {
+		return err
 	}
 	pat, err := s.RevokeFor(c.Request.Context(), p, c.Param("id"), in.Reason)
 	return s.answerPAT(c, pat, err)

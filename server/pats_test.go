@@ -91,7 +91,7 @@ func TestALifeOfAToken(t *testing.T) {
 
 		alive := w.pat("ann", "alive", "acme:models:*:read")
 		w.as("ann").delete("/api/v1/pats/"+alive.ID).problem(409, models.CodeTokenAlive)
-		w.as("ann").delete("/api/v1/pats").is(204)
+		w.as("ann").delete("/api/v1/pats?all=true").is(204)
 		assert.Equal(t, models.TokenRevoked, w.ask(alive.Token, "acme:models:*:read").Reasons[0].Code)
 	})
 }

@@ -25,9 +25,9 @@ import (
 
 // playgroundRoutes are where the policy team tries changes to a copy of the policy.
 var playgroundRoutes = []route{
-	{method: "POST", path: "/api/v1/policy/playground", by: policyTeam, do: (*Server).postPlayground},
-	{method: "GET", path: "/policy/playground", by: policyTeam, page: true, do: (*Server).pagePlayground},
-	{method: "POST", path: "/policy/playground", by: policyTeam, page: true, do: (*Server).formPlayground},
+	{method: "POST", path: "/api/v1/policy/playground", by: policyTeam, do: (*Server).postPlayground, accepts: accepts{body: object}},
+	{method: "GET", path: "/policy/playground", by: policyTeam, page: true, do: (*Server).pagePlayground, accepts: accepts{query: []string{"decision", "file"}}},
+	{method: "POST", path: "/policy/playground", by: policyTeam, page: true, do: (*Server).formPlayground, accepts: accepts{form: []string{"do", "open", "new", "input", "decision", "replay", "check"}, lists: []string{"path", "text", "gone"}}},
 }
 
 // Playground tries policies; [bundles.Playground] is one.

@@ -38,7 +38,7 @@ type Policy interface {
 var policyRoutes = []route{
 	{method: "GET", path: "/api/v1/policy", by: policyTeam, do: (*Server).getPolicy},
 	{method: "GET", path: "/api/v1/policy/history", by: policyTeam, do: (*Server).getPolicyHistory},
-	{method: "POST", path: "/api/v1/policy/rollback", by: policyTeam, do: (*Server).postPolicyRollback},
+	{method: "POST", path: "/api/v1/policy/rollback", by: policyTeam, do: (*Server).postPolicyRollback, accepts: accepts{body: object}},
 	{method: "POST", path: "/api/v1/policy/resume", by: policyTeam, do: (*Server).postPolicyResume},
 	{method: "GET", path: "/api/v1/policy/bundle", by: bundleReader, do: (*Server).getPolicyBundle, quiet: true},
 }

@@ -25,7 +25,7 @@ type Shadow interface {
 // shadowRoutes are about the policy that is judged beside the one in force.
 var shadowRoutes = []route{
 	{method: "GET", path: "/api/v1/policy/shadow", by: policyTeam, do: (*Server).getPolicyShadow},
-	{method: "POST", path: "/api/v1/policy/promote", by: policyTeam, do: (*Server).postPolicyPromote},
+	{method: "POST", path: "/api/v1/policy/promote", by: policyTeam, do: (*Server).postPolicyPromote, accepts: accepts{body: object}},
 }
 
 // latestDivergences is how many are listed beside those of each group.

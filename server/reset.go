@@ -22,12 +22,12 @@ import (
 // resetRoutes make codes and take them.
 var resetRoutes = []route{
 	{method: "POST", path: "/api/v1/users/:id/password-reset", by: platformAdmin, do: (*Server).postNewReset},
-	{method: "POST", path: "/api/v1/password-reset", by: anyone, do: (*Server).postReset},
+	{method: "POST", path: "/api/v1/password-reset", by: anyone, do: (*Server).postReset, accepts: accepts{body: object}},
 
 	{method: "GET", path: "/admin/users/:id/reset", by: platformAdmin, page: true, do: (*Server).pageNewReset},
 	{method: "POST", path: "/admin/users/:id/reset", by: platformAdmin, page: true, do: (*Server).formNewReset},
 	{method: "GET", path: ui.ResetPath, by: anyone, page: true, do: (*Server).pageReset},
-	{method: "POST", path: ui.ResetPath, by: anyone, page: true, do: (*Server).formReset},
+	{method: "POST", path: ui.ResetPath, by: anyone, page: true, do: (*Server).formReset, accepts: accepts{form: []string{"code", "password", "repeat"}}},
 }
 
 // NewReset makes a code with which a user can choose a new password once, before

@@ -70,6 +70,8 @@ type route struct {
 	page bool
 	// metrics marks the route that moves to its own listener if there is one.
 	metrics bool
+	// accepts is what the route reads beside its path. All else is refused.
+	accepts
 }
 
 // routes is the whole HTTP surface. The router is built from it and from nothing
@@ -77,61 +79,68 @@ type route struct {
 // caller.
 var routes = slices.Concat(apiRoutes, decisionRoutes, adviceRoutes, policyRoutes, playgroundRoutes, shadowRoutes, pageRoutes, policyPageRoutes, decisionPageRoutes, historyPageRoutes, shadowPageRoutes, adminRoutes, resetRoutes, oidcRoutes, codeRoutes)
 
+// tokenParams are the names under which clients send a token in the address, where
+// it would be logged on the way. Nothing reads them.
+var tokenParams = []string{"token", "access_token"}
+
+// with returns the parameters of a list: what it is narrowed by, and its page.
+func with(filters ...string) []string { return append(filters, "limit", "after") }
+
 // apiRoutes are for programs.
 var apiRoutes = []route{
-	{method: "POST", path: "/authorize", by: tokenHolder, do: (*Server).authorize, quiet: true},
-	{method: "POST", path: "/authorize/batch", by: tokenHolder, do: (*Server).authorizeBatch, quiet: true},
+	{method: "POST", path: "/authorize", by: tokenHolder, do: (*Server).authorize, quiet: true, accepts: accepts{body: object, ignored: tokenParams}},
+	{method: "POST", path: "/authorize/batch", by: tokenHolder, do: (*Server).authorizeBatch, quiet: true, accepts: accepts{body: object, ignored: tokenParams}},
 	{method: "*", path: "/proxy/*path", by: tokenHolder, mount: true},
 	{method: "*", path: "/forward-auth/*path", by: askingProxy, mount: true, bare: true, quiet: true},
 
-	{method: "POST", path: "/api/v1/session", by: anyone, do: (*Server).postSession},
+	{method: "POST", path: "/api/v1/session", by: anyone, do: (*Server).postSession, accepts: accepts{body: object}},
 	{method: "DELETE", path: "/api/v1/session", by: session, do: (*Server).deleteSession},
-	{method: "POST", path: "/api/v1/session/reauthenticate", by: session, do: (*Server).postReauthenticate},
+	{method: "POST", path: "/api/v1/session/reauthenticate", by: session, do: (*Server).postReauthenticate, accepts: accepts{body: object}},
 	{method: "GET", path: "/api/v1/me", by: session, do: (*Server).getMe},
 	{method: "GET", path: "/api/v1/catalog", by: session, do: (*Server).getCatalog},
 
-	{method: "GET", path: "/api/v1/pats", by: owner, do: (*Server).getPATs},
-	{method: "POST", path: "/api/v1/pats", by: ownerFresh, do: (*Server).postPAT},
-	{method: "DELETE", path: "/api/v1/pats", by: owner, do: (*Server).deletePATs},
+	{method: "GET", path: "/api/v1/pats", by: owner, do: (*Server).getPATs, accepts: accepts{query: with("status", "name")}},
+	{method: "POST", path: "/api/v1/pats", by: ownerFresh, do: (*Server).postPAT, accepts: accepts{body: object}},
+	{method: "DELETE", path: "/api/v1/pats", by: owner, do: (*Server).deletePATs, accepts: accepts{query: []string{"all"}}},
 	{method: "GET", path: "/api/v1/pats/self", by: patItself, do: (*Server).getSelf},
 	{method: "DELETE", path: "/api/v1/pats/self", by: patItself, do: (*Server).deleteSelf},
 	{method: "GET", path: "/api/v1/pats/:id", by: owner, do: (*Server).getPAT},
-	{method: "PATCH", path: "/api/v1/pats/:id", by: owner, do: (*Server).patchPAT},
+	{method: "PATCH", path: "/api/v1/pats/:id", by: owner, do: (*Server).patchPAT, accepts: accepts{body: object}},
 	{method: "DELETE", path: "/api/v1/pats/:id", by: owner, do: (*Server).deletePAT},
-	{method: "POST", path: "/api/v1/pats/:id/revoke", by: ownerOrPlatformAdmin, do: (*Server).postRevoke},
-	{method: "POST", path: "/api/v1/pats/:id/rotate", by: ownerFresh, do: (*Server).postRotate},
-	{method: "POST", path: "/api/v1/pats/:id/scopes", by: ownerFresh, do: (*Server).postScope},
+	{method: "POST", path: "/api/v1/pats/:id/revoke", by: ownerOrPlatformAdmin, do: (*Server).postRevoke, accepts: accepts{body: objectOrNothing}},
+	{method: "POST", path: "/api/v1/pats/:id/rotate", by: ownerFresh, do: (*Server).postRotate, accepts: accepts{body: object}},
+	{method: "POST", path: "/api/v1/pats/:id/scopes", by: ownerFresh, do: (*Server).postScope, accepts: accepts{body: object}},
 	{method: "DELETE", path: "/api/v1/pats/:id/scopes/:scope", by: owner, do: (*Server).deleteScope},
 
-	{method: "GET", path: "/api/v1/users", by: platformAdmin, do: (*Server).getUsers},
-	{method: "POST", path: "/api/v1/users", by: platformAdmin, do: (*Server).postUser},
+	{method: "GET", path: "/api/v1/users", by: platformAdmin, do: (*Server).getUsers, accepts: accepts{query: with()}},
+	{method: "POST", path: "/api/v1/users", by: platformAdmin, do: (*Server).postUser, accepts: accepts{body: object}},
 	{method: "GET", path: "/api/v1/users/:id", by: platformAdmin, do: (*Server).getUser},
-	{method: "PATCH", path: "/api/v1/users/:id", by: platformAdmin, do: (*Server).patchUser},
+	{method: "PATCH", path: "/api/v1/users/:id", by: platformAdmin, do: (*Server).patchUser, accepts: accepts{body: object}},
 
-	{method: "GET", path: "/api/v1/domains", by: session, do: (*Server).getDomains},
-	{method: "POST", path: "/api/v1/domains", by: platformAdmin, do: (*Server).postDomain},
+	{method: "GET", path: "/api/v1/domains", by: session, do: (*Server).getDomains, accepts: accepts{query: with()}},
+	{method: "POST", path: "/api/v1/domains", by: platformAdmin, do: (*Server).postDomain, accepts: accepts{body: object}},
 	{method: "GET", path: "/api/v1/domains/:id", by: domainReader, do: (*Server).getDomain},
-	{method: "PATCH", path: "/api/v1/domains/:id", by: platformAdmin, do: (*Server).patchDomain},
-	{method: "GET", path: "/api/v1/domains/:id/members", by: domainReader, do: (*Server).getMembers},
-	{method: "PUT", path: "/api/v1/domains/:id/members/:user", by: domainAdmin, do: (*Server).putMember},
+	{method: "PATCH", path: "/api/v1/domains/:id", by: platformAdmin, do: (*Server).patchDomain, accepts: accepts{body: object}},
+	{method: "GET", path: "/api/v1/domains/:id/members", by: domainReader, do: (*Server).getMembers, accepts: accepts{query: with()}},
+	{method: "PUT", path: "/api/v1/domains/:id/members/:user", by: domainAdmin, do: (*Server).putMember, accepts: accepts{body: object}},
 	{method: "DELETE", path: "/api/v1/domains/:id/members/:user", by: domainAdmin, do: (*Server).deleteMember},
 	{method: "GET", path: "/api/v1/domains/:id/limits", by: domainReader, do: (*Server).getLimits},
-	{method: "PUT", path: "/api/v1/domains/:id/limits", by: domainAdmin, do: (*Server).putLimits},
-	{method: "GET", path: "/api/v1/domains/:id/pats", by: domainAdmin, do: (*Server).getDomainPATs},
+	{method: "PUT", path: "/api/v1/domains/:id/limits", by: domainAdmin, do: (*Server).putLimits, accepts: accepts{body: object}},
+	{method: "GET", path: "/api/v1/domains/:id/pats", by: domainAdmin, do: (*Server).getDomainPATs, accepts: accepts{query: with("owner", "name", "status", "expires_before", "unused_since", "approved")}},
 	{method: "GET", path: "/api/v1/domains/:id/pats/:pat", by: domainAdmin, do: (*Server).getDomainPAT},
-	{method: "POST", path: "/api/v1/domains/:id/pats/:pat/revoke", by: domainAdmin, do: (*Server).postDomainRevoke},
-	{method: "PUT", path: "/api/v1/domains/:id/approvals/:pat", by: domainAdmin, do: (*Server).putApproval},
+	{method: "POST", path: "/api/v1/domains/:id/pats/:pat/revoke", by: domainAdmin, do: (*Server).postDomainRevoke, accepts: accepts{body: object}},
+	{method: "PUT", path: "/api/v1/domains/:id/approvals/:pat", by: domainAdmin, do: (*Server).putApproval, accepts: accepts{body: objectOrNothing}},
 	{method: "DELETE", path: "/api/v1/domains/:id/approvals/:pat", by: domainAdmin, do: (*Server).deleteApproval},
 
-	{method: "GET", path: "/api/v1/admin/pats", by: platformAdmin, do: (*Server).getInventory},
-	{method: "POST", path: "/api/v1/admin/leaked", by: platformAdmin, do: (*Server).postLeaked},
-	{method: "GET", path: "/api/v1/admin/audit", by: platformAdmin, do: (*Server).getAudit},
+	{method: "GET", path: "/api/v1/admin/pats", by: platformAdmin, do: (*Server).getInventory, accepts: accepts{query: with("owner", "name", "status", "expires_before", "unused_since", "domain", "user_id")}},
+	{method: "POST", path: "/api/v1/admin/leaked", by: platformAdmin, do: (*Server).postLeaked, accepts: accepts{body: object}},
+	{method: "GET", path: "/api/v1/admin/audit", by: platformAdmin, do: (*Server).getAudit, accepts: accepts{query: with("action", "subject", "user_id", "since", "until")}},
 
 	{method: "GET", path: "/setup", by: anyone, do: (*Server).getSetup},
-	{method: "POST", path: "/setup", by: anyone, do: (*Server).postSetup},
+	{method: "POST", path: "/setup", by: anyone, do: (*Server).postSetup, accepts: accepts{body: object, form: []string{"code", "email", "name", "password"}}},
 
 	{method: "GET", path: "/healthz", by: anyone, do: (*Server).getHealth, quiet: true},
-	{method: "GET", path: "/readyz", by: anyone, do: (*Server).getReady, quiet: true},
+	{method: "GET", path: "/readyz", by: anyone, do: (*Server).getReady, quiet: true, accepts: accepts{lists: []string{"exclude"}}},
 	{method: "GET", path: "/metrics", by: anyone, do: (*Server).getMetrics, quiet: true, metrics: true},
 }
 
@@ -193,6 +202,9 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		exchangeOf(c.Request.Context()).route = r
 		p, err := s.admit(c, r.by)
+		if err == nil {
+			err = s.checkFrame(c, r)
+		}
 		if err == nil {
 			err = r.do(s, c, p)
 		}

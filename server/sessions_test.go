@@ -203,8 +203,8 @@ func TestOtherSitesCannotUseTheCookie(t *testing.T) {
 			status := map[bool]int{true: 201, false: 403}[tc.ok]
 			from(w.as("")).post("/api/v1/session", in).is(status)
 			status = map[bool]int{true: 204, false: 403}[tc.ok]
-			from(w.as("").cookie(cookie)).delete("/api/v1/pats").is(status)
-			from(w.as("ann")).delete("/api/v1/pats").is(204)
+			from(w.as("").cookie(cookie)).delete("/api/v1/pats?all=true").is(status)
+			from(w.as("ann")).delete("/api/v1/pats?all=true").is(204)
 		})
 	}
 }

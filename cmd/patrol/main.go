@@ -80,6 +80,7 @@ The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2
 	root.AddCommand(p.policyCommand())
 	root.AddCommand(p.loginCommand(), p.logoutCommand(), p.patCommand(), p.authorizeCommand())
 	shareSettings(root)
+	refuseBlanks(root)
 	return root
 }
 

@@ -28,6 +28,9 @@ func (want preference) match(pat api.PAT) bool {
 
 // find returns the token that text names: by id, or by name.
 func (c *client) find(ctx context.Context, text string, prefer preference) (api.PAT, error) {
+	if blank(text) {
+		return api.PAT{}, usagef("which token? Name it by its id or name")
+	}
 	if strings.HasPrefix(text, models.TokenPrefix) {
 		return api.PAT{}, usagef("name the token by its id or name, not by its text: others can see arguments")
 	}

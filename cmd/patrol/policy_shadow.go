@@ -117,6 +117,9 @@ ends by itself. 'patrol policy rollback' takes it out of force again, and 'patro
 	}
 	cmd.Flags().Int64Var(&most, "max-changes", -1, "refuse if it decided more decisions otherwise than this; -1: any number")
 	return o.command(cmd, func(ctx context.Context, args []string) error {
+		if most < -1 {
+			return usagef("--max-changes must be a number of decisions, or -1 for any")
+		}
 		name, err := o.usableShadow(ctx, args[0])
 		if err != nil {
 			return err

@@ -122,7 +122,7 @@ func Inventory(found []Owned, f Filter, next string) Table {
 		f.After, f.Sort = "", ""
 		t.Below = Link{Label: "Revoke all that this lists…", URL: "/admin/pats/revoke?" + f.query().Encode(), Danger: true}
 		if !f.Narrowed() {
-			t.Below.Label = "Revoke all tokens…"
+			t.Below.Label, t.Below.URL = "Revoke all tokens…", "/admin/pats/revoke?all=true"
 		}
 	}
 	return t
@@ -134,6 +134,9 @@ func BulkRevoke(f Filter, alive int, reason string, p Problems) Confirm {
 	hidden := map[string]string{"count": strconv.Itoa(alive)}
 	for name, values := range f.query() {
 		hidden[name] = values[0]
+	}
+	if !f.Narrowed() {
+		hidden["all"] = "true"
 	}
 	return Confirm{
 		Heading: "Revoke " + plural(alive, "token", "tokens") + "?",
@@ -237,10 +240,13 @@ func NewUser(in api.NewUser, p Problems) Form {
 
 // DecodeNewUser reads the form.
 func DecodeNewUser(form url.Values) api.NewUser {
-	return api.NewUser{
+	in := api.NewUser{
 		Email: strings.TrimSpace(form.Get("email")), Name: strings.TrimSpace(form.Get("name")),
-		Password: form.Get("password"), Admin: form.Get("admin") != "", Policy: form.Get("policy") != "",
+		Password: form.Get("password"),
 	}
+	var left Problems // a new account has no right that a form does not name
+	in.Admin, in.Policy = ticked(form, "admin", &left), ticked(form, "policy", &left)
+	return in
 }
 
 // EditUser is the page of an account. self says that it is the viewer's own, of
@@ -265,15 +271,16 @@ func EditUser(u models.User, self bool, p Problems) Form {
 	return f
 }
 
-// DecodeUser reads the form of a page that shows u.
-func DecodeUser(form url.Values, self bool) api.UserPatch {
+// DecodeUser reads the form of an account, which is the viewer's own or not. A box
+// that is not in the form is a problem: it must neither give nor take a right.
+func DecodeUser(form url.Values, self bool) (patch api.UserPatch, p Problems) {
 	name := strings.TrimSpace(form.Get("name"))
-	patch := api.UserPatch{Name: &name}
+	patch.Name = &name
 	if !self {
-		admin, policy, disabled := form.Get("admin") != "", form.Get("policy") != "", form.Get("disabled") != ""
+		admin, policy, disabled := ticked(form, "admin", &p), ticked(form, "policy", &p), ticked(form, "disabled", &p)
 		patch.Admin, patch.Policy, patch.Disabled = &admin, &policy, &disabled
 	}
-	return patch
+	return patch, p
 }
 
 // OwnDomains is the page with the domains that somebody administers who is no

@@ -59,6 +59,7 @@ func RevokeAll(alive int) Confirm {
 		Heading: "Revoke all your tokens?",
 		Lines: []string{fmt.Sprintf("You have %s alive. Every request with one of them is refused from now on. This cannot be undone.",
 			plural(alive, "token", "tokens"))},
+		Hidden: map[string]string{"all": "true"},
 		Action: "/profile/pats/revoke-all", Submit: "Revoke " + plural(alive, "token", "tokens"), Cancel: "/profile/pats", Part: tokens,
 	}
 }

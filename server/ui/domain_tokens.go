@@ -28,12 +28,15 @@ func LimitsOf(l models.DomainLimits) LimitsForm {
 	return f
 }
 
-// DecodeLimits reads the form.
-func DecodeLimits(form url.Values) LimitsForm {
-	return LimitsForm{
-		MaxLifetime: strings.TrimSpace(form.Get("max_lifetime")),
-		NoWildcards: form.Get("no_wildcards") != "", Approval: form.Get("approval") != "",
+// DecodeLimits reads the form. What is not in it is a problem: it must not lift a
+// limit.
+func DecodeLimits(form url.Values) (f LimitsForm, p Problems) {
+	if !form.Has("max_lifetime") {
+		p.Add("max_lifetime", "is missing from the form")
 	}
+	f.MaxLifetime = strings.TrimSpace(form.Get("max_lifetime"))
+	f.NoWildcards, f.Approval = ticked(form, "no_wildcards", &p), ticked(form, "approval", &p)
+	return f, p
 }
 
 // Submit is what the form asks for.

@@ -3,7 +3,9 @@ package ui
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -66,6 +68,15 @@ func ProblemsOf(err error) (Problems, bool) {
 		return Problems{}, false
 	}
 	return p, true
+}
+
+// ticked reads a checkbox. Its form sends a 0 along, so that a box that was not
+// ticked can be told from one that is not in the form, which must change nothing.
+func ticked(form url.Values, name string, p *Problems) bool {
+	if !form.Has(name) {
+		p.Add(name, "is missing from the form")
+	}
+	return slices.Contains(form[name], "1")
 }
 
 // labels name fields in sentences. Fields that are not here are named after

@@ -105,7 +105,28 @@ type Filter struct {
 
 const sortExpires = "expires"
 
-// DecodeFilter reads a list's address. What it does not know does not narrow.
+// CheckFilter returns what is wrong with a list's address. A value that is not known
+// must not leave the list, or what is done to all that it lists, wider than meant.
+func CheckFilter(q url.Values) error {
+	var v models.Invalid
+	for _, field := range [...]struct {
+		name   string
+		values []string
+	}{
+		{"status", []string{string(models.StatusActive), string(models.StatusExpired), string(models.StatusRevoked)}},
+		{"approval", []string{approvalGiven, approvalMissing}},
+		{"sort", []string{sortExpires}},
+		{"expiring", []string{"1"}},
+		{"unused", []string{"1"}},
+	} {
+		if value := q.Get(field.name); value != "" && !slices.Contains(field.values, value) {
+			v.Add(field.name, "must be one of %s", strings.Join(field.values, ", "))
+		}
+	}
+	return v.Err()
+}
+
+// DecodeFilter reads a list's address, which [CheckFilter] found nothing wrong with.
 func DecodeFilter(q url.Values) Filter {
 	f := Filter{
 		Name: strings.TrimSpace(q.Get("name")), After: q.Get("after"),

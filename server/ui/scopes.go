@@ -41,6 +41,9 @@ const (
 
 var scopeKey = regexp.MustCompile(`^scopes\[(\d{1,3})\]\.(domain|entity_type|pick|entity|operation)$`)
 
+// IsRowField reports whether a form field is one of a row of scopes.
+func IsRowField(name string) bool { return scopeKey.MatchString(name) }
+
 // decodeRows reads the rows of a submitted form, in order; gaps close.
 func decodeRows(form url.Values, p *Problems) []ScopeRow {
 	found := map[int]map[string]string{}

@@ -281,7 +281,7 @@ func ValidateName(field, name string, v *Invalid) {
 }
 
 // ValidateDescription checks a description: at most 500 characters; line breaks
-// are fine.
+// (LF or CRLF) and tabs are fine.
 func ValidateDescription(field, text string, v *Invalid) {
 	checkText(field, text, 0, 500, true, v)
 }
@@ -297,11 +297,49 @@ func checkText(field, text string, least, most int, lines bool, v *Invalid) {
 		v.Add(field, "has %d characters; at most %d are allowed", n, most)
 	case strings.TrimSpace(text) != text:
 		v.Add(field, "must not start or end with a space")
-	case strings.ContainsFunc(text, func(r rune) bool {
-		return !unicode.IsGraphic(r) && (!lines || r != '\n')
-	}):
+	case hasHidden(text, lines):
 		v.Add(field, "must not contain control or invisible characters")
 	}
+}
+
+// hasHidden reports whether a text has characters that nobody sees, save line
+// breaks and tabs if lines is true, and joiners where a script needs them.
+func hasHidden(text string, lines bool) bool {
+	runes := []rune(text)
+	at := func(i int) rune {
+		if i < 0 || i >= len(runes) {
+			return 0
+		}
+		return runes[i]
+	}
+	for i, r := range runes {
+		switch {
+		case unicode.IsGraphic(r):
+		case lines && (r == '\n' || r == '\t' || r == '\r' && at(i+1) == '\n'):
+		case (r == zwnj || r == zwj) && joins(at(i-1)) && joins(at(i+1)):
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// The joiners of Unicode: they tell a script whether two characters are written
+// as one.
+const (
+	zwnj = '\u200c' // ZERO WIDTH NON-JOINER
+	zwj  = '\u200d' // ZERO WIDTH JOINER
+)
+
+// joins reports whether a joiner beside r changes how it is written: beside letters
+// and marks of scripts that join, such as Arabic and Devanagari, and between the
+// parts of an emoji. Elsewhere a joiner only makes two names look alike.
+func joins(r rune) bool {
+	switch {
+	case unicode.In(r, unicode.Latin, unicode.Greek, unicode.Cyrillic, unicode.Han, unicode.Hangul, unicode.Hiragana, unicode.Katakana):
+		return false
+	}
+	return unicode.In(r, unicode.L, unicode.M, unicode.So, unicode.Sk) // Sk has the skin tones
 }
 
 func validSlug(s string) bool {

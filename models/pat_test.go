@@ -262,6 +262,17 @@ func TestTexts(t *testing.T) {
 		{"NUL", "a\x00", false},
 		{"bidi override", "a\u202eb", false},
 		{"zero width", "a\u200bb", false},
+		{"Persian with a non-joiner", "می\u200cخواهم", true},
+		{"Hindi with a joiner", "क्\u200dष", true},
+		{"an emoji of several", "👩\u200d💻", true},
+		{"a flag of several", "🏳\ufe0f\u200d🌈", true},
+		{"a skin tone", "👩🏽\u200d🚀", true},
+		{"a joiner that only hides", "ad\u200dmin", false},
+		{"a non-joiner that only hides", "ad\u200cmin", false},
+		{"a joiner at the end", "می\u200c", false},
+		{"a joiner at the beginning", "\u200cمی", false},
+		{"two joiners", "می\u200c\u200cخواهم", false},
+		{"tab", "a\tb", false},
 		{"not UTF-8", "a\xff", false},
 	} {
 		var v models.Invalid
@@ -270,8 +281,11 @@ func TestTexts(t *testing.T) {
 	}
 	var v models.Invalid
 	models.ValidateDescription("description", "two\nlines", &v)
+	models.ValidateDescription("description", "two\r\nlines, and\ta tab", &v)
 	models.ValidateDescription("description", "", &v)
 	assert.NoError(t, v.Err())
+	models.ValidateDescription("description", "a lone\rreturn", &v)
+	assert.Error(t, v.Err())
 }
 
 func TestPeople(t *testing.T) {
@@ -285,6 +299,10 @@ func TestPeople(t *testing.T) {
 		assert.Equal(t, ok, v.Err() == nil, email)
 	}
 	assert.Equal(t, "a@example.com", models.NormalizeEmail(" A@Example.com "))
+	// Letters that Unicode folds into ASCII stay what they are: İ, K (Kelvin), ſ.
+	for _, email := range []string{"\u0130@x.example", "\u212a@x.example", "a@\u017fales.example"} {
+		assert.Equal(t, email, models.NormalizeEmail(email))
+	}
 
 	for password, ok := range map[string]bool{
 		"correct horse battery": true, "short": false, "Someone@example.com": false, strings.Repeat("x", 257): false, "twelve chars": true,

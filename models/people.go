@@ -32,8 +32,17 @@ type Identity struct {
 }
 
 // NormalizeEmail brings an email address into the form that is stored and
-// compared.
-func NormalizeEmail(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
+// compared: without white space around it, and with A to Z in lower case. Other
+// letters stay as they are: Unicode folds some of them into ASCII (the Kelvin sign
+// into k), which would make one person's address another's.
+func NormalizeEmail(email string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, strings.TrimSpace(email))
+}
 
 // ValidateEmail checks that email, already normalized, is one plain address.
 func ValidateEmail(field, email string, v *Invalid) {

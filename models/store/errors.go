@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	sqldriver "database/sql/driver"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
@@ -29,14 +31,56 @@ func failure(ctx context.Context, op string, err error) error {
 	if done := ctx.Err(); done != nil && !errors.Is(err, done) {
 		cause = fmt.Errorf("%s: %w: %w", op, done, err) // drivers may report only that they were interrupted
 	}
-	switch {
+	switch reason := reasonOf(err); {
 	case isDuplicate(err):
 		return models.WrapError(models.CodeTaken, "it is in use already", cause)
 	case ctx.Err() != nil, isUnavailable(err):
-		return models.WrapError(models.CodeUnavailable, "the database does not answer; try again shortly", cause)
+		return models.WrapError(models.CodeUnavailable, cmp.Or(reason, "the database does not answer; try again shortly"), cause)
 	default:
-		return models.WrapError(models.CodeInternal, "the database could not do this", cause)
+		return models.WrapError(models.CodeInternal, cmp.Or(reason, "the database could not do this"), cause)
 	}
+}
+
+// reasonOf says in plain words why a database failed, "" if nothing is known that
+// would help whoever runs it. It names no host, user or file.
+func reasonOf(err error) string {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return sqliteReasons[e.Code()&0xff] // the primary result code
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case !ok:
+		return ""
+	case e.Code == "28000" && strings.Contains(e.Message, "no encryption"):
+		return "the database demands TLS: set sslmode in the database URL"
+	}
+	return postgresReasons[e.Code]
+}
+
+var sqliteReasons = map[int]string{
+	sqlitelib.SQLITE_READONLY: "the database is read-only",
+	sqlitelib.SQLITE_FULL:     "the disk of the database is full",
+	sqlitelib.SQLITE_IOERR:    "the disk of the database fails",
+	sqlitelib.SQLITE_CANTOPEN: "the database file cannot be opened",
+	sqlitelib.SQLITE_PERM:     "the database file may not be used by this user",
+	sqlitelib.SQLITE_CORRUPT:  "the database file is damaged",
+	sqlitelib.SQLITE_NOTADB:   "the database file is not a SQLite database",
+}
+
+// postgresReasons are by SQLSTATE (PostgreSQL's manual, Appendix A).
+var postgresReasons = map[string]string{
+	"22021": "the database's encoding is not UTF-8",
+	"22P05": "the database's encoding is not UTF-8",
+	"25006": "the database is read-only: a standby, or a primary that was made one",
+	"28000": "the database does not let this user in",
+	"28P01": "the database refuses the password",
+	"3D000": "the database does not exist on its server",
+	"42501": "the database's user lacks a privilege",
+	"42P01": "the database has no schema, or another one: run patrol migrate",
+	"53100": "the disk of the database is full",
+	"53200": "the database is out of memory",
+	"53300": "the database has no connection left",
+	"57P03": "the database is starting or stopping",
 }
 
 // isDuplicate reports whether a unique index refused a row.

@@ -1,11 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -51,6 +54,32 @@ func TestFailure(t *testing.T) {
 			require.ErrorIs(t, err, context.Canceled)
 		}
 	}
+}
+
+// What helps whoever runs the database comes first.
+func TestCausesComeFirst(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&pgconn.PgError{Code: "25006"}, "the database is read-only"},
+		{&pgconn.PgError{Code: "28000", Message: `no pg_hba.conf entry for host "10.0.0.1", user "p", database "p", no encryption`}, "the database demands TLS"},
+		{&pgconn.PgError{Code: "28P01"}, "the database refuses the password"},
+		{&pgconn.PgError{Code: "3D000"}, "the database does not exist"},
+		{&pgconn.PgError{Code: "22021"}, "the database's encoding is not UTF-8"},
+		{&pgconn.PgError{Code: "53100"}, "the disk of the database is full"},
+		{&pgconn.PgError{Code: "57014"}, "the database does not answer"},
+		{io.EOF, "the database does not answer"},
+		{errors.New("x"), "the database could not do this"},
+	} {
+		e, ok := errors.AsType[*models.Error](failure(t.Context(), "op", fmt.Errorf("wrapped: %w", c.err)))
+		require.True(t, ok)
+		assert.Contains(t, e.Message, c.want)
+	}
+	file := filepath.Join(t.TempDir(), "patrol.db")
+	require.NoError(t, os.WriteFile(file, bytes.Repeat([]byte("no database "), 100), 0o600))
+	_, err := Open(t.Context(), Config{URL: "sqlite://" + file})
+	assert.ErrorContains(t, err, "the database file is not a SQLite database")
 }
 
 func TestSQLiteSettings(t *testing.T) {

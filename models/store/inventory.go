@@ -124,7 +124,7 @@ func (s *Store) searched(q *gorm.DB, f PATSearch, now time.Time) *gorm.DB {
 		q = q.Where(`u.email LIKE ? ESCAPE '\'`, contains(models.NormalizeEmail(f.Email)))
 	}
 	if f.Name != "" {
-		q = q.Where(`LOWER(p.name) LIKE LOWER(?) ESCAPE '\'`, contains(f.Name))
+		q = q.Where(`LOWER(p.name) LIKE LOWER(?) ESCAPE '\'`, contains(nfc(f.Name)))
 	}
 	if f.Domain != "" {
 		q = q.Where("EXISTS (SELECT 1 FROM scopes AS reach WHERE reach.pat_id = p.id AND reach.domain IN (?, ?))", f.Domain, models.Any)

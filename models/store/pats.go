@@ -73,7 +73,7 @@ func (s *Store) PATs(ctx context.Context, f PATFilter, p Page) ([]models.PAT, st
 			q = q.Where("p.user_id = ?", f.UserID)
 		}
 		if f.Name != "" {
-			q = q.Where("p.name = ?", f.Name)
+			q = q.Where("p.name = ?", nfc(f.Name))
 		}
 		if where, args := s.statusIs(f.Status, s.now()); where != "" {
 			q = q.Where(where, args...)
@@ -130,6 +130,7 @@ func (t *tx) status(r patRow) models.Status {
 // token is deleted.
 func (s *Store) CreatePAT(ctx context.Context, by models.Actor, p models.PAT) (models.PAT, error) {
 	var created models.PAT
+	p.Name = nfc(p.Name)
 	err := s.write(ctx, "create_pat", by, func(t *tx) error {
 		if _, err := t.lockUser(p.UserID); err != nil {
 			return err
@@ -272,6 +273,7 @@ func (s *Store) UpdatePAT(ctx context.Context, by models.Actor, userID, id strin
 		}
 		before := row
 		apply(p.Name, &row.Name)
+		row.Name = nfc(row.Name)
 		apply(p.Description, &row.Description)
 		if row.Name == before.Name && row.Description == before.Description {
 			updated = row.model()

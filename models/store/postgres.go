@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	gormpostgres "gorm.io/driver/postgres"
+
+	"patrol/models"
 )
 
 // Connections are replaced now and then, so that they spread over servers again
@@ -26,8 +28,13 @@ const (
 func (s *Store) openPostgres(ctx context.Context) error {
 	pool := s.newPostgresPool(s.config.MaxConns, s.config.Timeout)
 	s.pools = append(s.pools, pool)
-	if err := pool.PingContext(ctx); err != nil {
+	var encoding string
+	if err := pool.QueryRowContext(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
 		return err
+	}
+	if encoding != "UTF8" {
+		return models.NewError(models.CodeInternal,
+			fmt.Sprintf("the database's encoding is %s, not UTF-8: names would be lost; create it with ENCODING 'UTF8' TEMPLATE template0", encoding))
 	}
 	// pgx keeps prepared statements by itself.
 	db, err := s.gorm(gormpostgres.New(gormpostgres.Config{Conn: pool}))

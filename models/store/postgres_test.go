@@ -57,6 +57,24 @@ func TestPostgresPasswordsAreInNoError(t *testing.T) {
 	}
 }
 
+func TestPostgresInAnotherEncoding(t *testing.T) {
+	u, err := url.Parse(testenv.Postgres(t))
+	require.NoError(t, err)
+	conn, err := pgx.Connect(t.Context(), u.String())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.Background())) }()
+	const name = "patrol_latin1"
+	_, err = conn.Exec(t.Context(), "CREATE DATABASE "+name+" ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+	require.NoError(t, err)
+	defer func() {
+		_, err := conn.Exec(context.Background(), "DROP DATABASE "+name)
+		require.NoError(t, err)
+	}()
+	u.Path = "/" + name
+	_, err = store.Open(t.Context(), store.Config{URL: u.String()})
+	require.ErrorContains(t, err, "the database's encoding is LATIN1, not UTF-8")
+}
+
 func TestPostgresPasswordFromTheParameters(t *testing.T) {
 	u, err := url.Parse(testenv.Postgres(t))
 	require.NoError(t, err)

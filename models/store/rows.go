@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"patrol/models"
 )
 
@@ -229,6 +231,10 @@ type auditRow struct {
 }
 
 func (auditRow) TableName() string { return "audit_events" }
+
+// nfc brings a name into the one of its equivalent spellings that is stored and
+// compared (Unicode Standard Annex 15), so that two names that look the same are.
+func nfc(name string) string { return norm.NFC.String(name) }
 
 // storable reports whether both databases can hold the text. PostgreSQL takes
 // neither NUL nor invalid UTF-8; as a key such a text finds nothing.

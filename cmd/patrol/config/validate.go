@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +34,10 @@ func (c Config) validate(v *models.Invalid) {
 	if c.DataDir == "" {
 		v.Add("data_dir", "is required")
 	}
+	if c.Database.URL != SQLiteIn(c.DataDir) {
+		checkFile("database.url", c.Database.URL, v)
+	}
+	checkFile("decision_log.database_url", c.DecisionLog.DatabaseURL, v)
 	checkPolicy("policy", c.Policy, v)
 	c.Shadow.validate(c.Policy, v)
 	if c.TokenKeys != "" && !isPath(c.TokenKeys.Reveal()) {
@@ -106,6 +112,22 @@ func (c Config) validateUpstreams(v *models.Invalid) {
 func checkKind(key, kind string, v *models.Invalid) {
 	if !models.UpstreamKind(kind).Known() {
 		v.Add(key, "%.40q is no kind of upstream: use %s, or nothing", kind, models.KindList())
+	}
+}
+
+// encoded matches text that a URL reader would not take as it stands.
+var encoded = regexp.MustCompile(`[?#]|%[0-9A-Fa-f]{2}`)
+
+// checkFile refuses the URL of a SQLite file that does not exist and is written as
+// if more than a path could stand there. Whoever wrote it would look for their data
+// elsewhere.
+func checkFile(key string, u URL, v *models.Invalid) {
+	path, ok := strings.CutPrefix(string(u), "sqlite://")
+	if !ok || !encoded.MatchString(path) {
+		return
+	}
+	if _, err := os.Stat(path); err != nil {
+		v.Add(key, "has the path of a file behind sqlite://, which is taken as it stands, without parameters (?, #) and percent-encoding (%%20); there is no such file")
 	}
 }
 

@@ -27,6 +27,21 @@ var peopleCases = []testCase{
 		require.NoError(e, err)
 		assert.Equal(e, &want, read)
 	}},
+	{name: "addresses that Unicode folds together are two people's", test: func(e *env) {
+		create := func(email string) models.User {
+			u, err := e.store.CreateUser(e.ctx, actor, models.User{Email: email, Name: "x"})
+			require.NoError(e, err, email)
+			return u
+		}
+		for ascii, other := range map[string]string{"k@x.example": "\u212a@x.example", "i@x.example": "\u0130@x.example", "a@sales.example": "a@\u017fales.example"} {
+			first, second := create(ascii), create(other)
+			for email, want := range map[string]models.User{ascii: first, other: second} {
+				got, err := e.store.UserByEmail(e.ctx, email)
+				require.NoError(e, err)
+				assert.Equal(e, &want, got, email)
+			}
+		}
+	}},
 	{name: "ids and times are set where they are missing", test: func(e *env) {
 		u := e.user("ann")
 		assert.Len(e, u.ID, models.IDLength)

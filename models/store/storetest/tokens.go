@@ -37,6 +37,25 @@ var tokenCases = []testCase{
 		require.NoError(e, err)
 		assert.Equal(e, &want, read)
 	}},
+	{name: "two spellings of one name are one", test: func(e *env) {
+		const composed, decomposed = "Zo\u00eb", "Zoe\u0308"
+		u := e.user("ann")
+		first := e.pat(u.ID, decomposed)
+		assert.Equal(e, composed, first.Name)
+		_, err := e.store.CreatePAT(e.ctx, actor, e.newPAT(u.ID, composed))
+		e.fails(models.CodeTaken, err)
+		_, err = e.store.CreatePAT(e.ctx, actor, e.newPAT(u.ID, decomposed))
+		e.fails(models.CodeTaken, err)
+		other, name := e.pat(u.ID, "other"), decomposed
+		_, err = e.store.UpdatePAT(e.ctx, actor, u.ID, other.ID, store.PATPatch{Name: &name})
+		e.fails(models.CodeTaken, err)
+		for _, spelling := range []string{composed, decomposed} {
+			found, _, err := e.store.PATs(e.ctx, store.PATFilter{UserID: u.ID, Name: spelling}, store.Page{})
+			require.NoError(e, err)
+			require.Len(e, found, 1)
+			assert.Equal(e, first.ID, found[0].ID)
+		}
+	}},
 	{name: "absent and foreign tokens are not there", test: func(e *env) {
 		p := e.pat(e.user("ann").ID, "ci")
 		bob := e.user("bob").ID

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -52,6 +53,9 @@ type flood struct {
 // floods are the noises, of which each belongs to a row of docs/threat-model.md.
 var floods = []flood{
 	{name: "unknown tokens", postgres: true, make: floodUnknownTokens},
+	{name: "bodies that are declared and not sent, with a revoked token", make: declaredBodies("revoked", "/proxy/acme/v1/chat/completions", 1<<20)},
+	{name: "bodies that are declared and not sent, with a good token", make: declaredBodies("everything", "/proxy/acme/v1/chat/completions", 1<<20)},
+	{name: "bodies that are declared and not sent, to the API", make: declaredBodies("", "/authorize", 60<<10)},
 }
 
 const (
@@ -414,6 +418,44 @@ func crowd(ctx context.Context, n int, do func(ctx context.Context, worker int))
 		})
 	}
 	all.Wait()
+}
+
+// dial connects to addr, and has the connection closed when ctx ends. It returns nil
+// if it cannot; what keeps a flood out is no failure.
+func dial(ctx context.Context, addr string) net.Conn {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil
+	}
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	return conn
+}
+
+// declaredBodies returns a flood of 1,000 connections that announce a body of size
+// bytes, send its first one, and wait. Whoever is hung up on comes again.
+func declaredBodies(token, target string, size int) func(context.Context, *floodBench) {
+	return func(ctx context.Context, b *floodBench) {
+		head := "POST " + target + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(size) + "\r\n"
+		if token != "" {
+			head += "Authorization: Bearer " + b.tokens[token] + "\r\n"
+		}
+		again := time.NewTicker(2 * time.Millisecond)
+		defer again.Stop()
+		crowd(ctx, 1000, func(ctx context.Context, _ int) {
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+				return
+			}
+			conn := dial(ctx, b.running.http)
+			if conn == nil {
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			_, _ = io.WriteString(conn, head+"\r\n{")
+			_, _ = io.Copy(io.Discard, conn)
+		})
+	}
 }
 
 // floodUnknownTokens asks with tokens whose checksum is right and that nobody was

@@ -323,6 +323,8 @@ func gatewayConfig(cfg config.Config) gateway.Config {
 	c := gateway.DefaultConfig()
 	c.PublicURL = cfg.PublicURL.Reveal()
 	c.MaxJSONBody, c.MaxMultipartBody = int64(cfg.Gateway.MaxJSONBody), int64(cfg.Gateway.MaxMultipartBody)
+	c.BodyMemory, c.BodyDisk, c.TempDir = int64(cfg.Gateway.BodyMemory), int64(cfg.Gateway.BodyDisk), cfg.Gateway.BodyDir
+	c.BodyPause, c.TokenShare = cfg.Gateway.BodyPause, cfg.Gateway.TokenShare
 	c.BodyTimeout, c.DialTimeout = cfg.Gateway.BodyTimeout, cfg.Gateway.DialTimeout
 	c.HeaderTimeout, c.MaxStream = cfg.Gateway.HeaderTimeout, cfg.Gateway.MaxStream
 	c.Upstreams = map[string]gateway.Upstream{}

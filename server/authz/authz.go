@@ -493,6 +493,21 @@ type tokenRecord struct {
 	// lastNoted is when a use was last noted, in Unix seconds; see useLog.
 	lastNoted atomic.Int64
 	proved    atomic.Bool // its secret has verified
+	admission atomic.Pointer[admission]
+}
+
+// admission is what a token was last found to be good under; see [Proxied.Admit].
+type admission struct {
+	policy *engine.Snapshot
+	user   *engine.Value // the cached owner, which is replaced when anything about them changes
+}
+
+// admitted reports whether policy has found the token and its owner to be good. The
+// record itself is replaced when the token changes; what changes by itself is the
+// time.
+func (r *tokenRecord) admitted(policy *engine.Snapshot, user *engine.Value, now time.Time) bool {
+	last := r.admission.Load()
+	return last != nil && last.policy == policy && last.user == user && now.Before(r.pat.ExpiresAt)
 }
 
 // formed is a token's part of the input with its scopes in the form that a request

@@ -33,5 +33,7 @@
 // store does not know are remembered in a small cache of their own, where they
 // push out no real record. Look-ups of ids that never verified here run in a
 // bounded number at a time, and addresses that fail too often share a narrower
-// lane. Such callers wait; no limit here refuses a token that verifies.
+// lane. Such callers wait, address by address in turn, and no longer than a look-up
+// may take; who waits in vain is refused as `unavailable`. Tokens that have verified
+// here never wait.
 package authz

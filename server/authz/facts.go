@@ -65,13 +65,13 @@ func newCache[K comparable, V any](size int, ttl time.Duration) *otter.Cache[K, 
 // is not verified yet, so the look-up is bounded by what ip did before.
 func (f *facts) token(ctx context.Context, id string, ip netip.Addr) (*tokenRecord, error) {
 	load := func(ctx context.Context, id string) (*tokenRecord, error) {
+		ctx, cancel := context.WithTimeout(ctx, f.timeout) // the time in line included
+		defer cancel()
 		release, err := f.lookups.enter(ctx, id, ip)
 		if err != nil {
 			return nil, err
 		}
 		defer release()
-		ctx, cancel := context.WithTimeout(ctx, f.timeout)
-		defer cancel()
 		pat, err := f.source.PAT(ctx, id)
 		if err != nil {
 			return nil, err

@@ -53,6 +53,48 @@ func TestProxied(t *testing.T) {
 	assert.Equal(t, []models.ReasonCode{models.RouteUnmapped}, codes(b.begin(t).Refuse(t.Context(), models.Because(models.RouteUnmapped))))
 }
 
+// A token that is not good any more is refused before a body is read; one that is
+// good is judged for that once, until something about it changes.
+func TestAdmit(t *testing.T) {
+	for want, spoil := range map[models.ReasonCode]func(b *bed){
+		models.TokenRevoked: func(b *bed) {
+			b.Apply(b.world.change(func() {
+				b.pat.RevokedAt = &b.pat.CreatedAt
+				b.world.pats[b.pat.ID] = b.pat
+			}, models.Change{Kind: models.ChangeToken, Key: b.pat.ID}))
+		},
+		models.TokenExpired: func(b *bed) { b.clock.advance(2 * time.Hour) },
+		models.UserDisabled: func(b *bed) {
+			b.Apply(b.world.change(func() { delete(b.world.users, "u1") }, models.Change{Kind: models.ChangeUser, Key: "u1"}))
+		},
+		models.Unavailable: func(b *bed) {
+			b.world.set(func() { b.world.fail = errDown })
+			b.Apply([]models.Change{{Kind: models.ChangeUser, Key: "u1"}})
+		},
+	} {
+		t.Run(string(want), func(t *testing.T) {
+			b := newBed(t, nil)
+			b.start(t)
+			p := b.begin(t)
+			for range 2 {
+				d, ok := p.Admit(t.Context())
+				require.True(t, ok, "%v", d.Reasons)
+			}
+			assert.Less(t, testing.AllocsPerRun(100, func() { _, _ = p.Admit(t.Context()) }), 5.0, "it is remembered")
+			if want != models.Unavailable { // a token that cannot be looked up does not get this far
+				spoil(b)
+				p = b.begin(t)
+			} else {
+				spoil(b)
+			}
+			d, ok := p.Admit(t.Context())
+			require.False(t, ok)
+			assert.Equal(t, []models.ReasonCode{want}, codes(d))
+			assert.NotEmpty(t, d.ID, "it is a decision like others")
+		})
+	}
+}
+
 // A 401 reason hides route_unmapped, whoever found it.
 func TestBadTokensLearnNothingOfRoutes(t *testing.T) {
 	unmapped := list

@@ -11,12 +11,13 @@ import (
 )
 
 // lookups bounds what callers who hold no valid token can make the store do.
-// Whoever is over a bound waits in line until the look-up's own deadline; no
-// answer changes because of it.
+// Whoever is over a bound waits in line, and until the look-up's own deadline: an
+// answer changes only for those who wait in vain. Addresses take turns in the line,
+// so one that makes many requests waits for itself.
 type lookups struct {
 	clock func() time.Time
-	wide  chan struct{} // a place per concurrent look-up
-	slow  chan struct{} // the places for addresses that fail too often
+	wide  *fairLine // for ids that never verified
+	slow  *fairLine // for addresses that fail too often
 	// proven remembers ids that verified here; they pass without waiting.
 	proven *otter.Cache[string, struct{}]
 
@@ -27,8 +28,8 @@ type lookups struct {
 func newLookups(cfg Config) *lookups {
 	return &lookups{
 		clock:     cfg.Clock,
-		wide:      make(chan struct{}, cfg.MaxLookups),
-		slow:      make(chan struct{}, cfg.SlowLookups),
+		wide:      newFairLine(cfg.MaxLookups),
+		slow:      newFairLine(cfg.SlowLookups),
 		proven:    otter.Must(&otter.Options[string, struct{}]{MaximumSize: cfg.CacheSize}),
 		perMinute: cfg.FailuresPerMin,
 		failures: otter.Must(&otter.Options[netip.Prefix, *rate.Limiter]{
@@ -38,8 +39,8 @@ func newLookups(cfg Config) *lookups {
 	}
 }
 
-// enter waits for a place to look up id on behalf of ip. The caller calls
-// release when the look-up is over.
+// enter waits for a place to look up id on behalf of ip, until ctx ends. The
+// caller calls release when the look-up is over.
 func (l *lookups) enter(ctx context.Context, id string, ip netip.Addr) (release func(), err error) {
 	if _, ok := l.proven.GetIfPresent(id); ok {
 		return func() {}, nil
@@ -48,12 +49,11 @@ func (l *lookups) enter(ctx context.Context, id string, ip netip.Addr) (release 
 	if l.slowed(ip) {
 		lane = l.slow
 	}
-	select {
-	case lane <- struct{}{}:
-		return func() { <-lane }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waited in vain for a place to look up a token: %w", ctx.Err())
+	release, err = lane.enter(ctx, addressKey(ip))
+	if err != nil {
+		return nil, fmt.Errorf("waited in vain for a place to look up a token: %w", err)
 	}
+	return release, nil
 }
 
 // failed notes that a token from ip did not verify.

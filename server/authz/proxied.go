@@ -51,6 +51,27 @@ func (p *Proxied) Hints(ctx context.Context, r models.HTTPRequest) (need *models
 	return p.policy.BodyNeed(ctx, r)
 }
 
+// Admit judges the token and its owner alone, before a body is read that must be
+// known to judge the request. If ok is false, d is the answer: a token that is
+// revoked or expired, or whose owner is gone, gets nothing read. It costs an
+// evaluation only where none is remembered for the same facts and policy; what it
+// admits is judged in full by Decide all the same.
+func (p *Proxied) Admit(ctx context.Context) (d models.Decision, ok bool) {
+	user, err := p.a.facts.user(ctx, p.rec.pat.UserID)
+	if err != nil {
+		return p.conclude(ctx, refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))), false
+	}
+	if p.rec.admitted(p.policy, user, p.a.cfg.Clock()) {
+		return d, true
+	}
+	v := p.a.judgeToken(ctx, p.policy, p.rec)
+	if v.Status() != http.StatusForbidden {
+		return p.conclude(ctx, v), false
+	}
+	p.rec.admission.Store(&admission{policy: p.policy, user: user})
+	return d, true
+}
+
 // route maps the request.
 func (p *Proxied) route(ctx context.Context, r models.HTTPRequest) (req models.Request, ok bool, code models.ReasonCode, cause error) {
 	req, ok, known := p.policy.RecallRoute(r)
@@ -167,6 +188,9 @@ func (p *Proxied) note(req models.Request) {
 	}
 	p.call.Request = canonical
 }
+
+// TokenID returns the id of the token.
+func (p *Proxied) TokenID() string { return p.tokenID }
 
 // Request returns what was judged; it is complete after Decide.
 func (p *Proxied) Request() models.Request { return p.call.Request }

@@ -29,8 +29,16 @@ type Config struct {
 	MaxMultipartBody int64 // bytes of a multipart body that must be looked at
 	// BodyTimeout is how long a client may take to send such a body.
 	BodyTimeout time.Duration
-	// TempDir is where bodies over 1 MiB are kept meanwhile, in files that are
-	// removed as soon as they are open. Empty: the system's.
+	// BodyPause is how long it may send nothing of it.
+	BodyPause time.Duration
+	// BodyMemory and BodyDisk are how many bytes all such bodies together may take.
+	// Those over 1 MiB, and those that memory has no room for, go to disk. A body is
+	// let go when it has been sent and the upstream answers.
+	BodyMemory, BodyDisk int64
+	// TokenShare is how much of either the bodies of one token may take, in percent.
+	TokenShare int
+	// TempDir is where bodies are kept on disk, in files that are removed as soon as
+	// they are open. Empty: the system's.
 	TempDir string
 
 	// MaxStream is the longest life of a proxied request, its answer included.
@@ -93,6 +101,10 @@ func DefaultConfig() Config {
 		MaxJSONBody:      16 << 20,
 		MaxMultipartBody: 64 << 20,
 		BodyTimeout:      5 * time.Minute,
+		BodyPause:        30 * time.Second,
+		BodyMemory:       64 << 20,
+		BodyDisk:         2 << 30,
+		TokenShare:       25,
 		MaxStream:        time.Hour,
 		DialTimeout:      10 * time.Second,
 		HeaderTimeout:    10 * time.Minute,
@@ -124,11 +136,21 @@ func (c Config) Validate() error {
 			v.Add(size.field, "must be at least 1")
 		}
 	}
+	if c.TokenShare < 1 || c.TokenShare > 100 {
+		v.Add("token_share", "must be between 1 and 100 percent")
+	}
+	if c.BodyMemory < leastBodyMemory {
+		v.Add("body_memory", "must be at least %d bytes", leastBodyMemory)
+	}
+	if c.BodyDisk < 0 {
+		v.Add("body_disk", "must not be negative")
+	}
 	for _, d := range []struct {
 		field string
 		value time.Duration
 	}{
 		{"body_timeout", c.BodyTimeout},
+		{"body_pause", c.BodyPause},
 		{"max_stream", c.MaxStream},
 		{"dial_timeout", c.DialTimeout},
 		{"header_timeout", c.HeaderTimeout},

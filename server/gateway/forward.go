@@ -88,7 +88,7 @@ func (x *exchange) forward(ctx context.Context) {
 	in := x.r.WithContext(held)
 	in.Body = x.body
 	if x.kept != nil {
-		in.Body = io.NopCloser(x.kept.reader())
+		in.Body = x.kept.body()
 		in.ContentLength, in.TransferEncoding = x.kept.size, nil
 	}
 	if x.noUpgrade {
@@ -148,7 +148,7 @@ func (x *exchange) rewrite(out *http.Request, t *target) {
 		out.Header.Del("Expect")
 		// Lets the transport send the request again if a connection turns out to
 		// be closed before a byte of it was written.
-		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(x.kept.reader()), nil }
+		out.GetBody = func() (io.ReadCloser, error) { return x.kept.body(), nil }
 	}
 	h := out.Header
 	cleanRequestHeader(h)
@@ -179,6 +179,9 @@ func (x *exchange) public() (scheme, host string) {
 
 // admitAnswer makes an upstream's answer fit for the client.
 func (x *exchange) admitAnswer(res *http.Response, t *target) error {
+	if x.kept != nil {
+		x.kept.release() // it is not sent again; a long answer does not hold it
+	}
 	switch res.StatusCode {
 	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
 		return errUpstreamAuth

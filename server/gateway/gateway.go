@@ -15,6 +15,7 @@ import (
 
 	"patrol/models"
 	"patrol/server/authz"
+	"patrol/server/bound"
 	"patrol/server/route"
 )
 
@@ -30,6 +31,8 @@ type Proxied interface {
 	Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error)
 	Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision
 	Refuse(ctx context.Context, reason models.Reason) models.Decision
+	Admit(ctx context.Context) (d models.Decision, ok bool)
+	TokenID() string
 	Request() models.Request
 	Hold(ctx context.Context) (held context.Context, stop func())
 }
@@ -48,6 +51,7 @@ type Gateway struct {
 	public    *url.URL // nil: not configured
 	targets   map[string]*target
 	transport *http.Transport
+	bodies    *bodies
 	// scans holds a place for each large body that is looked at now, so that many
 	// of them do not take memory at a time.
 	scans chan struct{}
@@ -68,6 +72,7 @@ func New[P Proxied](cfg Config, a Authorizer[P], log *slog.Logger, deny DenyFunc
 			return a.Begin(ctx, call)
 		},
 		targets: make(map[string]*target, len(cfg.Upstreams)),
+		bodies:  newBodies(cfg),
 		scans:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		transport: &http.Transport{
 			Proxy:                  nil, // see the package comment
@@ -248,9 +253,13 @@ func (x *exchange) logger() *slog.Logger {
 	return x.g.log.With("request_id", x.requestID, "domain", x.domain)
 }
 
-// readBody reads the body and finds the model in it. If it cannot, it answers
-// and returns false.
+// readBody reads the body of a token that is good and finds the model in it. If it
+// cannot, it answers and returns false.
 func (x *exchange) readBody(ctx context.Context, need models.BodyNeed) bool {
+	if d, ok := x.p.Admit(ctx); !ok {
+		x.g.deny(x.w, x.r, d, x.p.Request())
+		return false
+	}
 	limit := x.g.cfg.MaxJSONBody
 	if need.Format == models.BodyMultipart {
 		limit = x.g.cfg.MaxMultipartBody
@@ -261,6 +270,12 @@ func (x *exchange) readBody(ctx context.Context, need models.BodyNeed) bool {
 		return x.refuse(ctx, models.Reason{
 			Code: models.BodyTooLarge, Message: fmt.Sprintf("The body is larger than the %d bytes that can be looked at on this route.", limit),
 		}, err)
+	case errors.Is(err, bound.ErrShare):
+		x.later(http.StatusTooManyRequests, models.CodeRateLimited, "This token has too many requests under way whose bodies are looked at. Try again shortly.")
+		return false
+	case errors.Is(err, bound.ErrSpent):
+		x.later(http.StatusServiceUnavailable, models.CodeUnavailable, "Too many bodies are looked at now. Try again shortly.")
+		return false
 	case errors.Is(err, errKeep):
 		return x.notKept(ctx, err)
 	case isNet && netErr.Timeout():
@@ -275,10 +290,16 @@ func (x *exchange) readBody(ctx context.Context, need models.BodyNeed) bool {
 		return true // nothing to look at: the entity is the collection
 	}
 	if kept.file != nil {
-		x.g.scans <- struct{}{}
-		defer func() { <-x.g.scans }()
+		select {
+		case x.g.scans <- struct{}{}:
+			defer func() { <-x.g.scans }()
+		case <-ctx.Done():
+			return x.notKept(ctx, ctx.Err())
+		}
 	}
-	model, err := route.ReadModel(need, kept.reader(), x.r.Header)
+	content := kept.reader()
+	defer func() { _ = content.Close() }() // it only counts
+	model, err := route.ReadModel(need, content, x.r.Header)
 	switch {
 	case errors.Is(err, route.ErrAmbiguous):
 		return x.refuse(ctx, route.Reason(err), err)
@@ -289,10 +310,16 @@ func (x *exchange) readBody(ctx context.Context, need models.BodyNeed) bool {
 	return true
 }
 
+// later answers a request that there is no room for now.
+func (x *exchange) later(status int, code models.Code, detail string) {
+	x.w.Header().Set("Retry-After", "1")
+	problem(x.w, status, code, detail)
+}
+
 // notKept answers that the disk failed. It returns false.
 func (x *exchange) notKept(ctx context.Context, err error) bool {
 	x.logger().ErrorContext(ctx, "a body could not be kept", "error", err)
-	problem(x.w, http.StatusServiceUnavailable, models.CodeUnavailable, "The body could not be kept here. Try again shortly.")
+	x.later(http.StatusServiceUnavailable, models.CodeUnavailable, "The body could not be kept here. Try again shortly.")
 	return false
 }
 

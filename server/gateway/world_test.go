@@ -59,6 +59,7 @@ type judge struct {
 	websocket bool
 	hintsErr  error
 	decide    func(r models.HTTPRequest, fixed models.Request) models.Decision // nil: allow
+	admit     *models.Decision                                                 // why the token is not good; nil: it is
 	judges    func(domain string) string                                       // the domain that is judged; nil: the fixed one
 
 	mu     sync.Mutex
@@ -138,6 +139,15 @@ func allowed() models.Decision {
 func (p *proxied) Refuse(_ context.Context, reason models.Reason) models.Decision {
 	return models.DenyFor(reason)
 }
+
+func (p *proxied) Admit(context.Context) (models.Decision, bool) {
+	if p.judge.admit != nil {
+		return *p.judge.admit, false
+	}
+	return models.Decision{}, true
+}
+
+func (p *proxied) TokenID() string { return allowed().TokenID }
 
 func (p *proxied) Request() models.Request { return p.request }
 

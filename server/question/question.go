@@ -45,7 +45,7 @@ type Question struct {
 	Header  http.Header // with names in canonical form
 	Client  netip.Addr  // invalid if it is not known
 	// Body returns the request's body. It is called at most once, after the token
-	// has verified. nil: the proxy sends none.
+	// has verified and was found to be good. nil: the proxy sends none.
 	Body func() (Body, error)
 	// Fixed is what the operator's configuration of the proxy says about the
 	// request.
@@ -158,6 +158,9 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 		return p.Refuse(ctx, route.Reason(errWebSocket))
 	}
 	if need != nil && q.Fixed.Entity == "" && q.Body != nil {
+		if d, ok := p.Admit(ctx); !ok {
+			return d
+		}
 		if r.Body, err = q.readBody(*need); err != nil {
 			log.DebugContext(ctx, "a request was not judged", "surface", q.Surface, "error", err)
 			return p.Refuse(ctx, bodyReason(err))

@@ -140,6 +140,11 @@ type Gateway struct {
 	MaxJSONBody      Size          `key:"max_json_body" doc:"Largest JSON body on a route whose model name stands in the body."`
 	MaxMultipartBody Size          `key:"max_multipart_body" doc:"Largest multipart body on such a route; spooled to disk."`
 	BodyTimeout      time.Duration `key:"body_timeout" doc:"Time for a client to send such a body."`
+	BodyPause        time.Duration `key:"body_pause" doc:"Longest time that it may send nothing of it."`
+	BodyMemory       Size          `key:"body_memory" doc:"Memory for all such bodies together, from their first byte until they were sent on and the upstream answers. Those over 1MiB, and those that it has no room for, go to disk. Where waiting for them alone fills it: 503."`
+	BodyDisk         Size          `key:"body_disk" doc:"Disk for all such bodies together; one of the largest size has room at least. Beyond it: 503."`
+	BodyDir          string        `key:"body_dir" default:"the system's" doc:"Folder for bodies on disk. In a container whose /tmp is memory, name another."`
+	TokenShare       int           `key:"token_share" doc:"How much of either the bodies of one token may take, in percent. Beyond it: 429."`
 	DialTimeout      time.Duration `key:"dial_timeout" doc:"Time to connect to an upstream, and again to set TLS up."`
 	HeaderTimeout    time.Duration `key:"header_timeout" doc:"Time for an upstream to begin its answer. Models that do not stream answer late."`
 	MaxStream        time.Duration `key:"max_stream" doc:"Longest life of one proxied request, streams included."`
@@ -195,6 +200,10 @@ func Default() Config {
 			MaxJSONBody:      16 << 20,
 			MaxMultipartBody: 64 << 20,
 			BodyTimeout:      5 * time.Minute,
+			BodyPause:        30 * time.Second,
+			BodyMemory:       64 << 20,
+			BodyDisk:         2 << 30,
+			TokenShare:       25,
 			DialTimeout:      10 * time.Second,
 			HeaderTimeout:    10 * time.Minute,
 			MaxStream:        time.Hour,

@@ -242,6 +242,16 @@ func (g Gateway) validate(v *models.Invalid) {
 			v.Add(s.key, "must be at least 1KiB")
 		}
 	}
+	if g.BodyMemory < 1<<20 {
+		v.Add("gateway.body_memory", "must be at least 1MiB")
+	}
+	if g.BodyDisk < 0 {
+		v.Add("gateway.body_disk", "must not be negative")
+	}
+	if g.TokenShare < 1 || g.TokenShare > 100 {
+		v.Add("gateway.token_share", "must be between 1 and 100 percent")
+	}
+	checkDuration("gateway.body_pause", g.BodyPause, time.Second, 0, v)
 	checkDuration("gateway.body_timeout", g.BodyTimeout, time.Second, 0, v)
 	checkDuration("gateway.dial_timeout", g.DialTimeout, 10*time.Millisecond, 0, v)
 	checkDuration("gateway.header_timeout", g.HeaderTimeout, time.Second, 0, v)

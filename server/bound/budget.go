@@ -1,0 +1,60 @@
+package bound
+
+import (
+	"errors"
+	"sync"
+)
+
+// What [Budget.Take] returns.
+var (
+	ErrShare = errors.New("the caller holds its whole share already")
+	ErrSpent = errors.New("the whole budget is in use")
+)
+
+// Budget is an amount, such as bytes of memory, of which callers take what they use
+// and give it back. One caller can hold no more than a share of it, so that nobody
+// alone can use it up. It is safe for concurrent use.
+type Budget struct {
+	total, share int64
+
+	mu   sync.Mutex
+	used int64
+	held map[string]int64 // by caller
+}
+
+// NewBudget returns a budget of total, of which one caller may hold share.
+func NewBudget(total, share int64) *Budget {
+	return &Budget{total: total, share: share, held: map[string]int64{}}
+}
+
+// Take takes n for a caller, or nothing and returns [ErrShare] or [ErrSpent].
+func (b *Budget) Take(caller string, n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.used+n > b.total:
+		return ErrSpent
+	case b.held[caller]+n > b.share:
+		return ErrShare
+	}
+	b.used += n
+	b.held[caller] += n
+	return nil
+}
+
+// Give gives n back that was taken for the caller.
+func (b *Budget) Give(caller string, n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= n
+	if b.held[caller] -= n; b.held[caller] <= 0 {
+		delete(b.held, caller)
+	}
+}
+
+// Used is how much is taken now.
+func (b *Budget) Used() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}

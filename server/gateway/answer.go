@@ -61,6 +61,6 @@ func (a *answer) sendTrailer() {
 	if !a.wrote || a.hijacked {
 		return
 	}
-	cleanAnswerHeader(a.header)
+	cleanTrailer(a.header)
 	maps.Copy(a.ResponseWriter.Header(), a.header)
 }

@@ -36,9 +36,16 @@
 // able to act as that origin. Every answer is sandboxed (Content-Security-Policy:
 // sandbox) and nosniff; cookies and every header that speaks for the whole origin
 // (Strict-Transport-Security, Clear-Site-Data, Alt-Svc, …) are dropped, as are
-// X-Patrol- headers, Refresh, and informational answers (1xx). Location is
-// translated if it stays behind the gateway, and dropped if it leads elsewhere on
-// the upstream's or Patrol's own host.
+// X-Patrol- headers, Refresh, orders to a proxy in front (X-Accel-…), and informational
+// answers (1xx).
+//
+// Location, Link and what SDKs follow with their token (Operation-Location and its
+// like) are translated if they stay behind the gateway, and read as strictly as the
+// client's next request will be. They are dropped if they lead elsewhere on the
+// upstream's or Patrol's own host, or are read in two ways. Only Location and
+// Content-Location may name another host: programs that follow leave Authorization
+// behind there. They do not with other headers, nor do they leave the body behind after
+// 307 and 308; then Location is dropped too.
 //
 // A 401 or 407 of an upstream is about the credential that the gateway holds, and
 // must not read as one about the caller's token: it becomes a 502. So do failures

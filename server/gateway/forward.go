@@ -186,17 +186,9 @@ func (x *exchange) admitAnswer(res *http.Response, t *target) error {
 	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
 		return errUpstreamAuth
 	}
-	_, host := x.public()
-	for _, name := range []string{"Location", "Content-Location"} {
-		if value := res.Header.Get(name); value != "" {
-			res.Header.Del(name)
-			if value = translate(value, t.base, t.url(x.judged), "/proxy/"+x.domain, []string{host, x.r.Host}); value != "" {
-				res.Header.Set(name, value)
-			}
-		}
-	}
+	x.referrer(t).admit(res)
 	cleanAnswerHeader(res.Header)
-	cleanAnswerHeader(res.Trailer)
+	cleanTrailer(res.Trailer)
 	return nil
 }
 

@@ -3,7 +3,6 @@ package gateway
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -101,10 +100,11 @@ var originWide = map[string]bool{
 	"accept-ch": true, "critical-ch": true, "accept-ch-lifetime": true, "permissions-policy": true, "document-policy": true,
 	"content-security-policy-report-only": true, "refresh": true, "x-request-id": true,
 	"www-authenticate": true, "proxy-authenticate": true, "authentication-info": true, "proxy-authentication-info": true,
-	"set-login": true, "speculation-rules": true, "sourcemap": true, "x-sourcemap": true, "x-accel-redirect": true,
+	"set-login": true, "speculation-rules": true, "sourcemap": true, "x-sourcemap": true, "x-sendfile": true, "x-lighttpd-send-file": true, "x-litespeed-location": true, "x-reproxy-url": true, "x-reproxy-file": true,
 }
 
-var originWidePrefixes = []string{route.IdentityPrefix}
+// Headers of the prefix x-accel- are orders to an nginx in front.
+var originWidePrefixes = []string{route.IdentityPrefix, "x-accel-"}
 
 // cleanAnswerHeader removes from h what would let an upstream act for Patrol's
 // origin.
@@ -121,51 +121,4 @@ func cleanAnswerHeader(h http.Header) {
 func protect(h http.Header) {
 	h["Content-Security-Policy"] = []string{"sandbox"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
-}
-
-// translate returns where a Location of an upstream leads seen from the client,
-// or "" if it leads nowhere that a client should go: to a part of the upstream
-// that the gateway does not show, or to Patrol itself, which an upstream must not
-// have a client call with its token. base is the upstream's, prefix what stands
-// for it here, from the URL that was asked for there.
-func translate(location string, base, from *url.URL, prefix string, here []string) string {
-	ref, err := url.Parse(location)
-	if err != nil {
-		return ""
-	}
-	to := from.ResolveReference(ref)
-	if to.Scheme != "http" && to.Scheme != "https" || to.User != nil {
-		return ""
-	}
-	if !strings.EqualFold(to.Hostname(), base.Hostname()) {
-		for _, host := range here {
-			if strings.EqualFold(to.Host, host) {
-				return ""
-			}
-		}
-		return to.String()
-	}
-	rest, under := strings.CutPrefix(to.EscapedPath(), base.EscapedPath())
-	if port(to) != port(base) || !under || rest != "" && rest[0] != '/' {
-		return ""
-	}
-	local := prefix + rest
-	if to.RawQuery != "" {
-		local += "?" + to.RawQuery
-	}
-	if fragment := to.EscapedFragment(); fragment != "" {
-		local += "#" + fragment
-	}
-	return local
-}
-
-func port(u *url.URL) string {
-	switch {
-	case u.Port() != "":
-		return u.Port()
-	case u.Scheme == "https":
-		return "443"
-	default:
-		return "80"
-	}
 }

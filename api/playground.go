@@ -58,7 +58,9 @@ type PolicyAnswer struct {
 	ScopeID string            `json:"scope_id,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
 
-	Request *PolicyRequest `json:"request,omitempty"` // of a route; null: none maps the request
+	// Of a route: what the request asks for, all of which must be allowed; none if no route maps it.
+	Requests []PolicyRequest `json:"requests,omitempty"`
+	Request  *PolicyRequest  `json:"request,omitempty"` // the one in Requests; null if there are several
 
 	Warnings []string `json:"warnings,omitempty"` // where the input is not as the server makes it
 }

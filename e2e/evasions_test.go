@@ -67,7 +67,8 @@ func (f form) body() string {
 
 // reading is what a request was taken for.
 type reading struct {
-	asks models.Request
+	asks models.Request // the first question
+	all  []models.Request
 	http models.HTTPRequest
 	body string
 }
@@ -98,16 +99,20 @@ func readRequest(t *testing.T, policy *engine.Snapshot, line string, headers []s
 	need, _, err := policy.BodyNeed(t.Context(), got.http)
 	require.NoError(t, err)
 	if need != nil && body != "" {
-		model, err := route.ReadModel(*need, r.Body, r.Header)
+		read, err := route.ReadBody(need, r.Body, r.Header)
 		if err != nil {
 			require.ErrorIs(t, err, route.ErrAmbiguous)
 			return got, false
 		}
-		got.http.Body, got.body = &models.HTTPBody{Model: model}, body
+		got.http.Body, got.body = read, body
 	}
-	got.asks, ok, err = policy.Route(t.Context(), got.http)
+	got.all, ok, err = policy.Route(t.Context(), got.http)
 	require.NoError(t, err)
-	return got, ok
+	if _, chooses := policy.Chooses(got.http, need, got.all); !ok || chooses {
+		return got, false
+	}
+	got.asks = got.all[0]
+	return got, true
 }
 
 func defaultPolicy(t *testing.T, replace map[string]string) *engine.Snapshot {

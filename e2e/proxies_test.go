@@ -18,14 +18,16 @@ import (
 // program finds a proxy, or says that it is missing.
 func program(t *testing.T, name string) string {
 	t.Helper()
-	if name == "envoy" && os.Getenv("PATROL_TEST_ENVOY") != "" {
-		return os.Getenv("PATROL_TEST_ENVOY")
+	variable := "PATROL_TEST_" + strings.ToUpper(name)
+	given := name == "envoy" || name == "litellm" // which come from PyPI, into places of their own
+	if path := os.Getenv(variable); given && path != "" {
+		return path
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
 		detail := "it is not in PATH"
-		if name == "envoy" {
-			detail = "neither PATROL_TEST_ENVOY nor PATH has it"
+		if given {
+			detail = "neither " + variable + " nor PATH has it"
 		}
 		testenv.Missing(t, name, detail)
 	}
@@ -46,6 +48,12 @@ func example(t *testing.T, name string, replace ...string) string {
 
 // start runs a program until the test ends and waits until it listens on addr.
 func start(t *testing.T, addr, dir, path string, args ...string) {
+	t.Helper()
+	startWithin(t, patience, addr, dir, path, args...)
+}
+
+// startWithin does the same for a program that takes its time.
+func startWithin(t *testing.T, most time.Duration, addr, dir, path string, args ...string) {
 	t.Helper()
 	var out logBuffer
 	cmd := exec.Command(path, args...)
@@ -77,7 +85,7 @@ func start(t *testing.T, addr, dir, path string, args ...string) {
 			_ = conn.Close()
 		}
 		return err == nil
-	}, patience, 5*time.Millisecond)
+	}, most, 5*time.Millisecond)
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }

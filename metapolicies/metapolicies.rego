@@ -54,7 +54,7 @@ findings contains finding("test_misplaced", sprintf("%s is a test: it belongs in
 
 # METADATA
 # title: The documents that the server asks for
-entrypoints := {"data.patrol.authz.decision", "data.patrol.http.request"}
+entrypoints := {"data.patrol.authz.decision", "data.patrol.http.request", "data.patrol.http.requests"}
 
 # METADATA
 # title: The reason codes that are decided outside of policies

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"slices"
@@ -22,6 +23,11 @@ type Request struct {
 // `domain:type:entity:operation`, the form of RFC 6750's scope attribute.
 func (r Request) Scope() string {
 	return r.Domain + ":" + r.EntityType + ":" + r.Entity + ":" + r.Operation
+}
+
+// Same reports whether two requests ask for the same; their contexts do not count.
+func (r Request) Same(other Request) bool {
+	return r.Domain == other.Domain && r.EntityType == other.EntityType && r.Entity == other.Entity && r.Operation == other.Operation
 }
 
 // Reason is one cause of a denial: a stable code for programs and a message in
@@ -131,6 +137,42 @@ func DenyFor(reason Reason) Decision { return Decision{Reasons: []Reason{reason}
 // Because returns one of the reasons that Go decides, with its general message.
 func Because(code ReasonCode) Reason { return Reason{Code: code, Message: goReasons[code]} }
 
+// Together puts the decisions about the questions of one request together: it is allowed if
+// all are, and else denied for all their reasons, a 401 hiding every 403 as ever. It has the id
+// of the first denial, or of the first decision, which is number which. The headers of all count;
+// whoever calls has made sure that they do not disagree.
+func Together(decisions []Decision) (d Decision, which int) {
+	which = max(0, slices.IndexFunc(decisions, func(d Decision) bool { return !d.Allowed }))
+	d = decisions[which]
+	if d.Allowed {
+		for _, other := range decisions {
+			if len(other.Headers) > 0 {
+				headers := maps.Clone(other.Headers)
+				maps.Copy(headers, d.Headers)
+				d.Headers = headers
+			}
+		}
+		return d, which
+	}
+	d.Reasons = nil
+	unauthorized := false
+	for _, other := range decisions {
+		for _, r := range other.Reasons {
+			if !slices.Contains(d.Reasons, r) {
+				d.Reasons = append(d.Reasons, r)
+				unauthorized = unauthorized || r.Code.Status() == http.StatusUnauthorized
+			}
+		}
+	}
+	if unauthorized {
+		d.Reasons = slices.DeleteFunc(d.Reasons, func(r Reason) bool { return r.Code.Status() == http.StatusForbidden })
+	}
+	slices.SortFunc(d.Reasons, func(a, b Reason) int {
+		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Message, b.Message))
+	})
+	return d, which
+}
+
 // Status returns what the end client is told: 200 if allowed, else the status of
 // the reasons, 503 before 401 before 403 before the others.
 func (d Decision) Status() int {
@@ -203,39 +245,3 @@ func quotable(s string) bool {
 	}
 	return true
 }
-
-// HTTPRequest is a proxied request as the route policy sees it: canonical, and
-// without anything secret.
-type HTTPRequest struct {
-	Method   string
-	Path     string              // decoded once, cleaned, starting with /
-	Segments []string            // of Path, none of them empty
-	Query    map[string][]string // decoded; tokens masked
-	// Headers returns the headers: names in lower case, values joined with ", ",
-	// credentials and cookies absent. It is called if the policy looks at them, which
-	// few do. nil: there are none.
-	Headers func() map[string]string
-	Body    *HTTPBody // nil if there was none to look at
-}
-
-// HTTPBody is all that a policy learns of a request body.
-type HTTPBody struct {
-	Model string // the model that the body names, "" if it names none
-}
-
-// BodyNeed is how a route finds out which entity a request is about when the
-// body names it.
-type BodyNeed struct {
-	Format BodyFormat
-	Fields []string // JSON keys or multipart part names, any of which may carry the name
-}
-
-// BodyFormat is the encoding that a route's upstream reads bodies in. It is the
-// route that decides, never the request's Content-Type.
-type BodyFormat string
-
-// The body formats that are understood.
-const (
-	BodyJSON      BodyFormat = "json"
-	BodyMultipart BodyFormat = "multipart"
-)

@@ -184,7 +184,7 @@ func TestMisspelledInputDoesNotCompile(t *testing.T) {
 			"input.membership.role": "input.membership.roles",
 			"catalog.entity_types":  "catalog.types",
 		},
-		"http/http.rego": {"input.http.segments": "input.http.segment", "body.model": "body.name"},
+		"http/http.rego": {"input.http.segments": "input.http.segment", "input.http.query[": "input.http.queries["},
 	} {
 		for right, wrong := range misspellings {
 			t.Run(wrong, func(t *testing.T) {

@@ -234,8 +234,11 @@ func (s *Server) answerInForce(ctx context.Context, input []byte) *api.PolicyAns
 		Kind: string(answer.Kind), Revision: answer.Revision, Allowed: answer.Allowed, Reasons: answer.Reasons, ScopeID: answer.ScopeID, Headers: answer.Headers,
 		Warnings: answer.Warnings,
 	}
-	if answer.Request != nil {
-		out.Request = new(api.PolicyRequest(*answer.Request))
+	for _, req := range answer.Requests {
+		out.Requests = append(out.Requests, api.PolicyRequest(req))
+	}
+	if len(out.Requests) == 1 {
+		out.Request = &out.Requests[0]
 	}
 	return out
 }

@@ -74,14 +74,18 @@ func answered(a *engine.Answer, err error) error {
 func answerText(a *engine.Answer) string {
 	var b strings.Builder
 	switch {
-	case a.Kind == engine.KindRoute && a.Request == nil:
+	case a.Kind == engine.KindRoute && len(a.Requests) == 0:
 		b.WriteString("no route maps this request\n")
 	case a.Kind == engine.KindRoute:
-		domain := a.Request.Domain
-		if domain == "" {
-			domain = "<the domain that the server knows>"
+		word := "asks for"
+		for _, r := range a.Requests {
+			domain := r.Domain
+			if domain == "" {
+				domain = "<the domain that the server knows>"
+			}
+			fmt.Fprintf(&b, "%s %s:%s:%s:%s\n", word, domain, r.EntityType, r.Entity, r.Operation)
+			word = "     and"
 		}
-		fmt.Fprintf(&b, "asks for %s:%s:%s:%s\n", domain, a.Request.EntityType, a.Request.Entity, a.Request.Operation)
 	case a.Allowed:
 		b.WriteString("allowed")
 		if a.ScopeID != "" {

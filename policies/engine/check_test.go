@@ -178,8 +178,8 @@ func TestCheckRefuses(t *testing.T) {
 			[]string{
 				"data.patrol.authz.decision allows everything",
 				"data.patrol.authz.decision denies everything",
-				"data.patrol.http.request takes every request for the same",
-				"data.patrol.http.request maps no request",
+				"data.patrol.http.requests takes every request for the same",
+				"data.patrol.http.requests maps no request",
 				"coverage coverage_low the tests run 0% of the policy's lines; 80% are required",
 			},
 		},

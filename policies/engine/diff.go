@@ -87,7 +87,7 @@ const (
 )
 
 // RequestDifference is a proxied request that stands for something else. Before and After are
-// as scopes; "" is no route.
+// as scopes with a space between them; "" is no route.
 type RequestDifference struct {
 	Request string `json:"request"` // method and path
 	Before  string `json:"before"`
@@ -393,27 +393,34 @@ func diffRequests(ctx context.Context, before, after *Snapshot, bundles [2]*bund
 // the policy is told in its place.
 func (s *Snapshot) asksFor(ctx context.Context, line string) (string, error) {
 	method, path, _ := strings.Cut(line, " ")
-	segments := []any{}
+	segments := []string{}
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment != "" {
 			segments = append(segments, segment)
 		}
 	}
-	doc := object{"http": object{
-		"method": method, "path": path, "segments": segments, "query": object{}, "headers": object{}, "body": object{"model": knownModel},
-	}}
-	v, err := ast.InterfaceToValue(doc)
-	if err != nil {
-		return "", fmt.Errorf("read a known request: %w", err)
+	r := models.HTTPRequest{Method: method, Path: path, Segments: segments, Body: &models.HTTPBody{}}
+	need, _, err := s.bodyNeed(ctx, r)
+	if err == nil && need != nil {
+		for _, name := range need.Fields {
+			r.Body.Fields = append(r.Body.Fields, models.HTTPField{Name: name, Value: knownModel})
+		}
+		for _, name := range need.Each {
+			r.Body.Fields = append(r.Body.Fields, models.HTTPField{Name: name, List: true, Values: []string{knownModel}})
+		}
 	}
-	a, err := s.answer(ctx, &input{kind: KindRoute, doc: doc, term: ast.NewTerm(v)})
+	reqs, ok, err := s.route(ctx, r)
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("compare requests: %w", ctx.Err())
 	case err != nil:
 		return err.Error(), nil //nolint:nilerr // what a policy makes of a request is what is compared
-	case a.Request == nil:
+	case !ok:
 		return "", nil
 	}
-	return models.Request{Domain: a.Request.Domain, EntityType: a.Request.EntityType, Entity: a.Request.Entity, Operation: a.Request.Operation}.Scope(), nil
+	scopes := make([]string, len(reqs))
+	for i, req := range reqs {
+		scopes[i] = req.Scope()
+	}
+	return strings.Join(scopes, " "), nil
 }

@@ -33,7 +33,10 @@ type Answer struct {
 	ScopeID string            `json:"scope_id,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
 
-	// Of a route: what is asked for, nil if no route maps the request.
+	// Of a route: what is asked for, all of which must be allowed; nil if no route maps the
+	// request.
+	Requests []RouteAnswer `json:"requests,omitempty"`
+	// Request is the one in Requests; nil if there are several.
 	Request *RouteAnswer `json:"request,omitempty"`
 
 	// Warnings say where the input is not as the server makes it.
@@ -104,18 +107,19 @@ func (s *Snapshot) Evaluate(ctx context.Context, content []byte) (*Answer, error
 func (s *Snapshot) answer(ctx context.Context, in *input) (*Answer, error) {
 	a := &Answer{Kind: in.kind, Revision: s.revision, Reasons: []models.Reason{}, Warnings: in.warnings}
 	if in.kind == KindRoute {
-		v, err := s.eval(ctx, s.request, in.term)
+		reqs, err := s.ask(ctx, in.term)
 		if errors.Is(err, errUndefined) {
 			return a, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		req, err := readRequest(v)
-		if err != nil {
-			return nil, fmt.Errorf("%s is malformed: %w", requestRef, err)
+		for _, req := range reqs {
+			a.Requests = append(a.Requests, RouteAnswer{Domain: req.Domain, EntityType: req.EntityType, Entity: req.Entity, Operation: req.Operation})
 		}
-		a.Request = &RouteAnswer{Domain: req.Domain, EntityType: req.EntityType, Entity: req.Entity, Operation: req.Operation}
+		if len(a.Requests) == 1 {
+			a.Request = &a.Requests[0]
+		}
 		return a, nil
 	}
 	d, err := s.decide(ctx, in.term)
@@ -128,7 +132,7 @@ func (s *Snapshot) answer(ctx context.Context, in *input) (*Answer, error) {
 }
 
 // Positive reports whether the answer is yes: allowed, or mapped by a route.
-func (a *Answer) Positive() bool { return a.Allowed || a.Request != nil }
+func (a *Answer) Positive() bool { return a.Allowed || len(a.Requests) > 0 }
 
 // number reads a number of an input document.
 func number(v any) (int64, bool) {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -79,12 +80,20 @@ func TestGoldenRoutes(t *testing.T) {
 	route := func(g goldenRoute) goldenRoute {
 		r := asked(g.Request)
 		if g.Model != "" {
-			r.Body = &models.HTTPBody{Model: g.Model}
+			need, _, err := s.BodyNeed(t.Context(), r)
+			require.NoError(t, err)
+			name := "model"
+			for _, other := range []string{"lora_name", "destination"} {
+				if need != nil && slices.Contains(need.Fields, other) {
+					name = other
+				}
+			}
+			r.Body = naming(name, g.Model)
 		}
-		req, ok, err := s.Route(t.Context(), r)
+		reqs, ok, err := s.Route(t.Context(), r)
 		require.NoError(t, err)
 		if g.Asks = ""; ok {
-			g.Asks = req.Scope()
+			g.Asks = asks(reqs)
 		}
 		return g
 	}

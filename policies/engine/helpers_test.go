@@ -3,6 +3,7 @@ package engine_test
 import (
 	"io/fs"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,4 +75,22 @@ func codes(d models.Decision) []models.ReasonCode {
 		codes = append(codes, r.Code)
 	}
 	return codes
+}
+
+// naming is a body in which fields name something: field, value, field, value, ….
+func naming(pairs ...string) *models.HTTPBody {
+	b := &models.HTTPBody{}
+	for i := 0; i < len(pairs); i += 2 {
+		b.Fields = append(b.Fields, models.HTTPField{Name: pairs[i], Value: pairs[i+1]})
+	}
+	return b
+}
+
+// asks is what a proxied request asks for, as scopes.
+func asks(reqs []models.Request) string {
+	scopes := make([]string, len(reqs))
+	for i, req := range reqs {
+		scopes[i] = req.Scope()
+	}
+	return strings.Join(scopes, " ")
 }

@@ -138,7 +138,8 @@ var key = struct {
 
 	http, method, path, segments, query, headers, body, model *ast.Term
 
-	allow, reasons, scope, code, message, format, fields *ast.Term // of what policies answer
+	allow, reasons, scope, code, message *ast.Term // of what policies answer
+	format, fields, each, absent         *ast.Term // likewise
 }{
 	request: ast.StringTerm("request"), token: ast.StringTerm("token"), user: ast.StringTerm("user"),
 	domain: ast.StringTerm("domain"), membership: ast.StringTerm("membership"), now: ast.StringTerm("now"),
@@ -157,6 +158,7 @@ var key = struct {
 
 	allow: ast.StringTerm("allow"), reasons: ast.StringTerm("reasons"), scope: ast.StringTerm("scope"),
 	code: ast.StringTerm("code"), message: ast.StringTerm("message"), format: ast.StringTerm("format"), fields: ast.StringTerm("fields"),
+	each: ast.StringTerm("each"), absent: ast.StringTerm("absent"),
 }
 
 func newValue(items ...[2]*ast.Term) *Value {

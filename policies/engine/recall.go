@@ -16,7 +16,7 @@ import (
 // has one value for one input, so that the same request need not be asked about
 // twice; and of a request only those parts count that the document's rules can
 // read, as the compiler knows them. With the default policy that leaves method,
-// path, query and the model's name, which the calls of one client share.
+// path, query and the names in the body, which the calls of one client share.
 //
 // It has a fixed number of places. Where a request's place is, nobody outside
 // can tell; a newcomer takes the place of who was there.
@@ -160,7 +160,15 @@ func (p requestParts) appendKey(b []byte, r models.HTTPRequest) []byte {
 		}
 	}
 	if p.body && r.Body != nil {
-		b = appendText(append(b, 1), r.Body.Model)
+		b = binary.AppendUvarint(append(b, 1), uint64(len(r.Body.Fields)))
+		for _, f := range r.Body.Fields {
+			b = appendText(b, f.Name)
+			if f.List {
+				b = appendTexts(append(b, 1), f.Values)
+			} else {
+				b = appendText(append(b, 0), f.Value)
+			}
+		}
 	}
 	return b
 }

@@ -78,7 +78,17 @@ request := {"domain": "", "entity_type": "models", "entity": "*", "operation": t
 					r.Query = rapid.MapOf(names, rapid.SliceOfN(rapid.SampledFrom([]string{"", "a", "aa"}), 1, 2)).Draw(t, "parameters")
 				}
 				if rapid.Bool().Draw(t, "body") {
-					r.Body = &models.HTTPBody{Model: rapid.SampledFrom([]string{"", "a", "b", "1"}).Draw(t, "model")}
+					r.Body = &models.HTTPBody{}
+					name, value := rapid.SampledFrom([]string{"model", "name", "models"}), rapid.SampledFrom([]string{"a", "b", "1"})
+					for range rapid.IntRange(0, 2).Draw(t, "fields") {
+						f := models.HTTPField{Name: name.Draw(t, "field")}
+						if f.List = f.Name == "models"; f.List {
+							f.Values = rapid.SliceOfN(value, 0, 2).Draw(t, "values")
+						} else {
+							f.Value = value.Draw(t, "value")
+						}
+						r.Body.Fields = append(r.Body.Fields, f)
+					}
 				}
 				accept := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "accept")
 				r.Headers = func() map[string]string { return map[string]string{"accept": accept} }
@@ -104,7 +114,7 @@ request := {"domain": "", "entity_type": "models", "entity": "*", "operation": t
 func TestRecallIsCheap(t *testing.T) {
 	s := load(t, nil)
 	r := asked("POST /proxy/acme/v1/chat/completions")
-	r.Body = &models.HTTPBody{Model: "llama3"}
+	r.Body = naming("model", "llama3")
 	n := testing.AllocsPerRun(100, func() {
 		_, ok, err := s.Route(t.Context(), r)
 		require.NoError(t, err)

@@ -4,59 +4,111 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"patrol/models"
 )
 
-// Route asks the policy what a proxied request stands for. Domain is "" if the
-// path does not name one. ok is false if no route maps the request, or if what
+// MaxQuestions is how many questions a proxied request may ask.
+const MaxQuestions = 32
+
+// Route asks the policy what a proxied request stands for: the questions that must all
+// be answered with yes before it may pass, at least one, none of them twice. Domain is ""
+// if the path does not name one. ok is false if no route maps the request, or if what
 // was found in it cannot be a field of a request, such as a model id with blanks.
 // A document that is not shaped as it must be is an error, as is everything that
 // is one with [Snapshot.Decide].
-func (s *Snapshot) Route(ctx context.Context, r models.HTTPRequest) (req models.Request, ok bool, err error) {
-	if req, ok, known := s.RecallRoute(r); known {
-		return req, ok, nil
+//
+// The questions are those of data.patrol.http.requests. In a bundle that does not define
+// it, data.patrol.http.request is the one question. They are shared: callers must not
+// change them.
+func (s *Snapshot) Route(ctx context.Context, r models.HTTPRequest) (reqs []models.Request, ok bool, err error) {
+	if reqs, ok, known := s.RecallRoute(r); known {
+		return reqs, ok, nil
 	}
-	if req, ok, err = s.route(ctx, r); err == nil {
-		s.routes.put(r, routed{req, ok})
+	if reqs, ok, err = s.route(ctx, r); err == nil {
+		s.routes.put(r, routed{reqs, ok})
 	}
-	return req, ok, err
+	return reqs, ok, err
 }
 
 // RecallRoute returns what [Snapshot.Route] would if that is known without asking
 // the policy, which takes no time worth mentioning.
-func (s *Snapshot) RecallRoute(r models.HTTPRequest) (req models.Request, ok, known bool) {
+func (s *Snapshot) RecallRoute(r models.HTTPRequest) (reqs []models.Request, ok, known bool) {
 	found, known := s.routes.get(r)
-	return found.req, found.ok, known
+	return found.reqs, found.ok, known
 }
 
 // routed is what a proxied request stands for, if anything.
 type routed struct {
-	req models.Request
-	ok  bool
+	reqs []models.Request
+	ok   bool
 }
 
-func (s *Snapshot) route(ctx context.Context, r models.HTTPRequest) (req models.Request, ok bool, err error) {
-	v, err := s.eval(ctx, s.request, routeInput(r))
+func (s *Snapshot) route(ctx context.Context, r models.HTTPRequest) (reqs []models.Request, ok bool, err error) {
+	reqs, err = s.ask(ctx, routeInput(r))
 	switch {
 	case errors.Is(err, errUndefined):
-		return models.Request{}, false, nil
+		return nil, false, nil
 	case err != nil:
-		return models.Request{}, false, err
+		return nil, false, err
 	}
-	if req, err = readRequest(v); err != nil {
-		return models.Request{}, false, fmt.Errorf("%s is malformed: %w", requestRef, err)
+	for _, req := range reqs {
+		if req.Domain == "" {
+			req.Domain = models.Any // a stand-in: the caller knows the domain
+		}
+		if invalid := req.Validate(); invalid != nil {
+			return nil, false, nil //nolint:nilerr // a request that cannot be is one that no route maps
+		}
 	}
-	probe := req
-	if probe.Domain == "" {
-		probe.Domain = models.Any // a stand-in: the caller knows the domain
+	return reqs, true, nil
+}
+
+// ask evaluates the document that says what a proxied request stands for, and reads it.
+func (s *Snapshot) ask(ctx context.Context, input *ast.Term) ([]models.Request, error) {
+	v, err := s.eval(ctx, s.request, input)
+	if err != nil {
+		return nil, err
 	}
-	if invalid := probe.Validate(); invalid != nil {
-		return models.Request{}, false, nil //nolint:nilerr // a request that cannot be is one that no route maps
+	reqs, err := readRequests(v, s.several())
+	if err != nil {
+		return nil, fmt.Errorf("%s is malformed: %w", s.request.ref, err)
 	}
-	return req, true, nil
+	return reqs, nil
+}
+
+// several reports whether the policy says itself that a request asks several questions.
+func (s *Snapshot) several() bool { return s.request.ref.Equal(requestsRef) }
+
+// readRequests reads the questions, and drops those that are there already.
+func readRequests(v ast.Value, several bool) ([]models.Request, error) {
+	if !several {
+		req, err := readRequest(v)
+		if err != nil {
+			return nil, err
+		}
+		return []models.Request{req}, nil
+	}
+	list, ok := v.(*ast.Array)
+	if !ok {
+		return nil, fmt.Errorf("it is %s, not an array", ast.ValueName(v))
+	}
+	if n := list.Len(); n == 0 || n > MaxQuestions {
+		return nil, fmt.Errorf("it has %d requests, not 1 to %d", n, MaxQuestions)
+	}
+	reqs := make([]models.Request, 0, list.Len())
+	for i := range list.Len() {
+		req, err := readRequest(list.Elem(i).Value)
+		if err != nil {
+			return nil, fmt.Errorf("request %d: %w", i, err)
+		}
+		if !slices.ContainsFunc(reqs, req.Same) {
+			reqs = append(reqs, req)
+		}
+	}
+	return reqs, nil
 }
 
 // readRequest reads {"domain", "entity_type", "entity", "operation"}, all of them
@@ -122,6 +174,9 @@ func (s *Snapshot) bodyNeed(ctx context.Context, r models.HTTPRequest) (need *mo
 	if need, upgrade, err = readHints(v); err != nil {
 		return nil, false, fmt.Errorf("%s is malformed: %w", hintsRef, err)
 	}
+	if need != nil {
+		need.Agree = !s.several() // or nothing would tell that they do not
+	}
 	return need, upgrade, nil
 }
 
@@ -151,10 +206,11 @@ func readHints(v ast.Value) (need *models.BodyNeed, upgrade bool, err error) {
 	return need, upgrade, err
 }
 
+// readBodyNeed reads {"format", "fields"?, "each"?, "absent"?} and nothing else.
 func readBodyNeed(v ast.Value) (*models.BodyNeed, error) {
 	obj, ok := v.(ast.Object)
-	if !ok || obj.Len() != 2 {
-		return nil, errors.New("body is not an object of format and fields")
+	if !ok {
+		return nil, errors.New("body is not an object of format, fields, each and absent")
 	}
 	format, err := readString("body.format", obj.Get(key.format))
 	if err != nil {
@@ -164,21 +220,48 @@ func readBodyNeed(v ast.Value) (*models.BodyNeed, error) {
 	if need.Format != models.BodyJSON && need.Format != models.BodyMultipart {
 		return nil, fmt.Errorf("body.format is %.40q, neither json nor multipart", format)
 	}
-	var fields *ast.Array
-	if t := obj.Get(key.fields); t != nil {
-		fields, _ = t.Value.(*ast.Array)
+	known := 1
+	for _, list := range [...]struct {
+		key  *ast.Term
+		name string
+		to   *[]string
+	}{{key.fields, "fields", &need.Fields}, {key.each, "each", &need.Each}, {key.absent, "absent", &need.Absent}} {
+		t := obj.Get(list.key)
+		if t == nil {
+			continue
+		}
+		known++
+		if *list.to, err = readNames("body."+list.name, t.Value); err != nil {
+			return nil, err
+		}
 	}
-	if fields == nil || fields.Len() == 0 {
+	switch {
+	case obj.Len() != known:
+		return nil, fmt.Errorf("body has other fields than format, fields, each and absent: %v", obj.Keys())
+	case len(need.Fields)+len(need.Each)+len(need.Absent) == 0:
 		return nil, errors.New("body.fields is not an array of names")
+	case len(need.Each) > 0 && need.Format != models.BodyJSON:
+		return nil, errors.New("body.each is for json")
 	}
-	for i := range fields.Len() {
-		name, err := readString("a name in body.fields", fields.Elem(i))
+	return need.Compiled(), nil
+}
+
+// readNames reads an array of names, and drops those that are there already.
+func readNames(what string, v ast.Value) (names []string, err error) {
+	list, ok := v.(*ast.Array)
+	if !ok || list.Len() == 0 {
+		return nil, fmt.Errorf("%s is not an array of names", what)
+	}
+	for i := range list.Len() {
+		name, err := readString("a name in "+what, list.Elem(i))
 		if err != nil {
 			return nil, err
 		}
-		need.Fields = append(need.Fields, name)
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
-	return need, nil
+	return names, nil
 }
 
 // routeInput builds `input` for the documents about proxied requests.
@@ -201,13 +284,26 @@ func routeInput(r models.HTTPRequest) *ast.Term {
 		ast.Item(key.headers, ast.NewTerm(headers)),
 	)
 	if r.Body != nil {
-		body := ast.NewObjectWithCapacity(1)
-		if r.Body.Model != "" {
-			body.Insert(key.model, ast.StringTerm(r.Body.Model))
-		}
-		h.Insert(key.body, ast.NewTerm(body))
+		h.Insert(key.body, bodyInput(r.Body))
 	}
 	return ast.ObjectTerm(ast.Item(key.http, ast.NewTerm(h)))
+}
+
+// bodyInput is `input.http.body`: the declared fields under their own names, and as
+// `model` the one name that they give, whatever it is called in the body.
+func bodyInput(b *models.HTTPBody) *ast.Term {
+	body := ast.NewObjectWithCapacity(len(b.Fields) + 1)
+	if model := b.Model(); model != "" {
+		body.Insert(key.model, ast.StringTerm(model))
+	}
+	for _, f := range b.Fields {
+		if f.List {
+			body.Insert(ast.StringTerm(f.Name), stringArray(f.Values))
+		} else {
+			body.Insert(ast.StringTerm(f.Name), ast.StringTerm(f.Value))
+		}
+	}
+	return ast.NewTerm(body)
 }
 
 func stringArray(values []string) *ast.Term {

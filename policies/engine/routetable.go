@@ -15,7 +15,23 @@ type RouteInfo struct {
 	EntityType string      `json:"entity_type"`
 	Operation  string      `json:"operation"`
 	Entity     RouteEntity `json:"entity"`
-	WebSocket  bool        `json:"websocket,omitempty"`
+	// Also are what the route asks beside.
+	Also []RouteQuestion `json:"also,omitempty"`
+	// Absent and Unread are patterns of fields that a body must not have, and that it may
+	// have in spite of data.patrol.choosers.
+	Absent    []string `json:"absent,omitempty"`
+	Unread    []string `json:"unread,omitempty"`
+	WebSocket bool     `json:"websocket,omitempty"`
+}
+
+// RouteQuestion is a question that a route asks beside its own.
+type RouteQuestion struct {
+	EntityType string      `json:"entity_type"`
+	Operation  string      `json:"operation"`
+	Entity     RouteEntity `json:"entity"`
+	// When are fields of the body of which it must have one for the question to be asked;
+	// nil: it is asked if the entity is named.
+	When []string `json:"when,omitempty"`
 }
 
 // RouteEntity says where a route finds its entity: in one of these places. The zero
@@ -25,6 +41,7 @@ type RouteEntity struct {
 	Path      int      `json:"path,omitempty"`      // what this star of the path stands for, counted from 1
 	Query     string   `json:"query,omitempty"`     // this parameter
 	JSON      []string `json:"json,omitempty"`      // these keys of the body
+	Each      []string `json:"each,omitempty"`      // these keys of the body, which hold several
 	Multipart []string `json:"multipart,omitempty"` // these parts of the body
 }
 
@@ -51,6 +68,9 @@ func routesOf(data map[string]any) ([]RouteInfo, error) {
 	list := make([]RouteInfo, 0, len(byPattern))
 	for pattern, r := range byPattern {
 		r.Method, r.Path, _ = strings.Cut(pattern, " ")
+		for i := range r.Also {
+			r.Also[i].EntityType = cmp.Or(r.Also[i].EntityType, r.EntityType)
+		}
 		list = append(list, r)
 	}
 	slices.SortFunc(list, func(a, b RouteInfo) int {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,7 +67,7 @@ func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
 	var docs struct {
 		Catalog models.Catalog         `json:"catalog"`
 		Roles   map[string]models.Role `json:"roles"`
-		Routes  map[string]route       `json:"routes"`
+		Routes  map[string]RouteInfo   `json:"routes"`
 	}
 	inRoot, _ := b.data[root].(map[string]any)
 	var errs []error
@@ -77,6 +78,9 @@ func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
 			continue
 		}
 		errs = append(errs, checkSchema(ctx, b, name, doc))
+	}
+	if doc, ok := inRoot["choosers"]; ok { // else the default's count
+		errs = append(errs, checkSchema(ctx, b, "choosers", doc))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return models.Catalog{}, err
@@ -105,33 +109,29 @@ func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
 	for _, pattern := range slices.Sorted(maps.Keys(docs.Routes)) {
 		r, where := docs.Routes[pattern], fmt.Sprintf("routes[%q]", pattern)
 		known(where, r.EntityType, r.Operation, "routes", pattern)
-		if stars := starSegments(pattern); r.Entity.Path > stars {
-			errs = append(errs, b.atData([]string{"routes", pattern, "entity"}, fmt.Errorf("data.%s.%s: entity is from star %d of the path, which has %d", root, where, r.Entity.Path, stars)))
+		stars, forms := starSegments(pattern), map[string]bool{}
+		check := func(e RouteEntity, place ...string) {
+			if e.Path > stars {
+				errs = append(errs, b.atData(place, fmt.Errorf("data.%s.%s: entity is from star %d of the path, which has %d", root, where, e.Path, stars)))
+			}
+			forms["json"] = forms["json"] || len(e.JSON)+len(e.Each) > 0
+			forms["multipart"] = forms["multipart"] || len(e.Multipart) > 0
+			if forms["json"] && forms["multipart"] {
+				errs = append(errs, b.atData(place, fmt.Errorf("data.%s.%s: a body is either json or multipart", root, where)))
+			}
+		}
+		check(r.Entity, "routes", pattern, "entity")
+		for i, q := range r.Also {
+			place := []string{"routes", pattern, "also", strconv.Itoa(i)}
+			known(where, cmp.Or(q.EntityType, r.EntityType), q.Operation, place...)
+			forms["json"] = forms["json"] || len(q.When) > 0
+			check(q.Entity, append(place, "entity")...)
+		}
+		if len(r.Absent)+len(r.Unread) > 0 && !forms["json"] && !forms["multipart"] {
+			errs = append(errs, b.atData([]string{"routes", pattern}, fmt.Errorf("data.%s.%s: absent and unread are for routes that read the body", root, where)))
 		}
 	}
 	return catalog, errors.Join(errs...)
-}
-
-// route is an entry of data.patrol.routes, as far as it needs checking beyond its
-// schema.
-type route struct {
-	EntityType string       `json:"entity_type"`
-	Operation  string       `json:"operation"`
-	Entity     entitySource `json:"entity"`
-}
-
-// entitySource is where a route finds its entity. Only Path is of interest here.
-type entitySource struct {
-	Path int `json:"path"`
-}
-
-// UnmarshalJSON passes over the form that names an entity.
-func (e *entitySource) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
-		return nil
-	}
-	type plain entitySource
-	return json.Unmarshal(b, (*plain)(e))
 }
 
 // starSegments counts the segments of a pattern that stand for others.

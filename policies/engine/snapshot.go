@@ -31,18 +31,21 @@ type Snapshot struct {
 	store     storage.Store
 	txn       storage.Transaction // for reading, shared by all evaluations: nothing ever writes
 
-	decision, request, hints document
-	mask                     maskDocument
-	constants                []constant
+	decision, hints document
+	request         document // of data.patrol.http.requests, else request
+	mask            maskDocument
+	constants       []constant
 
-	routes *recall[routed]
-	needs  *recall[hinted]
+	routes   *recall[routed]
+	needs    *recall[hinted]
+	choosers choosers
 }
 
 // The documents that are asked for.
 var (
 	decisionRef = ast.MustParseRef("data.patrol.authz.decision")
 	requestRef  = ast.MustParseRef("data.patrol.http.request")
+	requestsRef = ast.MustParseRef("data.patrol.http.requests")
 	hintsRef    = ast.MustParseRef("data.patrol.http.hints")
 )
 
@@ -88,6 +91,9 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 		return err
 	}
 	if s.catalog, err = checkData(ctx, b); err != nil {
+		return err
+	}
+	if err := s.chooseFrom(b.data); err != nil {
 		return err
 	}
 	if err := s.open(ctx, b.data); err != nil {
@@ -146,7 +152,11 @@ func (s *Snapshot) compile(ctx context.Context, b *bundle) error {
 // enter prepares the documents that the server asks for, and what can be known of
 // them beforehand.
 func (s *Snapshot) enter(ctx context.Context) (err error) {
-	for _, ref := range []ast.Ref{decisionRef, requestRef} {
+	asks := requestRef
+	if len(s.compiler.GetRulesExact(requestsRef)) > 0 {
+		asks = requestsRef
+	}
+	for _, ref := range []ast.Ref{decisionRef, asks} {
 		if len(s.compiler.GetRulesExact(ref)) == 0 {
 			return fmt.Errorf("it defines no %s, which the server asks for", ref)
 		}
@@ -154,7 +164,7 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 	for _, d := range []struct {
 		ref ast.Ref
 		to  *document
-	}{{decisionRef, &s.decision}, {requestRef, &s.request}, {hintsRef, &s.hints}} {
+	}{{decisionRef, &s.decision}, {asks, &s.request}, {hintsRef, &s.hints}} {
 		if *d.to, err = s.prepare(d.ref); err != nil {
 			return err
 		}
@@ -162,7 +172,7 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 	if err := s.evaluateConstants(ctx); err != nil {
 		return err
 	}
-	s.routes = newRecall[routed](partsOf(s.compiler, requestRef), s.recall)
+	s.routes = newRecall[routed](partsOf(s.compiler, asks), s.recall)
 	s.needs = newRecall[hinted](partsOf(s.compiler, hintsRef), s.recall)
 	return s.loadMask(ctx)
 }

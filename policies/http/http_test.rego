@@ -13,14 +13,17 @@ asked(line) := {"http": {
 	parts := split(line, " ")
 }
 
-# naming is the input with a body that names a model, "" for one that names none.
-naming("", line) := json.patch(asked(line), [{"op": "add", "path": "http/body", "value": {}}])
+# saying is the input with a body.
+saying(body, line) := json.patch(asked(line), [{"op": "add", "path": "http/body", "value": body}])
 
-naming(model, line) := json.patch(asked(line), [{"op": "add", "path": "http/body", "value": {"model": model}}]) if model != ""
+# naming is the input with a body that names a model, "" for one that names none.
+naming("", line) := saying({}, line)
+
+naming(model, line) := saying({"model": model}, line) if model != ""
 
 models_on(operation, entity) := {"domain": "acme", "entity_type": "models", "entity": entity, "operation": operation}
 
-json_body(fields) := {"body": {"format": "json", "fields": fields}}
+json_body(fields) := {"body": {"format": "json", "fields": fields, "absent": sort(data.patrol.choosers.body)}}
 
 # Routes that name no entity.
 collections := {
@@ -34,23 +37,16 @@ collections := {
 	"GET /tokenizer_info": "read",
 	"GET /v1/realtime": "execute",
 	"POST /v1/audio/*": "execute",
-	"POST /api/copy": "write",
 	"GET /api/blobs/*": "write",
 	"POST /api/blobs/*": "write",
 }
 
 # Routes whose JSON body names the model under one key.
 json_bodies := {
-	"POST /v1/chat/completions": "execute",
-	"POST /v1/completions": "execute",
-	"POST /v1/embeddings": "execute",
-	"POST /v1/responses": "execute",
-	"POST /v1/responses/compact": "execute",
 	"POST /v1/responses/input_tokens": "execute",
 	"POST /v1/moderations": "execute",
 	"POST /v1/images/generations": "execute",
 	"POST /v1/audio/speech": "execute",
-	"POST /v1/messages": "execute",
 	"POST /v1/messages/count_tokens": "execute",
 	"POST /v1/chat/completions/batch": "execute",
 	"POST /v1/chat/completions/render": "execute",
@@ -74,18 +70,27 @@ json_bodies := {
 	"POST /api/embeddings": "execute",
 }
 
+# Routes whose body may name more models, each of which is asked for.
+listing_bodies := {
+	"POST /v1/chat/completions",
+	"POST /v1/completions",
+	"POST /v1/embeddings",
+	"POST /v1/responses",
+	"POST /v1/responses/compact",
+	"POST /v1/messages",
+}
+
+form_body := {"body": {"format": "multipart", "fields": ["model"], "absent": sort(data.patrol.choosers.body)}}
+
 # Routes that are named in other ways, with how.
 named_bodies := {
-	"POST /v1/images/edits": ["execute", {"body": {"format": "multipart", "fields": ["model"]}}],
-	"POST /v1/images/variations": ["execute", {"body": {"format": "multipart", "fields": ["model"]}}],
-	"POST /v1/audio/transcriptions": ["execute", {"body": {"format": "multipart", "fields": ["model"]}}],
-	"POST /v1/audio/translations": ["execute", {"body": {"format": "multipart", "fields": ["model"]}}],
-	"POST /v1/load_lora_adapter": ["write", json_body(["lora_name"])],
-	"POST /v1/unload_lora_adapter": ["write", json_body(["lora_name"])],
+	"POST /v1/images/edits": ["execute", form_body],
+	"POST /v1/images/variations": ["execute", form_body],
+	"POST /v1/audio/transcriptions": ["execute", form_body],
+	"POST /v1/audio/translations": ["execute", form_body],
 	"POST /api/show": ["read", json_body(["model", "name"])],
 	"POST /api/pull": ["write", json_body(["model", "name"])],
 	"POST /api/push": ["write", json_body(["model", "name"])],
-	"POST /api/create": ["write", json_body(["model", "name"])],
 	"DELETE /api/delete": ["write", json_body(["model", "name"])],
 }
 
@@ -100,7 +105,112 @@ paths := {
 # What clients may turn into a WebSocket.
 websockets := {"GET /v1/realtime"}
 
-mapped := (object.keys(collections) | object.keys(bodies)) | object.keys(paths)
+# Routes that ask several questions, by body, each with what they ask.
+questions := {
+	"POST /v1/load_lora_adapter": [
+		[{"lora_name": "a"}, ["a:write"]],
+		[{"lora_name": "a", "base_model_name": "b"}, ["a:write", "b:read"]],
+		[{}, ["*:write"]],
+		[null, ["*:write", "*:read"]],
+	],
+	"POST /v1/unload_lora_adapter": [[{"lora_name": "a"}, ["a:write"]], [null, ["*:write"]]],
+	"POST /api/create": [
+		[{"model": "a"}, ["a:write"]],
+		[{"name": "a"}, ["a:write"]],
+		[{"model": "a", "from": "b"}, ["a:write", "b:read"]],
+		[{"model": "a", "name": "a", "from": "a"}, ["a:write", "a:read"]],
+		[{"from": "b"}, ["*:write", "b:read"]],
+		[{"model": "a", "files": ["sha256:1"]}, ["a:write", "*:write"]],
+		[{"model": "a", "adapters": []}, ["a:write", "*:write"]],
+		[{"model": "a", "from": "b", "draft_files": ["sha256:1"]}, ["a:write", "b:read", "*:write"]],
+		[{}, ["*:write"]],
+		[null, ["*:write", "*:read", "*:write"]],
+	],
+	"POST /api/copy": [
+		[{"source": "a", "destination": "b"}, ["b:write", "a:read"]],
+		[{"destination": "b"}, ["b:write"]],
+		[{"source": "a"}, ["*:write", "a:read"]],
+		[{}, ["*:write"]],
+		[null, ["*:write", "*:read"]],
+	],
+}
+
+mapped := (((object.keys(collections) | object.keys(bodies)) | object.keys(paths)) | object.keys(questions)) | listing_bodies
+
+# body_of is the input with the body, null for none.
+body_of(null, line) := asked(line)
+
+body_of(body, line) := saying(body, line) if body != null
+
+test_questions[note] if {
+	some line, cases in questions
+	some i, [body, want] in cases
+	note := sprintf("%s %d", [line, i])
+	got := http.requests with input as body_of(body, proxied(line))
+	[sprintf("%s:%s", [r.entity, r.operation]) | some r in got] == want
+	{r.domain | some r in got} == {"acme"}
+	{r.entity_type | some r in got} == {"models"}
+}
+
+# One question is the only one; several are not one.
+test_request_is_the_only_question[note] if {
+	some note, [body, only] in {
+		"one": [{"destination": "b"}, {models_on("write", "b")}],
+		"two": [{"source": "a", "destination": "b"}, set()],
+	}
+	{r | r := http.request with input as saying(body, proxied("POST /api/copy"))} == only
+}
+
+test_names_that_disagree[note] if {
+	some note, body in {
+		"the two names of the new model": {"model": "a", "name": "b"},
+		"and what it is made from": {"model": "a", "name": "b", "from": "c"},
+	}
+	not http.requests with input as saying(body, proxied("POST /api/create"))
+}
+
+test_lists[note] if {
+	some line in listing_bodies
+	some i, [body, want] in [
+		[{"model": "a"}, ["a"]],
+		[{"model": "a", "models": ["b", "c"]}, ["a", "b", "c"]],
+		[{"model": "a", "fallbacks": ["b"], "tools[].model": ["a", "d"]}, ["a", "b", "d"]],
+		[{"models": ["b"]}, ["b"]],
+		[{"models": []}, ["*"]],
+		[{}, ["*"]],
+		[null, ["*"]],
+	]
+	note := sprintf("%s %d", [line, i])
+	got := http.requests with input as body_of(body, proxied(line))
+	[r.entity | some r in got] == want
+	{r.operation | some r in got} == {"execute"}
+}
+
+test_listing_hints[note] if {
+	some note in listing_bodies
+	http.hints == {"body": {"format": "json", "fields": ["model"], "each": ["fallbacks", "models", "tools[].model"], "absent": sort(data.patrol.choosers.body)}} with input as asked(note)
+}
+
+test_question_hints[note] if {
+	some note, [fields, each, unread] in {
+		"POST /api/create": [["from", "model", "name"], ["adapters", "draft_files", "files"], []],
+		"POST /api/copy": [["destination", "source"], [], []],
+		"POST /v1/load_lora_adapter": [["base_model_name", "lora_name"], [], ["!lora_path", "!lora_int_id"]],
+	}
+	body := http.hints.body with input as asked(note)
+	body.fields == fields
+	object.get(body, "each", []) == each
+	body.absent == array.concat(sort(data.patrol.choosers.body), unread)
+}
+
+# More questions than may be asked are none.
+test_too_many_questions if {
+	names := [sprintf("m%d", [i]) | some i in numbers.range(1, 31)]
+	some_models := saying({"model": "m0", "models": names}, "POST /v1/chat/completions")
+	count(http.requests) == 32 with input as some_models
+	too_many := saying({"model": "m0", "models": array.concat(names, ["m32"])}, "POST /v1/chat/completions")
+	not http.requests with input as too_many
+}
 
 # plain is a request that a pattern fits.
 plain(pattern) := replace(replace(pattern, "**", "llama3"), "*", "sha256:0a")
@@ -154,7 +264,7 @@ test_every_path_and_method if {
 		line := plain(note)
 		requests := [request |
 			some input_ in [asked(line), asked(proxied(line))]
-			request := http.request with input as input_ with data.patrol.http.shapes as shapes
+			request := http.requests with input as input_ with data.patrol.http.shapes as shapes
 		]
 		not agree(requests) == fits(concat(" ", [same(method), pattern]))
 	}
@@ -167,8 +277,8 @@ test_every_path_and_method if {
 agree([]) := false
 
 agree([bare, in_acme]) if {
-	bare.domain == ""
-	in_acme == object.union(bare, {"domain": "acme"})
+	{request.domain | some request in bare} == {""}
+	in_acme == [object.union(request, {"domain": "acme"}) | some request in bare]
 }
 
 # Whether some route maps it.
@@ -377,7 +487,8 @@ own := {
 	"GET /search": {"entity_type": "datasets", "operation": "read", "entity": {"query": "set"}},
 	"GET /live": {"entity_type": "models", "operation": "execute", "entity": {"query": "model"}, "websocket": true},
 	"POST /chat/*": {"entity_type": "models", "operation": "execute", "entity": {"json": ["model"]}, "websocket": true},
-	"PUT /upload": {"entity_type": "datasets", "operation": "write", "entity": {"multipart": ["set", "name"]}},
+	"PUT /upload": {"entity_type": "datasets", "operation": "write", "entity": {"multipart": ["set", "name"]}, "absent": ["secret"]},
+	"POST /compare": {"entity_type": "models", "operation": "execute", "entity": {"each": ["left", "right"]}},
 	"GET /": {"entity_type": "domains", "operation": "read"},
 }
 
@@ -403,10 +514,10 @@ test_own_routes[note] if {
 test_own_routes_by_body[note] if {
 	some note, hint in {
 		"POST /chat/x": json_body(["model"]),
-		"PUT /upload": {"body": {"format": "multipart", "fields": ["set", "name"]}},
+		"PUT /upload": {"body": {"format": "multipart", "fields": ["name", "set"], "absent": ["secret"]}},
 	}
 	http.hints.body == hint.body with input as asked(note) with data.patrol.routes as own
-	http.request.entity == "s1" with input as naming("s1", note) with data.patrol.routes as own
+	http.request.entity == "s1" with input as saying({hint.body.fields[0]: "s1"}, note) with data.patrol.routes as own
 }
 
 test_query[note] if {
@@ -416,6 +527,9 @@ test_query[note] if {
 		"twice": {"query": {"set": ["s1", "s1"]}, "want": set()},
 		"two": {"query": {"set": ["s1", "s2"]}, "want": set()},
 		"none": {"query": {"set": []}, "want": set()},
+		"named, and in another case": {"query": {"set": ["s1"], "SET": ["s2"]}, "want": set()},
+		"named, and with an index": {"query": {"set": ["s1"], "set[0]": ["s2"]}, "want": set()},
+		"named, and with signs": {"query": {"set": ["s1"], "s_e-t": ["s2"]}, "want": set()},
 	}
 	input_ := json.patch(asked("GET /search"), [{"op": "add", "path": "http/query", "value": case.query}])
 	entities := {entity | entity := http.request.entity} with input as input_ with data.patrol.routes as own

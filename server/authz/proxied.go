@@ -1,11 +1,13 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +25,9 @@ type Proxied struct {
 	tokenID string
 	rec     *tokenRecord
 	start   time.Time
-	names   []Name // see Names
+	names   []Name           // see Names
+	need    *models.BodyNeed // of the body, as the policy says
+	judged  []models.Request // the questions, once they are known
 }
 
 // Begin verifies the token of a proxied request. If that fails, ok is false and
@@ -42,13 +46,15 @@ func (a *Authorizer) Begin(ctx context.Context, call Call) (p *Proxied, d models
 // and whether it may be upgraded to a WebSocket.
 func (p *Proxied) Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error) {
 	if need, websocket, known := p.policy.RecallBodyNeed(r); known {
+		p.need = need
 		return need, websocket, nil
 	}
 	if err := p.a.takeTurn(ctx); err != nil {
 		return nil, false, err
 	}
 	defer p.a.endTurn()
-	return p.policy.BodyNeed(ctx, r)
+	p.need, websocket, err = p.policy.BodyNeed(ctx, r)
+	return p.need, websocket, err
 }
 
 // Admit judges the token and its owner alone, before a body is read that must be
@@ -73,46 +79,54 @@ func (p *Proxied) Admit(ctx context.Context) (d models.Decision, ok bool) {
 }
 
 // route maps the request.
-func (p *Proxied) route(ctx context.Context, r models.HTTPRequest) (req models.Request, ok bool, code models.ReasonCode, cause error) {
-	req, ok, known := p.policy.RecallRoute(r)
+func (p *Proxied) route(ctx context.Context, r models.HTTPRequest) (reqs []models.Request, ok bool, code models.ReasonCode, cause error) {
+	reqs, ok, known := p.policy.RecallRoute(r)
 	if known {
-		return req, ok, "", nil
+		return reqs, ok, "", nil
 	}
 	if err := p.a.takeTurn(ctx); err != nil {
-		return req, false, models.Unavailable, err
+		return nil, false, models.Unavailable, err
 	}
-	req, ok, err := p.policy.Route(ctx, r)
+	reqs, ok, err := p.policy.Route(ctx, r)
 	p.a.endTurn()
 	if err != nil {
-		return req, false, models.PolicyError, fmt.Errorf("map the request: %w", err)
+		return nil, false, models.PolicyError, fmt.Errorf("map the request: %w", err)
 	}
-	return req, ok, "", nil
+	return reqs, ok, "", nil
 }
 
 // Decide maps the request to what it stands for and judges that, on the facts as
 // they are now: reading a body may have taken a while since Begin. Fields of
-// fixed that are not empty come from the operator and replace the route's.
+// fixed that are not empty come from the operator and replace the route's, in each of its
+// questions. All questions must be allowed; each becomes a decision with a record of its own, and
+// they are put together as [models.Together] says. A request by which a client could choose
+// something else than what is judged is refused, see [engine.Snapshot.Chooses].
 func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision {
 	p.call.method, p.call.path = r.Method, r.Path
-	req, ok, code, cause := p.route(ctx, r)
+	routed, ok, code, cause := p.route(ctx, r)
 	switch {
 	case code != "":
 		v := refusal(code, cause)
 		v.Revision = p.policy.Revision()
 		return p.conclude(ctx, v)
-	case !ok && (fixed.Domain == "" || fixed.EntityType == "" || fixed.Entity == "" || fixed.Operation == ""):
+	case ok:
+	case fixed.Domain == "" || fixed.EntityType == "" || fixed.Entity == "" || fixed.Operation == "":
 		return p.Refuse(ctx, models.Because(models.RouteUnmapped))
+	default: // the operator says it all
+		routed = []models.Request{fixed}
 	}
-	overlay(&req.Domain, fixed.Domain)
-	overlay(&req.EntityType, fixed.EntityType)
-	overlay(&req.Entity, fixed.Entity)
-	overlay(&req.Operation, fixed.Operation)
-	p.call.Request = req
-	if err := req.Validate(); err != nil {
+	reqs, err := p.questions(routed, fixed)
+	p.call.Request = reqs[0]
+	if err != nil {
 		return p.Refuse(ctx, models.Reason{Code: models.RouteUnmapped, Message: notAnEntity(err)})
 	}
-	if p.note(req); p.call.KeepsNames && fixed.Entity == "" && slices.ContainsFunc(p.names, func(n Name) bool { return !n.Plain }) {
+	if p.call.KeepsNames && fixed.Entity == "" && slices.ContainsFunc(p.names, func(n Name) bool { return !n.Plain }) {
 		return p.Refuse(ctx, models.Reason{Code: models.RouteUnmapped, Message: "The upstream could read another model's name in this spelling, and it cannot be changed on the way."})
+	}
+	if fixed.Entity == "" {
+		if what, chooses := p.policy.Chooses(r, p.need, reqs); chooses {
+			return p.Refuse(ctx, models.Reason{Code: models.RouteUnmapped, Message: "The request has " + what + " by which some servers let clients choose another model than the one that is judged."})
+		}
 	}
 	rec, err := p.a.facts.token(ctx, p.tokenID, p.call.IP)
 	switch {
@@ -121,8 +135,8 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 	case rec == nil: // deleted while the body was read
 		return p.conclude(ctx, refusal(models.TokenUnknown, nil))
 	}
-	p.rec = rec
-	return p.conclude(ctx, p.a.judge(ctx, p.policy, rec, p.call.Kind, req))
+	p.rec, p.judged = rec, reqs
+	return p.judge(ctx, rec, reqs)
 }
 
 // notAnEntity says which fields of a request are not what they can be, without
@@ -140,10 +154,110 @@ func notAnEntity(err error) string {
 	return text + "."
 }
 
+// questions returns what is asked of the policy: what the route says, with what the operator
+// fixed, in canonical names, and none twice. There is always one. The error says which of them
+// cannot be asked.
+func (p *Proxied) questions(routed []models.Request, fixed models.Request) (reqs []models.Request, err error) {
+	p.names = nil
+	reqs = routed
+	for i, req := range routed {
+		overlay(&req.Domain, fixed.Domain)
+		overlay(&req.EntityType, fixed.EntityType)
+		overlay(&req.Entity, fixed.Entity)
+		overlay(&req.Operation, fixed.Operation)
+		err = cmp.Or(err, req.Validate())
+		req = p.note(req)
+		if !req.Same(routed[i]) { // which are shared
+			if &reqs[0] == &routed[0] {
+				reqs = slices.Clone(routed)
+			}
+			reqs[i] = req
+		}
+	}
+	if len(reqs) > 1 {
+		kept := make([]models.Request, 0, len(reqs))
+		for _, req := range reqs {
+			if !slices.ContainsFunc(kept, req.Same) {
+				kept = append(kept, req)
+			}
+		}
+		reqs = kept
+	}
+	return reqs, err
+}
+
+// note returns what is judged in the place of a request, and takes down how that spells the
+// name of its model if it is in another way. What is no name is left for the verdict.
+func (p *Proxied) note(req models.Request) models.Request {
+	kind := p.a.kindOf(p.call.Kind, req.Domain)
+	canonical, ok := kind.Canonical(req)
+	if !ok {
+		return req
+	}
+	if canonical.Entity != req.Entity {
+		name, _ := kind.ModelName(req.Entity)
+		p.names = append(p.names, Name{Spelled: req.Entity, ModelName: name})
+	}
+	return canonical
+}
+
 func overlay(field *string, fixed string) {
 	if fixed != "" {
 		*field = fixed
 	}
+}
+
+// judge has the policy answer all questions, and concludes each.
+func (p *Proxied) judge(ctx context.Context, rec *tokenRecord, reqs []models.Request) models.Decision {
+	if len(reqs) == 1 {
+		return p.conclude(ctx, p.a.judge(ctx, p.policy, rec, p.call.Kind, reqs[0]))
+	}
+	verdicts := p.a.judgeAll(ctx, p.policy, rec, p.call.Kind, reqs)
+	decisions := make([]models.Decision, len(reqs))
+	for i, v := range verdicts {
+		p.call.Request = reqs[i]
+		decisions[i] = p.conclude(ctx, v)
+		p.start = p.a.cfg.Clock()
+	}
+	d, which := models.Together(decisions)
+	p.call.Request = reqs[which]
+	return d
+}
+
+// judgeAll has policy answer several questions. If the headers for the upstream in the answers
+// disagree, nobody can say which are right, and all of those are policy errors.
+func (a *Authorizer) judgeAll(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, kind models.UpstreamKind, reqs []models.Request) []verdict {
+	verdicts := make([]verdict, len(reqs))
+	said := map[string]int{} // by header in lower case: the first answer that says it
+	value := func(i int, header string) string {
+		for name, value := range verdicts[i].Headers {
+			if strings.EqualFold(name, header) {
+				return value
+			}
+		}
+		return ""
+	}
+	var disagree []int
+	for i, req := range reqs {
+		verdicts[i] = a.judge(ctx, policy, rec, kind, req)
+		for name, text := range verdicts[i].Headers {
+			lower := strings.ToLower(name)
+			first, before := said[lower]
+			if !before {
+				said[lower] = i
+			} else if value(first, lower) != text {
+				disagree = append(disagree, first, i)
+			}
+		}
+	}
+	for _, i := range disagree {
+		if verdicts[i].Allowed {
+			v := &verdicts[i]
+			v.Decision, v.cause = models.Deny(models.PolicyError), errors.New("the policy's headers for two questions of one request disagree")
+			v.Revision = policy.Revision()
+		}
+	}
+	return verdicts
 }
 
 // Refuse denies the request for a reason that was found outside the policy, such
@@ -172,27 +286,11 @@ type Name struct {
 // they were judged in. They are complete after Decide.
 func (p *Proxied) Names() []Name { return p.names }
 
-// note takes down how a request that is about to be judged spells the name of its
-// model, and puts the canonical form into the place of the request. What is no name
-// is left for the verdict.
-func (p *Proxied) note(req models.Request) {
-	p.names = nil
-	kind := p.a.kindOf(p.call.Kind, req.Domain)
-	canonical, ok := kind.Canonical(req)
-	if !ok {
-		return
-	}
-	if canonical.Entity != req.Entity {
-		name, _ := kind.ModelName(req.Entity)
-		p.names = []Name{{Spelled: req.Entity, ModelName: name}}
-	}
-	p.call.Request = canonical
-}
-
 // TokenID returns the id of the token.
 func (p *Proxied) TokenID() string { return p.tokenID }
 
-// Request returns what was judged; it is complete after Decide.
+// Request returns what was judged; it is complete after Decide. Of several questions it is
+// the one whose decision was returned.
 func (p *Proxied) Request() models.Request { return p.call.Request }
 
 func (p *Proxied) conclude(ctx context.Context, v verdict) models.Decision {
@@ -213,9 +311,9 @@ const recheckEvery = maxFactTTL
 // calls stop when the request is over.
 func (p *Proxied) Hold(ctx context.Context) (held context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	h := &hold{
-		token: p.rec.pat.ID, user: p.rec.pat.UserID, domain: p.call.Request.Domain,
-		wakeUp: make(chan struct{}, 1),
+	h := &hold{token: p.rec.pat.ID, user: p.rec.pat.UserID, wakeUp: make(chan struct{}, 1)}
+	for _, req := range p.judged {
+		h.domains = append(h.domains, req.Domain)
 	}
 	p.a.holds.add(h)
 	// Something may have changed between the decision and the line above.
@@ -283,14 +381,27 @@ func (p *Proxied) again(ctx context.Context) (d models.Decision, expires time.Ti
 	case rec == nil:
 		return models.Deny(models.TokenUnknown), expires, nil
 	}
-	v := p.a.judge(ctx, p.a.cfg.Policy.Current(), rec, p.call.Kind, p.call.Request)
-	return v.Decision, rec.pat.ExpiresAt, v.cause
+	policy := p.a.cfg.Policy.Current()
+	if len(p.judged) == 1 {
+		v := p.a.judge(ctx, policy, rec, p.call.Kind, p.judged[0])
+		return v.Decision, rec.pat.ExpiresAt, v.cause
+	}
+	verdicts := p.a.judgeAll(ctx, policy, rec, p.call.Kind, p.judged)
+	worst := verdicts[0]
+	for _, v := range verdicts[1:] {
+		// That something could not be judged counts less than that something is denied.
+		if !v.Allowed && (worst.Allowed || worst.Has(models.Unavailable)) {
+			worst = v
+		}
+	}
+	return worst.Decision, rec.pat.ExpiresAt, worst.cause
 }
 
 // hold is one request under watch and the facts that it depends on.
 type hold struct {
-	token, user, domain string
-	wakeUp              chan struct{} // holds at most one signal
+	token, user string
+	domains     []string
+	wakeUp      chan struct{} // holds at most one signal
 }
 
 func (h *hold) wake() {
@@ -307,9 +418,9 @@ func (h *hold) dependsOn(c models.Change) bool {
 	case models.ChangeUser:
 		return c.Key == h.user
 	case models.ChangeDomain:
-		return c.Key == h.domain
+		return slices.Contains(h.domains, c.Key)
 	case models.ChangeMembership:
-		return c.Key == h.user && c.Key2 == h.domain
+		return c.Key == h.user && slices.Contains(h.domains, c.Key2)
 	}
 	return true
 }

@@ -56,6 +56,9 @@ func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
 	for name, value := range v.Decision.Headers {
 		m.put(strings.ToLower(name), value)
 	}
+	if v.ContentType != "" && !slices.Equal(v.asked.Header["Content-Type"], []string{v.ContentType}) {
+		m.put("content-type", v.ContentType)
+	}
 	for _, name := range s.remove {
 		// A dry run must not break what worked before Patrol, such as another
 		// credential in the same header.

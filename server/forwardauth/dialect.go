@@ -48,7 +48,7 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Q
 			return nil, fmt.Errorf("%w: it has %s", errForeign, name)
 		}
 	}
-	q := &question.Question{Surface: surface, Header: r.Header, Client: peer, KeepsQuery: true}
+	q := &question.Question{Surface: surface, Header: r.Header, Client: peer, KeepsQuery: true, KeepsType: true}
 	if client, ok := lastHop(r.Header); ok {
 		q.Client = client
 	}

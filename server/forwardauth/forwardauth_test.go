@@ -201,11 +201,11 @@ func TestTheBodyThatEnvoySends(t *testing.T) {
 	}{
 		{"named", token, `{"model":"llama3"}`, "false", 200},
 		{"another", token, `{"model":"mistral"}`, "false", 403},
-		{"truncated", all, `{"model":"llama3"}`, "true", 403},
-		{"nobody says whether it is whole", all, `{"model":"llama3"}`, "", 403},
+		{"truncated", all, `{"model":"llama3"}`, "true", 413},
+		{"nobody says whether it is whole", all, `{"model":"llama3"}`, "", 413},
 		{"none", all, "", "", 200},
 		{"none, one model", token, "", "", 403},
-		{"too large", all, `{"model":"llama3"}` + strings.Repeat(" ", 64), "false", 403},
+		{"too large", all, `{"model":"llama3"}` + strings.Repeat(" ", 64), "false", 413},
 	} {
 		headers := []string{"Authorization: Bearer " + c.token}
 		if c.partial != "" {

@@ -96,7 +96,7 @@ func TestBodiesAreReplayedWhole(t *testing.T) {
 				require.Equal(t, http.StatusOK, res.StatusCode, res.body)
 				assert.Equal(t, digestOf(c.body), res.body)
 				require.NotNil(t, w.last().Body)
-				assert.Equal(t, c.model, w.last().Body.Model)
+				assert.Equal(t, c.model, w.last().Body.Model())
 			}
 		})
 	}

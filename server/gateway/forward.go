@@ -152,6 +152,9 @@ func (x *exchange) rewrite(out *http.Request, t *target) {
 	}
 	h := out.Header
 	cleanRequestHeader(h)
+	if x.judged.Body != nil {
+		h.Set("Content-Type", x.judged.Body.ContentType)
+	}
 	identify(h, x.decision, x.domain)
 	if x.requestID != "" {
 		h.Set("X-Request-Id", x.requestID)

@@ -219,7 +219,7 @@ func (x *exchange) judge(ctx context.Context) bool {
 	if err := x.checkUpgrade(websocket); err != nil {
 		return x.refuse(ctx, route.Reason(err), err)
 	}
-	if need != nil && !x.readBody(ctx, *need) {
+	if need != nil && !x.readBody(ctx, need) {
 		return false
 	}
 	x.decision = x.p.Decide(ctx, x.judged, models.Request{Domain: x.domain})
@@ -253,9 +253,9 @@ func (x *exchange) logger() *slog.Logger {
 	return x.g.log.With("request_id", x.requestID, "domain", x.domain)
 }
 
-// readBody reads the body of a token that is good and finds the model in it. If it
+// readBody reads the body of a token that is good and finds what it names. If it
 // cannot, it answers and returns false.
-func (x *exchange) readBody(ctx context.Context, need models.BodyNeed) bool {
+func (x *exchange) readBody(ctx context.Context, need *models.BodyNeed) bool {
 	if d, ok := x.p.Admit(ctx); !ok {
 		x.g.deny(x.w, x.r, d, x.p.Request())
 		return false
@@ -299,14 +299,14 @@ func (x *exchange) readBody(ctx context.Context, need models.BodyNeed) bool {
 	}
 	content := kept.reader()
 	defer func() { _ = content.Close() }() // it only counts
-	model, err := route.ReadModel(need, content, x.r.Header)
+	body, err := route.ReadBody(need, content, x.r.Header)
 	switch {
 	case errors.Is(err, route.ErrAmbiguous):
 		return x.refuse(ctx, route.Reason(err), err)
 	case err != nil:
 		return x.notKept(ctx, err)
 	}
-	x.judged.Body = &models.HTTPBody{Model: model}
+	x.judged.Body = body
 	return true
 }
 

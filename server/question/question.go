@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -58,6 +59,8 @@ type Question struct {
 	// KeepsQuery says that the proxy cannot be told to take a parameter out of the
 	// query.
 	KeepsQuery bool
+	// KeepsType says that the proxy cannot be told to change the Content-Type.
+	KeepsType bool
 }
 
 // Body is what there is of a request's body.
@@ -74,6 +77,8 @@ type Body struct {
 type Verdict struct {
 	Decision models.Decision
 	Request  models.Request // what was judged, as far as it is known
+	// ContentType is how an allowed request must be forwarded; "" if its body was not read.
+	ContentType string
 	// Malformed says in plain words why the request is answered 400 without a
 	// decision; "" if there is one.
 	Malformed string
@@ -111,8 +116,8 @@ func (q *Question) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Ve
 	if !ok {
 		return Verdict{Decision: d}
 	}
-	d = q.decide(ctx, p, log)
-	return Verdict{Decision: d, Request: p.Request()}
+	d, contentType := q.decide(ctx, p, log)
+	return Verdict{Decision: d, Request: p.Request(), ContentType: contentType}
 }
 
 // token returns the token that the request presents, "" if it presents none. ok
@@ -133,17 +138,17 @@ func (q *Question) token() (token string, ok bool) {
 	return strings.Trim(token, " "), true
 }
 
-func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logger) models.Decision {
+func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logger) (d models.Decision, contentType string) {
 	if q.Misconfigured != "" {
 		log.WarnContext(ctx, "a request was refused because of the proxy's configuration", "surface", q.Surface, "problem", q.Misconfigured)
-		return p.Refuse(ctx, models.Because(models.PolicyError))
+		return p.Refuse(ctx, models.Because(models.PolicyError)), ""
 	}
 	r, err := route.Parse(q.Method, q.Target, q.Header)
 	if err == nil {
 		err = q.check(r)
 	}
 	if err != nil {
-		return p.Refuse(ctx, route.Reason(err))
+		return p.Refuse(ctx, route.Reason(err)), ""
 	}
 	need, websocket, err := p.Hints(ctx, r)
 	switch {
@@ -153,25 +158,28 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 			level = slog.LevelDebug
 		}
 		log.Log(ctx, level, "the policy could not say how to treat a route", "surface", q.Surface, "error", err)
-		return p.Refuse(ctx, models.Because(models.PolicyError))
+		return p.Refuse(ctx, models.Because(models.PolicyError)), ""
 	case q.upgrades() && (!websocket || q.Method != http.MethodGet):
-		return p.Refuse(ctx, route.Reason(errWebSocket))
+		return p.Refuse(ctx, route.Reason(errWebSocket)), ""
 	}
 	if need != nil && q.Fixed.Entity == "" && q.Body != nil {
 		if d, ok := p.Admit(ctx); !ok {
-			return d
+			return d, ""
 		}
-		if r.Body, err = q.readBody(*need); err != nil {
+		if r.Body, err = q.readBody(need); err != nil {
 			log.DebugContext(ctx, "a request was not judged", "surface", q.Surface, "error", err)
-			return p.Refuse(ctx, bodyReason(err))
+			return p.Refuse(ctx, bodyReason(err)), ""
 		}
 	}
-	d := p.Decide(ctx, r, q.Fixed)
+	d = p.Decide(ctx, r, q.Fixed)
 	if err := checkHeaders(d.Headers); err != nil {
 		log.ErrorContext(ctx, "the policy sets a header that it cannot set", "surface", q.Surface, "error", err)
-		return p.Refuse(ctx, models.Because(models.PolicyError))
+		return p.Refuse(ctx, models.Because(models.PolicyError)), ""
 	}
-	return d
+	if r.Body != nil {
+		contentType = r.Body.ContentType
+	}
+	return d, contentType
 }
 
 var (
@@ -216,6 +224,7 @@ func (q *Question) upgrades() bool {
 
 var (
 	errTruncated = errors.New("the proxy sent only a part of the body")
+	errOtherType = fmt.Errorf("%w: the body has a content type for which some readers take it for something else", route.ErrAmbiguous)
 	errReplaced  = errors.New("the model's name may have had bytes that are not UTF-8; pack_as_bytes would tell")
 )
 
@@ -234,7 +243,7 @@ func bodyReason(err error) models.Reason {
 
 // readBody returns what a policy learns of the body, nil if it is empty. An error
 // says that nobody can tell what the upstream will take it for.
-func (q *Question) readBody(need models.BodyNeed) (*models.HTTPBody, error) {
+func (q *Question) readBody(need *models.BodyNeed) (*models.HTTPBody, error) {
 	body, err := q.Body()
 	switch {
 	case err != nil:
@@ -244,14 +253,19 @@ func (q *Question) readBody(need models.BodyNeed) (*models.HTTPBody, error) {
 	case len(body.Data) == 0:
 		return nil, nil
 	}
-	model, err := route.ReadModel(need, bytes.NewBuffer(body.Data), q.Header)
+	read, err := route.ReadBody(need, bytes.NewBuffer(body.Data), q.Header)
 	if err != nil {
 		return nil, err
 	}
-	if body.Replaced && strings.Contains(model, "!") {
-		return nil, errReplaced
+	for _, f := range read.Fields {
+		if body.Replaced && (strings.Contains(f.Value, "!") || slices.ContainsFunc(f.Values, func(v string) bool { return strings.Contains(v, "!") })) {
+			return nil, errReplaced
+		}
 	}
-	return &models.HTTPBody{Model: model}, nil
+	if q.KeepsType && !route.AsRead(read, q.Header) {
+		return nil, errOtherType
+	}
+	return read, nil
 }
 
 // carriesToken reports whether the target has something shaped like a token where

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -15,29 +16,32 @@ import (
 // entity may be.
 const maxModel = 256
 
-// ReadModel returns the model that a body names in one of need.Fields, or "" if
-// it names none, which includes an empty body. All of body is read. header is the
-// request's; of it only Content-Type and Content-Encoding matter. An error wraps
-// [ErrAmbiguous], unless body could not be read, and its [Reason] says what is
-// wrong with the body.
-func ReadModel(need models.BodyNeed, body io.Reader, header http.Header) (string, error) {
-	model, err := readModel(need, body, header)
-	return model, withCode(models.BodyInvalid, err)
+// maxNames is how many names one list of a body may give: no request may ask more
+// questions.
+const maxNames = 32
+
+// ReadBody returns what a body says in the fields that need declares, which is nothing
+// for an empty body. All of body is read. header is the request's; of it only
+// Content-Type and Content-Encoding matter. An error wraps [ErrAmbiguous], unless body
+// could not be read, and its [Reason] says what is wrong with the body.
+func ReadBody(need *models.BodyNeed, body io.Reader, header http.Header) (*models.HTTPBody, error) {
+	b, err := readBody(need, body, header)
+	return b, withCode(models.BodyInvalid, err)
 }
 
-func readModel(need models.BodyNeed, body io.Reader, header http.Header) (string, error) {
-	if len(need.Fields) == 0 {
-		return "", ambiguous("the route names no field of the body to read")
-	}
+func readBody(need *models.BodyNeed, body io.Reader, header http.Header) (*models.HTTPBody, error) {
 	for _, value := range header.Values("Content-Encoding") {
 		if !strings.EqualFold(strings.TrimSpace(value), "identity") {
-			return "", withCode(models.EncodingUnsupported, ambiguous("the body has a Content-Encoding, and only bodies without one are read here"))
+			return nil, withCode(models.EncodingUnsupported, ambiguous("the body has a Content-Encoding, and only bodies without one are read here"))
 		}
 	}
 	if len(header.Values("Content-Type")) > 1 {
-		return "", ambiguous("there is more than one content type")
+		return nil, ambiguous("there is more than one content type")
 	}
-	n := names{fields: need.Fields}
+	if len(need.Fields)+len(need.Each)+len(need.Absent) == 0 {
+		return nil, ambiguous("the route names no field of the body to read")
+	}
+	n := names{need: need.Compiled()}
 	var err error
 	switch contentType := header.Get("Content-Type"); need.Format {
 	case models.BodyJSON:
@@ -48,75 +52,154 @@ func readModel(need models.BodyNeed, body io.Reader, header http.Header) (string
 		err = ambiguous("the route expects a body in an unknown format")
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return n.model()
+	return n.body()
 }
 
-// names collects what a body says in the fields that may name the model.
+// AsRead reports whether every reader takes a request's body for what it was read as, by
+// what its own header says of it.
+func AsRead(body *models.HTTPBody, header http.Header) bool {
+	said := header.Get("Content-Type")
+	if said == "" || body.ContentType == "" || said == body.ContentType {
+		return true
+	}
+	media, params, err := parseMediaValue(said)
+	if err != nil {
+		return false
+	}
+	for name := range params {
+		if name != "charset" && (name != "boundary" || media == jsonType) {
+			return false
+		}
+	}
+	own, _, _ := strings.Cut(body.ContentType, ";")
+	if own != jsonType {
+		return media == own
+	}
+	return media == jsonType || media == "text/plain" || strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")
+}
+
+const (
+	jsonType = "application/json"
+	formType = "multipart/form-data"
+)
+
+// names collects what a body says in the fields that name something.
 type names struct {
-	fields []string
-	found  map[string]string // by field
+	need        *models.BodyNeed
+	found       []models.HTTPField
+	lists       []string // the members that were there, of those that hold several names
+	contentType string
 }
 
 // claims reports whether key is one of the fields. A key that some parser could
-// take for one is an error, and so is one that asks for another method.
+// take for one is an error, and so is one that the body must not have, or that asks for
+// another method.
 func (n *names) claims(key string) (bool, error) {
-	if isMethodOverride(key) {
+	switch {
+	case isMethodOverride(key):
 		return false, ambiguous("the body asks for another method")
-	}
-	for _, field := range n.fields {
-		if key == field {
-			return true, nil
-		}
-		if looksLike(key, field) {
-			return false, ambiguous("the body has a name that some readers take for %q", field)
-		}
+	case slices.Contains(n.need.Fields, key):
+		return true, nil
+	case n.need.Confuses(key):
+		return false, ambiguous("the body has %.60q, which some readers take for %q", key, n.need.Confused(key))
+	case n.need.Refuses(key):
+		return false, withCode(models.RouteUnmapped, ambiguous("the body has %.60q, by which some servers let clients choose a model, or where it is, and this route does not read it", key))
 	}
 	return false, nil
 }
 
-// looksLike reports whether key is field to a reader that ignores case (Go's
-// encoding/json folds by Unicode, as EqualFold does) or white space, ends strings
-// at a NUL, or takes brackets for an index (PHP, Rails, qs).
-func looksLike(key, field string) bool {
-	key, _, _ = strings.Cut(key, "\x00")
-	key, _, _ = strings.Cut(key, "[")
-	return strings.EqualFold(strings.TrimFunc(key, unicode.IsSpace), field)
-}
-
-// set takes note of the value of a field.
-func (n *names) set(field, value string) error {
-	if _, twice := n.found[field]; twice {
-		return ambiguous("the body has %q more than once", field)
-	}
+// checkName refuses what cannot be one name to every reader.
+func checkName(field, value string) error {
 	switch {
 	case len(value) > maxModel:
 		return ambiguous("%q is longer than %d bytes", field, maxModel)
 	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
 		return ambiguous("%q has characters that no name has", field)
+	case strings.Contains(value, ","): // LiteLLM asks each of the models
+		return ambiguous("%q has a comma, which some readers take for the end of a name", field)
 	}
-	if n.found == nil {
-		n.found = make(map[string]string, len(n.fields))
-	}
-	n.found[field] = value
 	return nil
 }
 
-// model returns the one name that was found.
-func (n *names) model() (string, error) {
-	model, some := "", false
-	for _, field := range n.fields {
-		value, ok := n.found[field]
-		if !ok {
+// set takes note of the value of a field.
+func (n *names) set(field, value string) error {
+	if err := n.once(field); err != nil {
+		return err
+	}
+	n.found = append(n.found, models.HTTPField{Name: field, Value: value})
+	return checkName(field, value)
+}
+
+// list takes note of a field that holds several names.
+func (n *names) list(field string) error {
+	if err := n.once(field); err != nil {
+		return err
+	}
+	n.found = append(n.found, models.HTTPField{Name: field, List: true})
+	return nil
+}
+
+// add takes note of one of the names in a field that holds several.
+func (n *names) add(field, value string) error {
+	if value == "" {
+		return ambiguous("%q has a name that is empty", field)
+	}
+	if err := checkName(field, value); err != nil {
+		return err
+	}
+	at := slices.IndexFunc(n.found, func(f models.HTTPField) bool { return f.Name == field })
+	if at < 0 {
+		at, n.found = len(n.found), append(n.found, models.HTTPField{Name: field, List: true})
+	}
+	f := &n.found[at]
+	if slices.Contains(f.Values, value) {
+		return nil
+	}
+	if len(f.Values) == maxNames {
+		return ambiguous("%q has more than %d names", field, maxNames)
+	}
+	f.Values = append(f.Values, value)
+	return nil
+}
+
+// once refuses a field that is there already.
+func (n *names) once(field string) error {
+	if slices.ContainsFunc(n.found, func(f models.HTTPField) bool { return f.Name == field }) {
+		return ambiguous("the body has %q more than once", field)
+	}
+	return nil
+}
+
+// body returns what was found. A field that is empty names nothing: clients of Ollama
+// send the older of its two names for a model empty.
+func (n *names) body() (*models.HTTPBody, error) {
+	b := &models.HTTPBody{ContentType: n.contentType}
+	if len(n.found) > 0 {
+		b.Fields = make([]models.HTTPField, 0, len(n.found))
+	}
+	for _, declared := range [...][]string{n.need.Fields, n.need.Each} {
+		for _, name := range declared {
+			for _, f := range n.found {
+				if f.Name == name && (f.List || f.Value != "") {
+					b.Fields = append(b.Fields, f)
+				}
+			}
+		}
+	}
+	first := ""
+	for _, f := range b.Fields {
+		// Clients of Ollama may say either of the two for one and the same.
+		if f.List || !n.need.Agree && f.Name != "model" && f.Name != "name" {
 			continue
 		}
-		if some && value != model {
-			return "", ambiguous("the body names two different models")
+		if first != "" && f.Value != first {
+			return nil, ambiguous("the body names two different models")
 		}
-		model, some = value, true
+		first = f.Value
 	}
-	return model, nil
+	return b, nil
 }
 
 // checkCharset refuses a charset that would make other text of the same bytes.

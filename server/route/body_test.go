@@ -17,9 +17,18 @@ import (
 
 var (
 	jsonModel       = models.BodyNeed{Format: models.BodyJSON, Fields: []string{"model"}}
-	jsonModelOrName = models.BodyNeed{Format: models.BodyJSON, Fields: []string{"model", "name"}}
+	jsonModelOrName = models.BodyNeed{Format: models.BodyJSON, Fields: []string{"model", "name"}, Agree: true}
 	formModel       = models.BodyNeed{Format: models.BodyMultipart, Fields: []string{"model"}}
 )
+
+// readModel returns the one name that a body gives.
+func readModel(need models.BodyNeed, body io.Reader, header http.Header) (string, error) {
+	b, err := route.ReadBody(&need, body, header)
+	if err != nil {
+		return "", err
+	}
+	return b.Model(), nil
+}
 
 func TestReadModelJSON(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
@@ -44,6 +53,8 @@ func TestReadModelJSON(t *testing.T) {
 		"name is no field here":       {body: `{"model":"a","name":"b","Name":1}`, want: "a"},
 		"either: model":               {body: `{"model":"a"}`, want: "a", need: jsonModelOrName},
 		"either: name":                {body: `{"name":"a"}`, want: "a", need: jsonModelOrName},
+		"one is empty":                {body: `{"model":"","name":"b"}`, want: "b", need: jsonModelOrName},
+		"the other is empty":          {body: `{"name":"","model":"b"}`, want: "b", need: jsonModelOrName},
 		"both agree":                  {body: `{"name":"a","model":"a"}`, want: "a", need: jsonModelOrName},
 		"repeats that are no concern": {body: `{"x":1,"x":2,"model":"m"}`, want: "m"},
 	} {
@@ -57,7 +68,7 @@ func TestReadModelJSON(t *testing.T) {
 				pieces = iotest.HalfReader(strings.NewReader(c.body))
 			}
 			for _, body := range []io.Reader{strings.NewReader(c.body), pieces} {
-				got, err := route.ReadModel(need, body, http.Header{"Content-Type": {"application/json"}})
+				got, err := readModel(need, body, http.Header{"Content-Type": {"application/json"}})
 				require.NoError(t, err)
 				assert.Equal(t, c.want, got)
 			}
@@ -127,18 +138,17 @@ func TestReadModelRefusesJSONTricks(t *testing.T) {
 	for name, body := range jsonTricks {
 		t.Run(name, func(t *testing.T) {
 			for _, r := range []io.Reader{strings.NewReader(body), iotest.HalfReader(strings.NewReader(body))} {
-				_, err := route.ReadModel(jsonModel, r, nil)
+				_, err := readModel(jsonModel, r, nil)
 				require.ErrorIs(t, err, route.ErrAmbiguous)
 			}
 		})
 	}
 	for name, body := range map[string]string{
 		"disagree":       `{"model":"a","name":"b"}`,
-		"one is empty":   `{"model":"","name":"b"}`,
 		"one has a case": `{"model":"a","Name":"a"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := route.ReadModel(jsonModelOrName, strings.NewReader(body), nil)
+			_, err := readModel(jsonModelOrName, strings.NewReader(body), nil)
 			require.ErrorIs(t, err, route.ErrAmbiguous)
 		})
 	}
@@ -147,7 +157,7 @@ func TestReadModelRefusesJSONTricks(t *testing.T) {
 func TestReadModelFoldsLikeEncodingJSON(t *testing.T) {
 	need := models.BodyNeed{Format: models.BodyJSON, Fields: []string{"task"}}
 	for _, key := range []string{"TASK", "ta\u017fk", "tas\u212a"} {
-		_, err := route.ReadModel(need, strings.NewReader(`{"`+key+`":"a"}`), nil)
+		_, err := readModel(need, strings.NewReader(`{"`+key+`":"a"}`), nil)
 		require.ErrorIs(t, err, route.ErrAmbiguous, key)
 	}
 }
@@ -176,7 +186,7 @@ func TestReadModelHeaders(t *testing.T) {
 		"charset with something behind": {http.Header{"Content-Type": {`application/json; charset=utf-8 utf-16`}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := route.ReadModel(jsonModel, strings.NewReader(`{"model":"a"}`), c.header)
+			got, err := readModel(jsonModel, strings.NewReader(`{"model":"a"}`), c.header)
 			if !c.ok {
 				require.ErrorIs(t, err, route.ErrAmbiguous)
 				return
@@ -189,7 +199,7 @@ func TestReadModelHeaders(t *testing.T) {
 
 func TestReadModelNeedsASensibleNeed(t *testing.T) {
 	for _, need := range []models.BodyNeed{{}, {Format: models.BodyJSON}, {Format: "yaml", Fields: []string{"model"}}} {
-		_, err := route.ReadModel(need, strings.NewReader(`{"model":"a"}`), nil)
+		_, err := readModel(need, strings.NewReader(`{"model":"a"}`), nil)
 		require.ErrorIs(t, err, route.ErrAmbiguous)
 	}
 }
@@ -212,7 +222,7 @@ func TestReadModelReportsFailedReads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := io.MultiReader(strings.NewReader(c.start), iotest.ErrReader(broken))
-			_, err := route.ReadModel(c.need, body, form)
+			_, err := readModel(c.need, body, form)
 			require.ErrorIs(t, err, broken)
 			assert.NotErrorIs(t, err, route.ErrAmbiguous)
 		})
@@ -254,7 +264,7 @@ func TestReadModelMultipart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, body := range []io.Reader{strings.NewReader(c.body), iotest.OneByteReader(strings.NewReader(c.body))} {
-				got, err := route.ReadModel(formModel, body, http.Header{"Content-Type": {"multipart/form-data; boundary=b"}})
+				got, err := readModel(formModel, body, http.Header{"Content-Type": {"multipart/form-data; boundary=b"}})
 				require.NoError(t, err)
 				assert.Equal(t, c.want, got)
 			}
@@ -333,7 +343,7 @@ func TestReadModelRefusesFormTricks(t *testing.T) {
 	for name, body := range formTricks {
 		t.Run(name, func(t *testing.T) {
 			for _, r := range []io.Reader{strings.NewReader(body), iotest.HalfReader(strings.NewReader(body))} {
-				_, err := route.ReadModel(formModel, r, http.Header{"Content-Type": {"multipart/form-data; boundary=b"}})
+				_, err := readModel(formModel, r, http.Header{"Content-Type": {"multipart/form-data; boundary=b"}})
 				require.ErrorIs(t, err, route.ErrAmbiguous)
 			}
 		})
@@ -366,7 +376,7 @@ func TestReadModelFormBoundary(t *testing.T) {
 		"multipart/form-data; boundary=" + strings.Repeat("b", 71): false,
 		"application/json; multipart/form-data; boundary=b":        false,
 	} {
-		got, err := route.ReadModel(formModel, strings.NewReader(part("model", "m")+end), http.Header{"Content-Type": {contentType}})
+		got, err := readModel(formModel, strings.NewReader(part("model", "m")+end), http.Header{"Content-Type": {contentType}})
 		if ok {
 			require.NoError(t, err, contentType)
 			assert.Equal(t, "m", got)
@@ -374,7 +384,7 @@ func TestReadModelFormBoundary(t *testing.T) {
 		}
 		require.ErrorIs(t, err, route.ErrAmbiguous, contentType)
 	}
-	_, err := route.ReadModel(formModel, strings.NewReader(part("model", "m")+end), nil)
+	_, err := readModel(formModel, strings.NewReader(part("model", "m")+end), nil)
 	require.ErrorIs(t, err, route.ErrAmbiguous)
 }
 
@@ -383,7 +393,7 @@ func TestReadModelFormBoundary(t *testing.T) {
 func TestReadModelFormAcrossWindows(t *testing.T) {
 	for pad := 65_300; pad < 65_600; pad++ {
 		body := part("x", strings.Repeat("\r", pad)) + part("model", "m") + end
-		got, err := route.ReadModel(formModel, strings.NewReader(body), http.Header{"Content-Type": {"multipart/form-data; boundary=b"}})
+		got, err := readModel(formModel, strings.NewReader(body), http.Header{"Content-Type": {"multipart/form-data; boundary=b"}})
 		require.NoError(t, err, pad)
 		require.Equal(t, "m", got)
 	}

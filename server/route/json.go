@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"patrol/models"
 )
 
 // maxDepth is how deep a JSON body may nest. Common parsers give up at a thousand
@@ -19,6 +22,7 @@ const maxDepth = 512
 // surrogates, a byte order mark, and so on. It keeps no more than one token in
 // memory, and if body is a *bytes.Buffer not even that.
 func readJSON(n *names, body io.Reader, contentType string) error {
+	n.contentType = jsonType
 	if contentType != "" {
 		_, params, err := parseMediaValue(contentType)
 		if err != nil {
@@ -72,6 +76,9 @@ func readMember(n *names, dec *jsontext.Decoder) error {
 		return explainJSON(err)
 	}
 	name := token.String()
+	if list := n.need.List(name); list != nil {
+		return readList(n, dec, name, list)
+	}
 	field, err := n.claims(name)
 	if err != nil {
 		return err
@@ -86,6 +93,137 @@ func readMember(n *names, dec *jsontext.Decoder) error {
 		return explainJSON(err)
 	}
 	return n.set(name, token.String())
+}
+
+// readList reads the value of a member that may hold several names.
+func readList(n *names, dec *jsontext.Decoder, name string, list *models.BodyList) error {
+	if isMethodOverride(name) {
+		return ambiguous("the body asks for another method")
+	}
+	if slices.Contains(n.lists, name) {
+		return ambiguous("the body has %q more than once", name)
+	}
+	n.lists = append(n.lists, name)
+	kind := dec.PeekKind()
+	if kind == 'n' {
+		return skipValue(dec) // which is as if it were not there
+	}
+	if list.Whole {
+		if err := n.list(name); err != nil {
+			return err
+		}
+	}
+	switch {
+	case kind == '[':
+	case kind == '{' && list.Whole:
+		return readValues(n, dec, name)
+	case kind == 0:
+		return skipValue(dec) // for its error
+	default:
+		return ambiguous("%q is not a list", name)
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return explainJSON(err)
+	}
+	for dec.PeekKind() != ']' {
+		var err error
+		switch kind := dec.PeekKind(); {
+		case kind == '"' && list.Whole:
+			err = addString(n, dec, name)
+		case kind == '{':
+			err = readElement(n, dec, name, list)
+		case kind == 0 || !list.Whole:
+			err = skipValue(dec)
+		default:
+			err = ambiguous("%q has something else than names", name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return explainEnd(err)
+}
+
+// readValues reads an object whose members are names.
+func readValues(n *names, dec *jsontext.Decoder, name string) error {
+	return members(dec, func(string) error {
+		if dec.PeekKind() == '"' {
+			return addString(n, dec, name)
+		}
+		return ambiguous("%q has something else than names", name)
+	})
+}
+
+// readElement reads an object in a list. If the list's elements are names, it gives one.
+func readElement(n *names, dec *jsontext.Decoder, name string, list *models.BodyList) error {
+	var seen []string
+	named := false
+	err := members(dec, func(member string) error {
+		entry, reads := list.Members[member]
+		whole := list.Whole && slices.Contains(n.need.Fields, member)
+		switch {
+		case reads || whole:
+		case list.Refuses(member) || list.Whole && n.need.Looks(member):
+			return withCode(models.RouteUnmapped, ambiguous("%q has an object with %.60q, by which some servers let clients choose a model, or where it is, and this route does not read it", name, member))
+		default:
+			return skipValue(dec)
+		}
+		if slices.Contains(seen, member) {
+			return ambiguous("an object in %q has %q more than once", name, member)
+		}
+		seen = append(seen, member)
+		switch kind := dec.PeekKind(); {
+		case kind == 'n' && !whole, kind == 0:
+			return skipValue(dec)
+		case kind != '"':
+			return ambiguous("%q in %q is not a string", member, name)
+		case whole && named:
+			return ambiguous("an object in %q gives two names", name)
+		case whole:
+			named = true
+			return addString(n, dec, name)
+		}
+		return addString(n, dec, entry)
+	})
+	if err == nil && list.Whole && !named {
+		return ambiguous("%q has an object that names nothing", name)
+	}
+	return err
+}
+
+// addString reads a string, which is one of the names in field.
+func addString(n *names, dec *jsontext.Decoder, field string) error {
+	token, err := dec.ReadToken()
+	if err != nil {
+		return explainJSON(err)
+	}
+	return n.add(field, token.String())
+}
+
+// members reads an object and calls f for each of its members, to read the value.
+func members(dec *jsontext.Decoder, f func(name string) error) error {
+	if _, err := dec.ReadToken(); err != nil {
+		return explainJSON(err)
+	}
+	for dec.PeekKind() != '}' {
+		token, err := dec.ReadToken()
+		if err != nil {
+			return explainJSON(err)
+		}
+		if err := f(token.String()); err != nil {
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return explainEnd(err)
+}
+
+func explainEnd(err error) error {
+	if err != nil {
+		return explainJSON(err)
+	}
+	return nil
 }
 
 // skipValue reads past one value.

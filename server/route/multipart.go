@@ -44,6 +44,10 @@ func readMultipart(n *names, body io.Reader, contentType string) error {
 		return err
 	}
 	f.dash = []byte("--" + boundary)
+	if strings.ContainsFunc(boundary, func(r rune) bool { return !isTokenChar(r) }) {
+		boundary = `"` + boundary + `"`
+	}
+	n.contentType = formType + "; boundary=" + boundary
 	start, err := f.r.Peek(len(f.dash))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return explainForm(err)
@@ -72,7 +76,7 @@ func formBoundary(contentType string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if media != "multipart/form-data" {
+	if media != formType {
 		return "", ambiguous("the route expects multipart/form-data")
 	}
 	if err := checkCharset(params); err != nil {

@@ -3,6 +3,7 @@ package route
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"unicode"
@@ -92,7 +93,7 @@ func Parse(method, target string, header http.Header) (models.HTTPRequest, error
 	}
 	return models.HTTPRequest{
 		Method: method, Path: path, Segments: segments, Query: query,
-		Headers: func() map[string]string { return judgedHeaders(header) },
+		Headers: func() map[string]string { return judgedHeaders(header) }, HeaderNames: maps.Keys(header),
 	}, nil
 }
 

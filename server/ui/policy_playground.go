@@ -213,13 +213,16 @@ func (p Playground) Compared() string {
 	}
 	if a.Kind == string(engine.KindRoute) {
 		switch {
-		case a.Request == nil && b.Request == nil, a.Request != nil && b.Request != nil && *a.Request == *b.Request:
+		case slices.Equal(a.Requests, b.Requests):
 			return "The policy in force answers the same."
-		case b.Request == nil:
+		case len(b.Requests) == 0:
 			return "The policy in force maps no route to it."
-		default:
-			return "The policy in force says " + b.Request.String() + "."
 		}
+		says := make([]string, len(b.Requests))
+		for i, r := range b.Requests {
+			says[i] = r.String()
+		}
+		return "The policy in force says " + strings.Join(says, " and ") + "."
 	}
 	decision := func(a *api.PolicyAnswer) models.Decision {
 		return models.Decision{Allowed: a.Allowed, Reasons: a.Reasons, ScopeID: a.ScopeID, Headers: a.Headers}

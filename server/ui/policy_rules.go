@@ -151,26 +151,32 @@ func (r Rules) Columns() []string { return append(slices.Clone(r.Roles), "platfo
 func (r Rules) Label(i int) string { return r.Columns()[i] }
 
 // EntityOf says in words where a route finds its entity.
-func (Rules) EntityOf(r engine.RouteInfo) string {
-	e := r.Entity
+func (Rules) EntityOf(path string, e engine.RouteEntity) string {
 	switch {
 	case e.Name != "":
 		return e.Name
 	case e.Path > 0:
-		if strings.Count(strings.ReplaceAll(r.Path, "**", "*"), "*") > 1 {
+		if strings.Count(strings.ReplaceAll(path, "**", "*"), "*") > 1 {
 			return "star " + strconv.Itoa(e.Path) + " of the path"
 		}
 		return "the star of the path"
 	case e.Query != "":
 		return "the query’s " + e.Query
+	case len(e.JSON) > 0 && len(e.Each) > 0:
+		return "the body’s " + strings.Join(e.JSON, " or ") + ", and each of " + strings.Join(e.Each, ", ")
 	case len(e.JSON) > 0:
 		return "the body’s " + strings.Join(e.JSON, " or ")
+	case len(e.Each) > 0:
+		return "each of the body’s " + strings.Join(e.Each, ", ")
 	case len(e.Multipart) > 0:
 		return "the form’s " + strings.Join(e.Multipart, " or ")
 	default:
 		return models.Any
 	}
 }
+
+// Any lists the names of which one is enough.
+func (Rules) Any(names []string) string { return strings.Join(names, " or ") }
 
 // Paragraph is a piece of running text, with pieces of code in it.
 type Paragraph []Span

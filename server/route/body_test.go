@@ -398,3 +398,97 @@ func TestReadModelFormAcrossWindows(t *testing.T) {
 		require.Equal(t, "m", got)
 	}
 }
+
+var lists = &models.BodyNeed{
+	Format: models.BodyJSON, Fields: []string{"model"}, Each: []string{"models", "tools[].model"}, Absent: []string{"api_base", "*host", "plugins[].*model*"},
+}
+
+func TestReadBodyLists(t *testing.T) {
+	for body, want := range map[string][]models.HTTPField{
+		`{"model":"a","models":["b","c","b"]}`:                                             {{Name: "model", Value: "a"}, {Name: "models", List: true, Values: []string{"b", "c"}}},
+		`{"models":[{"model":"b","n":{"model":1}},"c"]}`:                                   {{Name: "models", List: true, Values: []string{"b", "c"}}},
+		`{"models":{"x":"b","y":"c"}}`:                                                     {{Name: "models", List: true, Values: []string{"b", "c"}}},
+		`{"models":[],"tools":[]}`:                                                         {{Name: "models", List: true}},
+		`{"models":null,"tools":null}`:                                                     nil,
+		`{"tools":[{"type":"x","model":"b"},{"function":{"model":"z"}},1,{"model":null}]}`: {{Name: "tools[].model", List: true, Values: []string{"b"}}},
+		`{"plugins":[{"id":"web","engine":"x"}],"model":"a"}`:                              {{Name: "model", Value: "a"}},
+	} {
+		for _, r := range []io.Reader{strings.NewReader(body), iotest.OneByteReader(strings.NewReader(body))} {
+			got, err := route.ReadBody(lists, r, http.Header{"Content-Type": {"text/plain"}})
+			require.NoError(t, err, body)
+			assert.Equal(t, want, got.Fields, body)
+			assert.Equal(t, "application/json", got.ContentType)
+		}
+	}
+	for body, code := range map[string]models.ReasonCode{
+		`{"models":"b"}`:                            models.BodyInvalid,
+		`{"models":["b",1]}`:                        models.BodyInvalid,
+		`{"models":["b",null]}`:                     models.BodyInvalid,
+		`{"models":[["b"]]}`:                        models.BodyInvalid,
+		`{"models":[""]}`:                           models.BodyInvalid,
+		`{"models":["a,b"]}`:                        models.BodyInvalid,
+		`{"models":[{}]}`:                           models.BodyInvalid,
+		`{"models":[{"model":"b","model":"c"}]}`:    models.BodyInvalid,
+		`{"models":[{"model":1}]}`:                  models.BodyInvalid,
+		`{"models":[{"model":"b","Model":"c"}]}`:    models.RouteUnmapped,
+		`{"models":[{"model":"b","api_base":"c"}]}`: models.RouteUnmapped,
+		`{"models":{"x":["b"]}}`:                    models.BodyInvalid,
+		`{"models":["b"],"models":["c"]}`:           models.BodyInvalid,
+		`{"models":["b"],"mod\u0065ls":["c"]}`:      models.BodyInvalid,
+		`{"models":["b"],"Models":["c"]}`:           models.BodyInvalid,
+		`{"models":["b"`:                            models.BodyInvalid,
+		`{"models":`:                                models.BodyInvalid,
+		`{"tools":{"model":"b"}}`:                   models.BodyInvalid,
+		`{"tools":[{"model":["b"]}]}`:               models.BodyInvalid,
+		`{"tools":[{"Model":"b"}]}`:                 models.RouteUnmapped,
+		`{"tools":[{"model":"b","model":"c"}]}`:     models.BodyInvalid,
+		`{"tools":[{"model":"b"}],"tools":[]}`:      models.BodyInvalid,
+		`{"TOOLS":[]}`:                              models.BodyInvalid,
+		`{"plugins":[{"analysis_models":["b"]}]}`:   models.RouteUnmapped,
+		`{"plugins":{"model":"b"}}`:                 models.BodyInvalid,
+		`{"api_base":null}`:                         models.RouteUnmapped,
+		`{"ApiBase":"x"}`:                           models.RouteUnmapped,
+		`{"remote_host":"x"}`:                       models.RouteUnmapped,
+		`{"models":[` + strings.Repeat(`"x",`, 3) + `"` + strings.Repeat("m", 257) + `"]}`: models.BodyInvalid,
+	} {
+		_, err := route.ReadBody(lists, strings.NewReader(body), nil)
+		require.ErrorIs(t, err, route.ErrAmbiguous, body)
+		assert.Equal(t, code, route.Reason(err).Code, body)
+	}
+	var many []string
+	for i := range 33 {
+		many = append(many, `"m`+strings.Repeat("x", i)+`"`)
+	}
+	_, err := route.ReadBody(lists, strings.NewReader(`{"models":[`+strings.Join(many[:32], ",")+`]}`), nil)
+	require.NoError(t, err)
+	_, err = route.ReadBody(lists, strings.NewReader(`{"models":[`+strings.Join(many, ",")+`]}`), nil)
+	require.ErrorIs(t, err, route.ErrAmbiguous)
+}
+
+// TestAsRead holds which types a body may have where nobody can change them.
+func TestAsRead(t *testing.T) {
+	asJSON, asForm := &models.HTTPBody{ContentType: "application/json"}, &models.HTTPBody{ContentType: "multipart/form-data; boundary=b"}
+	for said, want := range map[string][2]bool{ // read as JSON, as a form
+		"":                                     {true, true},
+		"application/json":                     {true, false},
+		"Application/JSON; charset=utf-8":      {true, false},
+		"application/vnd.api+json":             {true, false},
+		"text/plain":                           {true, false},
+		"application/json; boundary=b":         {false, false},
+		"application/json; x=form":             {false, false},
+		"application/x-www-form-urlencoded":    {false, false},
+		"application/json, text/plain":         {false, false},
+		"application/yaml":                     {false, false},
+		"multipart/form-data; boundary=b":      {false, true},
+		"multipart/form-data; boundary=\"b\"":  {false, true},
+		"multipart/mixed; boundary=b":          {false, false},
+		"multipart/form-data; boundary=b; x=y": {false, false},
+		"application/json; charset":            {false, false},
+	} {
+		header := http.Header{}
+		if said != "" {
+			header.Set("Content-Type", said)
+		}
+		assert.Equal(t, want, [2]bool{route.AsRead(asJSON, header), route.AsRead(asForm, header)}, said)
+	}
+}

@@ -259,7 +259,7 @@ func FoldName(b []byte, name string) []byte {
 	for _, r := range name {
 		switch {
 		case 'a' <= r && r <= 'z' || '0' <= r && r <= '9':
-			b = append(b, byte(r))
+			b = append(b, byte(r)) //nolint:gosec // ASCII
 		case 'A' <= r && r <= 'Z':
 			b = append(b, byte(r)+'a'-'A')
 		case r < 0x80:

@@ -28,7 +28,7 @@ func pairPolicy(t *testing.T, questions, header string) *engine.Snapshot {
 	src.Files = maps.Clone(src.Files)
 	src.Files["http/http.rego"] = []byte("package patrol.http\n\nrequests := " + questions)
 	delete(src.Files, "http/http_test.rego")
-	decision := bytes.Replace(src.Files["authz/authz.rego"], []byte(`"reasons": [], "scope"`), []byte(`"reasons": [], "headers": {"X-Patrol-Tier": `+header+`}, "scope"`), -1)
+	decision := bytes.ReplaceAll(src.Files["authz/authz.rego"], []byte(`"reasons": [], "scope"`), []byte(`"reasons": [], "headers": {"X-Patrol-Tier": `+header+`}, "scope"`))
 	src.Files["authz/authz.rego"] = decision
 	s, err := engine.Load(t.Context(), src, engine.WithTimeout(time.Minute))
 	require.NoError(t, err)
@@ -87,7 +87,7 @@ func TestSeveralQuestions(t *testing.T) {
 			p := b.begin(t)
 			d := p.Decide(t.Context(), pair, c.fixed)
 			assert.Equal(t, c.want == nil, d.Allowed)
-			assert.Equal(t, len(c.want), len(d.Reasons), "%v", d.Reasons)
+			assert.Len(t, d.Reasons, len(c.want))
 			if c.want != nil {
 				assert.Equal(t, c.want, codes(d))
 				assert.Equal(t, c.status, d.Status())

@@ -398,6 +398,30 @@ func (c *Client) DeletePAT(ctx context.Context, id string) error {
 	return c.session(ctx, http.MethodDelete, at("pats", id), nil, nil, nil)
 }
 
+// PurgePATs removes the records of dead tokens of the user.
+func (c *Client) PurgePATs(ctx context.Context, olderThan string) (Purged, error) {
+	return c.purge(ctx, "/pats/purge", Purge{OlderThan: olderThan})
+}
+
+// PurgeOthersPATs removes the records of dead tokens of anybody, for platform
+// admins.
+func (c *Client) PurgeOthersPATs(ctx context.Context, in Purge) (Purged, error) {
+	return c.purge(ctx, "/admin/pats/purge", in)
+}
+
+// purge asks until nothing is left.
+func (c *Client) purge(ctx context.Context, path string, in Purge) (Purged, error) {
+	var all Purged
+	for {
+		var out Purged
+		err := c.session(ctx, http.MethodPost, path, nil, in, &out)
+		all.Purged, all.More = all.Purged+out.Purged, out.More
+		if err != nil || !out.More {
+			return all, err
+		}
+	}
+}
+
 // PolicyShadow returns the policy that is judged beside the one in force, and what
 // it would have decided otherwise.
 func (c *Client) PolicyShadow(ctx context.Context) (PolicyShadow, error) {

@@ -173,6 +173,21 @@ type Revocation struct {
 	Reason string `json:"reason"`
 }
 
+// Purge is the body of `POST /api/v1/pats/purge` and, with one of the first two
+// fields, of `POST /api/v1/admin/pats/purge`.
+type Purge struct {
+	UserID string `json:"user_id,omitempty"` // whose tokens
+	All    bool   `json:"all,omitempty"`     // everybody's
+	// OlderThan is how long they must be dead; "": at all.
+	OlderThan string `json:"older_than,omitempty"`
+}
+
+// Purged is the answer.
+type Purged struct {
+	Purged int  `json:"purged"` // how many records are gone
+	More   bool `json:"more"`   // there are more: ask again
+}
+
 // OwnedPAT is anybody's PAT, as platform admins see it.
 type OwnedPAT struct {
 	PAT
@@ -331,6 +346,10 @@ type Setup struct {
 	Name     string `json:"name"`
 	Password string `json:"password"`
 }
+
+// WarningHeader is the header of an answer to what was done, but not without a
+// fault: what that is, in words.
+const WarningHeader = "Patrol-Warning"
 
 // Health is the answer of `GET /healthz` and `GET /readyz`. Checks, of the latter,
 // says of each part "ok" or "failed".

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"patrol/api"
 	"patrol/models"
 )
 
@@ -27,6 +28,7 @@ type exchange struct {
 	userID    string     // once known
 	status    int        // 0 until the header is written
 	cause     error      // of a 5xx answer, for the log
+	warnings  models.Warnings
 }
 
 type exchangeKey struct{}
@@ -55,13 +57,22 @@ func Peer(r *http.Request) netip.Addr { return exchangeOf(r.Context()).peer }
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 && status >= http.StatusOK || status == http.StatusSwitchingProtocols {
 		x.status = status
+		x.warn()
 	}
 	x.ResponseWriter.WriteHeader(status)
+}
+
+// warn tells of what went wrong beside what was done.
+func (x *exchange) warn() {
+	for _, text := range x.warnings.Texts() {
+		x.Header().Add(api.WarningHeader, text)
+	}
 }
 
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.status = http.StatusOK
+		x.warn()
 	}
 	return x.ResponseWriter.Write(b)
 }
@@ -109,7 +120,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Strict-Transport-Security"] = hstsValue
 	}
 	peer := r.RemoteAddr
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	r = r.WithContext(models.WithWarnings(context.WithValue(r.Context(), exchangeKey{}, x), &x.warnings))
 	if x.client.IsValid() && len(s.trusted) > 0 {
 		// The gateway reads the client's address here. The port is not known.
 		r.RemoteAddr = netip.AddrPortFrom(x.client, 0).String()

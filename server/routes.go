@@ -104,6 +104,7 @@ var apiRoutes = []route{
 	{method: "DELETE", path: "/api/v1/pats", by: owner, do: (*Server).deletePATs, accepts: accepts{query: []string{"all"}}},
 	{method: "GET", path: "/api/v1/pats/self", by: patItself, do: (*Server).getSelf},
 	{method: "DELETE", path: "/api/v1/pats/self", by: patItself, do: (*Server).deleteSelf},
+	{method: "POST", path: "/api/v1/pats/purge", by: owner, do: (*Server).postPurge, accepts: accepts{body: objectOrNothing}},
 	{method: "GET", path: "/api/v1/pats/:id", by: owner, do: (*Server).getPAT},
 	{method: "PATCH", path: "/api/v1/pats/:id", by: owner, do: (*Server).patchPAT, accepts: accepts{body: object}},
 	{method: "DELETE", path: "/api/v1/pats/:id", by: owner, do: (*Server).deletePAT},
@@ -133,6 +134,7 @@ var apiRoutes = []route{
 	{method: "DELETE", path: "/api/v1/domains/:id/approvals/:pat", by: domainAdmin, do: (*Server).deleteApproval},
 
 	{method: "GET", path: "/api/v1/admin/pats", by: platformAdmin, do: (*Server).getInventory, accepts: accepts{query: with("owner", "name", "status", "expires_before", "unused_since", "domain", "user_id")}},
+	{method: "POST", path: "/api/v1/admin/pats/purge", by: platformAdmin, do: (*Server).postAnyPurge, accepts: accepts{body: object}},
 	{method: "POST", path: "/api/v1/admin/leaked", by: platformAdmin, do: (*Server).postLeaked, accepts: accepts{body: object}},
 	{method: "GET", path: "/api/v1/admin/audit", by: platformAdmin, do: (*Server).getAudit, accepts: accepts{query: with("action", "subject", "user_id", "since", "until")}},
 

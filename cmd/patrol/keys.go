@@ -49,6 +49,18 @@ func tokenKeys(ctx context.Context, cfg config.Config, stored keyUsers, now time
 	return ring, nil
 }
 
+// keyRingFile returns the file that the ring is in, "" if it is in the settings
+// themselves, or nowhere.
+func keyRingFile(cfg config.Config) string {
+	if path, ok := cfg.KeyringFile(); ok {
+		return path
+	}
+	if cfg.TokenKeys == "" && cfg.Database.OnSQLite() {
+		return filepath.Join(cfg.DataDir, keyFile)
+	}
+	return ""
+}
+
 // configuredKeys returns the ring from the settings and where it was; nowhere if
 // from is "".
 func configuredKeys(cfg config.Config) (ring models.Keyring, from string, err error) {

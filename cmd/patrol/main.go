@@ -76,8 +76,8 @@ The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2
 		&cobra.Group{ID: groupClient, Title: "Client commands, over HTTP:"},
 	)
 	root.AddCommand(p.serveCommand(), p.migrateCommand(), p.configCommand(), versionCommand())
-	root.AddCommand(p.userCommand(), p.domainCommand(), p.memberCommand())
-	root.AddCommand(p.policyCommand(), p.statusCommand())
+	root.AddCommand(p.userCommand(), p.domainCommand(), p.memberCommand(), p.keysCommand(), p.backupCommand(), p.restoreCommand())
+	root.AddCommand(p.policyCommand())
 	root.AddCommand(p.loginCommand(), p.logoutCommand(), p.patCommand(), p.authorizeCommand())
 	shareSettings(root)
 	refuseBlanks(root)

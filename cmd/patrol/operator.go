@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,11 +37,15 @@ func (o *operator) command(cmd *cobra.Command, do func(ctx context.Context, args
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx := cmd.Context()
+		var warnings models.Warnings
+		ctx := models.WithWarnings(cmd.Context(), &warnings)
 		if err := o.open(ctx, cmd); err != nil {
 			return err
 		}
 		err := do(ctx, args)
+		for _, text := range warnings.Texts() {
+			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "patrol: warning: %s\n", text) // nobody to tell if that fails
+		}
 		return errors.Join(err, o.store.Close())
 	}
 	addOutput(cmd, &o.output)
@@ -58,8 +63,13 @@ func (o *operator) open(ctx context.Context, cmd *cobra.Command) (err error) {
 	if cmd.CommandPath() == "patrol user create" {
 		may = orNew
 	}
-	o.store, err = openStore(ctx, o.cfg, may, store.Config{})
-	return err
+	if o.store, err = openStore(ctx, o.cfg, may, store.Config{}); err != nil {
+		return err
+	}
+	if _, _, err = keepTombstones(ctx, o.cfg, o.store, time.Now(), false); err != nil {
+		return errors.Join(err, o.store.Close())
+	}
+	return nil
 }
 
 // operatorActor is who acts, for the audit log: somebody with a shell, known by

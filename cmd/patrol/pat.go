@@ -31,7 +31,7 @@ A scope says what a token may do: domain:type:entity:operation, with * for any d
 	}
 	hideSettings(cmd)
 	cmd.AddCommand(p.patCreateCommand(), p.patListCommand(), p.patShowCommand(), p.patRenameCommand(),
-		p.patRotateCommand(), p.patAdviseCommand(), p.patNarrowCommand(), p.patRevokeCommand(), p.patDeleteCommand())
+		p.patRotateCommand(), p.patAdviseCommand(), p.patNarrowCommand(), p.patRevokeCommand(), p.patDeleteCommand(), p.patPurgeCommand())
 	return cmd
 }
 
@@ -337,6 +337,56 @@ func (p *process) patRevokeCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&all, "all", false, "revoke all of your tokens")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the owner of the token to read")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask whether --all is meant")
+	c.addServer(cmd)
+	return cmd
+}
+
+func (p *process) patPurgeCommand() *cobra.Command {
+	c := &client{process: p}
+	var yes, all bool
+	var olderThan, userID string
+	cmd := &cobra.Command{
+		Use:   "purge",
+		Short: "Remove the records of dead tokens",
+		Long: `Remove the records of your tokens that are revoked or expired. Until then they stay listed, and the key that they were hashed with is needed.
+Platform admins may do the same for another user, or for everybody.`,
+		Example: `  patrol pat purge --older-than 30d
+  patrol pat purge --all --older-than 1y --yes`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			if all && userID != "" {
+				return usagef("--all and --user exclude each other")
+			}
+			if err := c.connectSignedIn(); err != nil {
+				return err
+			}
+			whose := map[bool]string{true: "everybody's", false: "your"}[all]
+			if userID != "" {
+				whose = "the user's"
+			}
+			if err := c.confirm(ctx, yes, "Remove the records of "+whose+" dead tokens?"); err != nil {
+				return err
+			}
+			var out api.Purged
+			var err error
+			if all || userID != "" {
+				out, err = c.api.PurgeOthersPATs(ctx, api.Purge{UserID: userID, All: all, OlderThan: olderThan})
+			} else {
+				out, err = c.api.PurgePATs(ctx, olderThan)
+			}
+			if err := c.signedIn(err); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d removed.\n", out.Purged)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&olderThan, "older-than", "", "only those that are dead for so long, such as 30d")
+	cmd.Flags().StringVar(&userID, "user", "", "id of another user, for platform admins")
+	cmd.Flags().BoolVar(&all, "all", false, "everybody's, for platform admins")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask whether it is meant")
 	c.addServer(cmd)
 	return cmd
 }

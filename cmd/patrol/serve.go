@@ -15,6 +15,7 @@ import (
 	"patrol/internal/heap"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/models/tombstones"
 	"patrol/server"
 	"patrol/server/authz"
 	"patrol/server/decisionlog"
@@ -75,6 +76,10 @@ type node struct {
 	// and elsewhere; nil: there is none.
 	decisions *store.Decisions
 	record    *decisionlog.Log
+	buried    *tombstones.File // nil: no tombstones are kept
+	keeper    *keyKeeper
+	// purgeAfter is how long records of dead tokens are kept; 0: for ever.
+	purgeAfter time.Duration
 
 	proxy  *gateway.Gateway
 	policy *bundles.Delivery
@@ -133,6 +138,9 @@ func (n *node) close() error {
 	if n.decisions != nil {
 		err = errors.Join(err, n.decisions.Close())
 	}
+	if n.buried != nil {
+		err = errors.Join(err, n.buried.Close())
+	}
 	return err
 }
 
@@ -143,16 +151,30 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if err != nil {
 		return nil, err
 	}
-	n = &node{log: log, store: s}
+	n = &node{log: log, store: s, purgeAfter: cfg.Tokens.PurgeAfter}
 	opened := n
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, opened.close())
 		}
 	}()
+	if err := checkClock(ctx, cfg, n.store, time.Now()); err != nil {
+		return nil, err
+	}
+	var stones []models.Tombstone
+	if n.buried, stones, err = keepTombstones(ctx, cfg, n.store, time.Now(), true); err != nil {
+		return nil, err
+	}
+	if err := takeAwayAgain(ctx, n.store, stones, log); err != nil {
+		return nil, err
+	}
 	if n.keys, err = tokenKeys(ctx, cfg, n.store, time.Now()); err != nil {
 		return nil, err
 	}
+	if n.keeper, err = newKeyKeeper(ctx, cfg, n.store, n.keys, log); err != nil {
+		return nil, err
+	}
+	n.keys = n.keeper.ring
 	n.decisions, err = openDecisions(ctx, cfg, store.Config{Logger: log, OnQuery: metrics.Query})
 	if err != nil {
 		return nil, err
@@ -180,7 +202,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		recorder, beside = n.shadow, n.shadow
 	}
 	n.authz, err = authz.New(authz.Config{
-		Keys: n.keys, Policy: policy, Facts: n.store, Feed: n.store, Journal: n.store, Recorder: recorder, Metrics: metrics, Logger: log,
+		Keys: n.keys, Policy: policy, Facts: buriedFacts{Store: n.store, file: n.buried, now: time.Now}, Feed: n.store, Journal: n.store, Recorder: recorder, Metrics: metrics, Logger: log,
 		MaxLifetime: cfg.Tokens.MaxLifetime, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
 		PollInterval: cfg.Decisions.PollInterval, LookupTimeout: cfg.Decisions.LookupTimeout, CacheSize: cfg.Decisions.CacheSize,
 		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin, Kinds: cfg.DomainKinds(),
@@ -251,6 +273,11 @@ func (n *node) run(ctx context.Context) error {
 		defer close(delivered)
 		n.policy.Run(ctx) // nothing new comes into force while requests in flight end
 	}()
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		n.keeper.run(beside)
+	}()
 	pruned := make(chan struct{})
 	go func() {
 		defer close(pruned)
@@ -266,6 +293,7 @@ func (n *node) run(ctx context.Context) error {
 	stopBeside()
 	<-delivered
 	<-pruned
+	<-kept
 	<-recorded
 	<-shadowed
 	if runErr := <-decided; runErr != nil && !errors.Is(runErr, context.Canceled) {
@@ -310,11 +338,28 @@ func (n *node) prune(ctx context.Context) {
 		if err := n.store.PruneChanges(ctx, keepChanges); err != nil && ctx.Err() == nil {
 			n.log.WarnContext(ctx, "old changes could not be removed", "error", err)
 		}
+		n.purge(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+	}
+}
+
+// purge removes the records of tokens that are dead for as long as the settings
+// say.
+func (n *node) purge(ctx context.Context) {
+	if n.purgeAfter == 0 {
+		return
+	}
+	by := models.Actor{Kind: models.ActorSystem, UserAgent: "tokens.purge_after"}
+	purged, _, err := n.store.PurgePATs(ctx, by, store.Purge{Age: n.purgeAfter})
+	if err != nil && ctx.Err() == nil {
+		n.log.WarnContext(ctx, "the records of dead tokens could not be removed", "error", err)
+	}
+	if purged > 0 {
+		n.log.InfoContext(ctx, "the records of dead tokens were removed", "count", purged, "dead_for", n.purgeAfter)
 	}
 }
 
@@ -354,7 +399,6 @@ func serverConfig(cfg config.Config) server.Config {
 	c.HTTP.WriteTimeout, c.HTTP.IdleTimeout = cfg.HTTP.WriteTimeout, cfg.HTTP.IdleTimeout
 	c.HTTP.MaxHeaderBytes, c.HTTP.DrainDelay, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.DrainDelay, cfg.HTTP.ShutdownTimeout
 
-	c.LogRetention, c.LogMaxRows = cfg.DecisionLog.Retention, int64(cfg.DecisionLog.MaxRows)
 	c.BundleCredential = cfg.Bundle.ServeCredential.Reveal()
 
 	c.Playground = server.PlaygroundConfig{

@@ -48,6 +48,14 @@ type Config struct {
 	// Default: 500 ms.
 	SlowQuery time.Duration
 
+	// Tombstones, if not nil, is told of whatever is taken away, after the commit
+	// and before the method returns. If it fails, what was done stays done, and
+	// [models.Warn] tells the caller.
+	Tombstones Tombstones
+
+	// Restoring lets the Store work on a database that a restore keeps others from.
+	Restoring bool
+
 	Clock  func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: nothing is logged
 

@@ -55,6 +55,9 @@ func (s *Store) Migrate(ctx context.Context) (from, to int64, err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 
+	if err := s.checkRestoring(ctx); err != nil {
+		return 0, 0, err
+	}
 	if from, err = s.schemaVersion(ctx); err != nil {
 		return 0, 0, err
 	}
@@ -79,6 +82,9 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	}
 	if err != nil {
 		return failure(ctx, "check_schema", err)
+	}
+	if err := s.checkRestoring(ctx); err != nil {
+		return err
 	}
 	version, err := s.schemaVersion(ctx)
 	newest := newestVersion(provider)

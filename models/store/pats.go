@@ -330,10 +330,10 @@ func (s *Store) DeletePAT(ctx context.Context, by models.Actor, userID, id strin
 }
 
 // KeyIDs returns the ids of the keys that stored tokens, dead ones included, are
-// hashed with, in order.
+// hashed with, in order, without those that are retired.
 func (s *Store) KeyIDs(ctx context.Context) (ids []string, err error) {
 	err = s.read(ctx, "key_ids", func(db *gorm.DB) error {
-		return db.Raw("SELECT DISTINCT key_id FROM pats ORDER BY key_id").Find(&ids).Error
+		return db.Raw("SELECT DISTINCT key_id FROM pats WHERE key_id NOT IN (SELECT id FROM token_keys WHERE retired_at IS NOT NULL) ORDER BY key_id").Find(&ids).Error
 	})
 	return ids, err
 }

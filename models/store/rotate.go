@@ -81,6 +81,7 @@ func (t *tx) retire(row patRow, successor string, grace time.Duration) error {
 		update["expires_at"] = end
 	}
 	t.change(ChangeToken, row.ID, "")
+	t.outlives(row.ID, row.ExpiresAt)
 	return t.db.Model(&patRow{}).Where("id = ?", row.ID).Updates(update).Error
 }
 
@@ -168,6 +169,9 @@ func (t *tx) revoke(userID, cause string, ids []string, why models.Revocation) e
 	if why.By == "" {
 		why.By = t.revoker(userID)
 	}
+	if err := t.noteExpiry(ids); err != nil {
+		return err
+	}
 	err := t.db.Exec("UPDATE pats SET revoked_at = ?, name_held = FALSE, revoked_by = ?, revoked_domain = ?, revoked_reason = ? WHERE id IN ?",
 		t.now, why.By, why.Domain, why.Reason, ids).Error
 	if err != nil {
@@ -188,6 +192,24 @@ func (t *tx) revoke(userID, cause string, ids []string, why models.Revocation) e
 		if err := t.audit("pat.revoke", onPAT(id), detail); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// noteExpiry notes for the tombstones of tokens until when they matter.
+func (t *tx) noteExpiry(ids []string) error {
+	if t.config.Tombstones == nil {
+		return nil
+	}
+	var rows []struct {
+		ID        string
+		ExpiresAt time.Time
+	}
+	if err := t.db.Raw("SELECT id, expires_at FROM pats WHERE id IN ?", ids).Find(&rows).Error; err != nil {
+		return err
+	}
+	for _, r := range rows {
+		t.outlives(r.ID, r.ExpiresAt)
 	}
 	return nil
 }

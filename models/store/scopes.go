@@ -78,6 +78,7 @@ func (s *Store) editScopes(ctx context.Context, op string, by models.Actor, user
 			return err
 		}
 		t.change(ChangeToken, id, "")
+		t.outlives(id, row.ExpiresAt)
 		edited, err = t.reload(id)
 		return err
 	})

@@ -155,23 +155,11 @@ func (s *Store) Trouble() string {
 	return ""
 }
 
-// scan is read for what looks at a whole table, off the path of any request.
-func (s *Store) scan(ctx context.Context, op string, fn func(*gorm.DB) error) error {
-	return s.runWithin(ctx, op, s.reader, scanTimeout, fn)
-}
-
-// scanTimeout bounds a look at a whole table.
-const scanTimeout = time.Minute
-
 // run runs fn outside of a transaction, in bounded time, and makes what it
 // returns an error of this package.
 func (s *Store) run(ctx context.Context, op string, pool *gorm.DB, fn func(*gorm.DB) error) error {
-	return s.runWithin(ctx, op, pool, s.config.Timeout, fn)
-}
-
-func (s *Store) runWithin(ctx context.Context, op string, pool *gorm.DB, within time.Duration, fn func(*gorm.DB) error) error {
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
 	do := func() error { return failure(ctx, op, fn(pool.WithContext(ctx))) }
 	var err error
@@ -221,6 +209,9 @@ type tx struct {
 	by      models.Actor
 	changes []changeRow
 	events  []auditRow
+
+	until     map[string]*time.Time // when the tombstone of a subject stops to matter
+	reapplies bool                  // what is taken away has its tombstone already
 }
 
 // writeAttempts is how often a transaction is tried that the database refuses
@@ -263,6 +254,9 @@ func (s *Store) writeOnce(ctx context.Context, by models.Actor, fn func(*tx) err
 	}, s.dialect.txOptions)
 	if complete {
 		s.announce(toChanges(t.changes, err == nil))
+	}
+	if err == nil {
+		t.bury(ctx)
 	}
 	return err
 }

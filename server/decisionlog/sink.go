@@ -10,131 +10,131 @@ import (
 	"patrol/models"
 )
 
-// lane is the way of one kind of decisions to one place: the database, a file, the
-// endpoint. Each place has two, one for decisions about tokens that verified and one
-// for what is kept of all other refusals, so that those never wait for these.
-type lane struct {
-	name    string
-	write   func(context.Context, *batch) error
-	end     func() error // nil: nothing is to be closed
-	wake    chan struct{}
-	metrics *metrics
-	logger  *slog.Logger
-
-	mu      sync.Mutex
-	awaited *fair[item] // somebody waits for these
-	queue   *fair[item]
-	sums    []models.CountedRefusals
-	closed  bool
-}
-
-// item is a decision on its way to one place. Places share the decisions and do not
-// change them.
-type item struct {
-	decision *models.LoggedDecision
-	recorded chan<- error // nil: nobody waits for it
-}
-
-// batch is what is written at a time.
+// batch is some decisions on their way to one sink. Sinks share the decisions and do
+// not change them.
 type batch struct {
 	decisions []models.LoggedDecision
-	waiting   []chan<- error // for each decision
-	sums      []models.CountedRefusals
+	bytes     int64
+	waiting   []chan<- error // to be told when the first sink has them
 }
 
+// tell answers whoever waits for the batch.
 func (b *batch) tell(err error) {
 	for _, w := range b.waiting {
-		if w != nil {
-			w <- err
-		}
+		w <- err
 	}
+	b.waiting = nil
 }
-
-// maxSums bounds the counts that wait to be written to a place.
-const maxSums = 20_000
 
 // errRefused marks an error that trying again will hardly change.
 var errRefused = errors.New("refused")
 
-func newLane(name string, limit int64, m *metrics, logger *slog.Logger) *lane {
-	l := &lane{name: name, wake: make(chan struct{}, 1), metrics: m, logger: logger}
-	lost := func(i *item, allowed bool) {
-		var d drops
-		d.add(allowed)
-		m.drop(name, d)
-		if i.recorded != nil {
-			i.recorded <- errLost
+// sink writes batches, one after the other, to one place.
+type sink struct {
+	name    string
+	write   func(context.Context, []models.LoggedDecision) error
+	end     func() error // nil: nothing is to be closed
+	limit   int64        // bytes in the queue
+	wake    chan struct{}
+	metrics *metrics
+	logger  *slog.Logger
+
+	mu     sync.Mutex
+	queue  []*batch
+	bytes  int64
+	closed bool
+}
+
+// put queues a batch. If there is no room, allowances are dropped before denials,
+// and the newest first.
+func (s *sink) put(b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bytes+b.bytes > s.limit {
+		b = s.withoutAllowances(b)
+	}
+	for i := len(s.queue) - 1; i >= 0 && s.bytes+b.bytes > s.limit; i-- {
+		before := s.queue[i].bytes
+		s.queue[i] = s.withoutAllowances(s.queue[i])
+		s.bytes -= before - s.queue[i].bytes
+	}
+	if s.bytes+b.bytes > s.limit {
+		s.drop(b.decisions)
+		b.tell(errLost)
+		return
+	}
+	s.bytes += b.bytes
+	s.queue = append(s.queue, b)
+	s.signal()
+}
+
+// withoutAllowances drops the allowances of a batch.
+func (s *sink) withoutAllowances(b *batch) *batch {
+	rest := &batch{}
+	var gone []models.LoggedDecision
+	for _, d := range b.decisions {
+		if d.Allowed {
+			gone = append(gone, d)
+		} else {
+			rest.decisions = append(rest.decisions, d)
 		}
 	}
-	l.awaited, l.queue = newFair(limit, lost), newFair(limit, lost)
-	return l
-}
-
-// put queues a decision of a given size. If there is no room, it or others are
-// dropped.
-func (l *lane) put(i item, size int64) {
-	to := l.queue
-	if i.recorded != nil {
-		to = l.awaited
+	s.drop(gone)
+	b.tell(errLost) // denials do not wait
+	if len(b.decisions) > 0 {
+		rest.bytes = b.bytes * int64(len(rest.decisions)) / int64(len(b.decisions))
 	}
-	d := i.decision
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !to.put(i, d.UserID, d.TokenID, d.Allowed, size) {
-		to.lost(&i, d.Allowed)
+	return rest
+}
+
+func (s *sink) drop(decisions []models.LoggedDecision) {
+	var d drops
+	for i := range decisions {
+		if decisions[i].Allowed {
+			d.allowed++
+		} else {
+			d.refused++
+		}
 	}
+	s.metrics.drop(s.name, d)
 }
 
-// putSums queues counts of refusals.
-func (l *lane) putSums(sums []models.CountedRefusals) {
-	l.mu.Lock()
-	l.sums = append(l.sums, sums[:min(len(sums), maxSums-len(l.sums))]...)
-	l.mu.Unlock()
-	l.signal()
-}
-
-func (l *lane) signal() {
+func (s *sink) signal() {
 	select {
-	case l.wake <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// close lets run return when nothing is queued.
-func (l *lane) close() {
-	l.mu.Lock()
-	l.closed = true
-	l.mu.Unlock()
-	l.signal()
+// close lets run return when the queue is empty.
+func (s *sink) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.signal()
 }
 
-// decisionsPerBatch and bytesPerBatch are how many decisions are written at a time,
-// at most, and about how large they are together.
-const (
-	decisionsPerBatch = 2048
-	bytesPerBatch     = 8 << 20
-)
-
-// next takes a batch from what is queued. What somebody waits for goes first. ok is
-// false if there is none and none will come.
-func (l *lane) next(ctx context.Context, room []item) (items []item, sums []models.CountedRefusals, ok bool) {
+// next takes a batch from the queue. ok is false if there is none and none will
+// come.
+func (s *sink) next(ctx context.Context) (b *batch, ok bool) {
 	for {
-		l.mu.Lock()
-		items = l.awaited.take(decisionsPerBatch, bytesPerBatch, room[:0])
-		if len(items) == 0 {
-			items = l.queue.take(decisionsPerBatch, bytesPerBatch, items)
+		s.mu.Lock()
+		if len(s.queue) > 0 {
+			b = s.queue[0]
+			s.queue[0] = nil
+			s.queue = s.queue[1:]
+			s.bytes -= b.bytes
 		}
-		sums, l.sums = l.sums, nil
-		closed := l.closed
-		l.mu.Unlock()
+		closed := s.closed
+		s.mu.Unlock()
 		switch {
-		case len(items)+len(sums) > 0:
-			return items, sums, true
+		case b != nil:
+			return b, true
 		case closed || ctx.Err() != nil:
-			return nil, nil, false
+			return nil, false
 		}
 		select {
-		case <-l.wake:
+		case <-s.wake:
 		case <-ctx.Done():
 		}
 	}
@@ -143,63 +143,52 @@ func (l *lane) next(ctx context.Context, room []item) (items []item, sums []mode
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 10 * time.Second
-	// refusedTries is how often a batch is tried that is refused, rather than that
-	// nobody was there to take it, and refusedParts in how many parts after that, so
-	// that one decision that cannot be written takes few others along.
-	refusedTries = 3
-	refusedParts = 64
+	// refusals is how often a batch is tried that is refused, rather than that
+	// nobody was there to take it.
+	refusals = 3
 )
 
 // run writes what is queued until the queue is closed and empty, or ctx ends. A
 // failure is tried again, ever more slowly, while the queue fills.
-func (l *lane) run(ctx context.Context) {
-	var room []item
-	var decisions []models.LoggedDecision
+func (s *sink) run(ctx context.Context) {
 	for {
-		items, sums, ok := l.next(ctx, room)
+		b, ok := s.next(ctx)
 		if !ok {
 			break
 		}
-		b := &batch{decisions: decisions[:0], waiting: make([]chan<- error, len(items)), sums: sums}
-		for i := range items {
-			b.decisions = append(b.decisions, *items[i].decision)
-			b.waiting[i] = items[i].recorded
+		if len(b.decisions) == 0 {
+			continue
 		}
-		l.writeUntil(ctx, b)
-		clear(items)
-		clear(b.decisions)
-		room, decisions = items, b.decisions
+		s.writeUntil(ctx, b)
 	}
-	if l.end == nil {
+	if s.end == nil {
 		return
 	}
-	if err := l.end(); err != nil {
-		l.logger.ErrorContext(ctx, "the decision log could not be closed", "sink", l.name, "error", err)
+	if err := s.end(); err != nil {
+		s.logger.ErrorContext(ctx, "the decision log could not be closed", "sink", s.name, "error", err)
 	}
 }
 
-func (l *lane) writeUntil(ctx context.Context, b *batch) {
+func (s *sink) writeUntil(ctx context.Context, b *batch) {
 	for attempt, wait := 1, firstRetry; ; attempt, wait = attempt+1, min(2*wait, lastRetry) {
-		err := l.write(ctx, b)
+		err := s.write(ctx, b.decisions)
 		if err == nil {
-			l.wrote(b)
+			s.metrics.recorded.WithLabelValues(s.name).Add(float64(len(b.decisions)))
+			b.tell(nil)
 			if attempt > 1 {
-				l.logger.InfoContext(ctx, "the decision log is written again", "sink", l.name)
+				s.logger.InfoContext(ctx, "the decision log is written again", "sink", s.name)
 			}
 			return
 		}
-		l.metrics.failures.WithLabelValues(l.name).Inc()
-		if ctx.Err() != nil {
-			l.lose(ctx, b, err)
-			return
-		}
-		if errors.Is(err, errRefused) && attempt >= refusedTries {
-			parts := refusedParts
-			l.writeParts(ctx, b, err, &parts)
+		s.metrics.failures.WithLabelValues(s.name).Inc()
+		if ctx.Err() != nil || errors.Is(err, errRefused) && attempt >= refusals {
+			s.logger.ErrorContext(ctx, "decisions are lost to the log", "sink", s.name, "decisions", len(b.decisions), "error", err)
+			s.drop(b.decisions)
+			b.tell(errLost)
 			return
 		}
 		if attempt == 1 {
-			l.logger.WarnContext(ctx, "the decision log cannot be written; it is tried again", "sink", l.name, "error", err)
+			s.logger.WarnContext(ctx, "the decision log cannot be written; it is tried again", "sink", s.name, "error", err)
 		}
 		retry := time.NewTimer(wait)
 		select {
@@ -208,41 +197,4 @@ func (l *lane) writeUntil(ctx context.Context, b *batch) {
 		}
 		retry.Stop()
 	}
-}
-
-// writeParts writes a batch that was refused as a whole in two parts, and these
-// likewise, as long as there are any left of so many.
-func (l *lane) writeParts(ctx context.Context, b *batch, cause error, parts *int) {
-	half := len(b.decisions) / 2
-	if half == 0 || *parts <= 0 {
-		l.lose(ctx, b, cause)
-		return
-	}
-	for _, part := range [...]*batch{
-		{decisions: b.decisions[:half], waiting: b.waiting[:half], sums: b.sums},
-		{decisions: b.decisions[half:], waiting: b.waiting[half:]},
-	} {
-		*parts--
-		if err := l.write(ctx, part); err != nil {
-			l.metrics.failures.WithLabelValues(l.name).Inc()
-			l.writeParts(ctx, part, err, parts)
-			continue
-		}
-		l.wrote(part)
-	}
-}
-
-func (l *lane) wrote(b *batch) {
-	l.metrics.recorded.WithLabelValues(l.name).Add(float64(len(b.decisions)))
-	b.tell(nil)
-}
-
-func (l *lane) lose(ctx context.Context, b *batch, err error) {
-	l.logger.ErrorContext(ctx, "decisions are lost to the log", "sink", l.name, "decisions", len(b.decisions), "error", err)
-	var d drops
-	for i := range b.decisions {
-		d.add(b.decisions[i].Allowed)
-	}
-	l.metrics.drop(l.name, d)
-	b.tell(errLost)
 }

@@ -29,6 +29,7 @@ type Config struct {
 	Memory         Memory              `key:"memory" doc:"Memory of the server."`
 	HTTP           HTTP                `key:"http" doc:"Limits of the HTTP listener."`
 	Tokens         Tokens              `key:"tokens" doc:"What a token may be."`
+	Tombstones     Tombstones          `key:"tombstones" doc:"What was taken away, kept apart from the database so that no restore gives it back; see operations.md."`
 	Sessions       Sessions            `key:"sessions" doc:"How long a sign-in lasts."`
 	Passwords      Passwords           `key:"passwords" doc:"Guessing at passwords, and what one guess costs."`
 	OIDC           OIDC                `key:"oidc" doc:"Sign-in at an OpenID Connect provider, beside passwords; see sign-in.md."`
@@ -58,9 +59,10 @@ const AnyDomain = "*"
 
 // Database is where everything is stored.
 type Database struct {
-	URL      URL  `key:"url" flag:"database-url" default:"sqlite://<data dir>/patrol.db" doc:"Database: sqlite://<path> or postgres://user:password@host/name. A password is masked wherever the URL is shown."`
-	MaxConns int  `key:"max_conns" doc:"Most connections at a time. 0: a fitting number."`
-	Migrate  bool `key:"migrate" doc:"Bring the schema up to date at the start, under a lock. If false, an old schema is refused until patrol migrate has run."`
+	URL       URL           `key:"url" flag:"database-url" default:"sqlite://<data dir>/patrol.db" doc:"Database: sqlite://<path> or postgres://user:password@host/name. A password is masked wherever the URL is shown."`
+	MaxConns  int           `key:"max_conns" doc:"Most connections at a time. 0: a fitting number."`
+	MaxBehind time.Duration `key:"max_clock_behind" doc:"The server does not start if its clock is this far behind the newest event in the database: tokens that expired would be good again. 0: it does."`
+	Migrate   bool          `key:"migrate" doc:"Bring the schema up to date at the start, under a lock. If false, an old schema is refused until patrol migrate has run."`
 }
 
 // TLS is HTTPS on the listener.
@@ -102,7 +104,13 @@ type Tokens struct {
 	MaxLifetime time.Duration `key:"max_lifetime" doc:"Longest life of a token, enforced when it is made and whenever it is used."`
 	MaxScopes   int           `key:"max_scopes" doc:"Most scopes of one token."`
 	MaxLive     int           `key:"max_live" doc:"Most live tokens of one user."`
+	PurgeAfter  time.Duration `key:"purge_after" doc:"How long the record of a token is kept after the token died. 0: until its owner or a platform admin removes it. Until then its key cannot leave the key ring, unless it is retired."`
 	MaxGrace    time.Duration `key:"max_grace" doc:"Longest time that a token may live on after its rotation."`
+}
+
+// Tombstones is where it is kept what was taken away.
+type Tombstones struct {
+	Path string `key:"path" flag:"tombstones" default:"<database file>-tombstones with SQLite, none with PostgreSQL" doc:"File of this server alone to which each revocation, and whatever else takes something away, is written before it is answered. none: nothing is written."`
 }
 
 // Sessions is how long a sign-in lasts.
@@ -157,7 +165,7 @@ func Default() Config {
 		Listen:     "127.0.0.1:8080",
 		GRPCListen: "127.0.0.1:9191",
 		DataDir:    "./data",
-		Database:   Database{Migrate: true},
+		Database:   Database{Migrate: true, MaxBehind: 10 * time.Minute},
 		TLS:        TLS{ReloadInterval: 10 * time.Second},
 		Log:        Log{Level: "info", Format: "auto"},
 		Memory:     Memory{Headroom: 64 << 20},
@@ -221,6 +229,27 @@ func SQLiteIn(dir string) URL { return URL("sqlite://" + filepath.Join(dir, "pat
 
 // OnSQLite reports whether the database is a file of this machine.
 func (d Database) OnSQLite() bool { return strings.HasPrefix(string(d.URL), "sqlite:") }
+
+// SQLitePath returns the path of the database file, "" with PostgreSQL.
+func (d Database) SQLitePath() string {
+	if !d.OnSQLite() {
+		return ""
+	}
+	return strings.TrimPrefix(d.URL.Reveal(), "sqlite://")
+}
+
+// TombstonesPath returns where tombstones are kept, "" if nowhere.
+func (c Config) TombstonesPath() string {
+	switch {
+	case c.Tombstones.Path == "none":
+		return ""
+	case c.Tombstones.Path != "":
+		return c.Tombstones.Path
+	case c.Database.OnSQLite():
+		return c.Database.SQLitePath() + "-tombstones"
+	}
+	return ""
+}
 
 // AllUpstreams returns the upstreams by domain, with [AnyDomain] for the rest:
 // `upstreams` with `upstream` and `upstream_credential` in their place. What has no

@@ -32,3 +32,12 @@ func (c Config) Keyring() (ring models.Keyring, ok bool, err error) {
 	}
 	return ring, true, nil
 }
+
+// KeyringFile returns the file that token_keys names, and false if it names none.
+func (c Config) KeyringFile() (path string, ok bool) {
+	text := c.TokenKeys.Reveal()
+	if text == "" || !isPath(text) {
+		return "", false
+	}
+	return text, true
+}

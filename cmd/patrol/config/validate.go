@@ -140,6 +140,7 @@ func (d Database) validate(v *models.Invalid) {
 		v.Add("database.url", "names no database")
 	}
 	checkCount("database.max_conns", d.MaxConns, 0, v)
+	checkDuration("database.max_clock_behind", d.MaxBehind, 0, 0, v)
 }
 
 func (t TLS) validate(v *models.Invalid) {
@@ -188,6 +189,7 @@ func (t Tokens) validate(v *models.Invalid) {
 		v.Add("tokens.max_scopes", "must be at most 64")
 	}
 	checkCount("tokens.max_live", t.MaxLive, 1, v)
+	checkDuration("tokens.purge_after", t.PurgeAfter, 0, 0, v)
 	checkDuration("tokens.max_grace", t.MaxGrace, 0, 7*24*time.Hour, v)
 }
 

@@ -28,6 +28,9 @@ func Run(t *testing.T, fresh func(t testing.TB) Opener) {
 	}{
 		{"people", peopleCases},
 		{"tokens", tokenCases},
+		{"purge", purgeCases},
+		{"keys", keyCases},
+		{"restore", restoreCases},
 		{"rotation", rotationCases},
 		{"approvals", approvalCases},
 		{"writes", writeCases()},

@@ -67,3 +67,38 @@ type LogCoverage struct {
 	Recorded int64      `json:"recorded"` // decisions on all tokens
 	Lost     int64      `json:"lost"`     // that were made and not taken down
 }
+
+// CountedRefusals is what one address got of one kind of refusal in a minute, or an
+// hour, without showing a token that verifies: of `GET /api/v1/refusals`.
+type CountedRefusals struct {
+	From    time.Time `json:"from"`
+	Seconds int64     `json:"seconds"`
+	Address string    `json:"address,omitempty"` // or network
+	Reason  string    `json:"reason"`
+	Calls   int64     `json:"calls"` // a batch is one
+	// Decisions is how many answers had an id of their own, and Kept how many of these
+	// were taken down.
+	Decisions int64 `json:"decisions"`
+	Kept      int64 `json:"kept"`
+}
+
+// DecisionLog says how far back the decision log reaches: the answer of `GET
+// /api/v1/decision-log`.
+type DecisionLog struct {
+	RetentionSeconds int64      `json:"retention_seconds"`
+	MaxRows          int64      `json:"max_rows"` // 0: any number
+	Verified         LogClass   `json:"verified"` // about tokens whose secret verified
+	Refused          LogClass   `json:"refused"`  // what is kept of others
+	BusiestToken     string     `json:"busiest_token,omitempty"`
+	BusiestRows      int64      `json:"busiest_rows,omitempty"`
+	CountedAt        *time.Time `json:"counted_at"`
+}
+
+// LogClass is how far back one kind of decisions reaches.
+type LogClass struct {
+	Rows          int64      `json:"rows"` // at CountedAt
+	CompleteSince *time.Time `json:"complete_since"`
+	// CutShort says that less is there than the retention says, because there were
+	// more than MaxRows.
+	CutShort bool `json:"cut_short"`
+}

@@ -56,6 +56,9 @@ var floods = []flood{
 	{name: "bodies that are declared and not sent, with a revoked token", make: declaredBodies("revoked", "/proxy/acme/v1/chat/completions", 1<<20)},
 	{name: "bodies that are declared and not sent, with a good token", make: declaredBodies("everything", "/proxy/acme/v1/chat/completions", 1<<20)},
 	{name: "bodies that are declared and not sent, to the API", make: declaredBodies("", "/authorize", 60<<10)},
+	{name: "no token on every surface", postgres: true, make: floodEverySurface, check: checkNoiseIsCounted},
+	{name: "no token, records required", postgres: true, settings: logSettings, make: floodEverySurface, check: checkNoiseIsCounted},
+	{name: "a valid token, records required", postgres: true, settings: logSettings, make: floodWithAToken},
 }
 
 const (
@@ -121,6 +124,7 @@ type floodBench struct {
 	client    *http.Client // keeps its connections
 	check     authv3.AuthorizationClient
 	floods    int
+	seen      noiseSeen // by floods without a token
 }
 
 // floodPassword is everybody's.

@@ -224,6 +224,8 @@ func ParseEvent(text []byte) (LoggedDecision, error) {
 	switch {
 	case e.DecisionID == "":
 		return LoggedDecision{}, errors.New("read an event of the decision log: it has no decision_id")
+	case e.Path == RefusalsPath:
+		return LoggedDecision{}, fmt.Errorf("read an event of the decision log: %w", errCounts)
 	case e.Path != DecisionPath:
 		return LoggedDecision{}, fmt.Errorf("read an event of the decision log: its path is %.80q, not %s", e.Path, DecisionPath)
 	case e.Result == nil:
@@ -268,7 +270,10 @@ func ParseEvent(text []byte) (LoggedDecision, error) {
 // and a token of 64 scopes.
 const maxEventLine = 4 << 20
 
-// EachEvent calls fn with the events that r has, one to a line, until there is
+// errCounts says that an event is about refusals that were counted.
+var errCounts = errors.New("an event about refusals that were counted, not a decision")
+
+// EachEvent calls fn with the decisions that r has, one event to a line, until there is
 // none left or fn returns an error, which is returned. Other errors name the line of
 // what name calls r.
 func EachEvent(name string, r io.Reader, fn func(LoggedDecision) error) error {
@@ -281,6 +286,9 @@ func EachEvent(name string, r io.Reader, fn func(LoggedDecision) error) error {
 			continue
 		}
 		l, err := ParseEvent(lines.Bytes())
+		if errors.Is(err, errCounts) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s:%d: %w", name, n, err)
 		}

@@ -145,7 +145,7 @@ type UsedScope struct {
 }
 
 // CountedOutcome counts the decisions about a token on one day. TokenID is "" for
-// what presented no token that verified.
+// what presented no token that verified; see [CountedRefusals] for more about those.
 type CountedOutcome struct {
 	Day     time.Time // UTC midnight
 	TokenID string
@@ -166,6 +166,7 @@ type DecisionCounts struct {
 	Outcomes []CountedOutcome
 	Used     []UsedScope
 	Days     []LoggedDay
+	Refusals []CountedRefusals
 }
 
 // DayOf returns the beginning of a time's day in UTC, which is what counts are

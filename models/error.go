@@ -20,6 +20,7 @@ const (
 	CodeSessionRequired  Code = "session_required"          // the caller holds a PAT where only a signed-in person may act
 	CodeReauthentication Code = "reauthentication_required" // the sign-in is too old for this action
 	CodeNotFound         Code = "not_found"                 // no such thing, or not one the caller may know of
+	CodeCountedOnly      Code = "counted_not_kept"          // a decision that the log has counted and not kept
 	CodeMethodNotAllowed Code = "method_not_allowed"        // the path exists, the method on it does not
 	CodeConflict         Code = "conflict"                  // the state of the thing does not permit this now
 	CodeTaken            Code = "already_taken"             // the name or id is in use

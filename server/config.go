@@ -37,6 +37,11 @@ type Config struct {
 	// fetched; "" leaves that to the policy team.
 	BundleCredential string
 
+	// LogRetention and LogMaxRows are what the decision log keeps at most, to be told
+	// beside how far back it reaches.
+	LogRetention time.Duration
+	LogMaxRows   int64
+
 	TLS      TLSConfig
 	HTTP     HTTPConfig
 	Sessions SessionConfig
@@ -104,7 +109,11 @@ func DefaultConfig() Config {
 	return Config{
 		Listen:  "127.0.0.1:8080",
 		DataDir: "./data",
-		TLS:     TLSConfig{ReloadInterval: 10 * time.Second},
+
+		LogRetention: 30 * 24 * time.Hour,
+		LogMaxRows:   2_000_000,
+
+		TLS: TLSConfig{ReloadInterval: 10 * time.Second},
 		HTTP: HTTPConfig{
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       30 * time.Second,

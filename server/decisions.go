@@ -17,13 +17,12 @@ import (
 var decisionRoutes = []route{
 	{method: "GET", path: "/api/v1/decisions", by: policyTeam, do: (*Server).getDecisions, accepts: accepts{query: with("user", "token", "domain", "outcome", "reason", "surface", "revision", "since", "until")}},
 	{method: "GET", path: "/api/v1/decisions/:decision", by: policyTeam, do: (*Server).getDecision},
+	{method: "GET", path: "/api/v1/refusals", by: policyTeam, do: (*Server).getRefusals, accepts: accepts{query: with("address", "reason", "since", "until")}},
+	{method: "GET", path: "/api/v1/decision-log", by: policyTeam, do: (*Server).getDecisionLog},
 	{method: "GET", path: "/api/v1/pats/:id/decisions", by: owner, do: (*Server).getPATDecisions},
 }
 
-var (
-	errNoDecisionLog = models.NewError(models.CodeNotFound, "decisions are not kept in a database here; the setting is decision_log.database")
-	errNoDecision    = models.NewError(models.CodeNotFound, "there is no such decision in the log; it may be too old")
-)
+var errNoDecisionLog = models.NewError(models.CodeNotFound, "decisions are not kept in a database here; the setting is decision_log.database")
 
 // Decisions lists decisions that were made, the latest first, without their input.
 func (s *Server) Decisions(ctx context.Context, f store.DecisionFilter, page store.Page) ([]models.LoggedDecision, string, error) {
@@ -33,7 +32,8 @@ func (s *Server) Decisions(ctx context.Context, f store.DecisionFilter, page sto
 	return s.decided.Decisions(ctx, f, page)
 }
 
-// Decision returns a decision with its input.
+// Decision returns a decision with its input. The error says what is known of one
+// that the log does not have.
 func (s *Server) Decision(ctx context.Context, id string) (models.LoggedDecision, error) {
 	if s.decided == nil {
 		return models.LoggedDecision{}, errNoDecisionLog
@@ -43,7 +43,15 @@ func (s *Server) Decision(ctx context.Context, id string) (models.LoggedDecision
 		return models.LoggedDecision{}, err
 	}
 	if d == nil {
-		return models.LoggedDecision{}, errNoDecision
+		missing, err := s.decided.Missing(ctx, id)
+		if err != nil {
+			return models.LoggedDecision{}, err
+		}
+		code := models.CodeNotFound
+		if missing.Kind == models.MissingCounted {
+			code = models.CodeCountedOnly
+		}
+		return models.LoggedDecision{}, models.NewError(code, missing.Message())
 	}
 	return *d, nil
 }

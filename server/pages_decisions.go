@@ -19,6 +19,7 @@ import (
 var decisionPageRoutes = []route{
 	{method: "GET", path: "/policy/decisions", by: policyTeam, page: true, do: (*Server).pageDecisions, accepts: accepts{query: []string{"user", "token", "domain", "outcome", "reason", "surface", "revision", "since", "until", "after"}}},
 	{method: "POST", path: "/policy/decisions", by: policyTeam, page: true, do: (*Server).formDecisions, accepts: accepts{form: []string{"user", "token", "domain", "outcome", "reason", "surface", "revision", "period", "from", "to"}}},
+	{method: "GET", path: ui.RefusalsPath, by: policyTeam, page: true, do: (*Server).pageRefusals, accepts: accepts{query: []string{"address", "reason", "after"}}},
 	{method: "GET", path: "/policy/decisions/:decision", by: policyTeam, page: true, do: (*Server).pageDecision},
 }
 
@@ -60,6 +61,11 @@ func (s *Server) pageDecisions(c *gin.Context, p Principal) error {
 	if err := s.offerDecisions(ctx, &page); err != nil {
 		return err
 	}
+	reach, err := s.DecisionLog(ctx)
+	if err != nil {
+		return err
+	}
+	page.Reach = ui.NewLogReach(reach, s.now())
 	return s.show(c, p, http.StatusOK, page)
 }
 

@@ -21,6 +21,7 @@ var statuses = map[models.Code]int{
 	models.CodeSessionRequired:  http.StatusForbidden,
 	models.CodeReauthentication: http.StatusForbidden,
 	models.CodeNotFound:         http.StatusNotFound,
+	models.CodeCountedOnly:      http.StatusNotFound,
 	models.CodeMethodNotAllowed: http.StatusMethodNotAllowed,
 	models.CodeConflict:         http.StatusConflict,
 	models.CodeTaken:            http.StatusConflict,

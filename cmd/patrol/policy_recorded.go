@@ -74,8 +74,14 @@ func (r *recorded) each(cmd *cobra.Command) func(func(models.LoggedDecision) err
 func (r *recorded) find(cmd *cobra.Command, id string) (found *models.LoggedDecision, err error) {
 	if len(r.files) == 0 {
 		err = r.withDatabase(cmd, func(ctx context.Context, db *store.Decisions) error {
-			found, err = db.Decision(ctx, id)
-			return err
+			if found, err = db.Decision(ctx, id); err != nil || found != nil {
+				return err
+			}
+			missing, err := db.Missing(ctx, id)
+			if err != nil {
+				return err
+			}
+			return whyMissing(missing)
 		})
 	} else {
 		errFound := errors.New("found") // ends the search
@@ -91,9 +97,18 @@ func (r *recorded) find(cmd *cobra.Command, id string) (found *models.LoggedDeci
 		}
 	}
 	if err == nil && found == nil {
-		err = fmt.Errorf("there is no decision %s in the log; it may be older than what is kept (decision_log.retention, decision_log.max_rows)", printable(id))
+		err = fmt.Errorf("there is no decision %s in these files; it may be older than what is kept, or have been counted, not kept, as most refusals without a token that verifies are", printable(id))
 	}
 	return found, err
+}
+
+// whyMissing says why a decision is not in the log.
+func whyMissing(m models.MissingDecision) error {
+	older := ""
+	if m.Kind == models.MissingPruned || m.Kind == models.MissingBefore {
+		older = "; it may be older than what is kept (decision_log.retention, decision_log.max_rows)"
+	}
+	return fmt.Errorf("there is no decision %s in the log%s. %s", printable(m.ID), older, m.Message())
 }
 
 // withDatabase calls do with the decision log's database.

@@ -399,6 +399,7 @@ func serverConfig(cfg config.Config) server.Config {
 	c.HTTP.WriteTimeout, c.HTTP.IdleTimeout = cfg.HTTP.WriteTimeout, cfg.HTTP.IdleTimeout
 	c.HTTP.MaxHeaderBytes, c.HTTP.DrainDelay, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.DrainDelay, cfg.HTTP.ShutdownTimeout
 
+	c.LogRetention, c.LogMaxRows = cfg.DecisionLog.Retention, int64(cfg.DecisionLog.MaxRows)
 	c.BundleCredential = cfg.Bundle.ServeCredential.Reveal()
 
 	c.Playground = server.PlaygroundConfig{

@@ -37,6 +37,9 @@ func (d *Decisions) AddCounts(ctx context.Context, c models.DecisionCounts) erro
 				return err
 			}
 		}
+		if err := t.addRefusals(c.Refusals); err != nil {
+			return err
+		}
 		for _, day := range c.Days {
 			if err := t.db.Exec("INSERT INTO decision_days (day, recorded, dropped) VALUES (?, ?, ?) ON CONFLICT (day) DO UPDATE"+
 				" SET recorded = decision_days.recorded + excluded.recorded, dropped = decision_days.dropped + excluded.dropped",
@@ -174,72 +177,4 @@ func (d *Decisions) FirstLoggedDay(ctx context.Context) (*time.Time, error) {
 		return nil, err
 	}
 	return new(days[0].UTC()), nil
-}
-
-// PruneDecisions deletes decisions from before a time, the oldest of more than
-// most (0: any number), the facts that nothing refers to any more, and counts of
-// days before another time.
-func (d *Decisions) PruneDecisions(ctx context.Context, before time.Time, most int64, countsBefore time.Time) error {
-	cut := models.DecisionIDsFrom(before)
-	if most > 0 {
-		var ids []string
-		err := d.store.read(ctx, "count_decisions", func(db *gorm.DB) error {
-			return db.Raw("SELECT id FROM decisions ORDER BY id DESC LIMIT 1 OFFSET ?", most-1).Scan(&ids).Error
-		})
-		if err != nil {
-			return err
-		}
-		if len(ids) > 0 {
-			cut = max(cut, ids[0]) // the oldest that stays
-		}
-	}
-	for deleted := int64(1); deleted > 0; {
-		err := d.store.write(ctx, "prune_decisions", models.Actor{}, func(t *tx) error {
-			gone := t.db.Exec("DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE id < ? ORDER BY id LIMIT ?)", cut, pruneBatch)
-			deleted = gone.RowsAffected
-			return gone.Error
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if err := d.pruneFacts(ctx, before); err != nil {
-		return err
-	}
-	for _, table := range [...]string{"decision_outcomes", "decision_uses", "decision_days"} {
-		err := d.store.write(ctx, "prune_decision_counts", models.Actor{}, func(t *tx) error {
-			return t.db.Exec("DELETE FROM "+table+" WHERE day < ?", models.DayOf(countsBefore)).Error
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// pruneFacts deletes the facts that were last marked before anything that is left
-// was made, with room for how seldom they are marked and for clocks that differ.
-func (d *Decisions) pruneFacts(ctx context.Context, before time.Time) error {
-	var first []time.Time
-	err := d.store.read(ctx, "first_decision", func(db *gorm.DB) error {
-		return db.Raw("SELECT at FROM decisions ORDER BY id LIMIT 1").Scan(&first).Error
-	})
-	if err != nil {
-		return err
-	}
-	if len(first) > 0 && first[0].After(before) {
-		before = first[0]
-	}
-	cut := exact(before.Add(-2 * factTouch))
-	for deleted := int64(1); deleted > 0; {
-		err := d.store.write(ctx, "prune_decision_facts", models.Actor{}, func(t *tx) error {
-			gone := t.db.Exec("DELETE FROM decision_facts WHERE key IN (SELECT key FROM decision_facts WHERE used_at < ? LIMIT ?)", cut, pruneBatch)
-			deleted = gone.RowsAffected
-			return gone.Error
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"patrol/internal/testenv"
 	"patrol/models"
@@ -282,11 +283,18 @@ func TestCountsAddUp(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []models.LoggedDay{{Day: tuesday, Recorded: 12, Dropped: 4}}, days)
 
-		require.NoError(t, d.PruneDecisions(t.Context(), monday, 0, tuesday))
+		prune(t, d, models.LogBounds{Before: monday, CountsBefore: tuesday})
 		outcomes, err = d.CountedOutcomes(t.Context(), "t1", monday)
 		require.NoError(t, err)
 		assert.Len(t, outcomes, 1)
 	})
+}
+
+func prune(t *testing.T, d *store.Decisions, b models.LogBounds) models.LogReach {
+	t.Helper()
+	reach, err := d.PruneDecisions(t.Context(), b)
+	require.NoError(t, err)
+	return reach
 }
 
 func TestOldDecisionsArePruned(t *testing.T) {
@@ -318,14 +326,14 @@ func TestOldDecisionsArePruned(t *testing.T) {
 			return n
 		}
 		require.Equal(t, 13, facts(), "ten tokens and three that they share")
-		require.NoError(t, d.PruneDecisions(t.Context(), clock.Now().Add(-6*time.Hour), 0, time.Time{}))
+		prune(t, d, models.LogBounds{Before: clock.Now().Add(-6 * time.Hour)})
 		assert.Equal(t, ids[4:], left(), "by age")
-		require.NoError(t, d.PruneDecisions(t.Context(), time.Time{}, 100, time.Time{}))
+		prune(t, d, models.LogBounds{MaxRows: 100})
 		assert.Equal(t, ids[4:], left())
-		require.NoError(t, d.PruneDecisions(t.Context(), time.Time{}, 2, time.Time{}))
+		prune(t, d, models.LogBounds{MaxRows: 2})
 		assert.Equal(t, ids[8:], left(), "by number")
 		assert.Equal(t, 7, facts(), "two tokens, two that are too young to judge, and three that they share")
-		require.NoError(t, d.PruneDecisions(t.Context(), clock.Now().Add(24*time.Hour), 0, time.Time{}))
+		prune(t, d, models.LogBounds{Before: clock.Now().Add(24 * time.Hour)})
 		assert.Empty(t, left())
 		assert.Zero(t, facts())
 	})
@@ -350,4 +358,221 @@ func TestDecisionsURL(t *testing.T) {
 	} {
 		assert.Equal(t, want, store.DecisionsURL(url))
 	}
+}
+
+func about(token, user string) func(*models.LoggedDecision) {
+	return func(l *models.LoggedDecision) { l.TokenID, l.UserID = token, user }
+}
+
+// noise is a refusal of somebody who showed no token that verifies.
+func noise(l *models.LoggedDecision) {
+	denied(models.TokenUnknown)(l)
+	l.TokenID, l.UserID, l.Input = "", "", nil
+}
+
+func TestNoTokenDisplacesTheDecisionsOfAnother(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		d := openLog(t, url, nil)
+		var batch []models.LoggedDecision
+		add := func(n int, edit func(*models.LoggedDecision)) {
+			for range n {
+				batch = append(batch, madeAt(start.Add(time.Duration(len(batch))*time.Second), edit))
+			}
+		}
+		add(3, about("quiet", "ann"))
+		add(20, noise)
+		add(300, about("flood", "eve"))
+		add(100, about("flood 2", "eve"))
+		add(5, about("other", "eve"))
+		add(90, about("busy", "bob"))
+		add(1000, noise)
+		require.NoError(t, d.Add(t.Context(), batch))
+		rows := func() map[string]int {
+			t.Helper()
+			found := map[string]int{}
+			require.NoError(t, d.Each(t.Context(), store.DecisionFilter{}, func(l models.LoggedDecision) error {
+				found[l.TokenID]++
+				return nil
+			}))
+			return found
+		}
+		reach := prune(t, d, models.LogBounds{})
+		assert.Equal(t, map[string]int{"quiet": 3, "flood": 300, "flood 2": 100, "other": 5, "busy": 90, "": 1020}, rows(), "no bound")
+		assert.False(t, reach.Verified.CutShort(start, time.Hour))
+		assert.Equal(t, []any{int64(498), int64(1020), "flood", int64(300)}, []any{reach.Verified.Rows, reach.Refused.Rows, reach.Busiest, reach.BusiestRows})
+		assert.Equal(t, start, *reach.Verified.Since())
+
+		reach = prune(t, d, models.LogBounds{MaxRows: 10_000, RefusedRows: 100})
+		assert.Equal(t, map[string]int{"quiet": 3, "flood": 300, "flood 2": 100, "other": 5, "busy": 90, "": 100}, rows(), "noise has a bound of its own")
+		assert.Nil(t, reach.Verified.CutTo)
+		require.NotNil(t, reach.Refused.CutTo)
+		assert.Equal(t, batch[len(batch)-100].At, *reach.Refused.Since(), "the latest stay")
+
+		reach = prune(t, d, models.LogBounds{MaxRows: 400})
+		assert.Equal(t, map[string]int{"quiet": 3, "flood": 152, "flood 2": 100, "other": 5, "busy": 90, "": 50}, rows(), "who has most loses, and noise has an eighth at most")
+		require.NotNil(t, reach.Verified.CutTo)
+		assert.Equal(t, batch[23+300-152].At, *reach.Verified.Since())
+		assert.True(t, reach.Verified.CutShort(batch[23+300-152].At.Add(time.Hour), 2*time.Hour))
+		assert.False(t, reach.Verified.CutShort(batch[23+300-152].At.Add(time.Hour), time.Hour))
+
+		prune(t, d, models.LogBounds{MaxRows: 160})
+		assert.Equal(t, map[string]int{"quiet": 3, "flood": 32, "flood 2": 32, "other": 5, "busy": 68, "": 20}, rows(), "by user, and of a user by token")
+		again := prune(t, d, models.LogBounds{MaxRows: 160})
+		assert.Equal(t, int64(140), again.Verified.Rows)
+		prune(t, d, models.LogBounds{MaxRows: 3})
+		assert.LessOrEqual(t, len(rows()), 3)
+	})
+}
+
+// TestPrunersDoNotAddUp has several processes prune at once.
+func TestPrunersDoNotAddUp(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		logs := []*store.Decisions{openLog(t, url, nil), openLog(t, url, nil), openLog(t, url, nil)}
+		var batch []models.LoggedDecision
+		var refusals []models.CountedRefusals
+		for i := range 2000 {
+			batch = append(batch, madeAt(start.Add(time.Duration(i)*time.Second), about(fmt.Sprint("t", i%10), fmt.Sprint("u", i%5))))
+			refusals = append(refusals, models.CountedRefusals{
+				From: start.Add(time.Duration(i/10) * time.Minute), Span: time.Minute, Address: fmt.Sprint("192.0.2.", i%10), Reason: models.TokenUnknown, Calls: 1, Decisions: 2,
+			})
+		}
+		require.NoError(t, logs[0].Add(t.Context(), batch))
+		require.NoError(t, logs[0].AddCounts(t.Context(), models.DecisionCounts{Refusals: refusals}))
+		var group errgroup.Group
+		for _, d := range logs {
+			group.Go(func() error {
+				_, err := d.PruneDecisions(t.Context(), models.LogBounds{MaxRows: 500, RefusedSums: 100})
+				return err
+			})
+		}
+		require.NoError(t, group.Wait())
+		n := 0
+		require.NoError(t, logs[1].Each(t.Context(), store.DecisionFilter{}, func(models.LoggedDecision) error { n++; return nil }))
+		assert.Equal(t, 500, n)
+		var calls, decisions int64
+		var rows int
+		for page := (store.Page{Limit: 100}); ; {
+			list, next, err := logs[2].Refusals(t.Context(), store.RefusalFilter{}, page)
+			require.NoError(t, err)
+			for _, r := range list {
+				rows, calls, decisions = rows+1, calls+r.Calls, decisions+r.Decisions
+			}
+			if page.After = next; next == "" {
+				break
+			}
+		}
+		assert.Equal(t, []int64{2000, 4000}, []int64{calls, decisions}, "each is counted once")
+		assert.LessOrEqual(t, rows, 110)
+	})
+}
+
+func TestCountedRefusals(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		clock := storetest.NewClock()
+		d := openLog(t, url, clock)
+		hour := clock.Now().Truncate(time.Hour)
+		sum := func(minute int, address string, code models.ReasonCode, calls int64) models.CountedRefusals {
+			return models.CountedRefusals{
+				From: hour.Add(time.Duration(minute) * time.Minute), Span: time.Minute, Address: address, Reason: code, Calls: calls, Decisions: 10 * calls, Kept: 1,
+			}
+		}
+		add := func(sums ...models.CountedRefusals) {
+			t.Helper()
+			require.NoError(t, d.AddCounts(t.Context(), models.DecisionCounts{Refusals: sums}))
+		}
+		list := func(f store.RefusalFilter) (found []models.CountedRefusals) {
+			t.Helper()
+			for page := (store.Page{Limit: 2}); ; {
+				part, next, err := d.Refusals(t.Context(), f, page)
+				require.NoError(t, err)
+				found = append(found, part...)
+				if page.After = next; next == "" {
+					return found
+				}
+			}
+		}
+		a, b := "192.0.2.1", "2001:db8::/64"
+		add(sum(0, a, models.TokenMissing, 1), sum(0, b, models.TokenMissing, 2), sum(1, a, models.TokenUnknown, 3), sum(1, a, models.TokenMissing, 4))
+		add(sum(1, a, models.TokenUnknown, 5), sum(2, "", models.Unavailable, 6))
+		twice := sum(1, a, models.TokenUnknown, 8)
+		twice.Kept = 2
+		all := []models.CountedRefusals{sum(2, "", models.Unavailable, 6), sum(1, a, models.TokenMissing, 4), twice, sum(0, a, models.TokenMissing, 1), sum(0, b, models.TokenMissing, 2)}
+		for name, c := range map[string]struct {
+			filter store.RefusalFilter
+			want   []models.CountedRefusals
+		}{
+			"all":         {want: all},
+			"address":     {filter: store.RefusalFilter{Address: b}, want: all[4:]},
+			"reason":      {filter: store.RefusalFilter{Reason: models.TokenUnknown}, want: all[2:3]},
+			"since":       {filter: store.RefusalFilter{Since: hour.Add(time.Minute + time.Second)}, want: all[:3]},
+			"until":       {filter: store.RefusalFilter{Until: hour.Add(time.Minute)}, want: all[3:]},
+			"unstorable":  {filter: store.RefusalFilter{Address: "\x00"}},
+			"none of one": {filter: store.RefusalFilter{Address: "198.51.100.1"}},
+		} {
+			assert.Equal(t, c.want, list(c.filter), name)
+		}
+		_, _, err := d.Refusals(t.Context(), store.RefusalFilter{}, store.Page{After: "x"})
+		assert.Equal(t, models.CodeInvalid, models.CodeOf(err))
+
+		prune(t, d, models.LogBounds{RefusedSums: 3})
+		assert.Equal(t, all[:3], list(store.RefusalFilter{})[:3], "the latest stay by the minute")
+		folded := list(store.RefusalFilter{})[3:]
+		assert.Equal(t, []models.CountedRefusals{{From: hour, Span: time.Hour, Reason: models.TokenMissing, Calls: 3, Decisions: 30, Kept: 2}}, folded)
+		prune(t, d, models.LogBounds{RefusedSums: 1})
+		assert.Len(t, list(store.RefusalFilter{}), 3, "one, and the hour's two reasons")
+		prune(t, d, models.LogBounds{Before: hour.Add(time.Hour)})
+		assert.Empty(t, list(store.RefusalFilter{}))
+	})
+}
+
+func TestWhatIsKnownOfADecisionThatIsNotThere(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		clock := storetest.NewClock()
+		d := openLog(t, url, clock)
+		missing := func(id string) models.MissingDecision {
+			t.Helper()
+			m, err := d.Missing(t.Context(), id)
+			require.NoError(t, err)
+			assert.NotEmpty(t, m.Message())
+			return m
+		}
+		begin := clock.Now()
+		clock.Advance(time.Minute)
+		assert.Equal(t, models.MissingBefore, missing(models.NewDecisionID(begin)).Kind, "there is nothing yet")
+
+		first := clock.Now()
+		require.NoError(t, d.Add(t.Context(), []models.LoggedDecision{madeAt(first), madeAt(first.Add(time.Hour)), madeAt(first.Add(2 * time.Hour))}))
+		key, err := d.HashKey(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, d.AddCounts(t.Context(), models.DecisionCounts{
+			Days:     []models.LoggedDay{{Day: models.DayOf(first), Recorded: 3, Dropped: 7}},
+			Refusals: []models.CountedRefusals{{From: first.Truncate(time.Minute), Span: time.Minute, Address: "192.0.2.1", Reason: models.TokenMissing, Calls: 4, Decisions: 400, Kept: 3}},
+		}))
+		clock.Advance(3 * time.Hour)
+
+		counted := models.NewCountedIDs(key).New(first)
+		m := missing(counted)
+		assert.Equal(t, models.MissingCounted, m.Kind)
+		assert.Contains(t, m.Message(), "counted, not kept")
+		require.Len(t, m.Refusals, 1)
+		assert.Equal(t, int64(400), m.Refusals[0].Decisions)
+		assert.Equal(t, models.MissingCounted, missing(models.NewCountedIDs(key).New(begin.AddDate(-1, 0, 0))).Kind, "however old")
+		assert.NotEqual(t, models.MissingCounted, missing(models.NewCountedIDs([]byte("another log's")).New(first)).Kind)
+
+		assert.Equal(t, models.MissingNoID, missing("nothing").Kind)
+		assert.Equal(t, models.MissingNoID, missing("").Kind)
+		assert.Equal(t, models.MissingNoID, missing("\x00").Kind)
+		assert.Equal(t, models.MissingFuture, missing(models.NewDecisionID(clock.Now())).Kind)
+		assert.Equal(t, models.MissingFuture, missing(models.NewDecisionID(clock.Now().Add(time.Hour))).Kind)
+		assert.Equal(t, models.MissingBefore, missing(models.NewDecisionID(models.DayOf(first).Add(-time.Hour))).Kind)
+		m = missing(models.NewDecisionID(first.Add(time.Minute)))
+		assert.Equal(t, []any{models.MissingUnknown, int64(7)}, []any{m.Kind, m.Lost})
+		prune(t, d, models.LogBounds{Before: first.Add(30 * time.Minute)})
+		assert.Equal(t, models.MissingPruned, missing(models.NewDecisionID(first.Add(time.Minute))).Kind)
+		assert.Equal(t, models.MissingUnknown, missing(models.NewDecisionID(first.Add(90*time.Minute))).Kind)
+		prune(t, d, models.LogBounds{MaxRows: 1})
+		assert.Equal(t, models.MissingPruned, missing(models.NewDecisionID(first.Add(90*time.Minute))).Kind)
+	})
 }

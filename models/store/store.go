@@ -155,11 +155,23 @@ func (s *Store) Trouble() string {
 	return ""
 }
 
+// scan is read for what looks at a whole table, off the path of any request.
+func (s *Store) scan(ctx context.Context, op string, fn func(*gorm.DB) error) error {
+	return s.runWithin(ctx, op, s.reader, scanTimeout, fn)
+}
+
+// scanTimeout bounds a look at a whole table.
+const scanTimeout = time.Minute
+
 // run runs fn outside of a transaction, in bounded time, and makes what it
 // returns an error of this package.
 func (s *Store) run(ctx context.Context, op string, pool *gorm.DB, fn func(*gorm.DB) error) error {
+	return s.runWithin(ctx, op, pool, s.config.Timeout, fn)
+}
+
+func (s *Store) runWithin(ctx context.Context, op string, pool *gorm.DB, within time.Duration, fn func(*gorm.DB) error) error {
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	do := func() error { return failure(ctx, op, fn(pool.WithContext(ctx))) }
 	var err error

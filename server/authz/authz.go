@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"patrol/models"
 	"patrol/policies/engine"
 )
@@ -65,6 +67,28 @@ type Recorder interface {
 	Record(ctx context.Context, r Record) error
 }
 
+// StrangersRecorder is a [Recorder] that keeps apart what anybody can make as much
+// of as they like: the refusals of those who showed no token that verifies.
+type StrangersRecorder interface {
+	Recorder
+	// Refused takes such a refusal down, whose decision has no id yet. It counts it
+	// and keeps it if it likes, and returns the id that it is known by.
+	Refused(ctx context.Context, r Record) (id string)
+}
+
+// Refused has recorder take down the refusal of somebody who showed no token that
+// verifies, and returns its id. The recorder may be nil.
+func Refused(ctx context.Context, recorder Recorder, r Record) (id string) {
+	if to, ok := recorder.(StrangersRecorder); ok {
+		return to.Refused(ctx, r)
+	}
+	r.Decision.ID = models.NewDecisionID(r.At)
+	if recorder != nil {
+		_ = recorder.Record(ctx, r) // a refusal needs no record
+	}
+	return r.Decision.ID
+}
+
 // Record is a decision with what it was made on. Its facts are shared and do not
 // change. It holds no secret.
 type Record struct {
@@ -78,6 +102,9 @@ type Record struct {
 	IP       netip.Addr
 	Method   string // of a proxied request
 	Path     string // likewise
+	// Further says that it is not the first answer to its call, but another one of a
+	// batch.
+	Further bool
 }
 
 // Outcomes in metrics.
@@ -192,6 +219,10 @@ type Authorizer struct {
 	turns chan struct{} // a place per concurrent evaluation
 	uses  *useLog
 	holds holds
+
+	// Lines of the log about callers who showed no token that verifies are bounded.
+	untold   rate.Sometimes
+	unlogged atomic.Int64 // since the last such line
 }
 
 // New returns an Authorizer. Until [Authorizer.Run] has read the change feed
@@ -201,7 +232,10 @@ func New(cfg Config) (*Authorizer, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	a := &Authorizer{cfg: cfg, uses: newUseLog(cfg), turns: make(chan struct{}, cfg.MaxEvaluations)}
+	a := &Authorizer{
+		cfg: cfg, uses: newUseLog(cfg), turns: make(chan struct{}, cfg.MaxEvaluations),
+		untold: rate.Sometimes{First: 10, Interval: time.Second},
+	}
 	a.facts = newFacts(cfg, a.fresh)
 	cfg.Policy.OnSwap(a.holds.wakeAll)
 	return a, nil
@@ -222,6 +256,7 @@ type Call struct {
 	UserAgent  string
 
 	method, path string // of a proxied request, for the record
+	further      bool   // not the first request of a batch
 }
 
 // Authorize decides whether the holder of the token may do what the request
@@ -243,7 +278,7 @@ func (a *Authorizer) AuthorizeBatch(ctx context.Context, call Call, requests []m
 	policy := a.cfg.Policy.Current()
 	out := make([]models.Decision, len(requests))
 	for i, req := range requests {
-		call.Request = req
+		call.Request, call.further = req, i > 0
 		if code != "" {
 			out[i] = a.conclude(ctx, call, nil, refusal(code, verifyCause), start)
 			continue
@@ -413,22 +448,23 @@ func (a *Authorizer) endTurn() { <-a.turns }
 func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, v verdict, start time.Time) models.Decision {
 	now := a.cfg.Clock()
 	d, cause := v.Decision, v.cause
-	d.ID = models.NewDecisionID(now)
 	if d.Revision == "" {
 		d.Revision = a.cfg.Policy.Current().Revision()
 	}
-	if rec != nil {
-		d.TokenID, d.UserID = rec.pat.ID, rec.pat.UserID
+	if v.at.IsZero() {
+		v.request = call.Request
 	}
-	if a.cfg.Recorder != nil {
-		if v.at.IsZero() {
-			v.request = call.Request
-		}
-		r := Record{
-			Decision: d, Request: v.request, Facts: v.facts, JudgedAt: v.at, At: now, Took: now.Sub(start),
-			Surface: call.Surface, IP: call.IP, Method: call.method, Path: call.path,
-		}
-		if err := a.cfg.Recorder.Record(ctx, r); err != nil && d.Allowed {
+	r := Record{
+		Request: v.request, Facts: v.facts, JudgedAt: v.at, At: now, Took: now.Sub(start),
+		Surface: call.Surface, IP: call.IP, Method: call.method, Path: call.path, Further: call.further,
+	}
+	if rec == nil {
+		r.Decision = d
+		d.ID = Refused(ctx, a.cfg.Recorder, r)
+	} else {
+		d.ID, d.TokenID, d.UserID = models.NewDecisionID(now), rec.pat.ID, rec.pat.UserID
+		r.Decision = d
+		if err := a.record(ctx, r); err != nil && d.Allowed {
 			d, cause = unrecorded(d), fmt.Errorf("record the decision: %w", err)
 		}
 	}
@@ -438,14 +474,38 @@ func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, 
 	}
 	a.cfg.Metrics.Decided(outcome, reason, call.Surface, now.Sub(start))
 	if cause != nil {
-		level := slog.LevelError
-		if errors.Is(ctx.Err(), context.Canceled) { // the caller went away, which is no fault
-			level = slog.LevelDebug
-		}
-		a.cfg.Logger.Log(ctx, level, "a request was refused because it could not be judged",
-			"decision_id", d.ID, "reason", reason, "surface", call.Surface, "revision", d.Revision, "error", cause)
+		a.tell(ctx, call, d, rec != nil, cause)
 	}
 	return d
+}
+
+func (a *Authorizer) record(ctx context.Context, r Record) error {
+	if a.cfg.Recorder == nil {
+		return nil
+	}
+	return a.cfg.Recorder.Record(ctx, r)
+}
+
+// tell logs that a request could not be judged. For callers who showed no token
+// that verifies, of whom there may be any number, it does so once a second.
+func (a *Authorizer) tell(ctx context.Context, call Call, d models.Decision, verified bool, cause error) {
+	level := slog.LevelError
+	if errors.Is(ctx.Err(), context.Canceled) { // the caller went away, which is no fault
+		level = slog.LevelDebug
+	}
+	fields := []any{"decision_id", d.ID, "reason", d.FirstReason(), "surface", call.Surface, "revision", d.Revision, "error", cause}
+	const message = "a request was refused because it could not be judged"
+	if verified {
+		a.cfg.Logger.Log(ctx, level, message, fields...)
+		return
+	}
+	a.unlogged.Add(1)
+	a.untold.Do(func() {
+		if others := a.unlogged.Swap(0) - 1; others > 0 {
+			fields = append(fields, "others_not_logged", others)
+		}
+		a.cfg.Logger.Log(ctx, level, message, fields...)
+	})
 }
 
 // unrecorded is what becomes of an allowance that could not be recorded where it

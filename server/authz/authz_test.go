@@ -666,3 +666,13 @@ func TestTokenOfAKeyThatIsNotInTheRing(t *testing.T) {
 		})
 	}
 }
+
+func TestStrangersDoNotFloodTheServersLog(t *testing.T) {
+	b := newBed(t, func(c *authz.Config) { c.LookupTimeout = time.Millisecond })
+	b.world.fail = errDown
+	for range 500 {
+		assert.Equal(t, []models.ReasonCode{models.Unavailable}, codes(b.ask(freshToken())))
+	}
+	assert.LessOrEqual(t, strings.Count(b.log.String(), "could not be judged"), 100)
+	assert.Contains(t, b.log.String(), errDown.Error())
+}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func address(text string) netip.Prefix { return addressKey(netip.MustParseAddr(text)) }
+func address(text string) netip.Prefix { return AddressGroup(netip.MustParseAddr(text)) }
 
 // One address has a hundred in line before others come; they are served in turns all
 // the same, and within an address in the order in which they came.

@@ -49,7 +49,7 @@ func (l *lookups) enter(ctx context.Context, id string, ip netip.Addr) (release 
 	if l.slowed(ip) {
 		lane = l.slow
 	}
-	release, err = lane.enter(ctx, addressKey(ip))
+	release, err = lane.enter(ctx, AddressGroup(ip))
 	if err != nil {
 		return nil, fmt.Errorf("waited in vain for a place to look up a token: %w", err)
 	}
@@ -63,12 +63,12 @@ func (l *lookups) failed(ip netip.Addr) {
 
 // slowed reports whether ip has used up its failures.
 func (l *lookups) slowed(ip netip.Addr) bool {
-	limiter, ok := l.failures.GetIfPresent(addressKey(ip))
+	limiter, ok := l.failures.GetIfPresent(AddressGroup(ip))
 	return ok && limiter.TokensAt(l.clock()) < 1
 }
 
 func (l *lookups) limiter(ip netip.Addr) *rate.Limiter {
-	key := addressKey(ip)
+	key := AddressGroup(ip)
 	limiter, _ := l.failures.ComputeIfAbsent(key, func() (*rate.Limiter, bool) {
 		return rate.NewLimiter(rate.Every(time.Minute/time.Duration(l.perMinute)), l.perMinute), false
 	})
@@ -82,9 +82,9 @@ func (l *lookups) proved(id string) {
 	}
 }
 
-// addressKey groups addresses that one party is likely to hold: an IPv4 address
+// AddressGroup groups addresses that one party is likely to hold: an IPv4 address
 // alone, an IPv6 /64.
-func addressKey(ip netip.Addr) netip.Prefix {
+func AddressGroup(ip netip.Addr) netip.Prefix {
 	ip = ip.Unmap()
 	bits := 64
 	if ip.Is4() {

@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -20,13 +21,9 @@ type useLog struct {
 	mu      sync.Mutex
 	pending []models.Use
 	retired []retiredUse
-	recent  map[noted]time.Time // what was noted in the last minute
-}
-
-// noted is one kind of note about one token.
-type noted struct {
-	id      string
-	retired bool
+	// What was noted in the last minute, by token. Uses of retired tokens, which are
+	// news, have room of their own.
+	recent, recentlyRetired map[string]time.Time
 }
 
 // retiredUse is the use of a token that has a successor and is dead: somebody
@@ -47,7 +44,7 @@ const (
 func newUseLog(cfg Config) *useLog {
 	return &useLog{
 		journal: cfg.Journal, logger: cfg.Logger, clock: cfg.Clock,
-		recent: map[noted]time.Time{},
+		recent: map[string]time.Time{}, recentlyRetired: map[string]time.Time{},
 	}
 }
 
@@ -67,21 +64,21 @@ func (l *useLog) note(rec *tokenRecord, call Call, d models.Decision, now time.T
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if due && l.claim(noted{id: use.TokenID}, now) {
+	if due && claim(l.recent, use.TokenID, now) {
 		l.pending = append(l.pending, use)
 	}
-	if retired && l.claim(noted{id: use.TokenID, retired: true}, now) {
+	if retired && claim(l.recentlyRetired, use.TokenID, now) {
 		l.retired = append(l.retired, retiredUse{Use: use, userID: rec.pat.UserID, successor: rec.pat.RotatedTo})
 	}
 }
 
-// claim reports whether n may be noted at now, and if so remembers it. A reload
-// of the record does not make it forget. The caller holds mu.
-func (l *useLog) claim(n noted, now time.Time) bool {
-	if t, ok := l.recent[n]; ok && now.Sub(t) < useEvery || len(l.recent) >= maxUsesHeld {
+// claim reports whether a token may be noted at now, and if so remembers it. A
+// reload of the record does not make it forget.
+func claim(recent map[string]time.Time, id string, now time.Time) bool {
+	if t, ok := recent[id]; ok && now.Sub(t) < useEvery || len(recent) >= maxUsesHeld {
 		return false
 	}
-	l.recent[n] = now
+	recent[id] = now
 	return true
 }
 
@@ -105,10 +102,8 @@ func (l *useLog) flush(ctx context.Context) {
 	l.mu.Lock()
 	uses, retired := l.pending, l.retired
 	l.pending, l.retired = nil, nil
-	for n, t := range l.recent {
-		if now.Sub(t) >= useEvery {
-			delete(l.recent, n)
-		}
+	for _, recent := range [...]map[string]time.Time{l.recent, l.recentlyRetired} {
+		maps.DeleteFunc(recent, func(_ string, t time.Time) bool { return now.Sub(t) >= useEvery })
 	}
 	l.mu.Unlock()
 

@@ -10,26 +10,26 @@ import (
 // entry is a decision in the buffer.
 type entry struct {
 	authz.Record
-	seq  uint64
 	size int64
-	// recorded is told once whether the first sink has the decision; nil: nobody
+	// recorded is told once whether the first place has the decision; nil: nobody
 	// waits for it.
 	recorded chan<- error
 }
 
 // buffer is what gathers between two flushes. Taking a decision down is a copy
-// under a lock that is held for nothing else.
+// under a lock that is held for nothing else. What is about no token that verified
+// has room of its own.
 type buffer struct {
-	limit int64         // bytes
-	full  chan struct{} // has an element when a flush should not be waited for
+	full chan struct{} // has an element when a flush should not be waited for
 
-	mu      sync.Mutex
-	bytes   int64
-	seq     uint64
-	allowed []entry
-	refused []entry
-	dropped drops
-	closed  bool
+	mu       sync.Mutex
+	verified *fair[entry]
+	dropped  drops // of these
+
+	refused      []entry
+	refusedBytes int64
+	refusedLimit int64
+	closed       bool
 }
 
 // drops counts what was dropped.
@@ -37,71 +37,78 @@ type drops struct{ allowed, refused int64 }
 
 func (d drops) total() int64 { return d.allowed + d.refused }
 
+func (d *drops) add(allowed bool) {
+	if allowed {
+		d.allowed++
+	} else {
+		d.refused++
+	}
+}
+
 var (
 	errFull   = errors.New("the decision log's buffer is full")
 	errClosed = errors.New("the decision log is closed")
 	errLost   = errors.New("the decision log could not keep it")
 )
 
-// put takes a decision down, dropping allowances before denials if there is no
-// room. An error says that it was this one.
+func newBuffer(limit int64) *buffer {
+	b := &buffer{full: make(chan struct{}, 1), refusedLimit: limit / refusedPart}
+	b.verified = newFair(limit, func(e *entry, allowed bool) {
+		b.dropped.add(allowed)
+		if e.recorded != nil {
+			e.recorded <- errFull
+		}
+	})
+	return b
+}
+
+// put takes a decision about a token that verified down. An error says that there
+// was no room.
 func (b *buffer) put(e entry, urgent bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	allowed := e.Decision.Allowed
 	if b.closed {
-		b.drop(e, errClosed)
+		b.dropped.add(allowed)
 		return errClosed
 	}
-	if b.bytes+e.size > b.limit && !e.Decision.Allowed {
-		for b.bytes+e.size > b.limit && len(b.allowed) > 0 {
-			last := len(b.allowed) - 1
-			b.drop(b.allowed[last], errFull)
-			b.bytes -= b.allowed[last].size
-			b.allowed[last] = entry{}
-			b.allowed = b.allowed[:last]
-		}
-	}
-	if b.bytes+e.size > b.limit {
-		b.drop(e, nil) // the caller learns of it here
+	if !b.verified.put(e, e.Decision.UserID, e.Decision.TokenID, allowed, e.size) {
+		b.dropped.add(allowed)
 		return errFull
 	}
-	b.seq++
-	e.seq = b.seq
-	b.bytes += e.size
-	if e.Decision.Allowed {
-		b.allowed = append(b.allowed, e)
-	} else {
-		b.refused = append(b.refused, e)
-	}
-	if urgent || b.bytes > b.limit/4 {
-		select {
-		case b.full <- struct{}{}:
-		default:
-		}
+	if urgent || b.verified.bytes > b.verified.limit/4 {
+		b.signal()
 	}
 	return nil
 }
 
-// drop counts one and tells whoever waits for it.
-func (b *buffer) drop(e entry, why error) {
-	if e.Decision.Allowed {
-		b.dropped.allowed++
-	} else {
-		b.dropped.refused++
+// putRefused takes a refusal without such a token down, if there is room.
+func (b *buffer) putRefused(e entry) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.refusedBytes+e.size > b.refusedLimit {
+		return false
 	}
-	if e.recorded != nil && why != nil {
-		e.recorded <- why
+	b.refusedBytes += e.size
+	b.refused = append(b.refused, e)
+	return true
+}
+
+func (b *buffer) signal() {
+	select {
+	case b.full <- struct{}{}:
+	default:
 	}
 }
 
 // take moves what has gathered into the given slices, whose old content may be
 // overwritten, and returns what was dropped since it was last asked.
-func (b *buffer) take(allowed, refused []entry) (a, r []entry, dropped drops) {
+func (b *buffer) take(verified []slot[entry], refused []entry) (v []slot[entry], r []entry, dropped drops) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a, r, dropped = b.allowed, b.refused, b.dropped
-	b.allowed, b.refused, b.dropped, b.bytes = allowed[:0], refused[:0], drops{}, 0
-	return a, r, dropped
+	v, r, dropped = b.verified.swap(verified), b.refused, b.dropped
+	b.refused, b.refusedBytes, b.dropped = refused[:0], 0, drops{}
+	return v, r, dropped
 }
 
 // close has all further decisions dropped.
@@ -114,21 +121,5 @@ func (b *buffer) close() {
 func (b *buffer) size() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.bytes
-}
-
-// merged returns what two slices hold, each in order, in the order in which it
-// came.
-func merged(allowed, refused []entry) []*entry {
-	out := make([]*entry, 0, len(allowed)+len(refused))
-	for i, j := 0, 0; i < len(allowed) || j < len(refused); {
-		if j == len(refused) || i < len(allowed) && allowed[i].seq < refused[j].seq {
-			out = append(out, &allowed[i])
-			i++
-		} else {
-			out = append(out, &refused[j])
-			j++
-		}
-	}
-	return out
+	return b.verified.bytes + b.refusedBytes
 }

@@ -28,15 +28,36 @@ type Config struct {
 	// Buffer bounds, in bytes, what gathers, and then each sink's queue.
 	Buffer int64
 
-	// Retention is how long the database keeps decisions, and MaxRows how many (0:
-	// any number). CountRetention is how long it keeps what they add up to.
+	// Retention is how long the database keeps decisions, at most, and MaxRows how
+	// many (0: any number): where there are more, the oldest of the users and tokens
+	// that have most. CountRetention is how long it keeps what they add up to.
 	Retention      time.Duration
 	MaxRows        int64
 	CountRetention time.Duration
 
+	Refused  RefusedConfig
 	File     FileConfig
 	Endpoint EndpointConfig
 }
+
+// RefusedConfig bounds what is kept of refusals of those who showed no token that
+// verifies. All of them are counted.
+type RefusedConfig struct {
+	// Addresses is how many addresses are counted by themselves in a minute, and
+	// beyond them how many networks. An IPv6 /64 is an address.
+	Addresses int
+	// Samples is how many refusals of an address are kept in a minute, and
+	// SamplesInAll how many of all addresses.
+	Samples, SamplesInAll int
+	// MaxRows is how many of them the database keeps, within its own MaxRows and never
+	// more than an eighth of that, and MaxCounts how many counts by address and minute;
+	// older ones are added up by the hour. 0: any number.
+	MaxRows, MaxCounts int64
+}
+
+// refusedPart is the part of the buffer, and of a file's size, that there is besides
+// for refusals of those who showed no token that verifies: one so many'th.
+const refusedPart = 8
 
 // FileConfig is a file of JSON lines. When it is full or old it is renamed, with
 // the time before its suffix, and a new one is begun.
@@ -64,6 +85,7 @@ func DefaultConfig() Config {
 		FlushInterval: 200 * time.Millisecond,
 		Buffer:        64 << 20,
 		Retention:     30 * 24 * time.Hour, MaxRows: 2_000_000, CountRetention: 400 * 24 * time.Hour,
+		Refused:  RefusedConfig{Addresses: 200, Samples: 3, SamplesInAll: 60, MaxRows: 100_000, MaxCounts: 200_000},
 		File:     FileConfig{MaxSize: 100 << 20, MaxAge: 24 * time.Hour, MaxFiles: 10},
 		Endpoint: EndpointConfig{BatchSize: 1 << 20, Timeout: 10 * time.Second},
 	}
@@ -83,6 +105,9 @@ func (c Config) Validate() error {
 	check(c.Retention >= time.Minute, "the retention must be at least 1m")
 	check(c.MaxRows >= 0, "the maximum of rows must not be negative")
 	check(c.CountRetention >= 24*time.Hour, "the retention of counts must be at least one day")
+	check(c.Refused.Addresses >= 1, "at least one address must be counted by itself")
+	check(c.Refused.Samples >= 0 && c.Refused.SamplesInAll >= 0, "the numbers of refusals that are kept must not be negative")
+	check(c.Refused.MaxRows >= 0 && c.Refused.MaxCounts >= 0, "the maximum of rows of refusals must not be negative")
 	if c.File.Path != "" {
 		check(c.File.MaxSize >= 1<<20, "a file must be let grow to at least 1 MiB")
 		check(c.File.MaxAge >= time.Minute, "a file must be let grow old for at least 1m")
@@ -106,9 +131,9 @@ type Database interface {
 	Add(ctx context.Context, batch []models.LoggedDecision) error
 	// AddCounts adds to what is there.
 	AddCounts(ctx context.Context, counts models.DecisionCounts) error
-	// PruneDecisions deletes decisions from before a time, the oldest of more than
-	// most (0: any number), and counts of days before countsBefore.
-	PruneDecisions(ctx context.Context, before time.Time, most int64, countsBefore time.Time) error
+	// PruneDecisions deletes what is beyond the bounds, of each token's share what is
+	// oldest, and says how far back the log reaches then.
+	PruneDecisions(ctx context.Context, bounds models.LogBounds) (models.LogReach, error)
 	// HashKey returns the key of masks that hash.
 	HashKey(ctx context.Context) ([]byte, error)
 }

@@ -13,7 +13,14 @@ type counts struct {
 	outcomes map[outcomeKey]int64
 	used     map[useKey]*use
 	days     map[int64]*models.LoggedDay
+	refusals map[refusalKey]*models.CountedRefusals
 	since    time.Time // when they were last taken
+}
+
+type refusalKey struct {
+	minute  int64 // Unix seconds
+	address string
+	reason  models.ReasonCode
 }
 
 type outcomeKey struct {
@@ -34,7 +41,7 @@ type use struct {
 }
 
 func newCounts() *counts {
-	return &counts{outcomes: map[outcomeKey]int64{}, used: map[useKey]*use{}, days: map[int64]*models.LoggedDay{}}
+	return &counts{outcomes: map[outcomeKey]int64{}, used: map[useKey]*use{}, days: map[int64]*models.LoggedDay{}, refusals: map[refusalKey]*models.CountedRefusals{}}
 }
 
 // maxCounted is how many different things are counted before they are written
@@ -45,7 +52,7 @@ const maxCounted = 50_000
 func (c *counts) due(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return now.Sub(c.since) >= countEvery || len(c.used)+len(c.outcomes) >= maxCounted
+	return now.Sub(c.since) >= countEvery || len(c.used)+len(c.outcomes)+len(c.refusals) >= maxCounted
 }
 
 func (c *counts) add(l *models.LoggedDecision) {
@@ -68,6 +75,32 @@ func (c *counts) add(l *models.LoggedDecision) {
 	if l.At.After(u.last) {
 		u.last = l.At
 	}
+}
+
+// refused adds refusals without a token that verifies.
+func (c *counts) refused(r models.CountedRefusals) {
+	outcome := models.OutcomeDeny
+	if r.Reason == models.Unavailable {
+		outcome = models.OutcomeError
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outcomes[outcomeKey{models.DayOf(r.From).Unix(), "", outcome, r.Reason}] += r.Decisions
+	c.refusal(r)
+}
+
+// refusal adds to the counts by address. Where there are too many of these, it
+// does not tell addresses apart. The caller holds mu.
+func (c *counts) refusal(r models.CountedRefusals) {
+	if len(c.refusals) >= maxCounted {
+		r.Address = ""
+	}
+	key := refusalKey{r.From.Unix(), r.Address, r.Reason}
+	if sum := c.refusals[key]; sum != nil {
+		sum.Add(r)
+		return
+	}
+	c.refusals[key] = &r
 }
 
 func (c *counts) drop(at time.Time, n int64) {
@@ -103,6 +136,10 @@ func (c *counts) take(now time.Time) models.DecisionCounts {
 	for _, d := range c.days {
 		out.Days = append(out.Days, *d)
 	}
+	for _, r := range c.refusals {
+		out.Refusals = append(out.Refusals, *r)
+	}
+	clear(c.refusals)
 	clear(c.outcomes)
 	clear(c.used)
 	clear(c.days)
@@ -117,6 +154,9 @@ func (c *counts) restore(taken models.DecisionCounts) {
 		day := c.day(d.Day.Unix())
 		day.Recorded += d.Recorded
 		day.Dropped += d.Dropped
+	}
+	for _, r := range taken.Refusals {
+		c.refusal(r)
 	}
 	if len(c.used)+len(c.outcomes)+len(taken.Used)+len(taken.Outcomes) > 4*maxCounted {
 		for _, d := range c.days { // not knowing is told as not having seen

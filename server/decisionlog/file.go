@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"patrol/models"
 )
 
 // file is a file of JSON lines that is renamed and begun anew when it is full or
@@ -25,10 +23,19 @@ type file struct {
 	size  int64
 	begun time.Time
 	buf   []byte
-	// written is how many bytes of the batch that begins with first are in the file,
-	// so that what is tried again is not there twice.
-	first   *models.LoggedDecision
+	// written is how many bytes of the last batch are in the file, so that what is
+	// tried again is not there twice.
+	last    *batch
 	written int
+}
+
+// refused is the file for what is kept of refusals without a token that verifies:
+// one beside the other, so that these never have the other's be deleted.
+func (c FileConfig) refused() FileConfig {
+	suffix := filepath.Ext(c.Path)
+	c.Path = strings.TrimSuffix(c.Path, suffix) + "-refused" + suffix
+	c.MaxSize = max(c.MaxSize/refusedPart, 1<<20)
+	return c
 }
 
 // openFile opens the file, appending to one that is there.
@@ -62,10 +69,10 @@ func (f *file) open() error {
 	return nil
 }
 
-// write appends decisions, one event to a line.
-func (f *file) write(_ context.Context, decisions []models.LoggedDecision) error {
-	if f.first != &decisions[0] {
-		f.first, f.written = &decisions[0], 0
+// write appends decisions, one event to a line, and then counts.
+func (f *file) write(_ context.Context, b *batch) error {
+	if f.last != b {
+		f.last, f.written = b, 0
 	}
 	if f.f == nil {
 		if err := f.open(); err != nil {
@@ -78,9 +85,11 @@ func (f *file) write(_ context.Context, decisions []models.LoggedDecision) error
 		}
 	}
 	f.buf = f.buf[:0]
-	for i := range decisions {
-		f.buf = decisions[i].AppendEvent(f.buf, f.labels)
-		f.buf = append(f.buf, '\n')
+	for i := range b.decisions {
+		f.buf = append(b.decisions[i].AppendEvent(f.buf, f.labels), '\n')
+	}
+	for i := range b.sums {
+		f.buf = append(b.sums[i].AppendEvent(f.buf, f.labels), '\n')
 	}
 	n, err := f.f.Write(f.buf[f.written:])
 	f.written += n
@@ -91,6 +100,7 @@ func (f *file) write(_ context.Context, decisions []models.LoggedDecision) error
 	if err != nil {
 		return errors.Join(err, f.close())
 	}
+	f.last = nil
 	const usual = 4 << 20
 	if cap(f.buf) > usual {
 		f.buf = nil

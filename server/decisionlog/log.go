@@ -1,11 +1,13 @@
 package decisionlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,16 +17,24 @@ import (
 
 // Log takes decisions down. It is safe for concurrent use.
 type Log struct {
-	cfg     Config
-	deps    Deps
-	buffer  *buffer
-	masker  *Masker
-	counts  *counts // nil without a database
-	sinks   []*sink // the first is the one that allowances wait for
-	metrics *metrics
+	cfg      Config
+	deps     Deps
+	buffer   *buffer
+	masker   *Masker
+	ids      models.CountedIDs
+	refusals *refusals
+	counts   *counts // nil without a database
+	// The first place is the one that allowances wait for.
+	verified, refused []*lane
+	metrics           *metrics
 
 	// Of the writer alone.
-	allowed, refused []entry
+	taken       []slot[entry]
+	takenOthers []entry
+	minutes     map[refusalKey]*models.CountedRefusals // of those that are not over, for files and the endpoint
+	counted     time.Time                              // when refusals were last looked at
+
+	warned time.Time // that the log is cut short; of the one that prunes
 }
 
 // New returns a log that writes nothing until [Log.Run]. It opens the file, and
@@ -51,41 +61,50 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Log, error) {
 	if deps.Client == nil {
 		deps.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
-	l := &Log{cfg: cfg, deps: deps, buffer: &buffer{limit: cfg.Buffer, full: make(chan struct{}, 1)}}
+	l := &Log{cfg: cfg, deps: deps, buffer: newBuffer(cfg.Buffer), refusals: newRefusals(cfg.Refused), minutes: map[refusalKey]*models.CountedRefusals{}}
 	l.metrics = newMetrics(deps.Registerer, l.buffer.size)
 	var err error
 	if l.masker, err = NewMasker(ctx, deps.Policy, deps.Database, deps.Labels); err != nil {
 		return nil, err
 	}
+	l.ids = models.NewCountedIDs(l.masker.key)
 	if deps.Database != nil {
 		l.counts = newCounts()
-		l.addSink("database", l.toDatabase, nil)
+		l.addPlace("database", l.toDatabase, nil, l.toDatabase, nil)
 	}
 	if cfg.File.Path != "" {
 		f, err := openFile(cfg.File, deps.Labels, deps.Clock)
 		if err != nil {
 			return nil, err
 		}
-		l.addSink("file", f.write, f.close)
+		others := &file{cfg: cfg.File.refused(), labels: deps.Labels, clock: deps.Clock} // made when there is something to write
+		l.addPlace("file", f.write, f.close, others.write, others.close)
 	}
 	if cfg.Endpoint.URL != "" {
-		u := &uploader{cfg: cfg.Endpoint, client: deps.Client, labels: deps.Labels}
-		l.addSink("endpoint", u.write, nil)
+		u := uploader{cfg: cfg.Endpoint, client: deps.Client, labels: deps.Labels}
+		others := u
+		l.addPlace("endpoint", u.write, nil, others.write, nil)
 	}
 	return l, nil
 }
 
-func (l *Log) addSink(name string, write func(context.Context, []models.LoggedDecision) error, end func() error) {
-	l.sinks = append(l.sinks, &sink{
-		name: name, write: write, end: end, limit: l.cfg.Buffer, wake: make(chan struct{}, 1),
-		metrics: l.metrics, logger: l.deps.Logger,
-	})
+// addPlace adds the two lanes to a place.
+func (l *Log) addPlace(name string, write func(context.Context, *batch) error, end func() error, writeRefused func(context.Context, *batch) error, endRefused func() error) {
+	verified := newLane(name, l.cfg.Buffer, l.metrics, l.deps.Logger)
+	verified.write, verified.end = write, end
+	refused := newLane(name, l.cfg.Buffer/refusedPart, l.metrics, l.deps.Logger)
+	refused.write, refused.end = writeRefused, endRefused
+	l.verified, l.refused = append(l.verified, verified), append(l.refused, refused)
 }
 
 // Record takes a decision down; it is what makes a Log an [authz.Recorder]. It
 // returns at once, except for an allowance where records are required.
 func (l *Log) Record(ctx context.Context, r authz.Record) error {
 	e := entry{Record: r, size: r.Size()}
+	if r.Decision.TokenID == "" { // nothing is allowed without a token
+		l.keep(r)
+		return nil
+	}
 	if !l.cfg.Required || !r.Decision.Allowed {
 		_ = l.buffer.put(e, false) // what is dropped is counted
 		return nil
@@ -110,13 +129,39 @@ func (l *Log) Record(ctx context.Context, r authz.Record) error {
 	return err
 }
 
+// Refused counts the refusal of somebody who showed no token that verifies, and
+// keeps it if there are few. Its id says which. It is what makes a Log an
+// [authz.StrangersRecorder].
+func (l *Log) Refused(_ context.Context, r authz.Record) (id string) {
+	reason := r.Decision.FirstReason()
+	if l.refusals.count(r.IP, r.At, reason, r.Further) {
+		r.Decision.ID = models.NewDecisionID(r.At)
+		if l.keep(r) {
+			l.metrics.kept[reasonIndex(reason)].Inc()
+			return r.Decision.ID
+		}
+		l.refusals.lost(r.IP, r.At, reason)
+	}
+	l.metrics.counted[reasonIndex(reason)].Inc()
+	return l.ids.New(r.At)
+}
+
+// keep takes the refusal of somebody who showed no token that verifies down, if
+// there is room.
+func (l *Log) keep(r authz.Record) bool {
+	const enough = 1 << 10 // of a text that a stranger chose
+	r.Path = r.Path[:min(len(r.Path), enough)]
+	r.Request.Context = nil // it is not logged where no policy was asked
+	return l.buffer.putRefused(entry{Record: r, size: r.Size()})
+}
+
 const (
-	// drainFor is how long sinks may take to write what is left when the log ends.
+	// drainFor is how long places may take to write what is left when the log ends.
 	drainFor = 10 * time.Second
-	// pruneEvery is how often what is too old, or too much, is deleted.
-	pruneEvery = time.Minute
-	// countEvery is how often counts are written.
+	// countEvery is how often counts are written, and lookEvery how often it is seen
+	// whether there are many.
 	countEvery = 5 * time.Second
+	lookEvery  = 500 * time.Millisecond
 )
 
 // Run writes what is taken down until ctx ends, and then what is left. It returns
@@ -124,12 +169,15 @@ const (
 func (l *Log) Run(ctx context.Context) error {
 	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	var sinks, others sync.WaitGroup
-	for _, s := range l.sinks {
-		sinks.Go(func() { s.run(beside) })
+	var lanes, others sync.WaitGroup
+	for _, lane := range l.lanes() {
+		lanes.Go(func() { lane.run(beside) })
 	}
+	counting, endCounting := context.WithCancel(beside)
+	defer endCounting()
 	if l.deps.Database != nil {
-		others.Go(func() { l.prune(beside) })
+		others.Go(func() { l.prune(counting) })
+		others.Go(func() { l.writeCountsLoop(counting) })
 	}
 	tick := time.NewTicker(l.cfg.FlushInterval)
 	defer tick.Stop()
@@ -139,83 +187,167 @@ func (l *Log) Run(ctx context.Context) error {
 		case <-tick.C:
 		case <-l.buffer.full:
 		}
-		l.flush(beside)
+		l.flush(beside, false)
 	}
 	l.buffer.close()
-	l.flush(beside)
-	for _, s := range l.sinks {
-		s.close()
+	l.flush(beside, true)
+	for _, lane := range l.lanes() {
+		lane.close()
 	}
 	cut := time.AfterFunc(drainFor, stop)
 	defer cut.Stop()
-	sinks.Wait()
-	l.writeCounts(beside)
-	stop()
+	lanes.Wait()
+	endCounting()
 	others.Wait()
+	l.writeCounts(beside)
 	return nil
 }
 
-// decisionsPerBatch is how many decisions a sink gets at a time, at most.
-const decisionsPerBatch = 2048
+func (l *Log) lanes() []*lane { return append(slices.Clone(l.verified), l.refused...) }
 
-// flush hands what has gathered to the sinks.
-func (l *Log) flush(ctx context.Context) {
+// flush hands what has gathered on. At the end, last is set.
+func (l *Log) flush(ctx context.Context, last bool) {
 	var dropped drops
-	l.allowed, l.refused, dropped = l.buffer.take(l.allowed, l.refused)
+	l.taken, l.takenOthers, dropped = l.buffer.take(l.taken, l.takenOthers)
 	l.metrics.drop("buffer", dropped)
 	if l.counts != nil && dropped.total() > 0 {
 		l.counts.drop(l.deps.Clock(), dropped.total())
 	}
-	entries := merged(l.allowed, l.refused)
-	for len(entries) > 0 {
-		n := min(len(entries), decisionsPerBatch)
-		b := &batch{decisions: make([]models.LoggedDecision, n)}
-		for i, e := range entries[:n] {
-			if err := l.masker.Logged(ctx, &e.Record, &b.decisions[i]); err != nil {
-				l.metrics.maskErrors.Inc()
-				l.deps.Logger.WarnContext(ctx, "a decision is logged without its input, since its mask failed", "decision_id", e.Decision.ID, "error", err)
+	for _, awaited := range [...]bool{true, false} { // those that somebody waits for go first
+		if awaited && !l.cfg.Required {
+			continue
+		}
+		for i := range l.taken {
+			e := &l.taken[i].value
+			if l.taken[i].of == nil || awaited != (e.recorded != nil) {
+				continue
 			}
-			b.bytes += e.size
-			if e.recorded != nil {
-				b.waiting = append(b.waiting, e.recorded)
-			}
+			d := l.logged(ctx, e)
 			if l.counts != nil {
-				l.counts.add(&b.decisions[i])
+				l.counts.add(d)
+			}
+			for at, lane := range l.verified {
+				to := item{decision: d}
+				if at == 0 { // only the first place has anybody to tell
+					to.recorded = e.recorded
+				}
+				lane.put(to, e.size)
 			}
 		}
-		for i, s := range l.sinks {
-			own := b
-			if i > 0 { // only the first sink has anybody to tell
-				own = &batch{decisions: b.decisions, bytes: b.bytes}
-			}
-			s.put(own)
+		l.signal(l.verified)
+	}
+	for i := range l.takenOthers {
+		e := &l.takenOthers[i]
+		d := l.logged(ctx, e)
+		for _, lane := range l.refused {
+			lane.put(item{decision: d}, e.size)
 		}
-		entries = entries[n:]
 	}
-	l.allowed, l.refused = emptied(l.allowed), emptied(l.refused)
+	l.signal(l.refused)
+	l.taken, l.takenOthers = emptied(l.taken), l.takenOthers[:0]
+	l.countRefusals(ctx, last)
 }
 
-// emptied lets go of what entries refer to, and of a slice that has grown beyond
-// what is usual.
-func emptied(entries []entry) []entry {
-	const usual = 16384
-	if cap(entries) > usual {
-		return nil
+func (*Log) signal(lanes []*lane) {
+	for _, lane := range lanes {
+		lane.signal()
 	}
-	clear(entries)
-	return entries[:0]
 }
 
-// toDatabase is the database's sink. Counts go with it every so often.
-func (l *Log) toDatabase(ctx context.Context, decisions []models.LoggedDecision) error {
-	if l.counts.due(l.deps.Clock()) {
-		l.writeCounts(ctx)
+// logged puts a decision into the form of the log.
+func (l *Log) logged(ctx context.Context, e *entry) *models.LoggedDecision {
+	d := new(models.LoggedDecision)
+	if err := l.masker.Logged(ctx, &e.Record, d); err != nil {
+		l.metrics.maskErrors.Inc()
+		l.deps.Logger.WarnContext(ctx, "a decision is logged without its input, since its mask failed", "decision_id", e.Decision.ID, "error", err)
 	}
-	err := l.deps.Database.Add(ctx, decisions)
+	return d
+}
+
+// countRefusals hands on what was counted of refusals: every second to the database's
+// counts, and when a minute is over to the other places.
+func (l *Log) countRefusals(ctx context.Context, last bool) {
+	now := l.deps.Clock()
+	if !last && now.Sub(l.counted) < time.Second && !now.Before(l.counted) {
+		return
+	}
+	l.counted = now
+	for _, sum := range l.refusals.take() {
+		r := models.CountedRefusals{
+			From: time.Unix(sum.minute*60, 0).UTC(), Span: time.Minute, Address: l.maskedAddress(ctx, sum), Reason: sum.reason,
+			Calls: sum.calls, Decisions: sum.decisions, Kept: sum.kept,
+		}
+		if l.counts != nil {
+			l.counts.refused(r)
+		}
+		key := refusalKey{r.From.Unix(), r.Address, r.Reason}
+		if before := l.minutes[key]; before != nil {
+			before.Add(r)
+		} else {
+			l.minutes[key] = &r
+		}
+	}
+	var over []models.CountedRefusals
+	for key, r := range l.minutes {
+		if last || now.Sub(r.From) >= r.Span+time.Second {
+			over = append(over, *r)
+			delete(l.minutes, key)
+		}
+	}
+	if len(over) == 0 {
+		return
+	}
+	slices.SortFunc(over, func(a, b models.CountedRefusals) int {
+		return cmp.Or(a.From.Compare(b.From), cmp.Compare(b.Decisions, a.Decisions), cmp.Compare(a.Address, b.Address), cmp.Compare(a.Reason, b.Reason))
+	})
+	for _, lane := range l.refused {
+		if lane.name != "database" {
+			lane.putSums(over)
+		}
+	}
+}
+
+// maskedAddress is what the policy's mask leaves of the address that refusals are
+// counted by.
+func (l *Log) maskedAddress(ctx context.Context, sum refusedSum) string {
+	text := address(sum.from)
+	if text == "" {
+		return ""
+	}
+	var d models.LoggedDecision
+	r := authz.Record{Decision: models.Deny(sum.reason), IP: sum.from.Addr(), At: time.Unix(sum.minute*60, 0)}
+	plain := logged(&r).RequestedBy
+	if err := l.masker.Logged(ctx, &r, &d); err != nil {
+		l.metrics.maskErrors.Inc()
+	}
+	if d.RequestedBy != plain {
+		return d.RequestedBy
+	}
+	return text
+}
+
+// toDatabase writes to the database.
+func (l *Log) toDatabase(ctx context.Context, b *batch) error {
+	err := l.deps.Database.Add(ctx, b.decisions)
 	if models.CodeOf(err) == models.CodeInternal {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
 	return err
+}
+
+func (l *Log) writeCountsLoop(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if l.counts.due(l.deps.Clock()) {
+				l.writeCounts(ctx)
+			}
+		}
+	}
 }
 
 // writeCounts writes what was counted. What cannot be written is kept for the
@@ -225,31 +357,13 @@ func (l *Log) writeCounts(ctx context.Context) {
 		return
 	}
 	taken := l.counts.take(l.deps.Clock())
-	if len(taken.Days) == 0 {
+	if len(taken.Days)+len(taken.Outcomes) == 0 {
 		return
 	}
 	if err := l.deps.Database.AddCounts(ctx, taken); err != nil {
 		l.counts.restore(taken)
 		if ctx.Err() == nil {
 			l.deps.Logger.WarnContext(ctx, "counts of decisions could not be written yet", "error", err)
-		}
-	}
-}
-
-// prune deletes what is too old, or too much, until ctx ends.
-func (l *Log) prune(ctx context.Context) {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
-	for {
-		now := l.deps.Clock()
-		err := l.deps.Database.PruneDecisions(ctx, now.Add(-l.cfg.Retention), l.cfg.MaxRows, now.Add(-l.cfg.CountRetention))
-		if err != nil && ctx.Err() == nil {
-			l.deps.Logger.WarnContext(ctx, "old decisions could not be removed", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +40,7 @@ type database struct {
 	added  []models.LoggedDecision
 	counts []models.DecisionCounts
 	pruned int
+	reach  models.LogReach
 	fail   error
 	gate   chan struct{} // nil: open
 }
@@ -69,11 +72,11 @@ func (d *database) AddCounts(_ context.Context, c models.DecisionCounts) error {
 	return nil
 }
 
-func (d *database) PruneDecisions(context.Context, time.Time, int64, time.Time) error {
+func (d *database) PruneDecisions(context.Context, models.LogBounds) (models.LogReach, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pruned++
-	return nil
+	return d.reach, nil
 }
 
 func (*database) HashKey(context.Context) ([]byte, error) { return bytes.Repeat([]byte{1}, 32), nil }
@@ -507,4 +510,271 @@ func TestValidate(t *testing.T) {
 	}
 	_, err := decisionlog.New(t.Context(), decisionlog.DefaultConfig(), decisionlog.Deps{Policy: policy(t, nil)})
 	assert.ErrorContains(t, err, "nowhere")
+}
+
+// stranger is a refusal of somebody who showed no token that verifies.
+func stranger(edit ...func(*authz.Record)) authz.Record {
+	r := authz.Record{
+		Decision: models.Deny(models.TokenUnknown), Request: models.Request{Domain: "acme", EntityType: "models", Entity: "llama3", Operation: "read"},
+		At: now, Surface: "authorize", IP: netip.MustParseAddr("198.51.100.9"),
+	}
+	for _, f := range edit {
+		f(&r)
+	}
+	return r
+}
+
+func TestNoiseNeverWaitsBeforeOthers(t *testing.T) {
+	for _, required := range []bool{false, true} {
+		t.Run(fmt.Sprint("required: ", required), func(t *testing.T) {
+			db := &database{}
+			b := start(t, decisionlog.Deps{Database: db}, func(c *decisionlog.Config) {
+				c.Required, c.Wait, c.Buffer, c.Endpoint.BatchSize = required, time.Minute, 64<<10, 4<<10
+				c.Refused.Samples, c.Refused.SamplesInAll = 1_000_000, 1_000_000 // as much noise as fits is kept
+			})
+			ctx, stop := context.WithCancel(t.Context())
+			var noise sync.WaitGroup
+			for range 4 {
+				noise.Go(func() {
+					for ctx.Err() == nil {
+						assert.Len(t, b.Refused(ctx, stranger()), models.IDLength)
+					}
+				})
+			}
+			const calls = 50
+			for i := range calls {
+				require.NoError(t, b.Record(t.Context(), record(fmt.Sprint("r", i))))
+				if !required {
+					eventually(t, "it is written", func() bool { return slicesHas(db.has(), fmt.Sprint("r", i)) })
+				}
+			}
+			stop()
+			noise.Wait()
+			b.stop()
+			assert.Zero(t, b.metric("patrol_decision_log_dropped_total", "allow"))
+		})
+	}
+}
+
+func slicesHas(list []models.LoggedDecision, id string) bool {
+	return slices.ContainsFunc(list, func(l models.LoggedDecision) bool { return l.ID == id })
+}
+
+// stuck is a database that takes what is about tokens that verified, and nothing else.
+type stuck struct{ database }
+
+func (d *stuck) Add(ctx context.Context, batch []models.LoggedDecision) error {
+	if batch[0].TokenID == "" {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return d.database.Add(ctx, batch)
+}
+
+func TestAStuckWriteOfNoiseHoldsUpNobody(t *testing.T) {
+	db := &stuck{}
+	b := start(t, decisionlog.Deps{Database: db}, func(c *decisionlog.Config) { c.Required, c.Wait = true, time.Minute })
+	b.Refused(t.Context(), stranger())
+	for i := range 20 {
+		require.NoError(t, b.Record(t.Context(), record(fmt.Sprint(i))))
+	}
+	assert.Len(t, db.has(), 20)
+}
+
+// picky is a database that refuses one decision.
+type picky struct{ database }
+
+func (d *picky) Add(ctx context.Context, batch []models.LoggedDecision) error {
+	if slicesHas(batch, "bad") {
+		return models.NewError(models.CodeInternal, "that cannot be written")
+	}
+	return d.database.Add(ctx, batch)
+}
+
+func TestOneBadRecordLosesNoOthers(t *testing.T) {
+	db := &picky{}
+	b := start(t, decisionlog.Deps{Database: db}, func(c *decisionlog.Config) { c.FlushInterval = time.Hour })
+	for i := range 1000 {
+		id := fmt.Sprint(i)
+		if i == 700 {
+			id = "bad"
+		}
+		require.NoError(t, b.Record(t.Context(), record(id)))
+	}
+	b.stop()
+	assert.Len(t, db.has(), 999)
+	assert.InDelta(t, 1, b.metric("patrol_decision_log_dropped_total"), 0)
+}
+
+func TestWhatIsWaitedForGoesFirst(t *testing.T) {
+	db := &database{gate: make(chan struct{})}
+	b := start(t, decisionlog.Deps{Database: db}, func(c *decisionlog.Config) {
+		c.Required, c.Wait, c.FlushInterval = true, time.Minute, time.Hour
+	})
+	for i := range 10_000 { // a token that asks for what it may not have
+		require.NoError(t, b.Record(t.Context(), record(fmt.Sprint("d", i), denied)))
+	}
+	recorded := make(chan error, 1)
+	go func() {
+		recorded <- b.Record(t.Context(), record("allowed", func(r *authz.Record) { r.Decision.TokenID = "t2" }))
+	}()
+	db.gate <- struct{}{}
+	require.NoError(t, <-recorded)
+	assert.True(t, slicesHas(db.has(), "allowed"), "it is in the first batch that is written")
+	close(db.gate)
+}
+
+func TestRefusalsWithoutATokenAreCountedEverywhere(t *testing.T) {
+	db := &database{}
+	path := filepath.Join(t.TempDir(), "decisions.jsonl")
+	var mu sync.Mutex
+	var posted []string
+	endpoint := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		zip, err := gzip.NewReader(r.Body)
+		if !assert.NoError(t, err) {
+			return
+		}
+		text, err := io.ReadAll(zip)
+		assert.NoError(t, err)
+		mu.Lock()
+		defer mu.Unlock()
+		posted = append(posted, string(text))
+	}))
+	t.Cleanup(endpoint.Close)
+	b := start(t, decisionlog.Deps{Database: db, Policy: policy(t, nil)}, func(c *decisionlog.Config) {
+		c.File.Path, c.Endpoint.URL = path, endpoint.URL
+		c.Refused.Samples = 2
+	})
+	require.NoError(t, b.Record(t.Context(), record("known")))
+	ids := models.NewCountedIDs(bytes.Repeat([]byte{1}, 32))
+	counted, kept := 0, map[string]bool{}
+	for i := range 100 {
+		id := b.Refused(t.Context(), stranger(func(r *authz.Record) { r.Further = i%10 > 0 }))
+		if ids.Made(id) {
+			counted++
+		} else {
+			kept[id] = true
+		}
+	}
+	assert.Equal(t, 98, counted)
+	assert.Len(t, kept, 2)
+	b.stop()
+	var inDatabase int
+	for _, l := range db.has() {
+		if l.TokenID == "" {
+			assert.True(t, kept[l.ID])
+			inDatabase++
+		}
+	}
+	assert.Equal(t, 2, inDatabase)
+	want := models.CountedRefusals{From: now.Truncate(time.Minute), Span: time.Minute, Address: "198.51.100.9", Reason: models.TokenUnknown, Calls: 10, Decisions: 100, Kept: 2}
+	var sums []models.CountedRefusals
+	var day int64
+	for _, c := range db.counts {
+		sums = append(sums, c.Refusals...)
+		for _, o := range c.Outcomes {
+			if o.TokenID == "" && o.Reason == models.TokenUnknown {
+				day += o.Count
+			}
+		}
+	}
+	require.NotEmpty(t, sums)
+	total := sums[0]
+	for _, s := range sums[1:] {
+		total.Add(s)
+	}
+	assert.Equal(t, want, total)
+	assert.Equal(t, int64(100), day)
+
+	require.Len(t, lines(t, path), 1, "the file of the others has none of it")
+	refused, err := os.ReadFile(strings.TrimSuffix(path, ".jsonl") + "-refused.jsonl")
+	require.NoError(t, err)
+	events := 0
+	require.NoError(t, models.EachEvent("refused", bytes.NewReader(refused), func(l models.LoggedDecision) error {
+		events++
+		assert.True(t, kept[l.ID])
+		return nil
+	}), "who reads decisions passes over counts")
+	assert.Equal(t, 2, events)
+	const event = `"path":"patrol/log/refused","result":{"reason":"token_unknown","seconds":60,"calls":10,"decisions":100,"kept":2},"requested_by":"198.51.100.9"`
+	assert.Contains(t, string(refused), event)
+	assert.Equal(t, 1, strings.Count(strings.Join(posted, ""), event))
+	for _, text := range posted {
+		assert.False(t, strings.Contains(text, `"known"`) && strings.Contains(text, "token_unknown"), "in requests of their own")
+	}
+	assert.InDelta(t, 2, b.metric("patrol_decision_log_refusals_total", "token_unknown", "true"), 0)
+	assert.InDelta(t, 98, b.metric("patrol_decision_log_refusals_total", "token_unknown", "false"), 0)
+}
+
+func TestTheMaskAppliesToAddressesThatAreCounted(t *testing.T) {
+	db := &database{}
+	b := start(t, decisionlog.Deps{Database: db, Policy: policy(t, map[string]string{
+		"custom/mask.rego": "package patrol.log\n\nmask contains \"/requested_by\"\n",
+	})}, nil)
+	for i := range 10 {
+		b.Refused(t.Context(), stranger(func(r *authz.Record) { r.IP = netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}) }))
+	}
+	b.stop()
+	var decisions int64
+	for _, c := range db.counts {
+		for _, r := range c.Refusals {
+			assert.Empty(t, r.Address)
+			decisions += r.Decisions
+		}
+	}
+	assert.Equal(t, int64(10), decisions)
+}
+
+func TestACutLogIsTold(t *testing.T) {
+	var logged lockedBuffer
+	since := now.Add(-time.Hour)
+	db := &database{reach: models.LogReach{
+		Verified: models.LogClass{Rows: 42, First: &since, CutTo: &since}, Refused: models.LogClass{Rows: 7}, Busiest: "busy", BusiestRows: 40,
+	}}
+	registry := prometheus.NewRegistry()
+	l, err := decisionlog.New(t.Context(), decisionlog.DefaultConfig(), decisionlog.Deps{
+		Database: db, Policy: policy(t, nil), Registerer: registry, Logger: slog.New(slog.NewTextHandler(&logged, nil)), Clock: func() time.Time { return now },
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); assert.NoError(t, l.Run(ctx)) }()
+	eventually(t, "a warning", func() bool {
+		return strings.Contains(logged.String(), "does not reach back for decision_log.retention")
+	})
+	cancel()
+	<-done
+	assert.Contains(t, logged.String(), "busiest_token=busy its_rows=40")
+	found := map[string]float64{}
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if m.GetGauge() != nil && len(m.GetLabel()) == 1 {
+				found[f.GetName()+" "+m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	assert.Equal(t, map[string]float64{
+		"patrol_decision_log_reach_seconds verified": 3600, "patrol_decision_log_reach_seconds refused": 0,
+		"patrol_decision_log_rows verified": 42, "patrol_decision_log_rows refused": 7,
+	}, found)
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -9,6 +9,11 @@ type metrics struct {
 	failures   *prometheus.CounterVec
 	maskErrors prometheus.Counter
 	unrecorded prometheus.Counter
+	refusals   *prometheus.CounterVec
+	reach      *prometheus.GaugeVec
+	rows       *prometheus.GaugeVec
+
+	kept, counted [len(refusalReasons)]prometheus.Counter // of refusals
 }
 
 // newMetrics registers them with to, unless that is nil. buffered returns the bytes
@@ -30,9 +35,21 @@ func newMetrics(to prometheus.Registerer, buffered func() int64) *metrics {
 		unrecorded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "patrol_decision_log_required_failures_total", Help: "Allowances that became denials because they could not be recorded.",
 		}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patrol_decision_log_refusals_total", Help: "Refusals of callers who showed no token that verifies, by reason and by whether they are kept or only counted.",
+		}, []string{"reason", "kept"}),
+		reach: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "patrol_decision_log_reach_seconds", Help: "How far back the decision log's database is complete: of decisions about tokens that verified (verified), and of what is kept of other refusals (refused).",
+		}, []string{"class"}),
+		rows: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "patrol_decision_log_rows", Help: "Decisions in the decision log's database, by class as above.",
+		}, []string{"class"}),
+	}
+	for i, reason := range refusalReasons {
+		m.kept[i], m.counted[i] = m.refusals.WithLabelValues(string(reason), "true"), m.refusals.WithLabelValues(string(reason), "false")
 	}
 	if to != nil {
-		to.MustRegister(m.recorded, m.dropped, m.failures, m.maskErrors, m.unrecorded, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		to.MustRegister(m.refusals, m.reach, m.rows, m.recorded, m.dropped, m.failures, m.maskErrors, m.unrecorded, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "patrol_decision_log_buffered_bytes", Help: "Size of what waits in the buffer of the decision log.",
 		}, func() float64 { return float64(buffered()) }))
 	}

@@ -10,131 +10,131 @@ import (
 	"patrol/models"
 )
 
-// batch is some decisions on their way to one sink. Sinks share the decisions and do
-// not change them.
-type batch struct {
-	decisions []models.LoggedDecision
-	bytes     int64
-	waiting   []chan<- error // to be told when the first sink has them
-}
-
-// tell answers whoever waits for the batch.
-func (b *batch) tell(err error) {
-	for _, w := range b.waiting {
-		w <- err
-	}
-	b.waiting = nil
-}
-
-// errRefused marks an error that trying again will hardly change.
-var errRefused = errors.New("refused")
-
-// sink writes batches, one after the other, to one place.
-type sink struct {
+// lane is the way of one kind of decisions to one place: the database, a file, the
+// endpoint. Each place has two, one for decisions about tokens that verified and one
+// for what is kept of all other refusals, so that those never wait for these.
+type lane struct {
 	name    string
-	write   func(context.Context, []models.LoggedDecision) error
+	write   func(context.Context, *batch) error
 	end     func() error // nil: nothing is to be closed
-	limit   int64        // bytes in the queue
 	wake    chan struct{}
 	metrics *metrics
 	logger  *slog.Logger
 
-	mu     sync.Mutex
-	queue  []*batch
-	bytes  int64
-	closed bool
+	mu      sync.Mutex
+	awaited *fair[item] // somebody waits for these
+	queue   *fair[item]
+	sums    []models.CountedRefusals
+	closed  bool
 }
 
-// put queues a batch. If there is no room, allowances are dropped before denials,
-// and the newest first.
-func (s *sink) put(b *batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bytes+b.bytes > s.limit {
-		b = s.withoutAllowances(b)
-	}
-	for i := len(s.queue) - 1; i >= 0 && s.bytes+b.bytes > s.limit; i-- {
-		before := s.queue[i].bytes
-		s.queue[i] = s.withoutAllowances(s.queue[i])
-		s.bytes -= before - s.queue[i].bytes
-	}
-	if s.bytes+b.bytes > s.limit {
-		s.drop(b.decisions)
-		b.tell(errLost)
-		return
-	}
-	s.bytes += b.bytes
-	s.queue = append(s.queue, b)
-	s.signal()
+// item is a decision on its way to one place. Places share the decisions and do not
+// change them.
+type item struct {
+	decision *models.LoggedDecision
+	recorded chan<- error // nil: nobody waits for it
 }
 
-// withoutAllowances drops the allowances of a batch.
-func (s *sink) withoutAllowances(b *batch) *batch {
-	rest := &batch{}
-	var gone []models.LoggedDecision
-	for _, d := range b.decisions {
-		if d.Allowed {
-			gone = append(gone, d)
-		} else {
-			rest.decisions = append(rest.decisions, d)
+// batch is what is written at a time.
+type batch struct {
+	decisions []models.LoggedDecision
+	waiting   []chan<- error // for each decision
+	sums      []models.CountedRefusals
+}
+
+func (b *batch) tell(err error) {
+	for _, w := range b.waiting {
+		if w != nil {
+			w <- err
 		}
 	}
-	s.drop(gone)
-	b.tell(errLost) // denials do not wait
-	if len(b.decisions) > 0 {
-		rest.bytes = b.bytes * int64(len(rest.decisions)) / int64(len(b.decisions))
-	}
-	return rest
 }
 
-func (s *sink) drop(decisions []models.LoggedDecision) {
-	var d drops
-	for i := range decisions {
-		if decisions[i].Allowed {
-			d.allowed++
-		} else {
-			d.refused++
+// maxSums bounds the counts that wait to be written to a place.
+const maxSums = 20_000
+
+// errRefused marks an error that trying again will hardly change.
+var errRefused = errors.New("refused")
+
+func newLane(name string, limit int64, m *metrics, logger *slog.Logger) *lane {
+	l := &lane{name: name, wake: make(chan struct{}, 1), metrics: m, logger: logger}
+	lost := func(i *item, allowed bool) {
+		var d drops
+		d.add(allowed)
+		m.drop(name, d)
+		if i.recorded != nil {
+			i.recorded <- errLost
 		}
 	}
-	s.metrics.drop(s.name, d)
+	l.awaited, l.queue = newFair(limit, lost), newFair(limit, lost)
+	return l
 }
 
-func (s *sink) signal() {
+// put queues a decision of a given size. If there is no room, it or others are
+// dropped.
+func (l *lane) put(i item, size int64) {
+	to := l.queue
+	if i.recorded != nil {
+		to = l.awaited
+	}
+	d := i.decision
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !to.put(i, d.UserID, d.TokenID, d.Allowed, size) {
+		to.lost(&i, d.Allowed)
+	}
+}
+
+// putSums queues counts of refusals.
+func (l *lane) putSums(sums []models.CountedRefusals) {
+	l.mu.Lock()
+	l.sums = append(l.sums, sums[:min(len(sums), maxSums-len(l.sums))]...)
+	l.mu.Unlock()
+	l.signal()
+}
+
+func (l *lane) signal() {
 	select {
-	case s.wake <- struct{}{}:
+	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
-// close lets run return when the queue is empty.
-func (s *sink) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	s.signal()
+// close lets run return when nothing is queued.
+func (l *lane) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.signal()
 }
 
-// next takes a batch from the queue. ok is false if there is none and none will
-// come.
-func (s *sink) next(ctx context.Context) (b *batch, ok bool) {
+// decisionsPerBatch and bytesPerBatch are how many decisions are written at a time,
+// at most, and about how large they are together.
+const (
+	decisionsPerBatch = 2048
+	bytesPerBatch     = 8 << 20
+)
+
+// next takes a batch from what is queued. What somebody waits for goes first. ok is
+// false if there is none and none will come.
+func (l *lane) next(ctx context.Context, room []item) (items []item, sums []models.CountedRefusals, ok bool) {
 	for {
-		s.mu.Lock()
-		if len(s.queue) > 0 {
-			b = s.queue[0]
-			s.queue[0] = nil
-			s.queue = s.queue[1:]
-			s.bytes -= b.bytes
+		l.mu.Lock()
+		items = l.awaited.take(decisionsPerBatch, bytesPerBatch, room[:0])
+		if len(items) == 0 {
+			items = l.queue.take(decisionsPerBatch, bytesPerBatch, items)
 		}
-		closed := s.closed
-		s.mu.Unlock()
+		sums, l.sums = l.sums, nil
+		closed := l.closed
+		l.mu.Unlock()
 		switch {
-		case b != nil:
-			return b, true
+		case len(items)+len(sums) > 0:
+			return items, sums, true
 		case closed || ctx.Err() != nil:
-			return nil, false
+			return nil, nil, false
 		}
 		select {
-		case <-s.wake:
+		case <-l.wake:
 		case <-ctx.Done():
 		}
 	}
@@ -143,52 +143,63 @@ func (s *sink) next(ctx context.Context) (b *batch, ok bool) {
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 10 * time.Second
-	// refusals is how often a batch is tried that is refused, rather than that
-	// nobody was there to take it.
-	refusals = 3
+	// refusedTries is how often a batch is tried that is refused, rather than that
+	// nobody was there to take it, and refusedParts in how many parts after that, so
+	// that one decision that cannot be written takes few others along.
+	refusedTries = 3
+	refusedParts = 64
 )
 
 // run writes what is queued until the queue is closed and empty, or ctx ends. A
 // failure is tried again, ever more slowly, while the queue fills.
-func (s *sink) run(ctx context.Context) {
+func (l *lane) run(ctx context.Context) {
+	var room []item
+	var decisions []models.LoggedDecision
 	for {
-		b, ok := s.next(ctx)
+		items, sums, ok := l.next(ctx, room)
 		if !ok {
 			break
 		}
-		if len(b.decisions) == 0 {
-			continue
+		b := &batch{decisions: decisions[:0], waiting: make([]chan<- error, len(items)), sums: sums}
+		for i := range items {
+			b.decisions = append(b.decisions, *items[i].decision)
+			b.waiting[i] = items[i].recorded
 		}
-		s.writeUntil(ctx, b)
+		l.writeUntil(ctx, b)
+		clear(items)
+		clear(b.decisions)
+		room, decisions = items, b.decisions
 	}
-	if s.end == nil {
+	if l.end == nil {
 		return
 	}
-	if err := s.end(); err != nil {
-		s.logger.ErrorContext(ctx, "the decision log could not be closed", "sink", s.name, "error", err)
+	if err := l.end(); err != nil {
+		l.logger.ErrorContext(ctx, "the decision log could not be closed", "sink", l.name, "error", err)
 	}
 }
 
-func (s *sink) writeUntil(ctx context.Context, b *batch) {
+func (l *lane) writeUntil(ctx context.Context, b *batch) {
 	for attempt, wait := 1, firstRetry; ; attempt, wait = attempt+1, min(2*wait, lastRetry) {
-		err := s.write(ctx, b.decisions)
+		err := l.write(ctx, b)
 		if err == nil {
-			s.metrics.recorded.WithLabelValues(s.name).Add(float64(len(b.decisions)))
-			b.tell(nil)
+			l.wrote(b)
 			if attempt > 1 {
-				s.logger.InfoContext(ctx, "the decision log is written again", "sink", s.name)
+				l.logger.InfoContext(ctx, "the decision log is written again", "sink", l.name)
 			}
 			return
 		}
-		s.metrics.failures.WithLabelValues(s.name).Inc()
-		if ctx.Err() != nil || errors.Is(err, errRefused) && attempt >= refusals {
-			s.logger.ErrorContext(ctx, "decisions are lost to the log", "sink", s.name, "decisions", len(b.decisions), "error", err)
-			s.drop(b.decisions)
-			b.tell(errLost)
+		l.metrics.failures.WithLabelValues(l.name).Inc()
+		if ctx.Err() != nil {
+			l.lose(ctx, b, err)
+			return
+		}
+		if errors.Is(err, errRefused) && attempt >= refusedTries {
+			parts := refusedParts
+			l.writeParts(ctx, b, err, &parts)
 			return
 		}
 		if attempt == 1 {
-			s.logger.WarnContext(ctx, "the decision log cannot be written; it is tried again", "sink", s.name, "error", err)
+			l.logger.WarnContext(ctx, "the decision log cannot be written; it is tried again", "sink", l.name, "error", err)
 		}
 		retry := time.NewTimer(wait)
 		select {
@@ -197,4 +208,41 @@ func (s *sink) writeUntil(ctx context.Context, b *batch) {
 		}
 		retry.Stop()
 	}
+}
+
+// writeParts writes a batch that was refused as a whole in two parts, and these
+// likewise, as long as there are any left of so many.
+func (l *lane) writeParts(ctx context.Context, b *batch, cause error, parts *int) {
+	half := len(b.decisions) / 2
+	if half == 0 || *parts <= 0 {
+		l.lose(ctx, b, cause)
+		return
+	}
+	for _, part := range [...]*batch{
+		{decisions: b.decisions[:half], waiting: b.waiting[:half], sums: b.sums},
+		{decisions: b.decisions[half:], waiting: b.waiting[half:]},
+	} {
+		*parts--
+		if err := l.write(ctx, part); err != nil {
+			l.metrics.failures.WithLabelValues(l.name).Inc()
+			l.writeParts(ctx, part, err, parts)
+			continue
+		}
+		l.wrote(part)
+	}
+}
+
+func (l *lane) wrote(b *batch) {
+	l.metrics.recorded.WithLabelValues(l.name).Add(float64(len(b.decisions)))
+	b.tell(nil)
+}
+
+func (l *lane) lose(ctx context.Context, b *batch, err error) {
+	l.logger.ErrorContext(ctx, "decisions are lost to the log", "sink", l.name, "decisions", len(b.decisions), "error", err)
+	var d drops
+	for i := range b.decisions {
+		d.add(b.decisions[i].Allowed)
+	}
+	l.metrics.drop(l.name, d)
+	b.tell(errLost)
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-
-	"patrol/models"
 )
 
 // uploader posts batches of events to an HTTP endpoint in the form that OPA's
@@ -17,26 +15,30 @@ type uploader struct {
 	cfg    EndpointConfig
 	client *http.Client
 	labels []byte
-	// sent is how many of the batch that begins with first have arrived, so that they
-	// are not sent again.
-	first *models.LoggedDecision
-	sent  int
+	// sent is how many events of the last batch have arrived, so that they are not
+	// sent again.
+	last *batch
+	sent int
 }
 
-func (u *uploader) write(ctx context.Context, decisions []models.LoggedDecision) error {
-	if u.first != &decisions[0] {
-		u.first, u.sent = &decisions[0], 0
+func (u *uploader) write(ctx context.Context, b *batch) error {
+	if u.last != b {
+		u.last, u.sent = b, 0
 	}
 	var body []byte
-	for u.sent < len(decisions) {
+	for all := len(b.decisions) + len(b.sums); u.sent < all; {
 		body = append(body[:0], '[')
 		n := u.sent
-		for ; n < len(decisions); n++ {
+		for ; n < all; n++ {
 			before := len(body)
 			if n > u.sent {
 				body = append(body, ',')
 			}
-			body = decisions[n].AppendEvent(body, u.labels)
+			if n < len(b.decisions) {
+				body = b.decisions[n].AppendEvent(body, u.labels)
+			} else {
+				body = b.sums[n-len(b.decisions)].AppendEvent(body, u.labels)
+			}
 			if len(body) >= u.cfg.BatchSize && n > u.sent {
 				body = body[:before]
 				break
@@ -47,6 +49,7 @@ func (u *uploader) write(ctx context.Context, decisions []models.LoggedDecision)
 		}
 		u.sent = n
 	}
+	u.last = nil
 	return nil
 }
 

@@ -116,6 +116,12 @@ func (s *Shadow) Record(ctx context.Context, r authz.Record) error {
 	return s.deps.Next.Record(ctx, r)
 }
 
+// Refused hands on the refusal of somebody who showed no token that verifies: no
+// policy was asked. It is what makes a Shadow an [authz.StrangersRecorder].
+func (s *Shadow) Refused(ctx context.Context, r authz.Record) (id string) {
+	return authz.Refused(ctx, s.deps.Next, r)
+}
+
 // Status is what a server knows of its shadow.
 type Status struct {
 	bundles.ShadowStatus

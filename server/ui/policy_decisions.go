@@ -93,6 +93,7 @@ type Decisions struct {
 	Known    []string // revisions of the policy
 	UserName string   // address of the user in the filter, "" if unknown
 	Problems Problems // with the filter, which was not followed then
+	Reach    LogReach
 }
 
 // Title implements [Page].

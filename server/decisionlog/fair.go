@@ -15,7 +15,7 @@ type fair[T any] struct {
 	live  int
 	slots []slot[T] // in order; those before head are gone
 	head  int
-	base  uint64 // the number of slots[0]
+	base  int // the number of slots[0]
 
 	generation uint64 // shares and holders of an earlier one hold nothing
 	tokens     map[shareKey]*share
@@ -29,8 +29,8 @@ type fair[T any] struct {
 type slot[T any] struct {
 	value   T
 	of      *share
-	size    int64  // 0: it is gone
-	before  uint64 // one more than the number of the token's last one of this outcome; 0: there is none
+	size    int64 // 0: it is gone
+	before  int   // one more than the number of the token's last one of this outcome; 0: there is none
 	allowed bool
 }
 
@@ -42,8 +42,8 @@ type share struct {
 	generation uint64
 	bytes      int64
 	live       int
-	newest     [2]uint64 // one more than the number of the last denial and the last allowance; 0: none
-	index      int       // in its holder's shares
+	newest     [2]int // one more than the number of the last denial and the last allowance; 0: none
+	index      int    // in its holder's shares
 }
 
 // holder is what one user's tokens hold.
@@ -88,7 +88,7 @@ func (q *fair[T]) put(value T, user, token string, allowed bool, size int64) boo
 	}
 	outcome := outcomeIndex(allowed)
 	q.slots = append(q.slots, slot[T]{value: value, of: s, size: size, before: s.newest[outcome], allowed: allowed})
-	s.newest[outcome] = q.base + uint64(len(q.slots))
+	s.newest[outcome] = q.base + len(q.slots)
 	q.bytes += size
 	q.live++
 	s.bytes += size
@@ -148,7 +148,7 @@ func (s *share) listed() bool { return s.index < len(s.of.shares) && s.of.shares
 
 // enter makes a share one of those.
 func (q *fair[T]) enter(s *share) {
-	s.newest = [2]uint64{}
+	s.newest = [2]int{}
 	if s.listed() {
 		return
 	}
@@ -232,7 +232,7 @@ func heaviestShare(h *holder, but *share) (found *share) {
 // was one.
 func (q *fair[T]) drop(s *share, outcome int) bool {
 	number := s.newest[outcome]
-	if number == 0 || number-1 < q.base+uint64(q.head) { // taken since
+	if number == 0 || number-1 < q.base+q.head { // taken since
 		s.newest[outcome] = 0
 		return false
 	}
@@ -283,7 +283,7 @@ func (q *fair[T]) swap(slots []slot[T]) []slot[T] {
 
 // reset begins anew.
 func (q *fair[T]) reset(slots []slot[T]) {
-	q.base += uint64(len(q.slots))
+	q.base += len(q.slots)
 	q.slots, q.head, q.bytes, q.live, q.heaviest = slots, 0, 0, 0, nil
 	q.generation++
 	clear(q.active)
@@ -298,10 +298,10 @@ func (q *fair[T]) reset(slots []slot[T]) {
 func (q *fair[T]) compact() {
 	for _, h := range q.active {
 		for _, s := range h.shares {
-			s.newest = [2]uint64{}
+			s.newest = [2]int{}
 		}
 	}
-	q.base += uint64(q.head)
+	q.base += q.head
 	kept := q.slots[:0]
 	for i := q.head; i < len(q.slots); i++ {
 		at := q.slots[i]
@@ -311,7 +311,7 @@ func (q *fair[T]) compact() {
 		outcome := outcomeIndex(at.allowed)
 		at.before = at.of.newest[outcome]
 		kept = append(kept, at)
-		at.of.newest[outcome] = q.base + uint64(len(kept))
+		at.of.newest[outcome] = q.base + len(kept)
 	}
 	clear(q.slots[len(kept):])
 	q.slots, q.head = kept, 0

@@ -33,8 +33,7 @@ func TestAFairQueueKeepsItsPromises(t *testing.T) {
 			}
 			return n
 		}
-		var q *fair[entryOf]
-		q = newFair(limit, func(e *entryOf, allowed bool) {
+		q := newFair(limit, func(e *entryOf, allowed bool) {
 			at := slices.Index(list, *e)
 			if at < 0 {
 				t.Fatalf("%v is lost, and was not there", *e)

@@ -93,7 +93,7 @@ func TestFloods(t *testing.T) {
 		t.Run(database.name, func(t *testing.T) {
 			var settings []string // in the order of their first flood
 			groups := map[string][]flood{}
-			for _, f := range floods {
+			for _, f := range slices.Concat(floods, signInFloods) {
 				if !database.runs(f) {
 					continue
 				}

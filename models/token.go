@@ -295,6 +295,31 @@ func (r Keyring) Check(id string) string {
 	return ""
 }
 
+// Seal returns a code by which [Keyring.Sealed] knows text again, as long as the current
+// key is in the ring. Each purpose has a key of its own, and none is that of tokens.
+func (r Keyring) Seal(purpose, text string) []byte {
+	return sealWith(r.state.Load().keys[0], purpose, text)
+}
+
+// Sealed reports whether seal is what [Keyring.Seal] returned for the purpose and text,
+// under any key of the ring.
+func (r Keyring) Sealed(purpose, text string, seal []byte) bool {
+	for _, k := range r.state.Load().keys {
+		if hmac.Equal(sealWith(k, purpose, text), seal) {
+			return true
+		}
+	}
+	return false
+}
+
+func sealWith(k Key, purpose, text string) []byte {
+	derive := hmac.New(sha256.New, k.Secret)
+	derive.Write([]byte("patrol seal: " + purpose)) // no token has this form
+	h := hmac.New(sha256.New, derive.Sum(nil))
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}
+
 // Sum returns the HMAC-SHA-256 of `<id>_<secret>` under the current key, and
 // that key's id.
 func (r Keyring) Sum(t Token) (mac []byte, keyID string) {

@@ -12,6 +12,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/models/store"
 )
 
 // errBadPassword is the one answer to every failed sign-in: it does not tell
@@ -47,7 +48,7 @@ func (s *Server) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (us
 	if account == nil {
 		account = &models.User{Email: email}
 	}
-	outdated, err := s.checkPassword(ctx, by, *account, in.Password)
+	outdated, err := s.checkPassword(ctx, by, *account, in.Password, s.knownBrowser(exchangeOf(ctx).header, account.ID))
 	if err != nil {
 		return user, "", ends, err
 	}
@@ -77,34 +78,72 @@ const (
 // checkPassword returns nil if password is account's and account may sign in. An
 // account without an id is one that does not exist. Attempts are counted per
 // account and address; wrong ones at existing accounts are audited, others only
-// counted, so that nobody can fill the audit log with invented names. outdated
-// says that the stored hash should be made anew.
-func (s *Server) checkPassword(ctx context.Context, by models.Actor, account models.User, password string) (outdated bool, err error) {
-	try, err := s.attempts.begin(account.Email, exchangeOf(ctx).client)
+// counted, so that nobody can fill the audit log with invented names. known is what
+// the account knows the sender by, "" for nothing. outdated says that the stored hash
+// should be made anew.
+//
+// In a network that is over its limit a password is still checked if the account
+// exists, and every failure is told to wait, after a time that does not say whether
+// there was anything to check.
+func (s *Server) checkPassword(ctx context.Context, by models.Actor, account models.User, password, known string) (outdated bool, err error) {
+	mask := time.NewTimer(maskFor)
+	defer mask.Stop()
+	client := exchangeOf(ctx).client
+	try, later, err := s.attempts.begin(guess{
+		account: account.Email, exists: account.ID != "", from: client, known: known,
+		session: func() bool { return s.hasSessionFrom(ctx, account.ID, by) },
+	})
 	if err != nil {
 		s.metrics.signIn("throttled")
-		return false, err
-	}
-	match, outdated, err := s.passwords.Verify(ctx, password, account.PasswordHash)
-	if err != nil {
-		try.takeBack()
-		return false, err
-	}
-	if !match || account.Disabled {
-		s.metrics.signIn("refused")
-		if account.ID == "" {
-			return false, errBadPassword
+		if later {
+			awaitMask(ctx, mask)
 		}
+		return false, err
+	}
+	match, outdated, err := s.passwords.Verify(ctx, password, account.PasswordHash, try.lane(), network(client))
+	if err != nil {
+		try.finish(untried)
+		if try.masked > 0 && errors.Is(err, errBusyHashing) {
+			awaitMask(ctx, mask)
+			return false, tooMany(try.masked)
+		}
+		return false, err
+	}
+	if match && !account.Disabled {
+		try.finish(right)
+		s.metrics.signIn("accepted")
+		return outdated, nil
+	}
+	try.finish(wrong)
+	s.metrics.signIn("refused")
+	if account.ID != "" {
 		reason := "wrong password"
 		if match {
 			reason = "disabled"
 		}
 		s.noteRefusal(ctx, by, account.ID, reason)
-		return false, errBadPassword
 	}
-	try.succeeded()
-	s.metrics.signIn("accepted")
-	return outdated, nil
+	if try.masked > 0 {
+		awaitMask(ctx, mask)
+		return false, tooMany(try.masked)
+	}
+	return false, errBadPassword
+}
+
+// maskFor is how long a failure takes in a network that is over its limit: longer than
+// a password hash that did not have to wait.
+const maskFor = 300 * time.Millisecond
+
+func awaitMask(ctx context.Context, mask *time.Timer) {
+	select {
+	case <-mask.C:
+	case <-ctx.Done():
+	}
+}
+
+// knownSession is what an account knows the session of ctx by.
+func (s *Server) knownSession(ctx context.Context) string {
+	return "session " + store.SessionID(s.sessions.scs.Token(ctx))
 }
 
 // noteRefusal audits a failed sign-in without holding up its answer, which must
@@ -148,7 +187,7 @@ func (s *Server) Reauthenticate(ctx context.Context, p Principal, in api.Reauthe
 		v.Add("password", "is required")
 		return "", v.Err()
 	}
-	if _, err := s.checkPassword(ctx, p.Actor, p.User, in.Password); err != nil {
+	if _, err := s.checkPassword(ctx, p.Actor, p.User, in.Password, s.knownSession(ctx)); err != nil {
 		return "", err
 	}
 	if token, err = s.sessions.renew(ctx, s.now()); err != nil {

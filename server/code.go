@@ -24,10 +24,6 @@ var codeRoutes = []route{
 // sessionCodeLife is how long a code waits to be pasted.
 const sessionCodeLife = 5 * time.Minute
 
-// sessionCodeAccount is the name under which attempts at such codes are counted,
-// for each address by itself; see resetAccount.
-const sessionCodeAccount = "session code from "
-
 var errSessionCode = models.NewError(models.CodeBadCredentials, "this code is not valid, or not any more; get a new one")
 
 // SessionCode makes a code that signs a program in as p, once, soon, and no more
@@ -41,7 +37,8 @@ func (s *Server) SessionCode(ctx context.Context, p Principal) (models.OneTimeCo
 	return code, expires, s.store.CreateSessionCode(ctx, p.Actor, p.User.ID, code.Hash(), p.SignedInAt, expires)
 }
 
-// signInByCode begins the session of a program by a code of [Server.SessionCode].
+// signInByCode begins the session of a program by a code of [Server.SessionCode]. Wrong
+// ones are not counted; see [Server.ResetPassword].
 func (s *Server) signInByCode(ctx context.Context, by models.Actor, in api.SignIn) (user models.User, token string, ends time.Time, err error) {
 	var v models.Invalid
 	if in.Email != "" {
@@ -56,12 +53,6 @@ func (s *Server) signInByCode(ctx context.Context, by models.Actor, in api.SignI
 	if err := v.Err(); err != nil {
 		return user, "", ends, err
 	}
-	client := exchangeOf(ctx).client
-	try, err := s.attempts.begin(sessionCodeAccount+network(client).String(), client)
-	if err != nil {
-		s.metrics.signIn("throttled")
-		return user, "", ends, err
-	}
 	user, signedInAt, err := s.store.UseSessionCode(ctx, by, models.ReadOneTimeCode(in.Code).Hash())
 	switch models.CodeOf(err) {
 	case "":
@@ -69,10 +60,8 @@ func (s *Server) signInByCode(ctx context.Context, by models.Actor, in api.SignI
 		s.metrics.signIn("refused")
 		return user, "", ends, errSessionCode
 	default:
-		try.takeBack()
 		return user, "", ends, err
 	}
-	try.takeBack()
 	s.metrics.signIn("accepted")
 	token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{bearer: true, signedInAt: signedInAt})
 	if err != nil {

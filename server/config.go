@@ -89,6 +89,7 @@ type SessionConfig struct {
 // LoginConfig bounds guessing at passwords and what one guess costs.
 type LoginConfig struct {
 	PerAddress     int // failures a minute, per account and client address (IPv6: per /64)
+	PerNetwork     int // failures a minute, per client address over all accounts that do not know it
 	PerAccount     int // failures an hour, per account, over all addresses
 	TrackedEntries int // accounts and addresses remembered at a time; the oldest are forgotten
 
@@ -132,12 +133,13 @@ func DefaultConfig() Config {
 		Login: LoginConfig{
 			PerAddress:       5,
 			PerAccount:       100,
+			PerNetwork:       50,
 			TrackedEntries:   16384,
 			ResetValidFor:    24 * time.Hour,
 			Argon2Memory:     19 << 10,
 			Argon2Iterations: 2,
 			Argon2Lanes:      1,
-			Concurrency:      runtime.GOMAXPROCS(0),
+			Concurrency:      max(1, runtime.GOMAXPROCS(0)/2),
 			Queue:            64,
 			QueueTimeout:     5 * time.Second,
 		},
@@ -226,7 +228,7 @@ func (c SessionConfig) Validate() error {
 // parameters below OWASP's least (19 MiB, two passes, or 7 MiB and five).
 func (c LoginConfig) Validate() error {
 	var errs []error
-	if c.PerAddress < 1 || c.PerAccount < 1 || c.TrackedEntries < 1 {
+	if c.PerAddress < 1 || c.PerAccount < 1 || c.PerNetwork < 1 || c.TrackedEntries < 1 {
 		errs = append(errs, errors.New("login limits must be at least 1"))
 	}
 	if c.ResetValidFor <= 0 {

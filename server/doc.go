@@ -21,9 +21,10 @@
 // next. Calls that a browser could be made to send, those with a cookie and the
 // sign-in itself, are refused when they come from another site.
 //
-// Passwords are hashed with argon2id, few at a time, and wrong ones are limited
-// per account and address and per account; see attempts for what that does
-// against guessing and against locking people out. A failed sign-in looks the same
+// Passwords are hashed with argon2id, on half of the processors and with turns for
+// every network, and wrong ones are limited per address, per account and address and
+// per account; see attempts for what that does against guessing and against locking
+// people out. A failed sign-in looks the same
 // and takes as long whether the account exists or not. A forgotten password is
 // reset by a one-time code that an administrator hands over; see [NewReset].
 //

@@ -29,6 +29,7 @@ type exchange struct {
 	status    int        // 0 until the header is written
 	cause     error      // of a 5xx answer, for the log
 	warnings  models.Warnings
+	header    http.Header // of the request
 }
 
 type exchangeKey struct{}
@@ -111,7 +112,7 @@ func truncate(s string, n int) string {
 // client is, and accounts for the answer, a panic's too.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	x := &exchange{ResponseWriter: w, server: s, requestID: s.requestID(r), peer: peerOf(r), client: s.trusted.client(r)}
+	x := &exchange{ResponseWriter: w, server: s, requestID: s.requestID(r), header: r.Header, peer: peerOf(r), client: s.trusted.client(r)}
 	w.Header()["X-Request-Id"] = []string{x.requestID}
 	if s.stopping.Load() && r.Header["Upgrade"] == nil {
 		w.Header()["Connection"] = closeValue // let the next one go elsewhere

@@ -81,9 +81,6 @@ func (s *Server) HashCheaply() error {
 	return err
 }
 
-// ForgetAttempts makes s forget all failed attempts.
-func (s *Server) ForgetAttempts() { s.attempts = newAttempts(s.cfg.Login, s.now) }
-
 // HashMoreCostly makes s hash with other parameters than [CheapHash].
 func (s *Server) HashMoreCostly() error {
 	cfg := s.cfg.Login

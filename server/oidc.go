@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -43,6 +44,9 @@ type provider struct {
 	found   atomic.Pointer[discovered] // nil until the provider has answered
 	asking  sync.Mutex
 	retryAt time.Time // not asked again before; under asking
+
+	counting sync.Mutex
+	refused  *limit[netip.Prefix] // codes that the provider refused, by address; under counting
 }
 
 // discovered is what the provider says of itself.
@@ -70,6 +74,7 @@ func newProvider(cfg OIDCConfig, base string, now func() time.Time, random io.Re
 	}
 	return &provider{
 		cfg: cfg, callback: base + oidcCallback, now: now, random: random,
+		refused: newLimit[netip.Prefix](mostRefusedCodes, time.Minute, mostRefusers),
 		http: &http.Client{
 			Timeout:   cfg.Timeout,
 			Transport: boundedAnswers{http.DefaultTransport},
@@ -220,8 +225,10 @@ const (
 // errorCode is what an OAuth error code may look like where it is repeated.
 var errorCode = regexp.MustCompile(`^[a-z_]{1,40}$`)
 
-// finish judges what a visit brought back, and returns who came.
-func (p *provider) finish(ctx context.Context, f flow, query url.Values, freshFor time.Duration) (claims, error) {
+// finish judges what a visit brought back, and returns who came from an address. What
+// costs the provider nothing is not counted: an answer that no visit of this browser
+// asked for, and one that says that nobody signed in.
+func (p *provider) finish(ctx context.Context, f flow, query url.Values, freshFor time.Duration, from netip.Addr) (claims, error) {
 	if f.State == "" || f.Nonce == "" || f.Verifier == "" || subtle.ConstantTimeCompare([]byte(f.State), []byte(query.Get("state"))) != 1 {
 		return claims{}, errNotSignedIn(messageBegunElsewhere, "no flow in this browser has this state")
 	}
@@ -239,9 +246,9 @@ func (p *provider) finish(ctx context.Context, f flow, query url.Values, freshFo
 		return claims{}, err
 	}
 	ctx = p.context(ctx)
-	tokens, err := found.oauth.Exchange(ctx, query.Get("code"), oauth2.VerifierOption(f.Verifier))
+	tokens, err := p.exchange(ctx, found, f, query.Get("code"), from)
 	if err != nil {
-		return claims{}, exchangeFailure(err)
+		return claims{}, err
 	}
 	raw, ok := tokens.Extra("id_token").(string)
 	if !ok {
@@ -279,6 +286,36 @@ func (p *provider) finish(ctx context.Context, f flow, query url.Values, freshFo
 	c.SignedIn, err = p.signedIn(said["auth_time"], p.maxAge(f.Purpose, freshFor))
 	return c, err
 }
+
+// exchange turns a code into tokens at the provider. Codes that the provider refused
+// are counted for the address that they came from, which somebody has to send on
+// purpose: each costs a visit of its own.
+func (p *provider) exchange(ctx context.Context, found *discovered, f flow, code string, from netip.Addr) (*oauth2.Token, error) {
+	key := network(from)
+	p.counting.Lock()
+	wait := p.refused.wait(p.now(), key)
+	p.counting.Unlock()
+	if wait > 0 {
+		return nil, waitFor(wait, "too many sign-ins from your address were refused by the identity provider; wait before the next")
+	}
+	tokens, err := found.oauth.Exchange(ctx, code, oauth2.VerifierOption(f.Verifier))
+	if err != nil {
+		err = exchangeFailure(err)
+	}
+	if models.CodeOf(err) == models.CodeForbidden {
+		p.counting.Lock()
+		defer p.counting.Unlock()
+		p.refused.count(p.now(), key)
+	}
+	return tokens, err
+}
+
+// The codes from one address that the provider may refuse in a minute, and how many
+// addresses are remembered.
+const (
+	mostRefusedCodes = 30
+	mostRefusers     = 4096
+)
 
 // exchangeFailure tells a code that is no good from a provider that is away. What
 // the provider wrote is left out: it may repeat what it was sent.

@@ -69,6 +69,9 @@ func (s *Server) formSignIn(c *gin.Context, _ Principal) error {
 	}
 	x.userID = user.ID
 	s.sessions.setCookie(c.Writer, token, ends)
+	if err := s.knowBrowser(c.Writer, user.ID); err != nil {
+		return err
+	}
 	if next == "" {
 		next = patsPage
 	}
@@ -96,7 +99,7 @@ func (s *Server) ChangePassword(ctx context.Context, p Principal, current, next 
 	if err := v.Err(); err != nil {
 		return err
 	}
-	if _, err := s.checkPassword(ctx, p.Actor, p.User, current); err != nil {
+	if _, err := s.checkPassword(ctx, p.Actor, p.User, current, s.knownSession(ctx)); err != nil {
 		return err
 	}
 	hash, err := s.passwords.Hash(ctx, next)

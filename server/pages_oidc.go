@@ -115,14 +115,7 @@ func (s *Server) pageCallback(c *gin.Context, _ Principal) error {
 	}
 	s.setFlow(c.Writer, "") // a visit counts once, whatever comes of it
 	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
-	try, err := s.attempts.begin(providerAccount+network(x.client).String(), x.client)
-	if err != nil {
-		return s.refuseVisit(c, f, err)
-	}
-	who, err := s.provider.finish(ctx, f, c.Request.URL.Query(), s.cfg.Sessions.FreshFor)
-	if err == nil || models.CodeOf(err) == models.CodeUnavailable {
-		try.takeBack()
-	}
+	who, err := s.provider.finish(ctx, f, c.Request.URL.Query(), s.cfg.Sessions.FreshFor, x.client)
 	if err == nil {
 		err = s.arrive(c, f, who)
 	}
@@ -135,10 +128,6 @@ func (s *Server) pageCallback(c *gin.Context, _ Principal) error {
 	}
 	return s.seeOther(c, next, "")
 }
-
-// providerAccount is the name under which failed visits are counted, for each
-// address by itself: each may cost the provider a request.
-const providerAccount = "identity provider from "
 
 // arrive does what a visit was for.
 func (s *Server) arrive(c *gin.Context, f flow, who claims) error {

@@ -2,9 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync/atomic"
+	"net/netip"
 
 	"github.com/alexedwards/argon2id"
 
@@ -12,13 +11,14 @@ import (
 )
 
 // Passwords hashes and checks passwords with argon2id (RFC 9106), in PHC form.
-// One hash takes megabytes and milliseconds on purpose, so only a few are
-// computed at a time, and only so many callers may wait for their turn.
+// One hash takes megabytes and milliseconds on purpose. So that decisions do not pay
+// for it, only as many are computed at a time as leave processors to them, half of
+// all unless the settings say otherwise; others wait for their turn in a queue in
+// which no network holds up another.
 type Passwords struct {
 	cfg    LoginConfig
 	params *argon2id.Params
-	slots  chan struct{}
-	queued atomic.Int64
+	queue  *hashQueue
 	decoy  string // the hash of a password that nobody knows
 }
 
@@ -30,7 +30,7 @@ func NewPasswords(cfg LoginConfig) (*Passwords, error) {
 			Memory: cfg.Argon2Memory, Iterations: cfg.Argon2Iterations, Parallelism: cfg.Argon2Lanes,
 			SaltLength: 16, KeyLength: 32,
 		},
-		slots: make(chan struct{}, cfg.Concurrency),
+		queue: newHashQueue(cfg.Concurrency, cfg.Queue),
 	}
 	var err error
 	p.decoy, err = argon2id.CreateHash(models.NewID()+models.NewID(), p.params)
@@ -41,13 +41,12 @@ func NewPasswords(cfg LoginConfig) (*Passwords, error) {
 }
 
 // Hash returns the hash to store for a password. It fails with CodeUnavailable
-// if too many are being hashed.
+// if too many are being hashed. Who sets a password has proven who they are before.
 func (p *Passwords) Hash(ctx context.Context, password string) (string, error) {
-	leave, err := p.enter(ctx)
-	if err != nil {
+	if err := p.enter(ctx, laneKnown, netip.Prefix{}); err != nil {
 		return "", err
 	}
-	defer leave()
+	defer p.queue.leave()
 	hash, err := argon2id.CreateHash(password, p.params)
 	if err != nil {
 		return "", fmt.Errorf("hash a password: %w", err)
@@ -59,12 +58,13 @@ func (p *Passwords) Hash(ctx context.Context, password string) (string, error) {
 // whether the hash was made with other parameters than today's and should be
 // replaced. An empty hash, that of an unknown account or one without a password,
 // matches nothing and takes as long as any other.
-func (p *Passwords) Verify(ctx context.Context, password, hash string) (match, outdated bool, err error) {
-	leave, err := p.enter(ctx)
-	if err != nil {
+//
+// Whoever asks waits in a lane, and there behind others of the same network.
+func (p *Passwords) Verify(ctx context.Context, password, hash string, at lane, from netip.Prefix) (match, outdated bool, err error) {
+	if err := p.enter(ctx, at, from); err != nil {
 		return false, false, err
 	}
-	defer leave()
+	defer p.queue.leave()
 	known := hash != ""
 	if !known {
 		hash = p.decoy
@@ -76,30 +76,11 @@ func (p *Passwords) Verify(ctx context.Context, password, hash string) (match, o
 	return match && known, *params != *p.params, nil
 }
 
-// enter waits for a turn at hashing. leave must be called after it.
-func (p *Passwords) enter(ctx context.Context) (leave func(), err error) {
-	leave = func() { <-p.slots }
-	select {
-	case p.slots <- struct{}{}:
-		return leave, nil
-	default:
-	}
-	if p.queued.Add(1) > int64(p.cfg.Queue) {
-		p.queued.Add(-1)
-		return nil, errBusyHashing
-	}
-	defer p.queued.Add(-1)
+// enter waits for a turn at hashing, for as long as the settings permit.
+func (p *Passwords) enter(ctx context.Context, at lane, from netip.Prefix) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.QueueTimeout, errBusyHashing)
 	defer cancel()
-	select {
-	case p.slots <- struct{}{}:
-		return leave, nil
-	case <-ctx.Done():
-		if errors.Is(context.Cause(ctx), errBusyHashing) {
-			return nil, errBusyHashing
-		}
-		return nil, ctx.Err()
-	}
+	return p.queue.enter(ctx, at, from)
 }
 
 var errBusyHashing = models.NewError(models.CodeUnavailable, "too many sign-ins at a time")

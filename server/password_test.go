@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +43,7 @@ func TestPasswords(t *testing.T) {
 		{"nothing at all", "", "", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			match, outdated, err := p.Verify(ctx, tc.password, tc.hash)
+			match, outdated, err := p.Verify(ctx, tc.password, tc.hash, laneNew, netip.Prefix{})
 			require.NoError(t, err)
 			assert.Equal(t, tc.match, match)
 			assert.False(t, outdated)
@@ -48,7 +51,7 @@ func TestPasswords(t *testing.T) {
 	}
 
 	today := testPasswords(t, func(c *LoginConfig) { c.Argon2Iterations = 3 })
-	match, outdated, err := today.Verify(ctx, "correct horse battery", hash)
+	match, outdated, err := today.Verify(ctx, "correct horse battery", hash, laneNew, netip.Prefix{})
 	require.NoError(t, err)
 	assert.True(t, match)
 	assert.True(t, outdated, "made with other parameters")
@@ -60,30 +63,99 @@ func TestHashPasswordHasTheDefaultCost(t *testing.T) {
 	assert.True(t, strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$"), hash)
 }
 
+// waits has somebody wait for a turn at hashing, who is in the queue when it returns.
+func (p *Passwords) waits(t *testing.T, at lane, network string) <-chan error {
+	t.Helper()
+	from := netip.MustParsePrefix(network)
+	line := func() int {
+		p.queue.mu.Lock()
+		defer p.queue.mu.Unlock()
+		if element := p.queue.waiting[at].byNetwork[from]; element != nil {
+			return len(element.Value.(*networkLine).line)
+		}
+		return 0
+	}
+	before, called := line(), make(chan error, 1)
+	ctx := context.WithoutCancel(t.Context())
+	go func() { called <- p.enter(ctx, at, from) }()
+	require.Eventually(t, func() bool { return line() == before+1 || len(called) == 1 }, 30*time.Second, time.Millisecond)
+	return called
+}
+
 func TestPasswordsWaitTheirTurn(t *testing.T) {
 	p := testPasswords(t, func(c *LoginConfig) { c.Concurrency, c.Queue, c.QueueTimeout = 1, 1, time.Hour })
-	leave, err := p.enter(t.Context())
-	require.NoError(t, err)
-
-	waiting := make(chan error, 1)
-	go func() {
-		_, err := p.Hash(context.WithoutCancel(t.Context()), "correct horse battery")
-		waiting <- err
-	}()
-	require.Eventually(t, func() bool { return p.queued.Load() == 1 }, 5*time.Second, time.Millisecond)
-	_, err = p.Hash(t.Context(), "one too many")
-	require.Equal(t, models.CodeUnavailable, models.CodeOf(err))
-
-	leave()
+	one := netip.MustParsePrefix("203.0.113.1/32")
+	require.NoError(t, p.enter(t.Context(), laneNew, one))
+	waiting := p.waits(t, laneNew, "203.0.113.1/32")
+	require.Equal(t, models.CodeUnavailable, models.CodeOf(p.enter(t.Context(), laneNew, one)), "one too many")
+	p.queue.leave()
 	require.NoError(t, <-waiting)
 
 	impatient := testPasswords(t, func(c *LoginConfig) { c.Concurrency, c.QueueTimeout = 1, time.Millisecond })
-	_, err = impatient.enter(t.Context())
-	require.NoError(t, err)
-	_, err = impatient.enter(t.Context())
-	require.Equal(t, models.CodeUnavailable, models.CodeOf(err))
+	require.NoError(t, impatient.enter(t.Context(), laneNew, one))
+	require.Equal(t, models.CodeUnavailable, models.CodeOf(impatient.enter(t.Context(), laneNew, one)))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = impatient.enter(gone)
-	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, impatient.enter(gone, laneNew, one), context.Canceled)
+	assert.Zero(t, impatient.queue.length())
+	impatient.queue.leave()
+	require.NoError(t, impatient.enter(t.Context(), laneNew, one), "nobody's turn was lost")
+}
+
+// Whoever fills the queue waits behind everybody else, and gives way to them.
+func TestTurnsAtHashingAreFair(t *testing.T) {
+	p := testPasswords(t, func(c *LoginConfig) { c.Concurrency, c.Queue, c.QueueTimeout = 1, 8, time.Hour })
+	require.NoError(t, p.enter(t.Context(), laneNew, netip.MustParsePrefix("203.0.113.1/32")))
+	var flood []<-chan error
+	for range 8 {
+		flood = append(flood, p.waits(t, laneNew, "203.0.113.1/32"))
+	}
+	require.Equal(t, models.CodeUnavailable, models.CodeOf(<-p.waits(t, laneNew, "203.0.113.1/32")), "its own line is full")
+	other := p.waits(t, laneNew, "203.0.113.2/32")
+	require.Equal(t, models.CodeUnavailable, models.CodeOf(<-flood[7]), "the newest gives way")
+	known := p.waits(t, laneKnown, "203.0.113.1/32")
+	p.queue.leave()
+	require.NoError(t, <-known, "who is known does not wait behind strangers")
+	p.queue.leave()
+	require.NoError(t, <-flood[0])
+	p.queue.leave()
+	require.NoError(t, <-other, "the second network is next")
+
+	// No lane waits for good behind another.
+	before := p.queue.waiting[laneNew].count
+	for range 20 {
+		p.waits(t, laneKnown, "203.0.113.3/32")
+		p.queue.leave()
+	}
+	assert.Less(t, p.queue.waiting[laneNew].count, before)
+}
+
+func TestTurnsAtHashingRace(t *testing.T) {
+	p := testPasswords(t, func(c *LoginConfig) { c.Concurrency, c.Queue, c.QueueTimeout = 3, 8, time.Hour })
+	var all sync.WaitGroup
+	var running, most atomic.Int64
+	for i := range 64 {
+		all.Go(func() {
+			ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+			if i%5 == 0 {
+				cancel() // some give up at once
+			}
+			defer cancel()
+			network := netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i % 7)}), 32)
+			for range 50 {
+				if p.enter(ctx, lane(i%int(lanes)), network) != nil {
+					continue
+				}
+				now := running.Add(1)
+				for before := most.Load(); now > before && !most.CompareAndSwap(before, now); before = most.Load() {
+				}
+				running.Add(-1)
+				p.queue.leave()
+			}
+		})
+	}
+	all.Wait()
+	assert.LessOrEqual(t, most.Load(), int64(3))
+	assert.Zero(t, p.queue.length())
+	assert.Equal(t, 3, p.queue.free)
 }

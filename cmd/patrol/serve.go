@@ -407,6 +407,10 @@ func serverConfig(cfg config.Config) server.Config {
 	}
 
 	c.Login.PerAddress, c.Login.PerAccount = cfg.Passwords.FailuresPerAddress, cfg.Passwords.FailuresPerAccount
+	c.Login.PerNetwork = cfg.Passwords.FailuresPerNetwork
+	if n := cfg.Passwords.HashesAtOnce; n > 0 {
+		c.Login.Concurrency = n
+	}
 	c.Login.ResetValidFor = cfg.Passwords.ResetValidFor
 	c.Login.Argon2Memory = uint32(cfg.Passwords.Memory >> 10)   //nolint:gosec // at most 4 GiB, validated
 	c.Login.Argon2Iterations = uint32(cfg.Passwords.Iterations) //nolint:gosec // at most 100, validated

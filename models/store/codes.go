@@ -97,6 +97,14 @@ func (s *Store) CreateSessionCode(ctx context.Context, by models.Actor, userID, 
 // they gave their credentials. One that is no good is CodeNotFound, as in
 // [Store.ResetPassword].
 func (s *Store) UseSessionCode(ctx context.Context, by models.Actor, hash string) (models.User, time.Time, error) {
+	// A wrong code is told without a place among the writers, which strangers would take
+	// from others.
+	if there, err := s.hasCode(ctx, beginSession, hash); err != nil || !there {
+		if err == nil {
+			err = notFound("code")
+		}
+		return models.User{}, time.Time{}, err
+	}
 	var row userRow
 	var at time.Time
 	err := s.write(ctx, "use_session_code", by, func(t *tx) error {
@@ -114,6 +122,20 @@ func (s *Store) UseSessionCode(ctx context.Context, by models.Actor, hash string
 		return models.User{}, time.Time{}, err
 	}
 	return row.model(), at, nil
+}
+
+// hasCode reports whether there is a code with this hash that is not expired.
+func (s *Store) hasCode(ctx context.Context, purpose codePurpose, hash string) (there bool, err error) {
+	if !storable(hash) {
+		return false, nil
+	}
+	err = s.read(ctx, "has_code", func(db *gorm.DB) error {
+		var n int64
+		err := db.Model(&codeRow{}).Where("hash = ? AND purpose = ? AND expires_at > ?", hash, purpose, s.now()).Count(&n).Error
+		there = n > 0
+		return err
+	})
+	return there, err
 }
 
 // ResetCodeUser returns the user whose password the code with this hash can

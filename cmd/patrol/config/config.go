@@ -124,6 +124,8 @@ type Sessions struct {
 type Passwords struct {
 	FailuresPerAddress int           `key:"failures_per_address" doc:"Failed sign-ins a minute for one account from one address (IPv6: one /64)."`
 	FailuresPerAccount int           `key:"failures_per_account" doc:"Failed sign-ins an hour for one account, from everywhere."`
+	FailuresPerNetwork int           `key:"failures_per_network" doc:"Failed sign-ins a minute from one address (IPv6: one /64), over all accounts that do not know it."`
+	HashesAtOnce       int           `key:"hashes_at_once" doc:"Passwords that are hashed at a time; others wait. 0: half of the processors, so that decisions have the rest."`
 	ResetValidFor      time.Duration `key:"reset_valid_for" doc:"How long a link is good with which somebody who forgot a password chooses a new one."`
 	Memory             Size          `key:"memory" doc:"Memory of one argon2id hash."`
 	Iterations         int           `key:"iterations" doc:"Passes of argon2id over its memory."`
@@ -185,7 +187,7 @@ func Default() Config {
 			MaxGrace:    limits.MaxGrace,
 		},
 		Sessions:  Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute},
-		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, ResetValidFor: 24 * time.Hour, Memory: 19 << 20, Iterations: 2, Lanes: 1},
+		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, FailuresPerNetwork: 50, ResetValidFor: 24 * time.Hour, Memory: 19 << 20, Iterations: 2, Lanes: 1},
 		OIDC:      defaultOIDC(),
 		Decisions: Decisions{
 			CacheTTL:       30 * time.Second,

@@ -207,6 +207,8 @@ func (s Sessions) validate(v *models.Invalid) {
 func (p Passwords) validate(v *models.Invalid) {
 	checkCount("passwords.failures_per_address", p.FailuresPerAddress, 1, v)
 	checkCount("passwords.failures_per_account", p.FailuresPerAccount, 1, v)
+	checkCount("passwords.failures_per_network", p.FailuresPerNetwork, 1, v)
+	checkCount("passwords.hashes_at_once", p.HashesAtOnce, 0, v)
 	checkDuration("passwords.reset_valid_for", p.ResetValidFor, time.Minute, 7*24*time.Hour, v)
 	if p.Memory < 7<<20 || p.Memory > 4<<30 {
 		v.Add("passwords.memory", "must be between 7MiB and 4GiB")

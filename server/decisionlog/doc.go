@@ -7,12 +7,20 @@
 //     more, into a buffer of bounded size. See [authz.Recorder].
 //  2. A writer takes what has gathered every [Config.FlushInterval], puts it into
 //     the form of the log, masks it, and counts it.
-//  3. Each sink has a queue of bounded size and a goroutine: the database, a file
-//     of JSON lines, an HTTP endpoint. A sink that fails is tried again, and holds
+//  3. Each place has a queue of bounded size and a goroutine: the database, a file
+//     of JSON lines, an HTTP endpoint. A place that fails is tried again, and holds
 //     up no other.
 //
 // Events are OPA's; what its format has no field for stands under custom. Facts
 // are written as JSON once and shared by all the decisions that were made on them.
+//
+// # Noise
+//
+// Anybody can make refusals without a token that verifies. [Log.Refused] counts
+// them by address and minute in bounded memory and keeps a few of them; the id of
+// the others says that they are counted, not kept: see [models.CountedIDs]. What is
+// kept has a buffer, queues, goroutines, a file and a share of the rows of its own,
+// and never delays or displaces decisions about tokens that verified.
 //
 // # What is not in the log
 //
@@ -23,11 +31,16 @@
 //
 // # When there is no room
 //
-// A full buffer or queue drops allowances before denials, the newest first, and
-// counts what it dropped. It never blocks. With [Config.Required] it is the other
-// way round: an allowance waits until the first sink, in the order database, file,
-// endpoint, has it, and if that does not come about in [Config.Wait], the answer
-// is a denial, `unavailable`. Denials never wait.
+// A full buffer or queue drops what is of the user, and of the user's token, that
+// holds the most of it: of one token allowances before denials, the newest first.
+// What is dropped is counted. It never blocks. With [Config.Required] an allowance
+// waits until the first place, in the order database, file, endpoint, has it, and
+// if that does not come about in [Config.Wait], the answer is a denial,
+// `unavailable`. Denials never wait, and are written after what somebody waits for.
+//
+// The rows of the database are shared in the same way; see
+// [Database.PruneDecisions]. How far back they reach is told by metrics and, where
+// they are cut short, by a warning.
 //
 // # What is counted
 //

@@ -115,6 +115,7 @@ func (b *logBuffer) String() string {
 // options change how a patrol is put together.
 type options struct {
 	uncached    bool // every fact is read for every decision
+	kinds       models.DomainKinds
 	extauthz    func(*extauthz.Config)
 	forwardauth func(*forwardauth.Config)
 }
@@ -149,7 +150,7 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 	require.NoError(t, err)
 	p.policy = delivery.Engine()
 	p.facts = &facts{Store: p.store}
-	a, err := authz.New(authz.Config{Keys: p.keys, Policy: p.policy, Facts: p.facts, Feed: p.store, Journal: p.store, Logger: logger})
+	a, err := authz.New(authz.Config{Keys: p.keys, Policy: p.policy, Facts: p.facts, Feed: p.store, Journal: p.store, Logger: logger, Kinds: o.kinds})
 	require.NoError(t, err)
 	p.store.OnChange(a.Apply)
 

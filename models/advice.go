@@ -120,6 +120,9 @@ func narrowed(s Scope, asked []Scope) (out []Scope) {
 		if whole[a.Domain] {
 			n.Entity = Any
 		}
+		if s.spells(n.Entity) { // the log has the canonical form
+			n.Entity = s.Entity
+		}
 		if !s.Includes(n) { // it was another scope then, under the same id
 			continue
 		}
@@ -127,6 +130,12 @@ func narrowed(s Scope, asked []Scope) (out []Scope) {
 	}
 	slices.SortFunc(out, func(a, b Scope) int { return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Entity, b.Entity)) })
 	return slices.Compact(out)
+}
+
+// spells reports whether some kind of upstream judges the scope's model by another name,
+// which is this one.
+func (s Scope) spells(name string) bool {
+	return slices.ContainsFunc(UpstreamKinds(), func(k UpstreamKind) bool { return k.entity(s) == name })
 }
 
 // Includes reports whether everything that o covers is covered by s.

@@ -3,6 +3,7 @@ package models_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -254,4 +255,25 @@ func TestScopesInForm(t *testing.T) {
 			return out
 		}(), "what is stored does not change")
 	}
+}
+
+func TestAdviceOnScopesThatAreSpelledInAnotherWay(t *testing.T) {
+	at := time.Now()
+	p := models.PAT{Scopes: []models.Scope{
+		{ID: "a", Domain: "acme", EntityType: "models", Entity: "LLAMA3:latest", Operation: "execute"},
+		{ID: "b", Domain: "*", EntityType: "models", Entity: "Phi3", Operation: "execute"},
+		{ID: "c", Domain: "acme", EntityType: "models", Entity: "Mixtral", Operation: "execute"},
+	}}
+	advice, needed := models.Advise(p, []models.UsedScope{
+		{ScopeID: "a", Domain: "acme", EntityType: "models", Entity: "llama3", Operation: "execute", Count: 1, LastAt: at},
+		{ScopeID: "b", Domain: "acme", EntityType: "models", Entity: "phi3", Operation: "execute", Count: 1, LastAt: at},
+		{ScopeID: "b", Domain: "beta", EntityType: "models", Entity: "Phi3", Operation: "execute", Count: 1, LastAt: at},
+	}, true, 64)
+	assert.True(t, advice[0].Keep, "it was used")
+	assert.False(t, advice[2].Keep)
+	var texts []string
+	for _, s := range needed {
+		texts = append(texts, s.String())
+	}
+	assert.Equal(t, []string{"acme:models:LLAMA3:latest:execute", "acme:models:Phi3:execute", "beta:models:Phi3:execute"}, texts, "as they were typed")
 }

@@ -25,7 +25,7 @@ type Proxied struct {
 	tokenID string
 	rec     *tokenRecord
 	start   time.Time
-	names   []Name           // see Names
+	names   []Name           // those of the questions that are spelled in another way than they are judged
 	need    *models.BodyNeed // of the body, as the policy says
 	judged  []models.Request // the questions, once they are known
 }
@@ -282,9 +282,27 @@ type Name struct {
 	models.ModelName
 }
 
-// Names returns the names of models that the request had in another spelling than
-// they were judged in. They are complete after Decide.
-func (p *Proxied) Names() []Name { return p.names }
+// Names returns the names of models in a request that are to be forwarded in another
+// spelling than it has them in, each once. It judges nothing: a request that cannot be
+// mapped has none.
+func (p *Proxied) Names(ctx context.Context, r models.HTTPRequest, fixed models.Request) (names []Name) {
+	if p.call.Kind == "" && len(p.a.cfg.Kinds) == 0 {
+		return nil
+	}
+	routed, ok, _, _ := p.route(ctx, r)
+	if !ok {
+		return nil
+	}
+	if _, err := p.questions(routed, fixed); err != nil {
+		return nil
+	}
+	for _, n := range p.names {
+		if n.Forward != n.Spelled && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
 
 // TokenID returns the id of the token.
 func (p *Proxied) TokenID() string { return p.tokenID }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"patrol/server/bound"
+	"patrol/server/route"
 )
 
 const (
@@ -56,9 +57,10 @@ type kept struct {
 	from   *bodies
 	caller string
 	size   int64
-	memory []byte   // if file is nil
-	file   *os.File // of a large body
-	path   string   // of the file if it still has a name
+	memory []byte       // if file is nil
+	file   *os.File     // of a large body
+	path   string       // of the file if it still has a name
+	edits  []route.Edit // of what is read from it
 
 	mu       sync.Mutex
 	released bool
@@ -208,15 +210,29 @@ func (k *kept) takeDisk() error {
 	return nil
 }
 
+// edit has readers see the body with the edits.
+func (k *kept) edit(edits []route.Edit) { k.edits = edits }
+
+// length is how many bytes readers see.
+func (k *kept) length() int64 {
+	_, n := route.EditedReader(nil, k.size, k.edits)
+	return n
+}
+
 // reader returns a reader of the whole body. The caller closes it.
 func (k *kept) reader() io.ReadCloser {
 	k.mu.Lock()
 	k.readers++
 	k.mu.Unlock()
 	r := &keptReader{close: sync.OnceFunc(k.closed)}
-	if k.file != nil {
+	switch {
+	case len(k.edits) > 0 && k.file != nil:
+		r.Reader, _ = route.EditedReader(k.file, k.size, k.edits)
+	case len(k.edits) > 0:
+		r.Reader, _ = route.EditedReader(bytes.NewReader(k.memory), k.size, k.edits)
+	case k.file != nil:
 		r.Reader = io.NewSectionReader(k.file, 0, k.size)
-	} else {
+	default:
 		r.Reader = bytes.NewReader(k.memory)
 	}
 	return r

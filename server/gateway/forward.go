@@ -89,7 +89,7 @@ func (x *exchange) forward(ctx context.Context) {
 	in.Body = x.body
 	if x.kept != nil {
 		in.Body = x.kept.body()
-		in.ContentLength, in.TransferEncoding = x.kept.size, nil
+		in.ContentLength, in.TransferEncoding = x.kept.length(), nil
 	}
 	if x.noUpgrade {
 		in.Header = in.Header.Clone()
@@ -152,6 +152,11 @@ func (x *exchange) rewrite(out *http.Request, t *target) {
 	}
 	h := out.Header
 	cleanRequestHeader(h)
+	if x.kept != nil && len(x.kept.edits) > 0 {
+		for _, name := range digests {
+			h.Del(name)
+		}
+	}
 	if x.judged.Body != nil {
 		h.Set("Content-Type", x.judged.Body.ContentType)
 	}

@@ -29,6 +29,7 @@ type Authorizer[P Proxied] interface {
 // Proxied is what the gateway needs of [authz.Proxied], whose contract it is.
 type Proxied interface {
 	Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error)
+	Names(ctx context.Context, r models.HTTPRequest, fixed models.Request) []authz.Name
 	Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision
 	Refuse(ctx context.Context, reason models.Reason) models.Decision
 	Admit(ctx context.Context) (d models.Decision, ok bool)
@@ -222,6 +223,12 @@ func (x *exchange) judge(ctx context.Context) bool {
 	if need != nil && !x.readBody(ctx, need) {
 		return false
 	}
+	switch err := x.respell(ctx, need); {
+	case errors.Is(err, route.ErrAmbiguous):
+		return x.refuse(ctx, route.Reason(err), err)
+	case err != nil:
+		return x.notKept(ctx, err)
+	}
 	x.decision = x.p.Decide(ctx, x.judged, models.Request{Domain: x.domain})
 	if !x.decision.Allowed {
 		x.g.deny(x.w, x.r, x.decision, x.p.Request())
@@ -297,17 +304,21 @@ func (x *exchange) readBody(ctx context.Context, need *models.BodyNeed) bool {
 			return x.notKept(ctx, ctx.Err())
 		}
 	}
-	content := kept.reader()
-	defer func() { _ = content.Close() }() // it only counts
-	body, err := route.ReadBody(need, content, x.r.Header)
-	switch {
+	switch err := x.scan(need); {
 	case errors.Is(err, route.ErrAmbiguous):
 		return x.refuse(ctx, route.Reason(err), err)
 	case err != nil:
 		return x.notKept(ctx, err)
 	}
-	x.judged.Body = body
 	return true
+}
+
+// scan finds what the kept body names.
+func (x *exchange) scan(need *models.BodyNeed) (err error) {
+	content := x.kept.reader()
+	defer func() { _ = content.Close() }() // it only counts
+	x.judged.Body, err = route.ReadBody(need, content, x.r.Header)
+	return err
 }
 
 // later answers a request that there is no room for now.

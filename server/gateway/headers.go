@@ -51,6 +51,10 @@ func cleanRequestHeader(h http.Header) {
 	}
 }
 
+// digests are the headers that say what the bytes of a body are, which is not true any
+// more of one that names its model in another spelling.
+var digests = []string{"Content-Md5", "Digest", "Content-Digest", "Repr-Digest"}
+
 func dropped(lower string, names map[string]bool, prefixes []string) bool {
 	if names[lower] {
 		return true

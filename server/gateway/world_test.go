@@ -118,6 +118,8 @@ func (p *proxied) Hints(context.Context, models.HTTPRequest) (*models.BodyNeed, 
 	return p.judge.need, p.judge.websocket, p.judge.hintsErr
 }
 
+func (p *proxied) Names(context.Context, models.HTTPRequest, models.Request) []authz.Name { return nil }
+
 func (p *proxied) Decide(_ context.Context, r models.HTTPRequest, fixed models.Request) models.Decision {
 	p.judge.mu.Lock()
 	defer p.judge.mu.Unlock()

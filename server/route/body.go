@@ -91,6 +91,8 @@ type names struct {
 	found       []models.HTTPField
 	lists       []string // the members that were there, of those that hold several names
 	contentType string
+	// spot is told where in a form a field has its value; nil: nobody is.
+	spot func(h partHeader, value string, at, until int64) error
 }
 
 // claims reports whether key is one of the fields. A key that some parser could

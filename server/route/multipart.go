@@ -28,6 +28,7 @@ type form struct {
 	r     *bufio.Reader
 	dash  []byte // "--" and the boundary
 	names *names
+	at    int64 // bytes that were moved past
 }
 
 // readMultipart scans a whole form for the parts that may name the model.
@@ -137,6 +138,7 @@ func (f *form) part() error {
 		}
 		keep = &value
 	}
+	start := f.at
 	size, err := f.content(keep)
 	if err != nil {
 		return err
@@ -146,6 +148,11 @@ func (f *form) part() error {
 	}
 	if !field {
 		return nil
+	}
+	if f.names.spot != nil {
+		if err := f.names.spot(h, value.String(), start, start+size); err != nil {
+			return err
+		}
 	}
 	return f.names.set(h.name, value.String())
 }
@@ -186,6 +193,7 @@ func (f *form) content(keep *bytes.Buffer) (size int64, err error) {
 // skip moves past n bytes that were peeked at.
 func (f *form) skip(n int) {
 	_, _ = f.r.Discard(n) // cannot fail: they are in the buffer
+	f.at += int64(n)
 }
 
 // partHeader is what the header lines of a part say.

@@ -1,0 +1,154 @@
+package e2e_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"sigs.k8s.io/yaml"
+
+	"patrol/api"
+	"patrol/internal/testenv"
+	"patrol/models"
+	"patrol/server/forwardauth"
+)
+
+// laboratory denies one model by name.
+const laboratory = `# METADATA
+# title: Rules of our own
+# schemas:
+#   - input: schema.authz_input
+package patrol.custom
+
+# METADATA
+# title: Nobody uses lab-1
+# custom:
+#   code: laboratory
+#   message: Not this one.
+reason := rego.metadata.rule().custom if input.request.entity == "lab-1"
+`
+
+type nameCase struct {
+	Model  string `json:"model"`
+	Domain string `json:"domain"`
+	Token  string `json:"token"`
+	Status int    `json:"status"`
+	Judged string `json:"judged"`
+	Kept   int    `json:"kept"`
+}
+
+func TestNamesOverEverySurface(t *testing.T) {
+	content, err := os.ReadFile("testdata/names.yaml")
+	require.NoError(t, err)
+	var corpus struct {
+		Scopes []string   `json:"scopes"`
+		Names  []nameCase `json:"names"`
+	}
+	require.NoError(t, yaml.UnmarshalStrict(content, &corpus))
+	require.Greater(t, len(corpus.Names), 30)
+	testenv.EachDatabase(t, func(t *testing.T, database string) {
+		up := newUpstream(t)
+		p := openPatrol(t, database, up.url, options{kinds: models.DomainKinds{"acme": models.UpstreamOllama}})
+		p.policy.Swap(defaultPolicy(t, map[string]string{"custom/custom.rego": laboratory}))
+		by := models.Actor{Kind: models.ActorSystem}
+		_, err := p.store.SetMember(t.Context(), by, models.Membership{UserID: p.users["member"], Domain: "beta", Role: "member"})
+		require.NoError(t, err)
+		old, stored := p.mint(t, "member", "old", corpus.Scopes...)
+		whole, _ := p.mint(t, "member", "any", "*:models:*:execute", "*:models:*:read")
+		tokens := map[string]string{"old": old, "any": whole}
+		conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, conn.Close()) }()
+		envoy := authv3.NewAuthorizationClient(conn)
+
+		batch := map[string][]any{}
+		for i, c := range corpus.Names {
+			about := fmt.Sprintf("%s in %s with %s", c.Model, c.Domain, c.Token)
+			ask := map[string]any{"domain": c.Domain, "entity_type": "models", "entity": c.Model, "operation": "execute"}
+			batch[c.Token] = append(batch[c.Token], ask)
+			body, err := json.Marshal(ask)
+			require.NoError(t, err)
+			lines := []string{"Host: models.example.com", "Content-Type: application/json", "Authorization: Bearer " + tokens[c.Token]}
+			res := exchange(t, p.http, http.MethodPost, "/authorize", lines, string(body))
+			require.Equal(t, http.StatusOK, res.status, res.body)
+			var d api.Decision
+			require.NoError(t, json.Unmarshal([]byte(res.body), &d))
+			assert.Equal(t, c.Status, d.Status, "%s: %v", about, d.Reasons)
+
+			target := "/proxy/" + c.Domain + "/api/chat"
+			chat := fmt.Sprintf("{ \"stream\":false,\n\"model\": %q, \"messages\":[{\"content\":%q}] }", c.Model, c.Model)
+			id := fmt.Sprint("name-", i)
+			res = exchange(t, p.http, http.MethodPost, target, append(lines, caseHeader+": "+id, "Content-Digest: sha-256=:x:"), chat)
+			assert.Equal(t, c.Status, res.status, "%s: %s", about, res.body)
+			if arrived := up.take(id); c.Status == http.StatusOK && assert.Len(t, arrived, 1, about) {
+				want := strings.Replace(chat, fmt.Sprintf("%q", c.Model), fmt.Sprintf("%q", c.Judged), 1)
+				assert.Equal(t, want, arrived[0].body, "only the name's bytes change")
+				assert.Equal(t, c.Judged == c.Model, arrived[0].header.Get("Content-Digest") != "", "a digest that is not true does not pass")
+			} else if c.Status != http.StatusOK {
+				assert.Empty(t, arrived, about)
+			}
+
+			kept := cmp.Or(c.Kept, c.Status)
+			check, err := envoy.Check(t.Context(), checkRequest(http.MethodPost, target, lines, chat))
+			require.NoError(t, err)
+			assert.Equal(t, kept == http.StatusOK, check.GetOkResponse() != nil, "%s: %v", about, check)
+			res = exchange(t, p.forward[forwardauth.Envoy], http.MethodPost, "/forward-auth"+target, append(lines, "X-Envoy-Auth-Partial-Body: false"), chat)
+			assert.Equal(t, kept, res.status, "%s: %s", about, res.body)
+		}
+		for token, asks := range batch {
+			body, err := json.Marshal(map[string]any{"requests": asks})
+			require.NoError(t, err)
+			res := exchange(t, p.http, http.MethodPost, "/authorize/batch", []string{"Host: patrol", "Content-Type: application/json", "Authorization: Bearer " + tokens[token]}, string(body))
+			require.Equal(t, http.StatusOK, res.status, res.body)
+			var answers api.DecisionBatch
+			require.NoError(t, json.Unmarshal([]byte(res.body), &answers))
+			at := 0
+			for _, c := range corpus.Names {
+				if c.Token == token {
+					assert.Equal(t, c.Status, answers.Decisions[at].Status, c.Model)
+					at++
+				}
+			}
+		}
+
+		// The path is where a name stands, too, and another domain may be told its kind.
+		bearer := "Authorization: Bearer " + whole
+		for name, want := range map[string]string{"Library/LLAMA3:latest": "/v1/models/llama3", "hf.co/Me/X": "/v1/models/hf.co/me/x", "lab-2": "/v1/models/lab-2"} {
+			id := "path-" + name
+			res := exchange(t, p.http, http.MethodGet, "/proxy/acme/v1/models/"+name, []string{"Host: x", bearer, caseHeader + ": " + id}, "")
+			require.Equal(t, http.StatusOK, res.status, res.body)
+			arrived := up.take(id)
+			require.Len(t, arrived, 1)
+			assert.Equal(t, want, arrived[0].target)
+		}
+		for kind, want := range map[string]bool{"": true, "ollama": false, "vllm": true, "ollamma": false} {
+			req := checkRequest(http.MethodGet, "/proxy/beta/v1/models/LAB-1", []string{"Host: x", bearer}, "")
+			said := ""
+			if kind != "" {
+				req.Attributes.ContextExtensions = map[string]string{"patrol.upstream_kind": kind}
+				said = "/kind=" + kind
+			}
+			check, err := envoy.Check(t.Context(), req)
+			require.NoError(t, err)
+			assert.Equal(t, want, check.GetOkResponse() != nil, "kind %q: %v", kind, check)
+			res := exchange(t, p.forward[forwardauth.Caddy], http.MethodGet, "/forward-auth"+said,
+				[]string{"Host: x", bearer, "X-Forwarded-Method: GET", "X-Forwarded-Uri: /proxy/beta/v1/models/LAB-1"}, "")
+			assert.Equal(t, want, res.status == http.StatusOK, "kind %q: %s", kind, res.body)
+		}
+
+		kept, err := p.store.PAT(t.Context(), stored.ID)
+		require.NoError(t, err)
+		for i, s := range kept.Scopes {
+			assert.Equal(t, corpus.Scopes[i], s.String(), "what was typed stays")
+		}
+	})
+}

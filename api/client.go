@@ -388,6 +388,19 @@ func (c *Client) RevokePATFor(ctx context.Context, id, reason string) (PAT, erro
 	return out, err
 }
 
+// RevokePATEverywhere is [Client.RevokePATFor] that returns once no server can allow
+// anything by the token any more, which takes some seconds if one of them does not
+// answer.
+func (c *Client) RevokePATEverywhere(ctx context.Context, id, reason string) (RevokedPAT, error) {
+	var out RevokedPAT
+	var body any
+	if reason != "" {
+		body = Revocation{Reason: reason}
+	}
+	err := c.session(ctx, http.MethodPost, at("pats", id, "revoke"), url.Values{"wait": {"all"}}, body, &out)
+	return out, err
+}
+
 // RevokeAllPATs ends all tokens of the user.
 func (c *Client) RevokeAllPATs(ctx context.Context) error {
 	return c.session(ctx, http.MethodDelete, "/pats", url.Values{"all": {"true"}}, nil, nil)
@@ -442,6 +455,16 @@ func (c *Client) PromotePolicy(ctx context.Context, in PolicyPromotion) (Policy,
 func (c *Client) Authorize(ctx context.Context, token string, req AuthorizeItem) (Decision, error) {
 	var out Decision
 	err := c.call(ctx, http.MethodPost, "/authorize", nil, token, req, &out)
+	return out, err
+}
+
+// AuthorizeFull is [Client.Authorize] on what the database says now, whatever the
+// server has cached. It takes longer.
+func (c *Client) AuthorizeFull(ctx context.Context, token string, req AuthorizeItem) (Decision, error) {
+	var out Decision
+	err := c.call(ctx, http.MethodPost, "/authorize", nil, token, AuthorizeRequest{
+		Consistency: ConsistencyFull, Domain: req.Domain, EntityType: req.EntityType, Entity: req.Entity, Operation: req.Operation, Context: req.Context,
+	}, &out)
 	return out, err
 }
 

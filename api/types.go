@@ -6,15 +6,20 @@ import (
 	"patrol/models"
 )
 
+// ConsistencyFull as the consistency of a question has the facts read from the
+// database, whatever the server has cached.
+const ConsistencyFull = "full"
+
 // AuthorizeRequest is the body of `POST /authorize`. The token is sent here or
 // as `Authorization: Bearer`, never both.
 type AuthorizeRequest struct {
-	Token      *string        `json:"token,omitempty"`
-	Domain     string         `json:"domain"`
-	EntityType string         `json:"entity_type"`
-	Entity     string         `json:"entity"`
-	Operation  string         `json:"operation"`
-	Context    map[string]any `json:"context,omitempty"` // handed to the policy as it is
+	Token       *string        `json:"token,omitempty"`
+	Consistency string         `json:"consistency,omitempty"` // "" or ConsistencyFull
+	Domain      string         `json:"domain"`
+	EntityType  string         `json:"entity_type"`
+	Entity      string         `json:"entity"`
+	Operation   string         `json:"operation"`
+	Context     map[string]any `json:"context,omitempty"` // handed to the policy as it is
 }
 
 // AuthorizeItem is one request of a batch.
@@ -29,8 +34,9 @@ type AuthorizeItem struct {
 // AuthorizeBatch is the body of `POST /authorize/batch`: 1 to 100 requests for
 // one token.
 type AuthorizeBatch struct {
-	Token    *string         `json:"token,omitempty"`
-	Requests []AuthorizeItem `json:"requests"`
+	Token       *string         `json:"token,omitempty"`
+	Consistency string          `json:"consistency,omitempty"` // "" or ConsistencyFull
+	Requests    []AuthorizeItem `json:"requests"`
 }
 
 // Decision is the answer to one authorize request. A denial is an answer like
@@ -186,6 +192,32 @@ type Purge struct {
 type Purged struct {
 	Purged int  `json:"purged"` // how many records are gone
 	More   bool `json:"more"`   // there are more: ask again
+}
+
+// Reached says which servers know of a change. Each of them either has applied it, or
+// went without a look at what changed for so long that it trusts nothing it has cached.
+type Reached struct {
+	Acknowledged int      `json:"acknowledged"` // how many servers have applied it
+	Lapsed       []Server `json:"lapsed"`       // those that have not
+}
+
+// Server is one of the servers on the database.
+type Server struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"` // host and address
+	LastSeen time.Time `json:"last_seen"`
+}
+
+// RevokedPAT is a PAT that was revoked; Servers is there if the call waited for them.
+type RevokedPAT struct {
+	PAT
+	Servers *Reached `json:"servers,omitempty"`
+}
+
+// RevokedDomainPAT is the same within a domain.
+type RevokedDomainPAT struct {
+	DomainPAT
+	Servers *Reached `json:"servers,omitempty"`
 }
 
 // OwnedPAT is anybody's PAT, as platform admins see it.

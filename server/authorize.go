@@ -29,14 +29,16 @@ type authorizeItem struct {
 
 // authorizeBody is [api.AuthorizeRequest] as it is read.
 type authorizeBody struct {
-	Token *string `json:"token"`
+	Token       *string `json:"token"`
+	Consistency *string `json:"consistency"`
 	authorizeItem
 }
 
 // batchBody is [api.AuthorizeBatch] as it is read.
 type batchBody struct {
-	Token    *string         `json:"token"`
-	Requests []authorizeItem `json:"requests"`
+	Token       *string         `json:"token"`
+	Consistency *string         `json:"consistency"`
+	Requests    []authorizeItem `json:"requests"`
 }
 
 func (s *Server) authorize(c *gin.Context, _ Principal) error {
@@ -44,15 +46,20 @@ func (s *Server) authorize(c *gin.Context, _ Principal) error {
 	if err := s.readBody(c, &in); err != nil {
 		return err
 	}
-	req, err := in.request("", nil)
+	var v models.Invalid
+	full := readConsistency(in.Consistency, &v)
+	req, err := in.request("", &v)
 	if err != nil {
+		return err
+	}
+	if err := v.Err(); err != nil {
 		return err
 	}
 	call, err := s.authorizeCall(c, in.Token)
 	if err != nil {
 		return err
 	}
-	call.Request = req
+	call.Request, call.Full = req, full
 	writeJSON(c.Writer, http.StatusOK, wireDecision(s.authz.Authorize(c.Request.Context(), call)))
 	return nil
 }
@@ -67,6 +74,7 @@ func (s *Server) authorizeBatch(c *gin.Context, _ Principal) error {
 		v.Add("requests", "must have 1 to %d items, not %d", maxBatch, n)
 		return v.Err()
 	}
+	full := readConsistency(in.Consistency, &v)
 	requests := make([]models.Request, len(in.Requests))
 	for i, item := range in.Requests {
 		var err error
@@ -81,6 +89,7 @@ func (s *Server) authorizeBatch(c *gin.Context, _ Principal) error {
 	if err != nil {
 		return err
 	}
+	call.Full = full
 	decisions := s.authz.AuthorizeBatch(c.Request.Context(), call, requests)
 	out := api.DecisionBatch{Decisions: make([]api.Decision, len(decisions))}
 	for i, d := range decisions {
@@ -105,6 +114,19 @@ func (s *Server) authorizeCall(c *gin.Context, inBody *string) (authz.Call, erro
 		call.Token = cred.token
 	}
 	return call, nil
+}
+
+// readConsistency reports whether the facts are to be read from the store, whatever
+// is cached.
+func readConsistency(in *string, v *models.Invalid) (full bool) {
+	switch {
+	case in == nil:
+		return false
+	case *in == api.ConsistencyFull:
+		return true
+	}
+	v.Add("consistency", "must be %q, or left out", api.ConsistencyFull)
+	return false
 }
 
 // request turns an item into what is judged. What is wrong with it is added to v

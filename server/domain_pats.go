@@ -164,10 +164,26 @@ func (s *Server) postDomainRevoke(c *gin.Context, p Principal) error {
 	if err := s.readBody(c, &in); err != nil {
 		return err
 	}
-	if err := s.RevokeWithin(c.Request.Context(), p, c.Param("id"), c.Param("pat"), in.Reason); err != nil {
+	wait, err := readWait(c.Request.URL.Query())
+	if err != nil {
 		return err
 	}
-	return s.answerDomainPAT(c)
+	if !wait {
+		if err := s.RevokeWithin(c.Request.Context(), p, c.Param("id"), c.Param("pat"), in.Reason); err != nil {
+			return err
+		}
+		return s.answerDomainPAT(c)
+	}
+	reached, err := s.revokeWithinEverywhere(c, p, c.Param("id"), c.Param("pat"), in.Reason)
+	if err != nil {
+		return err
+	}
+	pat, err := s.DomainPAT(c.Request.Context(), c.Param("id"), c.Param("pat"))
+	if err != nil {
+		return err
+	}
+	writeJSON(c.Writer, http.StatusOK, api.RevokedDomainPAT{DomainPAT: s.wireDomainPAT(c.Param("id"), pat), Servers: &reached})
+	return nil
 }
 
 func (s *Server) putApproval(c *gin.Context, p Principal) error {

@@ -63,15 +63,19 @@ type domainLimits map[string]models.DomainLimits
 // Others are nothing that p may know of.
 func (s *Server) limitsOf(ctx context.Context, p Principal, scopes []models.Scope) (domainLimits, error) {
 	limits := domainLimits{}
+	var ids []string
 	for _, sc := range scopes {
-		if _, known := limits[sc.Domain]; known || sc.Domain == models.Any {
-			continue
+		if _, there := limits[sc.Domain]; !there && sc.Domain != models.Any {
+			limits[sc.Domain] = models.DomainLimits{}
+			ids = append(ids, sc.Domain)
 		}
-		d, err := s.readableDomain(ctx, p, sc.Domain)
-		if err != nil && models.CodeOf(err) != models.CodeNotFound {
-			return nil, err
-		}
-		limits[sc.Domain] = d.Limits
+	}
+	known, err := s.store.KnownDomains(ctx, p.User.ID, p.User.Admin, ids)
+	if err != nil {
+		return nil, err
+	}
+	for id, d := range known {
+		limits[id] = d.Limits
 	}
 	return limits, nil
 }

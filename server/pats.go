@@ -316,8 +316,20 @@ func (s *Server) postRevoke(c *gin.Context, p Principal) error {
 	if err := s.readBodyIfAny(c, &in); err != nil {
 		return err
 	}
-	pat, err := s.RevokeFor(c.Request.Context(), p, c.Param("id"), in.Reason)
-	return s.answerPAT(c, pat, err)
+	wait, err := readWait(c.Request.URL.Query())
+	if err != nil {
+		return err
+	}
+	if !wait {
+		pat, err := s.RevokeFor(c.Request.Context(), p, c.Param("id"), in.Reason)
+		return s.answerPAT(c, pat, err)
+	}
+	pat, reached, err := s.RevokeEverywhere(c, p, c.Param("id"), in.Reason)
+	if err != nil {
+		return err
+	}
+	writeJSON(c.Writer, http.StatusOK, api.RevokedPAT{PAT: s.wirePAT(pat), Servers: &reached})
+	return nil
 }
 
 func (s *Server) postRotate(c *gin.Context, p Principal) error {

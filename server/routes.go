@@ -108,7 +108,7 @@ var apiRoutes = []route{
 	{method: "GET", path: "/api/v1/pats/:id", by: owner, do: (*Server).getPAT},
 	{method: "PATCH", path: "/api/v1/pats/:id", by: owner, do: (*Server).patchPAT, accepts: accepts{body: object}},
 	{method: "DELETE", path: "/api/v1/pats/:id", by: owner, do: (*Server).deletePAT},
-	{method: "POST", path: "/api/v1/pats/:id/revoke", by: ownerOrPlatformAdmin, do: (*Server).postRevoke, accepts: accepts{body: objectOrNothing}},
+	{method: "POST", path: "/api/v1/pats/:id/revoke", by: ownerOrPlatformAdmin, do: (*Server).postRevoke, accepts: accepts{query: []string{"wait"}, body: objectOrNothing}},
 	{method: "POST", path: "/api/v1/pats/:id/rotate", by: ownerFresh, do: (*Server).postRotate, accepts: accepts{body: object}},
 	{method: "POST", path: "/api/v1/pats/:id/scopes", by: ownerFresh, do: (*Server).postScope, accepts: accepts{body: object}},
 	{method: "DELETE", path: "/api/v1/pats/:id/scopes/:scope", by: owner, do: (*Server).deleteScope},
@@ -129,7 +129,7 @@ var apiRoutes = []route{
 	{method: "PUT", path: "/api/v1/domains/:id/limits", by: domainAdmin, do: (*Server).putLimits, accepts: accepts{body: object}},
 	{method: "GET", path: "/api/v1/domains/:id/pats", by: domainAdmin, do: (*Server).getDomainPATs, accepts: accepts{query: with("owner", "name", "status", "expires_before", "unused_since", "approved")}},
 	{method: "GET", path: "/api/v1/domains/:id/pats/:pat", by: domainAdmin, do: (*Server).getDomainPAT},
-	{method: "POST", path: "/api/v1/domains/:id/pats/:pat/revoke", by: domainAdmin, do: (*Server).postDomainRevoke, accepts: accepts{body: object}},
+	{method: "POST", path: "/api/v1/domains/:id/pats/:pat/revoke", by: domainAdmin, do: (*Server).postDomainRevoke, accepts: accepts{query: []string{"wait"}, body: object}},
 	{method: "PUT", path: "/api/v1/domains/:id/approvals/:pat", by: domainAdmin, do: (*Server).putApproval, accepts: accepts{body: objectOrNothing}},
 	{method: "DELETE", path: "/api/v1/domains/:id/approvals/:pat", by: domainAdmin, do: (*Server).deleteApproval},
 

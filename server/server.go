@@ -34,7 +34,9 @@ type Deps struct {
 	// Playground tries policies; nil: nobody may.
 	Playground Playground
 	Keys       models.Keyring
-	Gateway    http.Handler // serves /proxy/; nil: there is none
+	// ID is under which the store knows this server; "": it does not.
+	ID      string
+	Gateway http.Handler // serves /proxy/; nil: there is none
 	// ForwardAuth answers proxies at /forward-auth; nil: nobody does.
 	ForwardAuth http.Handler
 	// Metrics is given where other parts of the program count into it too; nil
@@ -61,6 +63,8 @@ type Server struct {
 	log     *slog.Logger
 	now     func() time.Time
 	random  io.Reader
+	id      string        // under which the store knows this server
+	asking  chan struct{} // a place for each look at what other servers acknowledged
 
 	gin         *gin.Engine
 	mounts      []*route
@@ -97,7 +101,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		cfg: cfg, store: deps.Store, decided: deps.Decisions, authz: deps.Authz, engine: deps.Engine, policy: deps.Policy, shadow: deps.Shadow, keys: deps.Keys,
 		gateway: deps.Gateway, forward: deps.ForwardAuth, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
 		crossOrigin: http.NewCrossOriginProtection(),
-		ending:      make(chan struct{}), pollers: make(chan struct{}, mostWaiting),
+		id:          deps.ID, asking: make(chan struct{}, mostAsking),
+		ending: make(chan struct{}), pollers: make(chan struct{}, mostWaiting),
 	}
 	if s.metrics == nil {
 		s.metrics = NewMetrics()

@@ -15,7 +15,7 @@ import (
 func (p *process) authorizeCommand() *cobra.Command {
 	c := &client{process: p}
 	var in api.AuthorizeItem
-	var contextJSON string
+	var contextJSON, consistency string
 	var fromStdin bool
 	cmd := &cobra.Command{
 		Use:     "authorize [domain:type:entity:operation]",
@@ -35,6 +35,9 @@ The exit status is 0 if allowed, 1 if denied, 2 if no decision could be made.`,
 			if err := question(&in, args, contextJSON); err != nil {
 				return err
 			}
+			if consistency != "" && consistency != api.ConsistencyFull {
+				return usagef("--consistency must be %q, or left out", api.ConsistencyFull)
+			}
 			token := p.getenv("PATROL_TOKEN")
 			if fromStdin {
 				var err error
@@ -48,7 +51,11 @@ The exit status is 0 if allowed, 1 if denied, 2 if no decision could be made.`,
 			if err := c.connect(); err != nil {
 				return err
 			}
-			decision, err := c.api.Authorize(cmd.Context(), token, in)
+			ask := c.api.Authorize
+			if consistency == api.ConsistencyFull {
+				ask = c.api.AuthorizeFull
+			}
+			decision, err := ask(cmd.Context(), token, in)
 			if err != nil {
 				return err
 			}
@@ -60,6 +67,8 @@ The exit status is 0 if allowed, 1 if denied, 2 if no decision could be made.`,
 	cmd.Flags().StringVar(&in.Entity, "entity", "", "entity, or * for the collection")
 	cmd.Flags().StringVar(&in.Operation, "operation", "", "operation, such as read")
 	cmd.Flags().StringVar(&contextJSON, "context", "", "JSON object for the policy")
+	cmd.Flags().StringVar(&consistency, "consistency", "", "full has the server read the facts from its database, whatever it has cached")
+	_ = cmd.RegisterFlagCompletionFunc("consistency", fixed(api.ConsistencyFull)) // fails only for a flag that does not exist
 	cmd.Flags().BoolVar(&fromStdin, "token-stdin", false, "read the token from standard input")
 	c.addServer(cmd)
 	addOutput(cmd, &c.output)

@@ -294,18 +294,21 @@ The old one ends at once, or after --grace.`
 
 func (p *process) patRevokeCommand() *cobra.Command {
 	c := &client{process: p}
-	var all, yes bool
+	var all, yes, wait bool
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "revoke <id or name>... | --all",
 		Short: "End tokens for good",
-		Long:  "End tokens for good. The next call with one of them is refused. A platform admin may name anybody's token by its id.",
+		Long: `End tokens for good. The next call with one of them is refused. A platform admin may name anybody's token by its id.
+
+Other servers on the same database follow within moments, and within decisions.max_staleness at worst. With --wait the command ends when no server
+can allow anything by the tokens any more; servers that did not say so, and trust nothing that they have cached, are named.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
 				return usagef("name the tokens to revoke, or give --all")
 			}
-			if all && reason != "" {
-				return usagef("--reason is for tokens that are named")
+			if all && (reason != "" || wait) {
+				return usagef("--reason and --wait are for tokens that are named")
 			}
 			return nil
 		},
@@ -329,13 +332,21 @@ func (p *process) patRevokeCommand() *cobra.Command {
 				case !api.Is(err, models.CodeNotFound):
 					return err // an id that is not ours may still be an admin's to revoke
 				}
-				_, err := c.api.RevokePATFor(ctx, id, reason)
-				return c.signedIn(err)
+				if !wait {
+					_, err := c.api.RevokePATFor(ctx, id, reason)
+					return c.signedIn(err)
+				}
+				pat, err := c.api.RevokePATEverywhere(ctx, id, reason)
+				if err != nil {
+					return c.signedIn(err)
+				}
+				return c.printReached(name, pat.Servers)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "revoke all of your tokens")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the owner of the token to read")
+	cmd.Flags().BoolVar(&wait, "wait", false, "end when no server can allow anything by the tokens")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask whether --all is meant")
 	c.addServer(cmd)
 	return cmd
@@ -389,6 +400,22 @@ Platform admins may do the same for another user, or for everybody.`,
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask whether it is meant")
 	c.addServer(cmd)
 	return cmd
+}
+
+// printReached says which servers know that a token is revoked.
+func (c *client) printReached(name string, servers *api.Reached) error {
+	if servers == nil {
+		return fmt.Errorf("%s is revoked; whether all servers know of it the server did not say: it is of an older version", name)
+	}
+	if err := c.printf("%s is revoked; servers that know it: %d\n", printable(name), servers.Acknowledged); err != nil {
+		return err
+	}
+	for _, v := range servers.Lapsed {
+		if err := c.printf("  %s did not say so, last seen %s; it trusts nothing that it has cached\n", printable(v.Name), v.LastSeen.UTC().Format(time.RFC3339)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *process) patDeleteCommand() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"syscall"
 	"time"
 
@@ -70,6 +71,7 @@ const (
 type node struct {
 	log   *slog.Logger
 	store *store.Store
+	self  store.Server // as other servers on the database know it
 	keys  models.Keyring
 	authz *authz.Authorizer
 	// decisions is the database of the decision log, and record what writes to it
@@ -151,7 +153,9 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if err != nil {
 		return nil, err
 	}
-	n = &node{log: log, store: s, purgeAfter: cfg.Tokens.PurgeAfter}
+	n = &node{log: log, store: s, purgeAfter: cfg.Tokens.PurgeAfter, self: store.Server{
+		ID: models.NewID(), StartedAt: time.Now(), MaxStaleness: cfg.Decisions.MaxStaleness,
+	}}
 	opened := n
 	defer func() {
 		if err != nil {
@@ -167,6 +171,11 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	}
 	if err := takeAwayAgain(ctx, n.store, stones, log); err != nil {
 		return nil, err
+	}
+	if locked, err := n.store.FeedLocked(ctx); err != nil {
+		return nil, err
+	} else if locked {
+		log.WarnContext(ctx, "writes wait for each other, for servers of a version before: once none of them runs, run 'patrol migrate --finish'")
 	}
 	if n.keys, err = tokenKeys(ctx, cfg, n.store, time.Now()); err != nil {
 		return nil, err
@@ -203,9 +212,12 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	}
 	n.authz, err = authz.New(authz.Config{
 		Keys: n.keys, Policy: policy, Facts: buriedFacts{Store: n.store, file: n.buried, now: time.Now}, Feed: n.store, Journal: n.store, Recorder: recorder, Metrics: metrics, Logger: log,
+		Acknowledge: func(ctx context.Context, at models.FeedPosition) error {
+			return opened.store.Acknowledge(ctx, opened.self.ID, at)
+		},
 		MaxLifetime: cfg.Tokens.MaxLifetime, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
 		PollInterval: cfg.Decisions.PollInterval, LookupTimeout: cfg.Decisions.LookupTimeout, CacheSize: cfg.Decisions.CacheSize,
-		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin, Kinds: cfg.DomainKinds(),
+		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin, MaxFull: cfg.Decisions.MaxFull, Kinds: cfg.DomainKinds(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set decisions up: %w", err)
@@ -230,7 +242,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		return nil, err
 	}
 	n.server, err = server.New(serverConfig(cfg), server.Deps{ //nolint:contextcheck // what it makes gets the contexts of requests
-		Store: n.store, Decisions: n.decisions, Authz: n.authz, Engine: policy, Policy: n.policy, Shadow: beside, Playground: playground, Keys: n.keys, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
+		Store: n.store, Decisions: n.decisions, Authz: n.authz, Engine: policy, Policy: n.policy, Shadow: beside, Playground: playground, Keys: n.keys, ID: n.self.ID, Gateway: n.proxy, ForwardAuth: forward, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the server up: %w", err)
@@ -241,6 +253,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 // run serves until ctx ends, and what runs beside the server a little longer: the
 // last uses of tokens and the last decisions are written when no request is in flight any more.
 func (n *node) run(ctx context.Context) error {
+	n.self.Name = serverName(n.server.Addr())
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
@@ -253,6 +266,16 @@ func (n *node) run(ctx context.Context) error {
 			stop(err) // without the change feed no decision is current
 		}
 		decided <- err
+	}()
+	known := make(chan struct{})
+	go func() {
+		defer close(known)
+		n.stayKnown(beside)
+	}()
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		n.store.Listen(beside, n.self.MaxStaleness/2, n.authz.Poll)
 	}()
 	recorded := make(chan struct{})
 	go func() {
@@ -292,6 +315,8 @@ func (n *node) run(ctx context.Context) error {
 	n.proxy.Close()
 	stopBeside()
 	<-delivered
+	<-known
+	<-heard
 	<-pruned
 	<-kept
 	<-recorded
@@ -328,6 +353,39 @@ func (n *node) serveEnvoy(ctx context.Context, stop context.CancelCauseFunc) err
 		stop(err)
 	}
 	return err
+}
+
+// seeEvery is how often a server says that it is there.
+const seeEvery = store.ServerGone / 4
+
+// stayKnown tells other servers on the database of this one until ctx ends.
+func (n *node) stayKnown(ctx context.Context) {
+	ticker := time.NewTicker(seeEvery)
+	defer ticker.Stop()
+	for {
+		if err := n.store.SeeServer(ctx, n.self); err != nil && ctx.Err() == nil {
+			n.log.WarnContext(ctx, "other servers could not be told of this one", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			if err := n.store.ForgetServer(ctx, n.self.ID); err != nil {
+				n.log.WarnContext(ctx, "other servers could not be told of the end of this one", "error", err)
+			}
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// serverName is what people call a server: its host and where it listens.
+func serverName(addr string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return host + " " + addr
 }
 
 // prune keeps the change feed short until ctx ends.

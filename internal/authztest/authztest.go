@@ -219,12 +219,14 @@ func (w *World) Membership(ctx context.Context, user, domain string) (*models.Me
 	return fact(ctx, w, w.members, [2]string{user, domain})
 }
 
-// LastChange is part of authz.Feed, in which nothing ever stands.
-func (w *World) LastChange(context.Context) (int64, error) { return 0, nil }
+// FeedEnd is part of authz.Feed, in which nothing ever stands.
+func (w *World) FeedEnd(context.Context) (models.FeedPosition, error) {
+	return models.FeedPosition{}, nil
+}
 
 // Changes is part of authz.Feed.
-func (w *World) Changes(context.Context, int64, int) ([]models.Change, bool, error) {
-	return nil, true, nil
+func (w *World) Changes(context.Context, models.FeedPosition, int) (models.FeedPage, error) {
+	return models.FeedPage{Complete: true}, nil
 }
 
 // DataVersion is part of authz.Feed.

@@ -89,6 +89,25 @@ func onServer(statement string) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
+// queryAt runs a statement and returns the first column of its rows.
+func queryAt(url, statement string) (out []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	rows, err := conn.Query(ctx, statement, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+		value := row.RawValues()[0]
+		return string(value), nil
+	})
+}
+
 func findServer() (maintenance, missing string, stop func(), err error) {
 	if given := os.Getenv("PATROL_TEST_POSTGRES"); given != "" {
 		return given, "", nil, nil

@@ -1,6 +1,11 @@
 package store
 
-import "database/sql"
+import (
+	"database/sql"
+	"strconv"
+
+	"patrol/models"
+)
 
 // The scopes of the token p as a JSON array of arrays, so that tokens come whole
 // in one round trip.
@@ -30,6 +35,14 @@ type dialect struct {
 	useRow string
 	// tableCount counts the tables of a name.
 	tableCount string
+	// now is the time by the clock of the database, and ago that many microseconds
+	// before it.
+	now, ago string
+	// acknowledged is what a server acknowledges by, and reached whether that of the
+	// server v includes a change, which is named by its transaction or number.
+	acknowledged func(models.FeedPosition) string
+	reached      string
+	nonce        string // of a change, as a text
 }
 
 var dialects = map[driver]dialect{
@@ -38,6 +51,13 @@ var dialects = map[driver]dialect{
 		patByID:    "SELECT " + patColumns + ", " + sqliteScopes + ", " + sqliteApprovals + fromPATByID,
 		useRow:     "(?, ?, ?, ?)",
 		tableCount: "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = ?",
+		now:        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+		ago:        "CAST(unixepoch('subsec') * 1000000 AS INTEGER) - ?",
+		acknowledged: func(p models.FeedPosition) string {
+			return strconv.FormatInt(p.Seq, 10)
+		},
+		reached: "COALESCE(CAST(v.acknowledged AS INTEGER) >= ?, 0)",
+		nonce:   "nonce",
 	},
 	postgresDriver: {
 		// The locks of this package need each statement to see what was
@@ -47,5 +67,12 @@ var dialects = map[driver]dialect{
 		patByID:    "SELECT " + patColumns + ", " + postgresScopes + ", " + postgresApprovals + fromPATByID,
 		useRow:     "(CAST(? AS text), CAST(? AS timestamptz), CAST(? AS text), CAST(? AS text))",
 		tableCount: "SELECT COUNT(*) FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = ?",
+		now:        "clock_timestamp()",
+		ago:        "clock_timestamp() - CAST(? AS bigint) * INTERVAL '1 microsecond'",
+		acknowledged: func(p models.FeedPosition) string {
+			return p.Seen
+		},
+		reached: "COALESCE(pg_visible_in_snapshot(CAST(? AS xid8), CAST(NULLIF(v.acknowledged, '') AS pg_snapshot)), FALSE)",
+		nonce:   "CAST(nonce AS text)",
 	},
 }

@@ -28,16 +28,19 @@
 // so that none waits for another in a circle:
 //
 //  1. the advisory lock of accounts, for rules about all users: there is one
-//     first admin, and an admin is left;
+//     first admin, and an admin is left; who only adds a user shares it;
 //  2. the row of a user, for whatever concerns the user's tokens: names, their
 //     number, rotation against revocation; or the row of a domain, for members;
 //  3. the row of which policy is in force; or the advisory lock of what a shadow
 //     policy's decisions add up to;
-//  4. the advisory lock of the feed, to append changes, until the commit.
+//  4. after an upgrade, until [Store.FinishFeed], the advisory lock of the feed, to
+//     append changes, until the commit: servers of before schema version 9 go by the
+//     order of the numbers.
 //
-// The last is why the feed misses nothing: changes become visible in the order
-// of their numbers. Should PostgreSQL give up a transaction all the same, for a
-// deadlock with a statement from outside, it is tried again.
+// No lock is shared by the writes of different users, and who stands still in a
+// transaction is cut off by PostgreSQL after 750 ms. Should PostgreSQL give up a
+// transaction, for a deadlock with a statement from outside or because this process
+// stood still, or should the connection break before the commit, it is tried again.
 //
 // # Caches
 //
@@ -46,6 +49,17 @@
 // of everybody's; on SQLite [Store.DataVersion] says, nearly for free, whether
 // asking is worthwhile. The last use of tokens and sessions are no facts that
 // decisions depend on, and are not in the feed.
+//
+// On PostgreSQL changes become visible in any order. A reader's position is a
+// snapshot, which says what transactions were over when it read; the next read
+// returns what is not of those, so that it misses nothing, repeats nothing, and waits
+// for nobody. It also names the last change by a nonce, and the server and the table
+// that it was read from. If any of them is not there, as after a failover, a restore
+// or a restart, the reader is told to drop everything. That also covers facts that
+// were read and whose change was not: both were on a server that is no more.
+//
+// [Store.Listen] wakes readers early, and gives up connections to a server that the
+// address no longer leads to. A standby is refused.
 //
 // # Names of tokens
 //

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -53,6 +54,28 @@ func (s *Store) Domains(ctx context.Context, f DomainFilter, p Page) ([]models.D
 	}
 	domains, next := cut(rows, p.limit(), domainRow.model, func(r domainRow) string { return newCursor("domain", r.ID) })
 	return domains, next, nil
+}
+
+// KnownDomains returns those of the domains that a user may know of, by id: the ones
+// that the user is a member of, or all for a platform admin.
+func (s *Store) KnownDomains(ctx context.Context, userID string, admin bool, ids []string) (map[string]models.Domain, error) {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !storable(id) })
+	known := make(map[string]models.Domain, len(ids))
+	if len(ids) == 0 || !storable(userID) {
+		return known, nil
+	}
+	var rows []domainRow
+	err := s.read(ctx, "known_domains", func(db *gorm.DB) error {
+		q := db.Where("id IN ?", ids)
+		if !admin {
+			q = q.Where("EXISTS (SELECT 1 FROM memberships m WHERE m.domain = domains.id AND m.user_id = ?)", userID)
+		}
+		return q.Find(&rows).Error
+	})
+	for _, r := range rows {
+		known[r.ID] = r.model()
+	}
+	return known, err
 }
 
 // CreateDomain adds a domain, enabled unless it says otherwise. An id that is or

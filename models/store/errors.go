@@ -99,7 +99,27 @@ func isDuplicate(err error) bool {
 // another one, so that it may succeed when it is tried again.
 func isCollision(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (e.Code == "40P01" || e.Code == "40001") // deadlock_detected, serialization_failure
+	if !ok {
+		return false
+	}
+	switch e.Code {
+	case "40P01", "40001", // deadlock_detected, serialization_failure
+		"25P03": // idle_in_transaction_session_timeout: this process stood still
+		return true
+	}
+	return false
+}
+
+// isLost reports whether the connection to PostgreSQL broke, or the server ended it.
+func isLost(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code == "57P01" || e.Code == "57P02" // admin_shutdown, crash_shutdown
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	return !connecting && isUnavailable(err)
 }
 
 // isBusy reports whether another process held SQLite's lock for too long.
@@ -128,7 +148,13 @@ func isUnavailable(err error) bool {
 			"58": // system error
 			return true
 		}
-		return e.Code == "55P03" || e.Code == "25006" // lock not available; read-only: a standby after a failover
+		switch e.Code {
+		case "55P03", // lock not available
+			"25006", // read-only: a standby after a failover
+			"25P03": // this process stood still in a transaction
+			return true
+		}
+		return false
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true

@@ -142,7 +142,7 @@ func (s *Store) provider() (*goose.Provider, *sql.DB, error) {
 			return nil, nil, err
 		}
 	} else {
-		pool = s.newPostgresPool(2, 0) // the lock and the migration
+		pool = s.newPostgresPool(2, 0, idleInMigration) // the lock and the migration
 	}
 	p, err := goose.NewProvider(d, pool, files, goose.WithTableName(s.schema.versions), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 	if err != nil {

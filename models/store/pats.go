@@ -2,11 +2,14 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"patrol/models"
@@ -135,17 +138,11 @@ func (s *Store) CreatePAT(ctx context.Context, by models.Actor, p models.PAT) (m
 		if _, err := t.lockUser(p.UserID); err != nil {
 			return err
 		}
-		if err := t.takeName(p.UserID, p.Name, p.ID); err != nil {
-			return err
-		}
-		if err := t.insertPAT(p); err != nil {
-			return err
-		}
-		if err := t.checkLive(p.UserID); err != nil {
+		if err := t.takeName(p.UserID, p.Name, p.ID, 1); err != nil {
 			return err
 		}
 		var err error
-		if created, err = t.reload(p.ID); err != nil {
+		if created, err = t.insertPAT(p, (*tx).insertLast); err != nil {
 			return err
 		}
 		return t.audit("pat.create", onPAT(p.ID), describe(created))
@@ -166,53 +163,93 @@ func describe(p models.PAT) map[string]string {
 }
 
 // takeName makes a name free that a token holds which expired, for the token
-// that is about to have it. The caller locked the user.
-func (t *tx) takeName(userID, name, forID string) error {
-	args := append([]any{userID, name}, t.liveAt(t.now)...)
-	if err := t.db.Exec("UPDATE pats SET name_held = FALSE WHERE user_id = ? AND name = ? AND name_held AND NOT "+live, args...).Error; err != nil {
+// that is about to have it, and has the limit of live tokens hold when there are that
+// many more. The caller locked the user.
+func (t *tx) takeName(userID, name, forID string, more int) error {
+	const query = `SELECT COALESCE(SUM(CASE WHEN ` + live + ` THEN 1 ELSE 0 END), 0) AS live,
+			COALESCE(SUM(CASE WHEN name = ? AND name_held AND id <> ? AND ` + live + ` THEN 1 ELSE 0 END), 0) AS held,
+			COALESCE(SUM(CASE WHEN name = ? AND name_held AND NOT ` + live + ` THEN 1 ELSE 0 END), 0) AS expired
+		FROM pats WHERE user_id = ?`
+	var found struct{ Live, Held, Expired int }
+	at := t.liveAt(t.now)
+	args := slices.Concat(at, []any{name, forID}, at, []any{name}, at, []any{userID})
+	if err := t.db.Raw(query, args...).Find(&found).Error; err != nil {
 		return err
 	}
-	var holders int64
-	if err := t.db.Raw("SELECT COUNT(*) FROM pats WHERE user_id = ? AND name = ? AND name_held AND id <> ?", userID, name, forID).Find(&holders).Error; err != nil {
-		return err
-	}
-	if holders > 0 {
+	if found.Held > 0 {
 		return models.NewError(models.CodeTaken, fmt.Sprintf("there is a live token named %q already", name))
 	}
-	return nil
+	if more > 0 {
+		if err := t.checkLimit(found.Live + more); err != nil {
+			return err
+		}
+	}
+	if found.Expired == 0 {
+		return nil
+	}
+	return t.db.Exec("UPDATE pats SET name_held = FALSE WHERE user_id = ? AND name = ? AND name_held AND NOT "+live,
+		append([]any{userID, name}, at...)...).Error
 }
 
-func (t *tx) insertPAT(p models.PAT) error {
+// insertPAT adds a token with its scopes by insert, and returns it as it is read.
+func (t *tx) insertPAT(p models.PAT, insert func(*tx, patRow, []scopeRow) error) (models.PAT, error) {
 	switch limit := t.config.Limits.MaxScopes; {
 	case len(p.Scopes) > limit:
-		return models.NewError(models.CodeLimitReached, fmt.Sprintf("a token can have at most %d scopes", limit))
+		return p, models.NewError(models.CodeLimitReached, fmt.Sprintf("a token can have at most %d scopes", limit))
 	case len(p.Scopes) == 0:
-		return models.NewError(models.CodeLastScope, "a token needs at least one scope")
+		return p, models.NewError(models.CodeLastScope, "a token needs at least one scope")
 	}
 	if p.CreatedAt.IsZero() {
 		p.CreatedAt = t.now
 	}
 	row := newPATRow(p)
-	if err := t.db.Create(&row).Error; err != nil {
-		if isDuplicate(err) {
-			return models.WrapError(models.CodeTaken, "there is a token with this id or name already", err)
+	row.Scopes = slices.Clone(p.Scopes)
+	scopes := make([]scopeRow, len(row.Scopes))
+	for i := range row.Scopes {
+		if row.Scopes[i].ID == "" {
+			row.Scopes[i].ID = models.NewID()
 		}
-		return err
-	}
-	scopes := make([]scopeRow, len(p.Scopes))
-	for i, sc := range p.Scopes {
-		if sc.ID == "" {
-			sc.ID = models.NewID()
-		}
-		scopes[i] = newScopeRow(p.ID, i, sc)
-	}
-	if err := t.db.Create(&scopes).Error; err != nil {
-		if isDuplicate(err) {
-			return models.WrapError(models.CodeTaken, "a scope is there twice", err)
-		}
-		return err
+		scopes[i] = newScopeRow(p.ID, i, row.Scopes[i])
 	}
 	t.change(ChangeToken, p.ID, "")
+	return row.model(), insert(t, row, scopes)
+}
+
+// insertNow inserts the rows of a token.
+func (t *tx) insertNow(row patRow, scopes []scopeRow) error {
+	if err := t.db.Create(&row).Error; err != nil {
+		return duplicatePAT(err, "there is a token with this id or name already")
+	}
+	return duplicatePAT(t.db.Create(&scopes).Error, "a scope is there twice")
+}
+
+func duplicatePAT(err error, message string) error {
+	if err != nil && isDuplicate(err) {
+		return models.WrapError(models.CodeTaken, message, err)
+	}
+	return err
+}
+
+// insertLast inserts the rows of a token with what is written at the end of the
+// transaction, which saves round trips.
+func (t *tx) insertLast(row patRow, scopes []scopeRow) error {
+	if t.database.driver == sqliteDriver {
+		return t.insertNow(row, scopes)
+	}
+	t.insertWith("INSERT INTO pats (id, user_id, name, name_held, description, key_id, mac, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		row.ID, row.UserID, row.Name, row.NameHeld, row.Description, row.KeyID, row.MAC, row.CreatedAt, row.ExpiresAt)
+	var args []any
+	for _, s := range scopes {
+		args = append(args, s.PATID, s.Position, s.ID, s.Domain, s.EntityType, s.Entity, s.Operation)
+	}
+	t.insertWith("INSERT INTO scopes (pat_id, position, id, domain, entity_type, entity, operation) VALUES "+
+		repeat("(?, ?, ?, ?, ?, ?, ?)", len(scopes)), args...)
+	t.onDuplicate = func(err error) error {
+		if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.TableName == "scopes" {
+			return duplicatePAT(err, "a scope is there twice")
+		}
+		return duplicatePAT(err, "there is a token with this id or name already")
+	}
 	return nil
 }
 
@@ -222,7 +259,11 @@ func (t *tx) checkLive(userID string) error {
 	if err := t.db.Raw("SELECT COUNT(*) FROM pats WHERE user_id = ? AND "+live, append([]any{userID}, t.liveAt(t.now)...)...).Find(&n).Error; err != nil {
 		return err
 	}
-	if limit := t.config.Limits.MaxLive; n > limit {
+	return t.checkLimit(n)
+}
+
+func (t *tx) checkLimit(live int) error {
+	if limit := t.config.Limits.MaxLive; live > limit {
 		return models.NewError(models.CodeLimitReached, fmt.Sprintf("a user can have at most %d live tokens; revoke one first", limit))
 	}
 	return nil
@@ -281,7 +322,7 @@ func (s *Store) UpdatePAT(ctx context.Context, by models.Actor, userID, id strin
 		}
 		held := row.NameHeld && t.status(row) == models.StatusActive
 		if held && row.Name != before.Name {
-			if err := t.takeName(row.UserID, row.Name, id); err != nil {
+			if err := t.takeName(row.UserID, row.Name, id, 0); err != nil {
 				return err
 			}
 		}

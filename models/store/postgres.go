@@ -3,11 +3,13 @@ package store
 import (
 	"context"
 	"database/sql"
+	sqldriver "database/sql/driver"
 	"errors"
 	"fmt"
 	"maps"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,8 +27,23 @@ const (
 	connIdleTime = 5 * time.Minute
 )
 
+// A client that stands still in a transaction, or vanished, holds its locks for so
+// long. Nothing but the sending of the next statement comes between two of them.
+const (
+	idleInTransaction = 750 * time.Millisecond
+	idleInBatch       = 5 * time.Second // of decisions, which take more to put together
+	idleInMigration   = time.Minute
+)
+
+// feedConns are one to read the feed, and one for what is told to others of it.
+const feedConns = 2
+
 func (s *Store) openPostgres(ctx context.Context) error {
-	pool := s.newPostgresPool(s.config.MaxConns, s.config.Timeout)
+	idle := idleInTransaction
+	if s.schema == decisionsSchema {
+		idle = idleInBatch
+	}
+	pool := s.newPostgresPool(s.config.MaxConns, s.config.Timeout, idle)
 	s.pools = append(s.pools, pool)
 	var encoding string
 	if err := pool.QueryRowContext(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
@@ -39,19 +56,33 @@ func (s *Store) openPostgres(ctx context.Context) error {
 	// pgx keeps prepared statements by itself.
 	db, err := s.gorm(gormpostgres.New(gormpostgres.Config{Conn: pool}))
 	s.reader, s.writer = db, db
+	if err != nil || s.schema != mainSchema {
+		return err
+	}
+	feed := s.newPostgresPool(feedConns, s.config.Timeout, idle)
+	s.pools = append(s.pools, feed)
+	s.feed, err = s.gorm(gormpostgres.New(gormpostgres.Config{Conn: feed}))
 	return err
 }
 
 // newPostgresPool makes a pool without connecting. A statementTimeout of 0 bounds
 // nothing.
-func (s *Store) newPostgresPool(conns int, statementTimeout time.Duration) *sql.DB {
+func (s *Store) newPostgresPool(conns int, statementTimeout, idle time.Duration) *sql.DB {
+	pool := stdlib.OpenDB(*s.postgresConn(statementTimeout, idle), stdlib.OptionResetSession(s.servers.check))
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	pool.SetConnMaxLifetime(connLifetime)
+	pool.SetConnMaxIdleTime(connIdleTime)
+	return pool
+}
+
+func (s *Store) postgresConn(statementTimeout, idle time.Duration) *pgx.ConnConfig {
 	c := s.postgres.Copy()
 	c.ConnectTimeout = s.config.ConnectTimeout
 	params := map[string]string{
-		"application_name": "patrol",
-		"timezone":         "UTC",
-		// A client that vanished in a transaction must not hold its locks.
-		"idle_in_transaction_session_timeout": milliseconds(time.Minute),
+		"application_name":                    "patrol",
+		"timezone":                            "UTC",
+		"idle_in_transaction_session_timeout": milliseconds(idle),
 	}
 	if s.relaxed {
 		params["synchronous_commit"] = "off"
@@ -61,13 +92,84 @@ func (s *Store) newPostgresPool(conns int, statementTimeout time.Duration) *sql.
 	}
 	maps.Copy(params, c.RuntimeParams) // the URL has the last word
 	c.RuntimeParams = params
+	c.ValidateConnect = s.validate(c.ValidateConnect)
+	return c
+}
 
-	pool := stdlib.OpenDB(*c)
-	pool.SetMaxOpenConns(conns)
-	pool.SetMaxIdleConns(conns)
-	pool.SetConnMaxLifetime(connLifetime)
-	pool.SetConnMaxIdleTime(connIdleTime)
-	return pool
+// validate returns what is asked of a new connection: what the URL demands, that
+// the server is no standby, and which server it is. Facts of a standby are old by as
+// much as it lags, and nobody can say how much that is.
+func (s *Store) validate(demanded pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+	anyServer := s.schema == decisionsSchema && s.database.url.Query().Get("target_session_attrs") == "any"
+	return func(ctx context.Context, conn *pgconn.PgConn) error {
+		if demanded != nil {
+			if err := demanded(ctx, conn); err != nil {
+				return err
+			}
+		}
+		results, err := conn.Exec(ctx, "SELECT "+postgresServer+", pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'").ReadAll()
+		if err != nil {
+			return err
+		}
+		if len(results) != 1 || len(results[0].Rows) != 1 {
+			return errors.New("the server does not say what it is")
+		}
+		row := results[0].Rows[0]
+		if string(row[1]) != "f" && !anyServer {
+			return errStandby
+		}
+		conn.CustomData()[generationKey] = s.servers.met(string(row[0]))
+		return nil
+	}
+}
+
+const generationKey = "patrol.generation"
+
+// postgresServers tells the servers apart that connections lead to. Once one leads
+// to another server, those from before are not used any more: after a failover the
+// old server may go on for a while, and knows nothing of what is written now. The
+// zero value is ready to use.
+type postgresServers struct {
+	mu         sync.Mutex
+	current    string
+	generation int
+	wake       func() // told of another server; nil: nobody
+}
+
+// met notes which server answered and returns its generation.
+func (p *postgresServers) met(server string) int {
+	p.mu.Lock()
+	moved := server != p.current
+	if moved {
+		p.current = server
+		p.generation++
+	}
+	generation, wake := p.generation, p.wake
+	p.mu.Unlock()
+	if moved && generation > 1 && wake != nil {
+		wake()
+	}
+	return generation
+}
+
+func (p *postgresServers) currently() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.generation
+}
+
+func (p *postgresServers) onMove(wake func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wake = wake
+}
+
+// check refuses to use a connection again that leads to a server of before.
+func (p *postgresServers) check(_ context.Context, conn *pgx.Conn) error {
+	if conn.PgConn().CustomData()[generationKey] != p.currently() {
+		return sqldriver.ErrBadConn
+	}
+	return nil
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

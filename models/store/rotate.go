@@ -46,7 +46,7 @@ func (s *Store) RotatePAT(ctx context.Context, by models.Actor, userID, id strin
 		for i := range created.Scopes {
 			created.Scopes[i].ID = ""
 		}
-		if err := t.insertPAT(created); err != nil {
+		if _, err := t.insertPAT(created, (*tx).insertNow); err != nil {
 			return err
 		}
 		// The scopes are the same, so what was approved still is.
@@ -98,16 +98,29 @@ func (s *Store) RevokePAT(ctx context.Context, by models.Actor, userID, id strin
 
 // RevokeFor is [Store.RevokePAT] with a reason for the token's owner.
 func (s *Store) RevokeFor(ctx context.Context, by models.Actor, userID, id, reason string) (models.PAT, error) {
-	return s.revokePAT(ctx, by, userID, id, models.Revocation{Reason: reason})
+	pat, _, err := s.revokePAT(ctx, by, userID, id, models.Revocation{Reason: reason}, false)
+	return pat, err
+}
+
+// RevokeAwaited is [Store.RevokeFor], or with a domain [Store.RevokeWithin], for who
+// waits until all servers know: see [Store.Acknowledged]. What is revoked already is
+// announced once more.
+func (s *Store) RevokeAwaited(ctx context.Context, by models.Actor, userID, domain, id, reason string) (models.PAT, Mark, error) {
+	why := models.Revocation{Reason: reason}
+	if domain != "" {
+		userID, why = "", models.Revocation{By: models.RevokerDomainAdmin, Domain: domain, Reason: reason}
+	}
+	return s.revokePAT(ctx, by, userID, id, why, true)
 }
 
 // RevokeWithin is [Store.RevokePAT] by an admin of a domain. A token that does not
 // reach the domain, as [PATSearch.Within] has it, is CodeNotFound.
 func (s *Store) RevokeWithin(ctx context.Context, by models.Actor, domain, id, reason string) (models.PAT, error) {
-	return s.revokePAT(ctx, by, "", id, models.Revocation{By: models.RevokerDomainAdmin, Domain: domain, Reason: reason})
+	pat, _, err := s.revokePAT(ctx, by, "", id, models.Revocation{By: models.RevokerDomainAdmin, Domain: domain, Reason: reason}, false)
+	return pat, err
 }
 
-func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id string, why models.Revocation) (models.PAT, error) {
+func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id string, why models.Revocation, awaited bool) (revoked models.PAT, mark Mark, err error) {
 	// All of the chain that leads to the token and is not revoked yet. Dead links
 	// in between do not break it.
 	const chain = `WITH RECURSIVE chain (id) AS (
@@ -116,8 +129,9 @@ func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id strin
 			SELECT p.id FROM pats p JOIN chain c ON p.rotated_to = c.id WHERE p.user_id = ?
 		)
 		SELECT p.id FROM chain c JOIN pats p ON p.id = c.id WHERE p.revoked_at IS NULL ORDER BY p.id`
-	var revoked models.PAT
-	err := s.write(ctx, "revoke_pat", by, func(t *tx) error {
+	var done *tx
+	err = s.write(ctx, "revoke_pat", by, func(t *tx) error {
+		done, t.awaited = t, awaited
 		row, err := t.lockPAT(userID, id)
 		if err == nil && why.Domain != "" {
 			err = t.checkWithin(row, why.Domain)
@@ -132,10 +146,17 @@ func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id strin
 		if err := t.revoke(row.UserID, id, ids, why); err != nil {
 			return err
 		}
+		if awaited && len(t.changes) == 0 {
+			t.change(ChangeToken, id, "")
+		}
 		revoked, err = t.reload(id)
 		return err
 	})
-	return revoked, err
+	if err != nil || !awaited {
+		return revoked, mark, err
+	}
+	last := done.changes[len(done.changes)-1]
+	return revoked, Mark{seq: last.Seq, nonce: last.Nonce, xid: last.XID}, nil
 }
 
 // RevokeAll ends all live tokens of a user and returns how many there were.

@@ -196,14 +196,14 @@ func scanList(from, list any) error {
 }
 
 type changeRow struct {
-	Seq  int64 `gorm:"primaryKey;autoIncrement"`
-	Kind ChangeKind
-	Key  string
-	Key2 string `gorm:"column:key2"`
-	At   time.Time
+	Seq   int64
+	Kind  ChangeKind
+	Key   string
+	Key2  string `gorm:"column:key2"`
+	At    time.Time
+	Nonce string
+	XID   string `gorm:"column:xid"` // of PostgreSQL
 }
-
-func (changeRow) TableName() string { return "changes" }
 
 func toChanges(rows []changeRow, committed bool) []Change {
 	changes := make([]Change, len(rows))

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,10 +29,16 @@ type Store struct {
 	// has one connection, so that writers of this process queue in Go, where a
 	// wait ends with its context.
 	reader, writer *gorm.DB
-	pools          []*sql.DB // to close
-	postgres       *pgx.ConnConfig
+	pools          []*sql.DB    // to close
 	version        *dataVersion // of SQLite
 	files          *fileWatch   // of SQLite
+
+	// Of PostgreSQL. The feed is read on connections of its own, which wait for no
+	// other operation.
+	feed      *gorm.DB
+	postgres  *pgx.ConnConfig
+	servers   postgresServers
+	committed chan struct{} // holds a signal when others are to be told of changes
 
 	listeners struct {
 		sync.RWMutex
@@ -54,7 +61,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 
 func open(ctx context.Context, c Config, d database, of schema, relaxed bool) (*Store, error) {
 	c = c.withDefaults(d.driver)
-	s := &Store{config: c, schema: of, database: d, dialect: dialects[d.driver], relaxed: relaxed}
+	s := &Store{
+		config: c, schema: of, database: d, dialect: dialects[d.driver], relaxed: relaxed, committed: make(chan struct{}, 1),
+	}
 	var err error
 	if d.driver == postgresDriver {
 		if s.postgres, err = postgresConfig(d.url); err != nil {
@@ -130,6 +139,10 @@ func (s *Store) announce(changes []Change) {
 	if len(changes) == 0 {
 		return
 	}
+	select {
+	case s.committed <- struct{}{}:
+	default: // others will be told anyway
+	}
 	s.listeners.RLock()
 	fns := s.listeners.fns
 	s.listeners.RUnlock()
@@ -138,10 +151,21 @@ func (s *Store) announce(changes []Change) {
 	}
 }
 
-// read runs fn on the reading connections.
+// read runs fn, which only reads, on the reading connections. If one of them turns
+// out to be broken, such as after a restart of the server, it is done again.
 func (s *Store) read(ctx context.Context, op string, fn func(*gorm.DB) error) error {
-	return s.run(ctx, op, s.reader, fn)
+	return s.run(ctx, op, s.reader, func(db *gorm.DB) error {
+		for attempt := 1; ; attempt++ {
+			err := fn(db)
+			if attempt == readAttempts || s.database.driver != postgresDriver || !isLost(err) {
+				return err
+			}
+		}
+	})
 }
+
+// readAttempts is how often a read is tried whose connection broke.
+const readAttempts = 3
 
 // Trouble says in plain words, which are safe to show to anybody, why the files of
 // an SQLite database cannot be used; "" if they can.
@@ -224,6 +248,13 @@ type tx struct {
 
 	until     map[string]*time.Time // when the tombstone of a subject stops to matter
 	reapplies bool                  // what is taken away has its tombstone already
+
+	awaited bool // somebody waits until all servers know of the changes
+
+	// What flush is to insert besides, on PostgreSQL, and what a duplicate means there.
+	inserts     []string
+	args        []any
+	onDuplicate func(error) error
 }
 
 // writeAttempts is how often a transaction is tried that the database refuses
@@ -240,8 +271,14 @@ func (s *Store) write(ctx context.Context, op string, by models.Actor, fn func(*
 	defer cancel()
 	var err error
 	for attempt := 1; ; attempt++ {
-		err = s.onFiles(func() error { return s.writeOnce(ctx, by, fn) })
-		if attempt == writeAttempts || !isCollision(err) {
+		var complete bool
+		err = s.onFiles(func() (err error) {
+			complete, err = s.writeOnce(ctx, by, fn)
+			return err
+		})
+		// Until the commit is asked for, a broken connection ends the transaction for sure.
+		again := isCollision(err) || !complete && s.database.driver == postgresDriver && isLost(err)
+		if attempt == writeAttempts || !again || ctx.Err() != nil {
 			break
 		}
 	}
@@ -250,10 +287,11 @@ func (s *Store) write(ctx context.Context, op string, by models.Actor, fn func(*
 	return err
 }
 
-func (s *Store) writeOnce(ctx context.Context, by models.Actor, fn func(*tx) error) error {
+// writeOnce runs fn in a transaction. It is complete once nothing but the commit is
+// left to do.
+func (s *Store) writeOnce(ctx context.Context, by models.Actor, fn func(*tx) error) (complete bool, err error) {
 	t := &tx{Store: s, now: s.now(), by: by}
-	complete := false
-	err := s.writer.WithContext(ctx).Transaction(func(db *gorm.DB) error {
+	err = s.writer.WithContext(ctx).Transaction(func(db *gorm.DB) error {
 		t.db = db
 		if err := fn(t); err != nil {
 			return err
@@ -270,26 +308,79 @@ func (s *Store) writeOnce(ctx context.Context, by models.Actor, fn func(*tx) err
 	if err == nil {
 		t.bury(ctx)
 	}
-	return err
+	return complete, err
 }
 
-// flush writes what was noted. The changes come last: from their lock to the
-// commit nobody else can commit changes.
+// flush writes what was noted, in one statement where the database has such. The
+// changes come last.
 func (t *tx) flush() error {
+	if t.database.driver == postgresDriver {
+		return t.flushPostgres()
+	}
 	if len(t.events) > 0 {
 		if err := t.db.Create(&t.events).Error; err != nil {
 			return fmt.Errorf("write audit events: %w", err)
 		}
 	}
+	for i := range t.changes {
+		c := &t.changes[i]
+		err := t.db.Raw(`INSERT INTO changes (kind, key, key2, at, awaited, nonce) VALUES (?, ?, ?, ?, ?, lower(hex(randomblob(16))))
+			RETURNING seq, nonce`, c.Kind, c.Key, c.Key2, c.At, t.awaited).Find(c).Error
+		if err != nil {
+			return fmt.Errorf("write changes: %w", err)
+		}
+	}
+	return nil
+}
+
+// insertWith has an INSERT run in the statement that [tx.flushPostgres] makes.
+func (t *tx) insertWith(insert string, args ...any) {
+	t.inserts = append(t.inserts, fmt.Sprintf("with%d AS (%s)", len(t.inserts), insert))
+	t.args = append(t.args, args...)
+}
+
+// flushPostgres writes all in one statement. Numbers of changes are drawn after the
+// lock of the feed was taken, if there still is one.
+func (t *tx) flushPostgres() error {
+	if len(t.events) > 0 {
+		var args []any
+		for _, e := range t.events {
+			args = append(args, e.At, e.ActorKind, e.ActorUserID, e.ActorTokenID, e.IP, e.UserAgent, e.RequestID, e.Action, e.Subject, e.Detail)
+		}
+		t.insertWith("INSERT INTO audit_events (at, actor_kind, actor_user_id, actor_token_id, ip, user_agent, request_id, action, subject, detail) VALUES "+
+			repeat("(?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS jsonb))", len(t.events)), args...)
+	}
 	if len(t.changes) == 0 {
+		if len(t.inserts) == 0 {
+			return nil
+		}
+		if err := t.db.Exec("WITH "+strings.Join(t.inserts, ", ")+" SELECT 1", t.args...).Error; err != nil {
+			return fmt.Errorf("write audit events: %w", err)
+		}
 		return nil
 	}
-	if err := t.lock(lockFeed); err != nil {
-		return err
+	t.inserts = append(t.inserts, "turn AS MATERIALIZED (SELECT "+takeFeedLock+" AS taken FROM change_feed)")
+	t.args = append(t.args, int64(lockFeed), t.awaited)
+	for _, c := range t.changes {
+		t.args = append(t.args, c.Kind, c.Key, c.Key2, c.At)
 	}
-	if err := t.db.Create(&t.changes).Error; err != nil {
-		return fmt.Errorf("write changes: %w", err)
+	var written []changeRow
+	err := t.db.Raw("WITH "+strings.Join(t.inserts, ", ")+`
+		INSERT INTO changes (kind, key, key2, at, awaited)
+		SELECT v.*, CAST(? AS boolean)
+		FROM turn CROSS JOIN (VALUES `+repeat("(CAST(? AS text), CAST(? AS text), CAST(? AS text), CAST(? AS timestamptz))", len(t.changes))+`) AS v (kind, key, key2, at)
+		WHERE COALESCE(taken, '') = ''
+		RETURNING seq, kind, key, key2, at, CAST(nonce AS text) AS nonce, CAST(xid AS text) AS xid`, t.args...).Find(&written).Error
+	if err != nil {
+		if t.onDuplicate != nil && isDuplicate(err) {
+			return t.onDuplicate(err)
+		}
+		return fmt.Errorf("write changes and audit events: %w", err)
 	}
+	if len(written) != len(t.changes) {
+		return errNoFeed
+	}
+	t.changes = written
 	return nil
 }
 
@@ -301,15 +392,20 @@ type advisoryLock int64
 // with whatever else runs in the database, hence their odd values.
 const (
 	lockAccounts advisoryLock = 0x706174726f6c01 // who exists and who is an admin
-	lockFeed     advisoryLock = 0x706174726f6c02 // the order of changes
+	lockFeed     advisoryLock = 0x706174726f6c02 // the order of changes, while there are servers that go by it
 	lockShadow   advisoryLock = 0x706174726f6c03 // what a shadow policy's decisions add up to
 )
 
-func (t *tx) lock(l advisoryLock) error {
+func (t *tx) lock(l advisoryLock) error { return t.takeLock("pg_advisory_xact_lock", l) }
+
+// lockShared is lock, beside others who hold the lock in the same way.
+func (t *tx) lockShared(l advisoryLock) error { return t.takeLock("pg_advisory_xact_lock_shared", l) }
+
+func (t *tx) takeLock(function string, l advisoryLock) error {
 	if t.database.driver == sqliteDriver {
 		return nil
 	}
-	if err := t.db.Exec("SELECT pg_advisory_xact_lock(?)", int64(l)).Error; err != nil {
+	if err := t.db.Exec("SELECT "+function+"(?)", int64(l)).Error; err != nil {
 		return fmt.Errorf("wait for a lock: %w", err)
 	}
 	return nil

@@ -107,7 +107,12 @@ func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u mo
 	u.Email = models.NormalizeEmail(u.Email)
 	var row userRow
 	err := s.write(ctx, op, by, func(t *tx) error {
-		if err := t.lock(lockAccounts); err != nil {
+		// To be added beside others is no matter but to who must be alone.
+		lock := t.lockShared
+		if check != nil {
+			lock = t.lock
+		}
+		if err := lock(lockAccounts); err != nil {
 			return err
 		}
 		if check != nil {

@@ -30,12 +30,12 @@ type Facts interface {
 
 // Feed tells which facts were written, by whatever process.
 type Feed interface {
-	// LastChange returns the sequence number of the newest change, 0 if there is
-	// none.
-	LastChange(ctx context.Context) (int64, error)
-	// Changes returns the changes after a sequence number, oldest first, at most
-	// limit. complete is false if some of them were already pruned.
-	Changes(ctx context.Context, after int64, limit int) (changes []models.Change, complete bool, err error)
+	// FeedEnd returns the position after all changes that there are.
+	FeedEnd(ctx context.Context) (models.FeedPosition, error)
+	// Changes returns the changes after a position. They are not complete if there are
+	// more than limit, if some of them were pruned, or if the database does not have
+	// what was read before.
+	Changes(ctx context.Context, after models.FeedPosition, limit int) (models.FeedPage, error)
 	// DataVersion returns a number that differs if anything may have been
 	// written since it was last asked, or ok false if the database has none.
 	DataVersion(ctx context.Context) (version int64, ok bool, err error)
@@ -124,9 +124,12 @@ type Config struct {
 	Journal Journal
 	// Recorder keeps every decision; nil: nobody does.
 	Recorder Recorder
-	Metrics  Metrics      // nil: none
-	Logger   *slog.Logger // nil: slog.Default
-	Clock    func() time.Time
+	// Acknowledge says how far this process has applied the feed, when somebody waits
+	// for it; nil: nobody does.
+	Acknowledge func(ctx context.Context, at models.FeedPosition) error
+	Metrics     Metrics      // nil: none
+	Logger      *slog.Logger // nil: slog.Default
+	Clock       func() time.Time
 
 	// Kinds are the kinds of upstreams by domain, which say how names of models are
 	// read there. Where none is named, they are compared byte for byte.
@@ -142,6 +145,7 @@ type Config struct {
 
 	MaxLookups     int // concurrent look-ups of ids that never verified; default 32
 	SlowLookups    int // of these, by addresses that fail too often; default 2
+	MaxFull        int // decisions at a time whose facts are read anew; default 8
 	FailuresPerMin int // failed tokens per address and minute before it is slowed; default 60
 
 	// MaxEvaluations is how many evaluations run at a time; the others wait in
@@ -165,6 +169,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.UnknownSize, 10_000)
 	setDefault(&c.MaxLookups, 32)
 	setDefault(&c.SlowLookups, 2)
+	setDefault(&c.MaxFull, 8)
 	setDefault(&c.FailuresPerMin, 60)
 	setDefault(&c.MaxEvaluations, runtime.GOMAXPROCS(0))
 	if c.Logger == nil {
@@ -203,6 +208,7 @@ func (c Config) Validate() error {
 	check(c.MaxLifetime < 0, "max lifetime must not be negative")
 	check(c.CacheSize < 1 || c.UnknownSize < 1, "cache sizes must be positive")
 	check(c.MaxLookups < 1 || c.SlowLookups < 1 || c.SlowLookups > c.MaxLookups, "look-up limits must be positive, the slow lane no wider than the whole")
+	check(c.MaxFull < 1, "concurrent decisions on facts read anew must be positive")
 	check(c.FailuresPerMin < 1, "failures per minute must be positive")
 	for domain, kind := range c.Kinds {
 		check(!kind.Known(), "%.40q, the kind of the upstream of %s, is none of %s", kind, domain, models.KindList())
@@ -213,12 +219,14 @@ func (c Config) Validate() error {
 
 // Authorizer decides. It is safe for concurrent use.
 type Authorizer struct {
-	cfg   Config
-	facts *facts
-	feed  feedState
-	turns chan struct{} // a place per concurrent evaluation
-	uses  *useLog
-	holds holds
+	cfg     Config
+	facts   *facts
+	feed    feedState
+	pollNow chan struct{} // holds a signal when the feed is to be read
+	turns   chan struct{} // a place per concurrent evaluation
+	anew    chan struct{} // a place per decision on facts that are read anew
+	uses    *useLog
+	holds   holds
 
 	// Lines of the log about callers who showed no token that verifies are bounded.
 	untold   rate.Sometimes
@@ -234,6 +242,7 @@ func New(cfg Config) (*Authorizer, error) {
 	cfg = cfg.withDefaults()
 	a := &Authorizer{
 		cfg: cfg, uses: newUseLog(cfg), turns: make(chan struct{}, cfg.MaxEvaluations),
+		pollNow: make(chan struct{}, 1), anew: make(chan struct{}, cfg.MaxFull),
 		untold: rate.Sometimes{First: 10, Interval: time.Second},
 	}
 	a.facts = newFacts(cfg, a.fresh)
@@ -255,6 +264,9 @@ type Call struct {
 	IP         netip.Addr
 	UserAgent  string
 
+	// Full has the facts read from the store, whatever is cached.
+	Full bool
+
 	method, path string // of a proxied request, for the record
 	further      bool   // not the first request of a batch
 }
@@ -263,18 +275,75 @@ type Call struct {
 // says. The request must be valid (see [models.Request.Validate]).
 func (a *Authorizer) Authorize(ctx context.Context, call Call) models.Decision {
 	start := a.cfg.Clock()
-	rec, code, cause := a.verify(ctx, call)
+	look := a.look()
+	rec, code, cause := a.verify(ctx, look, call)
 	if code != "" {
 		return a.conclude(ctx, call, nil, refusal(code, cause), start)
 	}
-	return a.conclude(ctx, call, rec, a.judge(ctx, a.cfg.Policy.Current(), rec, call.Kind, call.Request), start)
+	rec, v := a.judgeInTime(ctx, a.cfg.Policy.Current(), look, call, rec)
+	return a.conclude(ctx, call, rec, v, start)
+}
+
+// judgeInTime judges on facts that are no older than they may be when it is done.
+func (a *Authorizer) judgeInTime(ctx context.Context, policy *engine.Snapshot, l look, call Call, rec *tokenRecord) (*tokenRecord, verdict) {
+	if call.Full {
+		return a.judgeAnew(ctx, policy, call, rec)
+	}
+	v := a.judge(ctx, policy, l, rec, call.Kind, call.Request)
+	if v.Allowed && a.outdated(l) {
+		return a.judgeAnew(ctx, policy, call, rec)
+	}
+	return rec, v
+}
+
+// judgeAnew judges on what the store says now. The secret has verified. What does not
+// allow also drops what is cached, so that no later question is answered by it.
+func (a *Authorizer) judgeAnew(ctx context.Context, policy *engine.Snapshot, call Call, rec *tokenRecord) (*tokenRecord, verdict) {
+	release, err := a.enterAnew(ctx)
+	if err != nil {
+		return rec, refusal(models.Unavailable, err)
+	}
+	defer release()
+	look := a.lookAnew()
+	found, err := a.facts.token(ctx, look.how, rec.pat.ID, call.IP)
+	if err != nil {
+		return rec, refusal(models.Unavailable, fmt.Errorf("look up the token anew: %w", err))
+	}
+	token, err := models.ParseToken(call.Token)
+	if err != nil || found == nil || !a.cfg.Keys.Verify(token, found.pat.KeyID, found.pat.MAC) {
+		a.facts.drop(models.Change{Kind: models.ChangeToken, Key: rec.pat.ID})
+		return nil, refusal(models.TokenUnknown, nil)
+	}
+	found.lastNoted.Store(max(found.lastNoted.Load(), rec.lastNoted.Load()))
+	v := a.judge(ctx, policy, look, found, call.Kind, call.Request)
+	if !v.Allowed {
+		a.facts.drop(models.Change{Kind: models.ChangeToken, Key: found.pat.ID})
+		a.facts.drop(models.Change{Kind: models.ChangeUser, Key: found.pat.UserID})
+		a.facts.drop(models.Change{Kind: models.ChangeDomain, Key: call.Request.Domain})
+		a.facts.drop(models.Change{Kind: models.ChangeMembership, Key: found.pat.UserID, Key2: call.Request.Domain})
+	}
+	return found, v
+}
+
+// enterAnew waits for a place to read the store for one decision: whoever holds a
+// token could ask it without end.
+func (a *Authorizer) enterAnew(ctx context.Context) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.LookupTimeout)
+	defer cancel()
+	select {
+	case a.anew <- struct{}{}:
+		return func() { <-a.anew }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waited in vain for a place to read the facts anew: %w", ctx.Err())
+	}
 }
 
 // AuthorizeBatch decides several requests of one token, verifying it once. The
 // decisions come in the order of the requests.
 func (a *Authorizer) AuthorizeBatch(ctx context.Context, call Call, requests []models.Request) []models.Decision {
 	start := a.cfg.Clock()
-	rec, code, verifyCause := a.verify(ctx, call)
+	look := a.look()
+	rec, code, verifyCause := a.verify(ctx, look, call)
 	policy := a.cfg.Policy.Current()
 	out := make([]models.Decision, len(requests))
 	for i, req := range requests {
@@ -283,7 +352,8 @@ func (a *Authorizer) AuthorizeBatch(ctx context.Context, call Call, requests []m
 			out[i] = a.conclude(ctx, call, nil, refusal(code, verifyCause), start)
 			continue
 		}
-		out[i] = a.conclude(ctx, call, rec, a.judge(ctx, policy, rec, call.Kind, req), start)
+		judged, v := a.judgeInTime(ctx, policy, look, call, rec)
+		out[i] = a.conclude(ctx, call, judged, v, start)
 		start = a.cfg.Clock()
 	}
 	return out
@@ -292,7 +362,7 @@ func (a *Authorizer) AuthorizeBatch(ctx context.Context, call Call, requests []m
 // verify finds the token's record and verifies the secret. Nothing of the
 // record's state is looked at before. code is a reason to deny, or ""; cause is
 // what kept the token from being looked up.
-func (a *Authorizer) verify(ctx context.Context, call Call) (rec *tokenRecord, code models.ReasonCode, cause error) {
+func (a *Authorizer) verify(ctx context.Context, l look, call Call) (rec *tokenRecord, code models.ReasonCode, cause error) {
 	if call.Token == "" {
 		return nil, models.TokenMissing, nil
 	}
@@ -300,7 +370,7 @@ func (a *Authorizer) verify(ctx context.Context, call Call) (rec *tokenRecord, c
 	if err != nil {
 		return nil, models.TokenMalformed, nil //nolint:nilerr // the reason says all that the error does
 	}
-	rec, err = a.facts.token(ctx, token.ID, call.IP)
+	rec, err = a.facts.token(ctx, l.how, token.ID, call.IP)
 	if err != nil {
 		return nil, models.Unavailable, fmt.Errorf("look up the token: %w", err)
 	}
@@ -332,6 +402,7 @@ type verdict struct {
 	request models.Request // what the policy judged
 	facts   engine.Facts
 	at      time.Time // when; zero: the policy was not asked
+	look    look      // how the facts were read
 }
 
 // refusal is a verdict without the policy.
@@ -351,30 +422,32 @@ func (a *Authorizer) kindOf(said models.UpstreamKind, domain string) models.Upst
 // judge gathers the facts about rec's owner and the request and has policy
 // decide. Policy sees names of models in canonical form, in the request and in the
 // token's scopes alike.
-func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, said models.UpstreamKind, req models.Request) verdict {
+func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, l look, rec *tokenRecord, said models.UpstreamKind, req models.Request) verdict {
 	kind := a.kindOf(said, req.Domain)
 	req, ok := kind.Canonical(req)
 	if !ok {
 		return a.notAName(ctx, policy, rec, kind)
 	}
 	facts := engine.Facts{Token: rec.inForm(a.cfg.Kinds, kind, req.Domain)}
-	user, err := a.facts.user(ctx, rec.pat.UserID)
+	user, err := a.facts.user(ctx, l.how, rec.pat.UserID)
 	if err != nil {
 		return refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))
 	}
 	facts.User = user
-	domain, err := a.facts.domain(ctx, req.Domain)
+	domain, err := a.facts.domain(ctx, l.how, req.Domain)
 	if err != nil {
 		return refusal(models.Unavailable, fmt.Errorf("read the domain: %w", err))
 	}
 	if facts.Domain = domain; domain != nil {
-		member, err := a.facts.membership(ctx, rec.pat.UserID, req.Domain)
+		member, err := a.facts.membership(ctx, l.how, rec.pat.UserID, req.Domain)
 		if err != nil {
 			return refusal(models.Unavailable, fmt.Errorf("read the membership: %w", err))
 		}
 		facts.Membership = member
 	}
-	return a.evaluate(ctx, policy, req, facts)
+	v := a.evaluate(ctx, policy, req, facts)
+	v.look = l
+	return v
 }
 
 // notAName denies a request for a model that no upstream of its kind can have. A
@@ -397,7 +470,7 @@ var nothing = models.Request{Domain: "-", EntityType: "-", Entity: "-", Operatio
 // judgeToken has policy judge rec and its owner alone. Of the decision, a status
 // other than 403 counts; the rest is about a request that nobody made.
 func (a *Authorizer) judgeToken(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord) verdict {
-	user, err := a.facts.user(ctx, rec.pat.UserID)
+	user, err := a.facts.user(ctx, throughCache, rec.pat.UserID)
 	if err != nil {
 		return refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))
 	}
@@ -465,8 +538,11 @@ func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, 
 		d.ID, d.TokenID, d.UserID = models.NewDecisionID(now), rec.pat.ID, rec.pat.UserID
 		r.Decision = d
 		if err := a.record(ctx, r); err != nil && d.Allowed {
-			d, cause = unrecorded(d), fmt.Errorf("record the decision: %w", err)
+			d, cause = withheld(d), fmt.Errorf("record the decision: %w", err)
 		}
+	}
+	if d.Allowed && a.outdated(v.look) {
+		d, cause = withheld(d), errors.New("the process stood still, or took too long, since it read the facts")
 	}
 	outcome, reason := string(d.Outcome()), string(d.FirstReason())
 	if rec != nil {
@@ -508,10 +584,10 @@ func (a *Authorizer) tell(ctx context.Context, call Call, d models.Decision, ver
 	})
 }
 
-// unrecorded is what becomes of an allowance that could not be recorded where it
-// must be. It keeps its id: the log may have the allowance after all, which then
-// is known not to have been given.
-func unrecorded(d models.Decision) models.Decision {
+// withheld is what becomes of an allowance that could not be recorded where it
+// must be, or that comes too late. It keeps its id: the log may have the allowance
+// after all, which then is known not to have been given.
+func withheld(d models.Decision) models.Decision {
 	denied := models.Deny(models.Unavailable)
 	denied.ID, denied.Revision, denied.TokenID, denied.UserID = d.ID, d.Revision, d.TokenID, d.UserID
 	return denied

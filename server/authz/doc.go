@@ -25,7 +25,14 @@
 // answered; everybody else's by polling in [Authorizer.Run]. An entry that is
 // invalidated while it is being loaded is loaded again. A process that could not
 // read the feed for [Config.MaxStaleness] reads the store at every call until it
-// can.
+// can. When the feed does not go on where it was left, the cache begins anew, and what
+// was being loaded into the old one is not kept.
+//
+// A decision that took so long that its facts may have changed before
+// [Config.MaxStaleness] is made again on what the store says, or withheld: a process
+// that stood still does not answer by what it knew before. With [Call.Full] the facts
+// come from the store at once; the secret is verified before that, and so many such
+// decisions are made at a time.
 //
 // # Guessing
 //

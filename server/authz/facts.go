@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -22,6 +23,12 @@ type facts struct {
 	timeout time.Duration // of one look-up
 	lookups *lookups
 
+	caches    atomic.Pointer[caches]
+	newCaches func() *caches
+}
+
+// caches hold what was read since everything was dropped the last time.
+type caches struct {
 	tokens      *otter.Cache[string, *tokenRecord]
 	unknown     *otter.Cache[string, struct{}] // ids that the store does not have
 	users       *otter.Cache[string, *engine.Value]
@@ -36,19 +43,25 @@ type memberKey struct{ user, domain string }
 var errAbsent = errors.New("no such token")
 
 func newFacts(cfg Config, fresh func() bool) *facts {
-	return &facts{
-		source:      cfg.Facts,
-		fresh:       fresh,
-		metrics:     cfg.Metrics,
-		limit:       cfg.MaxLifetime,
-		timeout:     cfg.LookupTimeout,
-		lookups:     newLookups(cfg),
-		tokens:      newCache[string, *tokenRecord](cfg.CacheSize, cfg.FactTTL),
-		unknown:     newCache[string, struct{}](cfg.UnknownSize, cfg.FactTTL),
-		users:       newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
-		domains:     newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
-		memberships: newCache[memberKey, *engine.Value](cfg.CacheSize, cfg.FactTTL),
+	f := &facts{
+		source:  cfg.Facts,
+		fresh:   fresh,
+		metrics: cfg.Metrics,
+		limit:   cfg.MaxLifetime,
+		timeout: cfg.LookupTimeout,
+		lookups: newLookups(cfg),
+		newCaches: func() *caches {
+			return &caches{
+				tokens:      newCache[string, *tokenRecord](cfg.CacheSize, cfg.FactTTL),
+				unknown:     newCache[string, struct{}](cfg.UnknownSize, cfg.FactTTL),
+				users:       newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
+				domains:     newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
+				memberships: newCache[memberKey, *engine.Value](cfg.CacheSize, cfg.FactTTL),
+			}
+		},
 	}
+	f.caches.Store(f.newCaches())
+	return f
 }
 
 func newCache[K comparable, V any](size int, ttl time.Duration) *otter.Cache[K, V] {
@@ -61,9 +74,17 @@ func newCache[K comparable, V any](size int, ttl time.Duration) *otter.Cache[K, 
 	})
 }
 
+// reading says how a fact is read.
+type reading int
+
+const (
+	throughCache reading = iota // while the feed is fresh
+	fromStore                   // in any case
+)
+
 // token returns the record of a token id, or nil if there is none. Its secret
 // is not verified yet, so the look-up is bounded by what ip did before.
-func (f *facts) token(ctx context.Context, id string, ip netip.Addr) (*tokenRecord, error) {
+func (f *facts) token(ctx context.Context, how reading, id string, ip netip.Addr) (*tokenRecord, error) {
 	load := func(ctx context.Context, id string) (*tokenRecord, error) {
 		ctx, cancel := context.WithTimeout(ctx, f.timeout) // the time in line included
 		defer cancel()
@@ -86,35 +107,36 @@ func (f *facts) token(ctx context.Context, id string, ip netip.Addr) (*tokenReco
 		}
 		return rec, nil
 	}
-	if !f.fresh() {
+	if how == fromStore || !f.fresh() {
 		rec, err := load(ctx, id)
 		if errors.Is(err, errAbsent) {
 			return nil, nil
 		}
 		return rec, err
 	}
-	if rec, ok := f.tokens.GetIfPresent(id); ok {
+	in := f.caches.Load()
+	if rec, ok := in.tokens.GetIfPresent(id); ok {
 		f.metrics.Cache("token", true)
 		return rec, nil
 	}
-	if _, ok := f.unknown.GetIfPresent(id); ok {
+	if _, ok := in.unknown.GetIfPresent(id); ok {
 		f.metrics.Cache("unknown", true)
 		return nil, nil
 	}
 	f.metrics.Cache("token", false)
-	rec, err := f.tokens.Get(ctx, id, otter.LoaderFunc[string, *tokenRecord](load))
+	rec, err := in.tokens.Get(ctx, id, otter.LoaderFunc[string, *tokenRecord](load))
 	if errors.Is(err, errAbsent) {
 		// Nobody can present an id before it is drawn, so there is no race with
 		// its creation to guard against; a restored record is announced by the
 		// feed.
-		f.unknown.Set(id, struct{}{})
+		in.unknown.Set(id, struct{}{})
 		return nil, nil
 	}
 	return rec, err
 }
 
-func (f *facts) user(ctx context.Context, id string) (*engine.Value, error) {
-	return cached(ctx, f, f.users, "user", id, func(ctx context.Context) (*engine.Value, error) {
+func (f *facts) user(ctx context.Context, how reading, id string) (*engine.Value, error) {
+	return cached(ctx, f, how, f.caches.Load().users, "user", id, func(ctx context.Context) (*engine.Value, error) {
 		u, err := f.source.User(ctx, id)
 		if err != nil || u == nil {
 			return nil, err
@@ -123,8 +145,8 @@ func (f *facts) user(ctx context.Context, id string) (*engine.Value, error) {
 	})
 }
 
-func (f *facts) domain(ctx context.Context, id string) (*engine.Value, error) {
-	return cached(ctx, f, f.domains, "domain", id, func(ctx context.Context) (*engine.Value, error) {
+func (f *facts) domain(ctx context.Context, how reading, id string) (*engine.Value, error) {
+	return cached(ctx, f, how, f.caches.Load().domains, "domain", id, func(ctx context.Context) (*engine.Value, error) {
 		d, err := f.source.Domain(ctx, id)
 		if err != nil || d == nil {
 			return nil, err
@@ -133,8 +155,8 @@ func (f *facts) domain(ctx context.Context, id string) (*engine.Value, error) {
 	})
 }
 
-func (f *facts) membership(ctx context.Context, user, domain string) (*engine.Value, error) {
-	return cached(ctx, f, f.memberships, "membership", memberKey{user, domain}, func(ctx context.Context) (*engine.Value, error) {
+func (f *facts) membership(ctx context.Context, how reading, user, domain string) (*engine.Value, error) {
+	return cached(ctx, f, how, f.caches.Load().memberships, "membership", memberKey{user, domain}, func(ctx context.Context) (*engine.Value, error) {
 		m, err := f.source.Membership(ctx, user, domain)
 		if err != nil || m == nil {
 			return nil, err
@@ -143,11 +165,12 @@ func (f *facts) membership(ctx context.Context, user, domain string) (*engine.Va
 	})
 }
 
-// cached returns what read returns, through cache while the feed is fresh.
+// cached returns what read returns, through cache unless it is to come from the
+// store or the feed is not fresh.
 // Absence (nil) is cached like presence. Concurrent misses for one key make one
 // read.
 func cached[K comparable](
-	ctx context.Context, f *facts, cache *otter.Cache[K, *engine.Value], name string, key K,
+	ctx context.Context, f *facts, how reading, cache *otter.Cache[K, *engine.Value], name string, key K,
 	read func(context.Context) (*engine.Value, error),
 ) (*engine.Value, error) {
 	bounded := func(ctx context.Context) (*engine.Value, error) {
@@ -155,7 +178,7 @@ func cached[K comparable](
 		defer cancel()
 		return read(ctx)
 	}
-	if !f.fresh() {
+	if how == fromStore || !f.fresh() {
 		return bounded(ctx)
 	}
 	if v, ok := cache.GetIfPresent(key); ok {
@@ -171,25 +194,29 @@ func cached[K comparable](
 // drop forgets what a change names. A load that is under way for it is thrown
 // away and done again.
 func (f *facts) drop(c models.Change) {
+	in := f.caches.Load()
 	switch c.Kind {
 	case models.ChangeToken:
-		f.tokens.Invalidate(c.Key)
-		f.unknown.Invalidate(c.Key)
+		in.tokens.Invalidate(c.Key)
+		in.unknown.Invalidate(c.Key)
 	case models.ChangeUser:
-		f.users.Invalidate(c.Key)
+		in.users.Invalidate(c.Key)
 	case models.ChangeDomain:
-		f.domains.Invalidate(c.Key)
+		in.domains.Invalidate(c.Key)
 	case models.ChangeMembership:
-		f.memberships.Invalidate(memberKey{c.Key, c.Key2})
+		in.memberships.Invalidate(memberKey{c.Key, c.Key2})
 	default: // a newer process wrote a kind unknown here
 		f.dropAll()
 	}
 }
 
+// dropAll begins anew with empty caches. To empty those that there are would leave
+// loads that are under way, which end in what is cached.
 func (f *facts) dropAll() {
-	f.tokens.InvalidateAll()
-	f.unknown.InvalidateAll()
-	f.users.InvalidateAll()
-	f.domains.InvalidateAll()
-	f.memberships.InvalidateAll()
+	old := f.caches.Swap(f.newCaches())
+	old.tokens.StopAllGoroutines()
+	old.unknown.StopAllGoroutines()
+	old.users.StopAllGoroutines()
+	old.domains.StopAllGoroutines()
+	old.memberships.StopAllGoroutines()
 }

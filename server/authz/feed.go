@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"patrol/models"
 )
 
 // feedState is what the reader of the change feed knows. Only the reader writes
@@ -17,9 +19,12 @@ type feedState struct {
 	lastRead atomic.Pointer[time.Time]
 }
 
-// changesPerRead bounds one read of the feed; a reader that is far behind reads
-// several times.
-const changesPerRead = 1000
+// changesPerRead bounds one read of the feed. To drop the cache is cheaper than to
+// go through more.
+const changesPerRead = 10_000
+
+// minPollPause keeps others who write a lot from having the feed read without end.
+const minPollPause = 5 * time.Millisecond
 
 // Run follows the change feed and writes down the uses of tokens until ctx ends;
 // it then writes what is left and returns nil.
@@ -28,6 +33,15 @@ func (a *Authorizer) Run(ctx context.Context) error {
 	g.Go(func() error { a.follow(ctx); return nil })
 	g.Go(func() error { a.uses.run(ctx); return nil })
 	return g.Wait()
+}
+
+// Poll has the feed read now rather than at the next interval. It does not wait for
+// it.
+func (a *Authorizer) Poll() {
+	select {
+	case a.pollNow <- struct{}{}:
+	default: // it is going to be read anyway
+	}
 }
 
 // fresh reports whether the cache can be trusted.
@@ -40,17 +54,45 @@ func (a *Authorizer) FeedLag() time.Duration {
 	if last == nil {
 		return math.MaxInt64
 	}
-	return a.cfg.Clock().Sub(*last)
+	return a.since(*last)
 }
+
+// since returns how much time went by. The monotonic clock stands still while the
+// machine sleeps, and the wall clock may be set: the one that says more counts.
+func (a *Authorizer) since(t time.Time) time.Duration {
+	now := a.cfg.Clock()
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}
+
+// look is how a decision reads what it is made on, and as of when that is known to be
+// true.
+type look struct {
+	how  reading
+	asOf time.Time
+}
+
+// look returns how a decision reads that begins now.
+func (a *Authorizer) look() look {
+	if last := a.feed.lastRead.Load(); last != nil && a.since(*last) <= a.cfg.MaxStaleness {
+		return look{throughCache, *last}
+	}
+	return a.lookAnew()
+}
+
+// lookAnew reads the store whatever is cached.
+func (a *Authorizer) lookAnew() look { return look{fromStore, a.cfg.Clock()} }
+
+// outdated reports whether an answer comes too late for what it was made on: the
+// process stood still, or something took its time.
+func (a *Authorizer) outdated(l look) bool { return a.since(l.asOf) > a.cfg.MaxStaleness }
 
 // follow polls the feed. After the first success, and after every gap in what
 // it could read, the cache holds nothing older than what was read.
 func (a *Authorizer) follow(ctx context.Context) {
 	var r reader
-	tick := time.NewTicker(a.cfg.PollInterval)
-	defer tick.Stop()
 	failing := false
 	for {
+		begin := time.Now()
 		err := a.poll(ctx, &r)
 		switch {
 		case ctx.Err() != nil:
@@ -62,24 +104,40 @@ func (a *Authorizer) follow(ctx context.Context) {
 			a.cfg.Logger.Info("the change feed can be read again")
 		}
 		failing = err != nil
-		select {
-		case <-ctx.Done():
+		breath := min(minPollPause, a.cfg.PollInterval)
+		pause(ctx, breath, nil)
+		pause(ctx, a.cfg.PollInterval-max(time.Since(begin), breath), a.pollNow)
+		if ctx.Err() != nil {
 			return
-		case <-tick.C:
 		}
+	}
+}
+
+// pause returns after d, and before when ctx ends or there is a signal.
+func pause(ctx context.Context, d time.Duration, signal <-chan struct{}) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-signal:
+	case <-timer.C:
 	}
 }
 
 // reader is where in the feed the process is.
 type reader struct {
 	started bool
-	seq     int64 // of the last change applied
+	at      models.FeedPosition
 	version int64 // data version at the last read
+	awaited bool  // somebody waits for this process to say where it is
 }
 
 // poll brings the cache up to date with the feed once.
 func (a *Authorizer) poll(ctx context.Context, r *reader) error {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.MaxStaleness)
+	ctx, cancel := context.WithTimeout(ctx, a.pollTimeout())
 	defer cancel()
 	now := a.cfg.Clock()
 	// The version is taken before the changes are read, so that a write in
@@ -88,37 +146,42 @@ func (a *Authorizer) poll(ctx context.Context, r *reader) error {
 	if err != nil {
 		return err
 	}
+	if r.started && (!ok || version != r.version) {
+		page, err := a.cfg.Feed.Changes(ctx, r.at, changesPerRead)
+		if err != nil {
+			return err
+		}
+		if page.Complete {
+			a.Apply(page.Changes)
+			r.at, r.version, r.awaited = page.Next, version, r.awaited || page.Awaited
+		} else {
+			a.cfg.Logger.Warn("the change feed does not go on where it was left, after a restart, a failover or a restore of the database, or a long pause; cached facts are dropped")
+			r.started = false
+		}
+	}
 	if !r.started {
-		seq, err := a.cfg.Feed.LastChange(ctx)
+		at, err := a.cfg.Feed.FeedEnd(ctx)
 		if err != nil {
 			return err
 		}
 		a.facts.dropAll()
-		*r = reader{started: true, seq: seq, version: version}
-		a.feed.lastRead.Store(&now)
-		return nil
-	}
-	if !ok || version != r.version {
-		for {
-			changes, complete, err := a.cfg.Feed.Changes(ctx, r.seq, changesPerRead)
-			if err != nil {
-				return err
-			}
-			if !complete {
-				r.started = false // start over: some changes are gone unseen
-				a.holds.wakeAll()
-				return a.poll(ctx, r)
-			}
-			a.Apply(changes)
-			if len(changes) > 0 {
-				r.seq = changes[len(changes)-1].Seq
-			}
-			if len(changes) < changesPerRead {
-				break
-			}
-		}
-		r.version = version
+		a.holds.wakeAll() // after the facts that they are judged on are gone
+		*r = reader{started: true, at: at, version: version, awaited: true}
 	}
 	a.feed.lastRead.Store(&now)
+	if r.awaited && a.cfg.Acknowledge != nil {
+		if err := a.cfg.Acknowledge(ctx, r.at); err != nil {
+			// Whoever waits takes it that this process knows nothing yet.
+			a.cfg.Logger.Warn("it could not be said how far the change feed was applied", "error", err)
+			return nil
+		}
+	}
+	r.awaited = false
 	return nil
+}
+
+// pollTimeout leaves time for another attempt before the cache cannot be trusted: a
+// connection whose other end is gone says nothing.
+func (a *Authorizer) pollTimeout() time.Duration {
+	return max(a.cfg.MaxStaleness/3, min(a.cfg.MaxStaleness, time.Second))
 }

@@ -34,7 +34,7 @@ type Proxied struct {
 // d is the answer. Nothing of the request but the token has been looked at.
 func (a *Authorizer) Begin(ctx context.Context, call Call) (p *Proxied, d models.Decision, ok bool) {
 	start := a.cfg.Clock()
-	rec, code, cause := a.verify(ctx, call)
+	rec, code, cause := a.verify(ctx, a.look(), call)
 	if code != "" {
 		return nil, a.conclude(ctx, call, nil, refusal(code, cause), start), false
 	}
@@ -63,7 +63,7 @@ func (p *Proxied) Hints(ctx context.Context, r models.HTTPRequest) (need *models
 // evaluation only where none is remembered for the same facts and policy; what it
 // admits is judged in full by Decide all the same.
 func (p *Proxied) Admit(ctx context.Context) (d models.Decision, ok bool) {
-	user, err := p.a.facts.user(ctx, p.rec.pat.UserID)
+	user, err := p.a.facts.user(ctx, throughCache, p.rec.pat.UserID)
 	if err != nil {
 		return p.conclude(ctx, refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))), false
 	}
@@ -128,7 +128,8 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 			return p.Refuse(ctx, models.Reason{Code: models.RouteUnmapped, Message: "The request has " + what + " by which some servers let clients choose another model than the one that is judged."})
 		}
 	}
-	rec, err := p.a.facts.token(ctx, p.tokenID, p.call.IP)
+	look := p.a.look()
+	rec, err := p.a.facts.token(ctx, look.how, p.tokenID, p.call.IP)
 	switch {
 	case err != nil:
 		return p.conclude(ctx, refusal(models.Unavailable, fmt.Errorf("read the token again: %w", err)))
@@ -136,7 +137,7 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 		return p.conclude(ctx, refusal(models.TokenUnknown, nil))
 	}
 	p.rec, p.judged = rec, reqs
-	return p.judge(ctx, rec, reqs)
+	return p.judge(ctx, look, rec, reqs)
 }
 
 // notAnEntity says which fields of a request are not what they can be, without
@@ -208,11 +209,18 @@ func overlay(field *string, fixed string) {
 }
 
 // judge has the policy answer all questions, and concludes each.
-func (p *Proxied) judge(ctx context.Context, rec *tokenRecord, reqs []models.Request) models.Decision {
+func (p *Proxied) judge(ctx context.Context, l look, rec *tokenRecord, reqs []models.Request) models.Decision {
 	if len(reqs) == 1 {
-		return p.conclude(ctx, p.a.judge(ctx, p.policy, rec, p.call.Kind, reqs[0]))
+		v := p.a.judge(ctx, p.policy, l, rec, p.call.Kind, reqs[0])
+		if v.Allowed && p.a.outdated(l) {
+			p.call.Request = reqs[0]
+			if rec, v = p.a.judgeAnew(ctx, p.policy, p.call, rec); rec != nil {
+				p.rec = rec
+			}
+		}
+		return p.conclude(ctx, v)
 	}
-	verdicts := p.a.judgeAll(ctx, p.policy, rec, p.call.Kind, reqs)
+	verdicts := p.a.judgeAll(ctx, p.policy, l, rec, p.call.Kind, reqs)
 	decisions := make([]models.Decision, len(reqs))
 	for i, v := range verdicts {
 		p.call.Request = reqs[i]
@@ -226,7 +234,7 @@ func (p *Proxied) judge(ctx context.Context, rec *tokenRecord, reqs []models.Req
 
 // judgeAll has policy answer several questions. If the headers for the upstream in the answers
 // disagree, nobody can say which are right, and all of those are policy errors.
-func (a *Authorizer) judgeAll(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, kind models.UpstreamKind, reqs []models.Request) []verdict {
+func (a *Authorizer) judgeAll(ctx context.Context, policy *engine.Snapshot, l look, rec *tokenRecord, kind models.UpstreamKind, reqs []models.Request) []verdict {
 	verdicts := make([]verdict, len(reqs))
 	said := map[string]int{} // by header in lower case: the first answer that says it
 	value := func(i int, header string) string {
@@ -239,7 +247,7 @@ func (a *Authorizer) judgeAll(ctx context.Context, policy *engine.Snapshot, rec 
 	}
 	var disagree []int
 	for i, req := range reqs {
-		verdicts[i] = a.judge(ctx, policy, rec, kind, req)
+		verdicts[i] = a.judge(ctx, policy, l, rec, kind, req)
 		for name, text := range verdicts[i].Headers {
 			lower := strings.ToLower(name)
 			first, before := said[lower]
@@ -392,7 +400,8 @@ func (p *Proxied) watch(ctx context.Context, h *hold, cancel context.CancelCause
 
 // again judges the held request on current facts and the current policy.
 func (p *Proxied) again(ctx context.Context) (d models.Decision, expires time.Time, cause error) {
-	rec, err := p.a.facts.token(ctx, p.tokenID, p.call.IP)
+	look := p.a.look()
+	rec, err := p.a.facts.token(ctx, look.how, p.tokenID, p.call.IP)
 	switch {
 	case err != nil:
 		return models.Deny(models.Unavailable), expires, err
@@ -401,10 +410,13 @@ func (p *Proxied) again(ctx context.Context) (d models.Decision, expires time.Ti
 	}
 	policy := p.a.cfg.Policy.Current()
 	if len(p.judged) == 1 {
-		v := p.a.judge(ctx, policy, rec, p.call.Kind, p.judged[0])
+		v := p.a.judge(ctx, policy, look, rec, p.call.Kind, p.judged[0])
+		if v.Allowed && p.a.outdated(look) {
+			return tooLate()
+		}
 		return v.Decision, rec.pat.ExpiresAt, v.cause
 	}
-	verdicts := p.a.judgeAll(ctx, policy, rec, p.call.Kind, p.judged)
+	verdicts := p.a.judgeAll(ctx, policy, look, rec, p.call.Kind, p.judged)
 	worst := verdicts[0]
 	for _, v := range verdicts[1:] {
 		// That something could not be judged counts less than that something is denied.
@@ -412,7 +424,16 @@ func (p *Proxied) again(ctx context.Context) (d models.Decision, expires time.Ti
 			worst = v
 		}
 	}
+	if worst.Allowed && p.a.outdated(look) {
+		return tooLate()
+	}
 	return worst.Decision, rec.pat.ExpiresAt, worst.cause
+}
+
+// tooLate is what became of a held request whose facts may have changed while it was
+// judged.
+func tooLate() (models.Decision, time.Time, error) {
+	return models.Deny(models.Unavailable), time.Time{}, errors.New("it took too long since the facts were read")
 }
 
 // hold is one request under watch and the facts that it depends on.

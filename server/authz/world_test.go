@@ -28,7 +28,9 @@ type world struct {
 	domains map[string]models.Domain
 	members map[[2]string]models.Membership
 	changes []models.Change
-	pruned  int // this many of changes are gone
+	pruned  int    // this many of changes are gone
+	name    string // of the world, which becomes another one by a failover
+	awaited bool   // somebody waits for the changes to be acknowledged
 	version int64
 	reads   map[string]int // by "pat <id>", "user <id>", …
 	fail    error          // of every fact read
@@ -92,23 +94,25 @@ func (w *world) Membership(ctx context.Context, user, domain string) (*models.Me
 	})
 }
 
-func (w *world) LastChange(context.Context) (int64, error) {
+func (w *world) FeedEnd(context.Context) (models.FeedPosition, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return int64(len(w.changes)), w.feedErr
+	return models.FeedPosition{Seq: int64(len(w.changes)), World: w.name}, w.feedErr
 }
 
-func (w *world) Changes(_ context.Context, after int64, limit int) ([]models.Change, bool, error) {
+func (w *world) Changes(_ context.Context, after models.FeedPosition, limit int) (models.FeedPage, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.feedErr != nil {
-		return nil, false, w.feedErr
+		return models.FeedPage{}, w.feedErr
 	}
-	if int(after) < w.pruned {
-		return nil, false, nil
+	if int(after.Seq) < w.pruned || len(w.changes)-int(after.Seq) > limit || after.World != w.name {
+		return models.FeedPage{}, nil
 	}
-	rest := w.changes[after:]
-	return append([]models.Change(nil), rest[:min(limit, len(rest))]...), true, nil
+	return models.FeedPage{
+		Changes: append([]models.Change(nil), w.changes[after.Seq:]...), Complete: true, Awaited: w.awaited,
+		Next: models.FeedPosition{Seq: int64(len(w.changes)), World: w.name},
+	}, nil
 }
 
 func (w *world) DataVersion(context.Context) (int64, bool, error) {

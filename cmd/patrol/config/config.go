@@ -140,6 +140,7 @@ type Decisions struct {
 	MaxStaleness   time.Duration `key:"max_staleness" doc:"After this long without a look at the changes the cache is no longer trusted."`
 	LookupTimeout  time.Duration `key:"lookup_timeout" doc:"Time for one look-up in the database."`
 	MaxLookups     int           `key:"max_lookups" doc:"Most concurrent look-ups of ids that never verified here."`
+	MaxFull        int           `key:"max_full" doc:"Most decisions at a time whose facts are read from the database whatever is cached, as consistency full asks for; others wait."`
 	FailuresPerMin int           `key:"failures_per_minute" doc:"Failed tokens per address and minute before the address is slowed down."`
 	Required       bool          `key:"required" doc:"No record, no allowance: what would be allowed waits until the decision log has it, on disk, and is denied as unavailable if that fails."`
 	RecordWait     time.Duration `key:"record_wait" doc:"How long an allowance waits for its record, if required."`
@@ -196,6 +197,7 @@ func Default() Config {
 			MaxStaleness:   5 * time.Second,
 			LookupTimeout:  2 * time.Second,
 			MaxLookups:     32,
+			MaxFull:        8,
 			FailuresPerMin: 60,
 			RecordWait:     2 * time.Second,
 		},

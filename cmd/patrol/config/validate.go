@@ -230,6 +230,7 @@ func (d Decisions) validate(v *models.Invalid) {
 	checkDuration("decisions.max_staleness", d.MaxStaleness, time.Millisecond, 0, v)
 	checkDuration("decisions.lookup_timeout", d.LookupTimeout, time.Millisecond, 0, v)
 	checkCount("decisions.max_lookups", d.MaxLookups, 2, v)
+	checkCount("decisions.max_full", d.MaxFull, 1, v)
 	checkCount("decisions.failures_per_minute", d.FailuresPerMin, 1, v)
 	checkDuration("decisions.record_wait", d.RecordWait, time.Millisecond, time.Minute, v)
 	if d.MaxStaleness <= d.PollInterval {

@@ -14,61 +14,104 @@ import (
 
 var feedCases = []testCase{
 	{name: "an empty feed", test: func(e *env) {
-		assert.Zero(e, e.lastChange())
-		assert.Empty(e, e.changesAfter(0))
+		assert.Zero(e, e.lastChange().Seq)
+		assert.Empty(e, e.lastChange().Nonce)
+		assert.Empty(e, e.changesAfter(fromStart))
+		assert.Empty(e, e.changesAfter(e.lastChange()))
 	}},
-	{name: "the feed is read in parts", test: func(e *env) {
-		var want []string
-		for i := range 7 {
-			want = append(want, "domain "+e.domain(fmt.Sprintf("d%d", i)).ID)
-		}
-		var got []string
-		last := int64(0)
-		for range 4 {
-			changes, complete, err := e.store.Changes(e.ctx, last, 2)
-			require.NoError(e, err)
-			assert.True(e, complete)
-			for _, c := range changes {
-				assert.Greater(e, c.Seq, last)
-				last = c.Seq
-				got = append(got, string(c.Kind)+" "+c.Key)
+	{name: "the feed is read on", test: func(e *env) {
+		at := e.lastChange()
+		for i := range 5 {
+			want := []string{"domain " + e.domain(fmt.Sprintf("d%d", i)).ID}
+			if i > 2 {
+				want = append(want, "domain "+e.domain(fmt.Sprintf("e%d", i)).ID)
 			}
+			assert.Equal(e, want, e.changesAfter(at))
+			assert.Equal(e, want, e.changesAfter(at), "as often as one asks")
+			page, err := e.store.Changes(e.ctx, at, len(want))
+			require.NoError(e, err)
+			assert.True(e, page.Complete)
+			at = page.Next
 		}
-		assert.Equal(e, want, got)
-		assert.Equal(e, e.lastChange(), last)
+		assert.Empty(e, e.changesAfter(at))
+		assert.Len(e, e.changesAfter(fromStart), 7)
+	}},
+	{name: "a reader with more before it than it wants starts over", test: func(e *env) {
+		for i := range 3 {
+			e.domain(fmt.Sprintf("d%d", i))
+		}
+		for limit, complete := range map[int]bool{1: false, 2: false, 3: true, 4: true} {
+			page, err := e.store.Changes(e.ctx, fromStart, limit)
+			require.NoError(e, err)
+			assert.Equal(e, complete, page.Complete, "of 3 at most %d", limit)
+			assert.Equal(e, complete, len(page.Changes) == 3)
+		}
 	}},
 	{name: "other stores see the changes", test: func(e *env) {
 		other := e.another()
 		e.store.OnChange(func([]store.Change) { e.Error("only a store's own writes are told") })
 		_, err := other.CreateDomain(e.ctx, actor, models.Domain{ID: "acme"})
 		require.NoError(e, err)
-		assert.Equal(e, []string{"domain acme"}, e.changesAfter(0))
+		assert.Equal(e, []string{"domain acme"}, e.changesAfter(fromStart))
 	}},
-	{name: "a reader learns that it lags behind", test: func(e *env) {
+	{name: "a reader learns that it lags behind, and the last change stays", test: func(e *env) {
+		start := e.lastChange()
 		e.domain("a")
+		first := e.lastChange()
 		e.domain("b")
 		old := e.lastChange()
 		e.clock.Advance(time.Hour)
 		e.domain("c")
-		require.NoError(e, e.store.PruneChanges(e.ctx, time.Minute))
-		for _, c := range []struct {
-			after    int64
-			complete bool
-			seen     int
-		}{{0, false, 1}, {old - 1, false, 1}, {old, true, 1}, {old + 1, true, 0}, {old + 2, false, 0}} {
-			changes, complete, err := e.store.Changes(e.ctx, c.after, 10)
+		last := e.lastChange()
+		complete := func(p models.FeedPosition) bool {
+			page, err := e.store.Changes(e.ctx, p, 10)
 			require.NoError(e, err)
-			assert.Equal(e, c.complete, complete, "after %d of %d", c.after, old+1)
-			assert.Len(e, changes, c.seen)
+			assert.True(e, page.Complete || len(page.Changes) == 0)
+			return page.Complete
 		}
+		prune := func() { require.NoError(e, e.store.PruneChanges(e.ctx, time.Minute)) }
+		// What began before, be it in another database, keeps changes from being pruned.
+		require.Eventually(e, func() bool { prune(); return !complete(old) }, time.Minute, 10*time.Millisecond)
+		for range 2 { // the second time there is nothing to do
+			prune()
+			assert.False(e, complete(fromStart))
+			assert.False(e, complete(start))
+			assert.False(e, complete(first))
+			assert.True(e, complete(last))
+		}
+		assert.False(e, complete(old), "its last change is gone, so that it cannot know")
 		e.clock.Advance(time.Hour)
-		require.NoError(e, e.store.PruneChanges(e.ctx, time.Minute))
-		assert.Equal(e, old+1, e.lastChange(), "numbers go on when all is pruned")
-		assert.Empty(e, e.changesAfter(old+1))
+		prune()
+		assert.Equal(e, last.Nonce, e.lastChange().Nonce, "the last one stays however old it is")
+		assert.Empty(e, e.changesAfter(last))
 		e.domain("d")
-		assert.Equal(e, []string{"domain d"}, e.changesAfter(old+1))
-		require.NoError(e, e.store.PruneChanges(e.ctx, time.Minute), "nothing is old enough")
-		assert.Equal(e, []string{"domain d"}, e.changesAfter(old+1))
+		assert.Equal(e, []string{"domain d"}, e.changesAfter(last))
+		e.clock.Advance(30 * time.Second)
+		next := e.lastChange()
+		prune()
+		assert.Equal(e, next.Nonce, e.lastChange().Nonce)
+		assert.Empty(e, e.changesAfter(next))
+	}},
+	{name: "a reader learns that the feed is another one", test: func(e *env) {
+		e.domain("a")
+		at := e.lastChange()
+		for name, edit := range map[string]func(*models.FeedPosition){
+			"another change has the number": func(p *models.FeedPosition) { p.Nonce = "33c3a2a0-5b1c-4b54-8f38-0d6f3c3d8f11" },
+			"there is no such number":       func(p *models.FeedPosition) { p.Seq += 41 },
+			"no change, and a number ahead": func(p *models.FeedPosition) { p.Seq, p.Nonce = p.Seq+41, "" },
+			"another server":                func(p *models.FeedPosition) { p.World += "0" },
+		} {
+			other := at
+			edit(&other)
+			if name == "another server" && at.World == "" {
+				continue // a file is on none
+			}
+			page, err := e.store.Changes(e.ctx, other, 10)
+			require.NoError(e, err)
+			assert.False(e, page.Complete, name)
+			assert.Empty(e, page.Changes, name)
+		}
+		assert.Empty(e, e.changesAfter(at))
 	}},
 	{name: "the data version, where there is one, tells of every commit", test: func(e *env) {
 		stores := []*store.Store{e.store, e.another()}
@@ -109,6 +152,6 @@ var feedCases = []testCase{
 		_, err = e.store.Domain(ctx, "acme")
 		e.fails(models.CodeUnavailable, err)
 		require.ErrorIs(e, err, context.DeadlineExceeded)
-		assert.Zero(e, e.lastChange())
+		assert.Zero(e, e.lastChange().Seq)
 	}},
 }

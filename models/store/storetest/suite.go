@@ -201,23 +201,26 @@ func (e *env) fails(code models.Code, err error) {
 }
 
 // changesAfter returns the feed after a change as text: kind key key2.
-func (e *env) changesAfter(seq int64) []string {
+func (e *env) changesAfter(p models.FeedPosition) []string {
 	e.Helper()
-	changes, complete, err := e.store.Changes(e.ctx, seq, 1000)
+	page, err := e.store.Changes(e.ctx, p, 1000)
 	require.NoError(e, err)
-	require.True(e, complete)
+	require.True(e, page.Complete)
 	texts := []string{}
-	for _, c := range changes {
+	for _, c := range page.Changes {
 		texts = append(texts, strings.TrimSpace(fmt.Sprintf("%s %s %s", c.Kind, c.Key, c.Key2)))
 	}
 	return texts
 }
 
-func (e *env) lastChange() int64 {
+// fromStart is before every change.
+var fromStart models.FeedPosition
+
+func (e *env) lastChange() models.FeedPosition {
 	e.Helper()
-	seq, err := e.store.LastChange(e.ctx)
+	p, err := e.store.FeedEnd(e.ctx)
 	require.NoError(e, err)
-	return seq
+	return p
 }
 
 // auditAfter returns the audit log after an event, the oldest first, as text:

@@ -24,6 +24,8 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -55,6 +57,7 @@ var floods = []flood{
 	{name: "unknown tokens", postgres: true, make: floodUnknownTokens},
 	{name: "bodies that are declared and not sent, with a revoked token", make: declaredBodies("revoked", "/proxy/acme/v1/chat/completions", 1<<20)},
 	{name: "bodies that are declared and not sent, with a good token", make: declaredBodies("everything", "/proxy/acme/v1/chat/completions", 1<<20)},
+	{name: "messages that are declared and not sent, over gRPC", make: floodMessages},
 	{name: "bodies that are declared and not sent, to the API", make: declaredBodies("", "/authorize", 60<<10)},
 	{name: "no token on every surface", postgres: true, make: floodEverySurface, check: checkNoiseIsCounted},
 	{name: "no token, records required", postgres: true, settings: logSettings, make: floodEverySurface, check: checkNoiseIsCounted},
@@ -460,6 +463,44 @@ func declaredBodies(token, target string, size int) func(context.Context, *flood
 			_, _ = io.Copy(io.Discard, conn)
 		})
 	}
+}
+
+// floodMessages opens calls of the gRPC service, many on each of many connections,
+// that announce the largest message there can be and send a little of it.
+func floodMessages(ctx context.Context, b *floodBench) {
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{
+		{":method", "POST"}, {":scheme", "http"}, {":path", authv3.Authorization_Check_FullMethodName}, {":authority", "x"},
+		{"content-type", "application/grpc"}, {"te", "trailers"},
+	} {
+		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // a buffer takes it
+	}
+	message := append([]byte{0, 1, 0x10, 0, 0}, bytes.Repeat([]byte("x"), 15<<10)...) // of 17 MiB
+	crowd(ctx, 32, func(ctx context.Context, _ int) {
+		conn := dial(ctx, b.running.grpc)
+		if conn == nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		go func() { _, _ = io.Copy(io.Discard, conn) }()
+		_, _ = io.WriteString(conn, http2.ClientPreface)
+		framer := http2.NewFramer(conn, nil)
+		_ = framer.WriteSettings()
+		pace := time.NewTicker(10 * time.Millisecond)
+		defer pace.Stop()
+		for stream := uint32(1); stream < 10_000; stream += 2 {
+			err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true})
+			if err != nil || framer.WriteData(stream, false, message) != nil || framer.WriteData(stream, false, message) != nil {
+				return
+			}
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 }
 
 // floodUnknownTokens asks with tokens whose checksum is right and that nobody was

@@ -288,7 +288,10 @@ func (s *Server) getCatalog(c *gin.Context, _ Principal) error {
 
 // readBody reads the JSON body of an API request.
 func (s *Server) readBody(c *gin.Context, dst any) error {
-	return readJSON(c.Writer, c.Request, s.cfg.HTTP.MaxBodyBytes, dst)
+	if err := readJSON(c.Writer, c.Request, s.cfg.HTTP.MaxBodyBytes, dst); err != nil {
+		return err
+	}
+	return exchangeOf(c.Request.Context()).enter()
 }
 
 // readBodyIfAny is readBody where the body may be left out.

@@ -60,6 +60,9 @@ func (s *Server) authorize(c *gin.Context, _ Principal) error {
 		return err
 	}
 	call.Request, call.Full = req, full
+	if err := exchangeOf(c.Request.Context()).enterToDecide(call.Token); err != nil {
+		return err
+	}
 	writeJSON(c.Writer, http.StatusOK, wireDecision(s.authz.Authorize(c.Request.Context(), call)))
 	return nil
 }
@@ -90,6 +93,9 @@ func (s *Server) authorizeBatch(c *gin.Context, _ Principal) error {
 		return err
 	}
 	call.Full = full
+	if err := exchangeOf(c.Request.Context()).enterToDecide(call.Token); err != nil {
+		return err
+	}
 	decisions := s.authz.AuthorizeBatch(c.Request.Context(), call, requests)
 	out := api.DecisionBatch{Decisions: make([]api.Decision, len(decisions))}
 	for i, d := range decisions {

@@ -73,6 +73,7 @@ type HTTPConfig struct {
 	IdleTimeout       time.Duration // between two requests of a connection
 	MaxHeaderBytes    int           // request line and headers
 	MaxBodyBytes      int64         // body of an API request
+	MaxInFlight       int           // decisions that are made at a time, and again requests of other kinds; more are refused
 	DrainDelay        time.Duration // how long everything is still served after /readyz began to say no
 	ShutdownTimeout   time.Duration // how long requests in flight may take to end after that
 }
@@ -122,6 +123,7 @@ func DefaultConfig() Config {
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    32 << 10,
 			MaxBodyBytes:      64 << 10,
+			MaxInFlight:       1024,
 			DrainDelay:        5 * time.Second,
 			ShutdownTimeout:   30 * time.Second,
 		},
@@ -206,6 +208,9 @@ func (c HTTPConfig) Validate() error {
 	}
 	if c.MaxHeaderBytes < 4<<10 {
 		errs = append(errs, errors.New("the maximum header size must be at least 4096 bytes"))
+	}
+	if c.MaxInFlight < 4 {
+		errs = append(errs, errors.New("the number of requests in flight must be at least 4"))
 	}
 	if c.MaxBodyBytes < 4<<10 {
 		errs = append(errs, errors.New("the maximum body size must be at least 4096 bytes"))

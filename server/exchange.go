@@ -30,6 +30,7 @@ type exchange struct {
 	cause     error      // of a 5xx answer, for the log
 	warnings  models.Warnings
 	header    http.Header // of the request
+	leave     func()      // gives back the place that it has; nil: it has none
 }
 
 type exchangeKey struct{}
@@ -128,6 +129,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() {
 		cause := recover()
+		if x.leave != nil {
+			x.leave()
+		}
 		cut := cause != nil && s.recovered(x, r, cause)
 		s.account(x, r, peer, time.Since(start))
 		if cut {

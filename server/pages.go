@@ -145,7 +145,7 @@ func (s *Server) formUpTo(c *gin.Context, limit int64) (url.Values, error) {
 		}
 		return nil, models.WrapError(models.CodeMalformed, "the form could not be read", err)
 	}
-	return c.Request.PostForm, nil
+	return c.Request.PostForm, exchangeOf(c.Request.Context()).enter()
 }
 
 // failPage answers with a page that says what went wrong. Who is not signed in is

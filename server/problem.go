@@ -67,7 +67,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		p.Status, p.Code, p.Errors = http.StatusInternalServerError, string(models.CodeInternal), nil
 		p.Detail = "Something went wrong inside Patrol. The request id leads to the cause in its log."
 	case p.Status == http.StatusServiceUnavailable:
-		x.cause = err
+		if !errors.Is(err, errBusy) { // of which there are too many to log each
+			x.cause = err
+		}
 		p.Detail = "A part of Patrol that this needs does not answer. Try again shortly."
 		if header.Get("Retry-After") == "" {
 			header.Set("Retry-After", "1")

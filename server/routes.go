@@ -68,6 +68,8 @@ type route struct {
 	bare bool
 	// page marks a route that answers with pages, failures too.
 	page bool
+	// always marks a route that is answered, however much is under way.
+	always bool
 	// metrics marks the route that moves to its own listener if there is one.
 	metrics bool
 	// accepts is what the route reads beside its path. All else is refused.
@@ -141,9 +143,9 @@ var apiRoutes = []route{
 	{method: "GET", path: "/setup", by: anyone, do: (*Server).getSetup},
 	{method: "POST", path: "/setup", by: anyone, do: (*Server).postSetup, accepts: accepts{body: object, form: []string{"code", "email", "name", "password"}}},
 
-	{method: "GET", path: "/healthz", by: anyone, do: (*Server).getHealth, quiet: true},
-	{method: "GET", path: "/readyz", by: anyone, do: (*Server).getReady, quiet: true, accepts: accepts{lists: []string{"exclude"}}},
-	{method: "GET", path: "/metrics", by: anyone, do: (*Server).getMetrics, quiet: true, metrics: true},
+	{method: "GET", path: "/healthz", by: anyone, do: (*Server).getHealth, quiet: true, always: true},
+	{method: "GET", path: "/readyz", by: anyone, do: (*Server).getReady, quiet: true, always: true, accepts: accepts{lists: []string{"exclude"}}},
+	{method: "GET", path: "/metrics", by: anyone, do: (*Server).getMetrics, quiet: true, always: true, metrics: true},
 }
 
 // name is the route in logs and metrics; "" if no route matched.
@@ -202,8 +204,16 @@ func (s *Server) newRouter(table []route) *gin.Engine {
 // handler admits the caller, then does what the route is for.
 func (s *Server) handler(r *route) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		exchangeOf(c.Request.Context()).route = r
-		p, err := s.admit(c, r.by)
+		x := exchangeOf(c.Request.Context())
+		x.route = r
+		var p Principal
+		var err error
+		if c.Request.ContentLength == 0 { // else when it is there
+			err = x.enter()
+		}
+		if err == nil {
+			p, err = s.admit(c, r.by)
+		}
 		if err == nil {
 			err = s.checkFrame(c, r)
 		}

@@ -77,6 +77,7 @@ type Server struct {
 	setup       setup
 	provider    *provider // nil: people sign in with passwords alone
 	reader      *policyReader
+	places      places
 	playground  Playground // nil: there is none
 	trials      trials
 	ui          *ui.UI
@@ -144,6 +145,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.once = ui.NewOnce(onceRemembered)
 	s.reader = newPolicyReader()
+	s.places = newPlaces(cfg.HTTP.MaxInFlight)
 
 	gin.SetMode(gin.ReleaseMode) // in other modes gin prints to standard output
 	s.gin = s.newRouter(routes)

@@ -175,6 +175,9 @@ func (s *Server) postSetup(c *gin.Context, _ Principal) error {
 		if err := c.Request.ParseForm(); err != nil {
 			return models.WrapError(models.CodeMalformed, "the form could not be read", err)
 		}
+		if err := x.enter(); err != nil {
+			return err
+		}
 		posted := c.Request.PostForm
 		in = api.Setup{Code: posted.Get("code"), Email: posted.Get("email"), Name: posted.Get("name"), Password: posted.Get("password")}
 	} else if err := s.readBody(c, &in); err != nil {

@@ -29,6 +29,14 @@ type Config struct {
 	// MaxMessageBytes must be above Envoy's max_request_bytes, by the size of the
 	// request's head. A larger message is denied.
 	MaxMessageBytes int
+	// MaxReceiving is how many bytes the messages that arrive or are judged may have
+	// together; one of the largest size has room at least. Where it ends, those that
+	// have sent nothing for longest are denied.
+	MaxReceiving int64
+	// ReceiveTimeout is how long a message may take to arrive.
+	ReceiveTimeout time.Duration
+	// MaxStreams is how many requests a connection may have under way.
+	MaxStreams int
 
 	// RemoveHeaders are taken from allowed requests, besides those in Patrol's own
 	// name, which always are.
@@ -89,6 +97,9 @@ func DefaultConfig() Config {
 		Margin:          20 * time.Millisecond,
 		MaxInFlight:     1024,
 		MaxMessageBytes: 17 << 20, // a JSON body of 16 MiB, and the head
+		MaxReceiving:    64 << 20,
+		ReceiveTimeout:  10 * time.Second,
+		MaxStreams:      1024,
 		RemoveHeaders:   []string{"authorization"},
 		Keepalive: KeepaliveConfig{
 			Time:          30 * time.Second,
@@ -121,6 +132,9 @@ func (c Config) Validate() error {
 	check(c.TLS.ReloadInterval > 0, "the TLS reload interval must be longer than zero")
 	errs = append(errs, c.limits().Validate())
 	check(c.MaxMessageBytes >= 64<<10 && c.MaxMessageBytes <= maxMessage, "the largest message must be between 64KiB and %dMiB", maxMessage>>20)
+	check(c.MaxReceiving >= 1<<20, "the messages that arrive must have room for at least 1MiB")
+	check(c.ReceiveTimeout > 0, "the time for a message to arrive must be longer than zero")
+	check(c.MaxStreams >= 1 && c.MaxStreams <= 1<<20, "the number of streams must be between 1 and %d", 1<<20)
 	for _, name := range c.RemoveHeaders {
 		check(removable(name), "header %q cannot be removed", name)
 	}

@@ -47,6 +47,7 @@ type Server struct {
 	log         *sparseLog
 	metrics     *metrics
 	gate        *bound.Gate
+	room        *room
 	trusted     peers
 	remove      []string // from allowed requests, always
 	dryRun      bool
@@ -79,6 +80,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.gate = bound.NewGate(cfg.limits(), func(value any, stack []byte) {
 		s.logger.Error("judging a question of Envoy panicked", "panic", value, "stack", string(stack))
 	})
+	s.room = newRoom(max(cfg.MaxReceiving, int64(cfg.MaxMessageBytes)+step))
 	var err error
 	if s.trusted, err = parsePeers(cfg.TrustedProxies); err != nil {
 		return nil, err
@@ -183,8 +185,17 @@ const (
 	// further questions get new ones.
 	streamWorkers = 64
 	// What a peer may send of a question, and of all those of a connection, before
-	// it is read.
-	streamWindow, connWindow = 1 << 20, 4 << 20
+	// it is read. grpc-go takes less than the least of HTTP/2 for nothing said, and
+	// renews the connection's window as bytes come; the stream's is what holds a
+	// peer back.
+	streamWindow, connWindow = 64 << 10, 1 << 20
+	// otherMessage is the largest message of other services, health and reflection.
+	otherMessage = 64 << 10
+	// handshake is how long a connection may take until it can ask.
+	handshake = 10 * time.Second
+	// maxHeaderList is the largest head of a call, of which Envoy's has a few lines;
+	// the client's is in the message.
+	maxHeaderList = 32 << 10
 )
 
 // grpcServer returns the server, whose streams end with the context streams: those
@@ -192,10 +203,10 @@ const (
 func (s *Server) grpcServer(streams context.Context, checker *health.Server) *grpc.Server {
 	k := s.cfg.Keepalive
 	options := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(newCodec(s.cfg.MaxMessageBytes)),
-		// Of what is larger than MaxMessageBytes, all that grpc-go lets through is
-		// denied; what it does not is an error.
-		grpc.MaxRecvMsgSize(2 * maxMessage),
+		grpc.MaxRecvMsgSize(otherMessage),
+		grpc.MaxConcurrentStreams(uint32(s.cfg.MaxStreams)), //nolint:gosec // validated
+		grpc.MaxHeaderListSize(maxHeaderList),
+		grpc.ConnectionTimeout(handshake),
 		// Goroutines that live on have their stacks already, and windows of fixed size
 		// need no pings to find it.
 		grpc.NumStreamWorkers(streamWorkers),
@@ -204,7 +215,10 @@ func (s *Server) grpcServer(streams context.Context, checker *health.Server) *gr
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: k.Time, Timeout: k.Timeout, MaxConnectionAge: k.MaxConnectionAge, MaxConnectionAgeGrace: s.cfg.DrainTimeout,
 		}),
-		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if info.FullMethod == checkMethod { // which ends by itself
+				return handler(srv, stream)
+			}
 			ctx, cancel := context.WithCancel(stream.Context())
 			defer cancel()
 			defer context.AfterFunc(streams, cancel)()
@@ -216,7 +230,7 @@ func (s *Server) grpcServer(streams context.Context, checker *health.Server) *gr
 		options = append(options, grpc.Creds(credentials.NewTLS(s.identity.server())))
 	}
 	server := grpc.NewServer(options...)
-	authv3.RegisterAuthorizationServer(server, s)
+	server.RegisterService(&checkService, s)
 	healthpb.RegisterHealthServer(server, checker)
 	checker.SetServingStatus(healthService, healthpb.HealthCheckResponse_SERVING)
 	checker.SetServingStatus(healthReady, healthpb.HealthCheckResponse_NOT_SERVING) // until it is looked at

@@ -49,6 +49,9 @@ type Config struct {
 	// MaxBodyBytes is the largest body that Envoy may send; of a larger one nobody
 	// can tell what it says.
 	MaxBodyBytes int64
+	// MaxReceiving is how many bytes the bodies that are looked at may have together;
+	// one of the largest size has room at least.
+	MaxReceiving int64
 	// EnvoyUnavailable is the status with which Envoy is told that nothing could be
 	// decided: a 4xx, or 503 where Envoy's failure_mode_allow is false for certain.
 	EnvoyUnavailable int
@@ -64,6 +67,7 @@ func DefaultConfig() Config {
 		Timeout:          150 * time.Millisecond, // Envoy gives up after 200 ms unless told otherwise
 		MaxInFlight:      1024,
 		MaxBodyBytes:     16 << 20,
+		MaxReceiving:     64 << 20,
 		EnvoyUnavailable: http.StatusForbidden,
 		RemoveHeaders:    []string{"authorization"},
 	}
@@ -85,6 +89,9 @@ func (c Config) Validate() error {
 	errs := []error{err, c.limits().Validate()}
 	if c.MaxBodyBytes < 1 {
 		errs = append(errs, errors.New("the largest body must be at least 1 byte"))
+	}
+	if c.MaxReceiving < 1<<20 {
+		errs = append(errs, errors.New("the bodies that are looked at must have room for at least 1MiB"))
 	}
 	if s := c.EnvoyUnavailable; s != http.StatusServiceUnavailable && (s < 400 || s > 499) {
 		errs = append(errs, fmt.Errorf("the status %d for Envoy must be 400 to 499, or 503", s))

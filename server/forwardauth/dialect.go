@@ -3,7 +3,6 @@ package forwardauth
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -93,7 +92,7 @@ func (h *Handler) readEnvoy(q *question.Question, r *http.Request) error {
 	}
 	q.Method, q.Target, q.Host = r.Method, target, r.Host
 	q.Body = func() (question.Body, error) {
-		data, err := io.ReadAll(io.LimitReader(r.Body, h.cfg.MaxBodyBytes+1))
+		data, err := h.receive(q, r.Body)
 		if err != nil {
 			return question.Body{}, err
 		}

@@ -41,7 +41,8 @@ type Handler struct {
 	log      *slog.Logger
 	speakers speakers
 	gate     *bound.Gate
-	remove   string // what Envoy is told to remove, always
+	room     *bound.Budget // for bodies
+	remove   string        // what Envoy is told to remove, always
 }
 
 // New returns a handler. It fails if cfg is not valid.
@@ -62,6 +63,8 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 	h.gate = bound.NewGate(cfg.limits(), func(value any, stack []byte) {
 		h.log.Error("judging a proxy's question panicked", "panic", value, "stack", string(stack))
 	})
+	room := max(cfg.MaxReceiving, 2*(cfg.MaxBodyBytes+firstBuffer))
+	h.room = bound.NewBudget(room, room)
 	h.remove = strings.Join(append([]string{question.HeaderGuardrails}, cfg.RemoveHeaders...), ", ")
 	var err error
 	h.speakers, err = parsePeers(cfg.Peers)
@@ -105,7 +108,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, http.StatusForbidden, models.CodeForbidden, "The request carries headers that only a proxy may send, or lacks those of the proxy that asks.")
 		return
 	}
-	v, err := bound.Do(r.Context(), h.gate, func(ctx context.Context) question.Verdict { return q.Judge(ctx, h.authz, h.log) })
+	v, err := bound.Do(r.Context(), h.gate, func(ctx context.Context) question.Verdict {
+		defer func() { h.room.Give("", q.Taken) }()
+		return q.Judge(ctx, h.authz, h.log)
+	})
 	if err != nil {
 		v = question.Verdict{Decision: models.Deny(models.Unavailable)}
 		v.Decision.ID = models.NewID()

@@ -278,11 +278,13 @@ func (x *exchange) readBody(ctx context.Context, need *models.BodyNeed) bool {
 			Code: models.BodyTooLarge, Message: fmt.Sprintf("The body is larger than the %d bytes that can be looked at on this route.", limit),
 		}, err)
 	case errors.Is(err, bound.ErrShare):
-		x.later(http.StatusTooManyRequests, models.CodeRateLimited, "This token has too many requests under way whose bodies are looked at. Try again shortly.")
-		return false
+		x.w.Header().Set("Retry-After", "1")
+		return x.refuse(ctx, models.Reason{
+			Code: models.RateLimited, Message: "This token has too many requests under way whose bodies are looked at. Try again shortly.",
+		}, err)
 	case errors.Is(err, bound.ErrSpent):
-		x.later(http.StatusServiceUnavailable, models.CodeUnavailable, "Too many bodies are looked at now. Try again shortly.")
-		return false
+		x.w.Header().Set("Retry-After", "1")
+		return x.refuse(ctx, models.Reason{Code: models.Unavailable, Message: "Too many bodies are looked at now. Try again shortly."}, err)
 	case errors.Is(err, errKeep):
 		return x.notKept(ctx, err)
 	case isNet && netErr.Timeout():

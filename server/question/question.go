@@ -29,6 +29,7 @@ import (
 
 	"patrol/models"
 	"patrol/server/authz"
+	"patrol/server/bound"
 	"patrol/server/route"
 )
 
@@ -56,6 +57,9 @@ type Question struct {
 	Kind models.UpstreamKind
 	// Misconfigured names what is wrong with that configuration; "" if nothing is.
 	Misconfigured string
+	// Taken is how much of the surface's room for bodies this one takes; it is the
+	// surface's own account.
+	Taken int64
 	// KeepsQuery says that the proxy cannot be told to take a parameter out of the
 	// query.
 	KeepsQuery bool
@@ -168,6 +172,9 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 		}
 		if r.Body, err = q.readBody(need); err != nil {
 			log.DebugContext(ctx, "a request was not judged", "surface", q.Surface, "error", err)
+			if errors.Is(err, bound.ErrSpent) {
+				return p.Refuse(ctx, models.Because(models.Unavailable)), ""
+			}
 			return p.Refuse(ctx, bodyReason(err)), ""
 		}
 	}

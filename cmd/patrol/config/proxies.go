@@ -18,6 +18,9 @@ type ExtAuthz struct {
 	Margin           time.Duration `key:"margin" doc:"How long before Envoy's deadline it is answered, if that comes before the timeout."`
 	MaxInFlight      int           `key:"max_in_flight" doc:"Most requests that are judged at a time; more are denied."`
 	MaxMessage       Size          `key:"max_message" doc:"Largest message; above Envoy's max_request_bytes by the size of a request's head."`
+	MaxReceiving     Size          `key:"max_receiving" doc:"Memory for all messages that arrive or are judged; one of the largest size has room at least. Where it ends, those that have sent nothing for longest are denied."`
+	ReceiveTimeout   time.Duration `key:"receive_timeout" doc:"Time for a message to arrive; then it is denied."`
+	MaxStreams       int           `key:"max_streams" doc:"Most requests under way on one connection."`
 	RemoveHeaders    []string      `key:"remove_headers" doc:"Headers that Envoy is told to take from allowed requests, besides those in Patrol's own name."`
 	TrustedProxies   []string      `key:"trusted_proxies" doc:"Addresses or networks in front of Envoy, whose X-Forwarded-For is believed. Empty: the client is who Envoy says."`
 	DryRun           bool          `key:"dry_run" doc:"Allow everything, and record what would have been denied."`
@@ -41,6 +44,7 @@ type ForwardAuth struct {
 	Timeout         time.Duration `key:"timeout" doc:"Longest time for an answer; what is not decided by then is denied. Must be shorter than the proxy's own."`
 	MaxInFlight     int           `key:"max_in_flight" doc:"Most requests that are judged at a time; more are denied."`
 	MaxBody         Size          `key:"max_body" doc:"Largest body that Envoy may send."`
+	MaxReceiving    Size          `key:"max_receiving" doc:"Memory for all bodies that are looked at; one of the largest size has room at least. More are denied."`
 	EnvoyNoDecision int           `key:"envoy_no_decision" doc:"Status with which Envoy is told that nothing could be decided. It takes 5xx for a failure and lets the request pass if failure_mode_allow is true."`
 	RemoveHeaders   []string      `key:"remove_headers" doc:"Headers that Envoy is told to take from allowed requests, besides those in Patrol's own name."`
 }
@@ -48,7 +52,8 @@ type ForwardAuth struct {
 func defaultExtAuthz() ExtAuthz {
 	d := extauthz.DefaultConfig()
 	return ExtAuthz{
-		Timeout: d.Timeout, Margin: d.Margin, MaxInFlight: d.MaxInFlight, MaxMessage: Size(d.MaxMessageBytes), RemoveHeaders: d.RemoveHeaders,
+		Timeout: d.Timeout, Margin: d.Margin, MaxInFlight: d.MaxInFlight, MaxMessage: Size(d.MaxMessageBytes),
+		MaxReceiving: Size(d.MaxReceiving), ReceiveTimeout: d.ReceiveTimeout, MaxStreams: d.MaxStreams, RemoveHeaders: d.RemoveHeaders,
 		KeepaliveTime: d.Keepalive.Time, KeepaliveTimeout: d.Keepalive.Timeout, MinClientPing: d.Keepalive.MinClientTime,
 		MaxConnectionAge: d.Keepalive.MaxConnectionAge, DrainDelay: d.DrainDelay, DrainTimeout: d.DrainTimeout,
 	}
@@ -57,7 +62,7 @@ func defaultExtAuthz() ExtAuthz {
 func defaultForwardAuth() ForwardAuth {
 	d := forwardauth.DefaultConfig()
 	return ForwardAuth{
-		Timeout: d.Timeout, MaxInFlight: d.MaxInFlight, MaxBody: Size(d.MaxBodyBytes),
+		Timeout: d.Timeout, MaxInFlight: d.MaxInFlight, MaxBody: Size(d.MaxBodyBytes), MaxReceiving: Size(d.MaxReceiving),
 		EnvoyNoDecision: d.EnvoyUnavailable, RemoveHeaders: d.RemoveHeaders,
 	}
 }
@@ -69,6 +74,7 @@ func (c Config) ExtAuthzConfig() extauthz.Config {
 		Listen:  c.GRPCListen,
 		TLS:     extauthz.TLSConfig{CertFile: e.CertFile, KeyFile: e.KeyFile, ClientCAFile: e.ClientCAFile, ReloadInterval: c.TLS.ReloadInterval},
 		Timeout: e.Timeout, Margin: e.Margin, MaxInFlight: e.MaxInFlight, MaxMessageBytes: int(e.MaxMessage),
+		MaxReceiving: int64(e.MaxReceiving), ReceiveTimeout: e.ReceiveTimeout, MaxStreams: e.MaxStreams,
 		RemoveHeaders: e.RemoveHeaders, TrustedProxies: e.TrustedProxies, DryRun: e.DryRun, RouteDryRun: e.RouteDryRun, Reflection: e.Reflection,
 		Keepalive: extauthz.KeepaliveConfig{
 			Time: e.KeepaliveTime, Timeout: e.KeepaliveTimeout, MinClientTime: e.MinClientPing, MaxConnectionAge: e.MaxConnectionAge,
@@ -84,7 +90,7 @@ func (c Config) ForwardAuthConfig() forwardauth.Config {
 		Peers: map[forwardauth.Dialect][]string{
 			forwardauth.Envoy: f.Envoy, forwardauth.Nginx: f.Nginx, forwardauth.Traefik: f.Traefik, forwardauth.Caddy: f.Caddy, forwardauth.HAProxy: f.HAProxy,
 		},
-		Timeout: f.Timeout, MaxInFlight: f.MaxInFlight, MaxBodyBytes: int64(f.MaxBody), EnvoyUnavailable: f.EnvoyNoDecision, RemoveHeaders: f.RemoveHeaders,
+		Timeout: f.Timeout, MaxInFlight: f.MaxInFlight, MaxBodyBytes: int64(f.MaxBody), MaxReceiving: int64(f.MaxReceiving), EnvoyUnavailable: f.EnvoyNoDecision, RemoveHeaders: f.RemoveHeaders,
 	}
 }
 
@@ -104,6 +110,14 @@ func (e ExtAuthz) validate(v *models.Invalid) {
 	if e.MaxMessage < 64<<10 || e.MaxMessage > 256<<20 {
 		v.Add("extauthz.max_message", "must be between 64KiB and 256MiB")
 	}
+	if e.MaxReceiving < 1<<20 {
+		v.Add("extauthz.max_receiving", "must be at least 1MiB")
+	}
+	checkDuration("extauthz.receive_timeout", e.ReceiveTimeout, 10*time.Millisecond, 0, v)
+	checkCount("extauthz.max_streams", e.MaxStreams, 1, v)
+	if e.MaxStreams > 1<<20 {
+		v.Add("extauthz.max_streams", "must be at most %d", 1<<20)
+	}
 	checkNetworks("extauthz.trusted_proxies", e.TrustedProxies, v)
 	checkDuration("extauthz.keepalive_time", e.KeepaliveTime, time.Second, 0, v)
 	checkDuration("extauthz.keepalive_timeout", e.KeepaliveTimeout, time.Millisecond, 0, v)
@@ -114,6 +128,9 @@ func (e ExtAuthz) validate(v *models.Invalid) {
 }
 
 func (f ForwardAuth) validate(v *models.Invalid) {
+	if f.MaxReceiving < 1<<20 {
+		v.Add("forward_auth.max_receiving", "must be at least 1MiB")
+	}
 	for _, peers := range []struct {
 		key   string
 		value []string

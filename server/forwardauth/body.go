@@ -1,0 +1,53 @@
+package forwardauth
+
+import (
+	"errors"
+	"io"
+
+	"patrol/server/question"
+)
+
+// firstBuffer is what is allocated before anything of a body has arrived. Buffers
+// double as they fill.
+const firstBuffer = 4 << 10
+
+// receive reads a body as it arrives, one byte more than may be looked at at most,
+// and accounts for it in q.
+func (h *Handler) receive(q *question.Question, body io.Reader) ([]byte, error) {
+	take := func(n int64) error {
+		err := h.room.Take("", n)
+		if err == nil {
+			q.Taken += n
+		}
+		return err
+	}
+	most := h.cfg.MaxBodyBytes + 1
+	first := min(firstBuffer, most)
+	if err := take(first); err != nil {
+		return nil, err
+	}
+	buf := make([]byte, 0, first)
+	for {
+		if int64(len(buf)) == most {
+			return buf, nil
+		}
+		if len(buf) == cap(buf) {
+			next := min(2*int64(cap(buf)), most)
+			if err := take(next); err != nil { // beside the buffer that it is copied from
+				return nil, err
+			}
+			last := int64(cap(buf))
+			buf = append(make([]byte, 0, next), buf...)
+			h.room.Give("", last)
+			q.Taken -= last
+		}
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return buf, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+}

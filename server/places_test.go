@@ -39,5 +39,5 @@ func TestMoreThanThereArePlacesFor(t *testing.T) {
 			break
 		}
 	}
-	w.as("").get("/login").is(200)
+	w.as("").get("/api/v1/me").is(401)
 }

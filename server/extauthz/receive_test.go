@@ -100,7 +100,7 @@ func TestMessagesThatDoNotArrive(t *testing.T) {
 // are answered all the while, and none is left without an answer.
 func TestMessagesHaveNoMoreThanTheirRoom(t *testing.T) {
 	b := start(t, func(c *extauthz.Config) {
-		c.MaxMessageBytes, c.MaxReceiving, c.ReceiveTimeout, c.Timeout = 512<<10, 4<<20, time.Hour, 10*time.Second
+		c.MaxMessageBytes, c.MaxReceiving, c.ReceiveTimeout, c.Timeout = 512<<10, 12<<20, time.Hour, 10*time.Second
 	})
 	_, token := b.Mint(t, "u1", "acme:models:*:execute")
 	ask := question("POST", "/proxy/acme/v1/chat/completions", bearer(token))
@@ -117,6 +117,10 @@ func TestMessagesHaveNoMoreThanTheirRoom(t *testing.T) {
 	}
 	for range 50 {
 		require.NotNil(t, b.ask(t, ask).GetOkResponse())
+	}
+	late := b.peer(t)
+	for range 320 { // all of the room
+		late.begin(400<<10, bytes.Repeat([]byte("x"), 10<<10))
 	}
 	stalling.Wait()
 	require.NotNil(t, b.ask(t, ask).GetOkResponse())

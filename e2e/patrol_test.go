@@ -164,7 +164,7 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 
 	cfg := gateway.DefaultConfig()
 	cfg.Upstreams = map[string]gateway.Upstream{gateway.AnyDomain: {URL: upstream}}
-	proxy, err := gateway.New(cfg, a, logger, server.Deny)
+	proxy, err := gateway.New(cfg, a, logger)
 	require.NoError(t, err)
 	t.Cleanup(proxy.Close)
 	serverConfig := server.DefaultConfig()

@@ -139,10 +139,6 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 
-	if len(r.Header["Authorization"]) > 1 {
-		WriteError(x, r, models.NewError(models.CodeMalformed, "the request has more than one Authorization header"))
-		return
-	}
 	if m, mount := s.mounted(r); m != nil {
 		x.route = m
 		// The timeouts of API requests would cut streams; what is mounted sets
@@ -151,6 +147,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		_ = control.SetReadDeadline(time.Time{})
 		_ = control.SetWriteDeadline(time.Time{})
 		mount.ServeHTTP(x, r)
+		return
+	}
+	if len(r.Header["Authorization"]) > 1 { // what is mounted sees to it itself
+		WriteError(x, r, models.NewError(models.CodeMalformed, "the request has more than one Authorization header"))
 		return
 	}
 	s.secure(w.Header())

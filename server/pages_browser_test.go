@@ -109,7 +109,7 @@ func behindGateway(t *testing.T, dbURL string) *world {
 		require.NoError(t, err)
 		cfg := gateway.DefaultConfig()
 		cfg.Upstreams = map[string]gateway.Upstream{gateway.AnyDomain: {URL: base.String()}}
-		deps.Gateway, err = gateway.New(cfg, deps.Authz, deps.Logger, server.Deny)
+		deps.Gateway, err = gateway.New(cfg, deps.Authz, deps.Logger)
 		require.NoError(t, err)
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // statuses is the one table from error code to HTTP status. A code that is not
@@ -77,26 +78,18 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	case p.Status == http.StatusUnauthorized && header.Get("WWW-Authenticate") == "":
 		header.Set("WWW-Authenticate", challenge)
 	}
+	if x.route != nil && x.route.mount { // a handler of proxied requests failed
+		x.server.secure(header)
+		client := request.Client{Target: r.RequestURI, Header: r.Header, RequestID: p.RequestID}
+		request.Refusals{}.Failed(client, p.Status, models.Code(p.Code), p.Detail).WriteTo(w)
+		return
+	}
 	writeProblem(w, x, p)
 }
 
-// Deny answers a proxied request that d refuses with a problem document and the
-// challenge of RFC 6750. req is what was judged, as far as it is known. r must
-// have come through [Server.Handler].
-func Deny(w http.ResponseWriter, r *http.Request, d models.Decision, req models.Request) {
-	p := api.Denied(d, exchangeOf(r.Context()).requestID)
-	if p.Status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	if c := d.Challenge(req); c != "" {
-		w.Header().Set("WWW-Authenticate", c)
-	}
-	writeProblem(w, exchangeOf(r.Context()), p)
-}
-
 func writeProblem(w http.ResponseWriter, x *exchange, p api.Problem) {
-	p.Title = http.StatusText(p.Status)
 	header := w.Header()
+	p.Title = http.StatusText(p.Status)
 	x.server.secure(header)
 	header["Content-Type"] = problemType
 	header.Del("Content-Length") // of a body that was not written after all

@@ -21,6 +21,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/server"
+	"patrol/server/request"
 )
 
 // TestNoSecretIsLeftBehind goes through everything that has a secret in it, sends
@@ -31,7 +32,8 @@ func TestNoSecretIsLeftBehind(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
 		w := newEmptyWorld(t, dbURL, func(_ *server.Config, d *server.Deps) {
 			d.Gateway = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				server.Deny(w, r, models.Deny(models.RouteUnmapped), models.Request{})
+				client := request.Client{Target: r.RequestURI, Header: r.Header}
+				request.Refusals{}.Denied(client, request.Refusal{Decision: models.Deny(models.RouteUnmapped)}).WriteTo(w)
 			})
 		})
 		secrets := map[string]string{"keyring": strings.Repeat("\a", 32)}

@@ -27,6 +27,7 @@ import (
 	"patrol/server"
 	"patrol/server/authz"
 	"patrol/server/decisionlog"
+	"patrol/server/request"
 )
 
 // password is everybody's; hashing it takes a while and is done once.
@@ -142,7 +143,8 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	deps := server.Deps{
 		Store: w.store, Decisions: w.decided, Authz: w.authz, Engine: policy, Policy: w.policy, Keys: w.keys, Metrics: metrics, Logger: log, Clock: w.clock.Now,
 		Gateway: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			server.Deny(w, r, models.Deny(models.TokenMissing), models.Request{})
+			client := request.Client{Target: r.RequestURI, Header: r.Header}
+			request.Refusals{}.Denied(client, request.Refusal{Decision: models.Deny(models.TokenMissing)}).WriteTo(w)
 		}),
 	}
 	deps.Playground, err = bundles.NewPlayground(bundles.PlaygroundConfig{

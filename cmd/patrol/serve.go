@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -223,16 +224,18 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		return nil, fmt.Errorf("set decisions up: %w", err)
 	}
 	n.store.OnChange(n.authz.Apply)
-	n.proxy, err = gateway.New(gatewayConfig(cfg), n.authz, log, server.Deny)
+	n.proxy, err = gateway.New(gatewayConfig(cfg), n.authz, log)
 	if err != nil {
 		return nil, fmt.Errorf("set the gateway up: %w", err)
 	}
-	forward, err := forwardauth.New(cfg.ForwardAuthConfig(), forwardauth.Deps{Authz: n.authz, Peer: server.Peer, Logger: log})
+	forwardConfig, envoyConfig := cfg.ForwardAuthConfig(), cfg.ExtAuthzConfig()
+	forwardConfig.PagesURL, envoyConfig.PagesURL = pagesURL(cfg), pagesURL(cfg)
+	forward, err := forwardauth.New(forwardConfig, forwardauth.Deps{Authz: n.authz, Peer: server.Peer, Logger: log})
 	if err != nil {
 		return nil, err
 	}
 	if cfg.GRPCListen != "" {
-		n.envoy, err = extauthz.New(cfg.ExtAuthzConfig(), extauthz.Deps{Authz: n.authz, Logger: log, Registerer: metrics.Registry()})
+		n.envoy, err = extauthz.New(envoyConfig, extauthz.Deps{Authz: n.authz, Logger: log, Registerer: metrics.Registry()})
 		if err != nil {
 			return nil, err
 		}
@@ -430,6 +433,7 @@ func gatewayConfig(cfg config.Config) gateway.Config {
 	c.BodyPause, c.TokenShare = cfg.Gateway.BodyPause, cfg.Gateway.TokenShare
 	c.BodyTimeout, c.DialTimeout = cfg.Gateway.BodyTimeout, cfg.Gateway.DialTimeout
 	c.HeaderTimeout, c.MaxStream = cfg.Gateway.HeaderTimeout, cfg.Gateway.MaxStream
+	c.IdleTimeout = cfg.Gateway.IdleTimeout
 	c.Upstreams = map[string]gateway.Upstream{}
 	for domain, u := range cfg.AllUpstreams() {
 		headers := map[string]gateway.Secret{}
@@ -441,6 +445,15 @@ func gatewayConfig(cfg config.Config) gateway.Config {
 		}
 	}
 	return c
+}
+
+// pagesURL returns where people find the pages, "" if the port is not known before
+// the server listens.
+func pagesURL(cfg config.Config) string {
+	if _, port, err := net.SplitHostPort(cfg.Listen); cfg.PublicURL == "" && (err != nil || port == "0") {
+		return ""
+	}
+	return serverConfig(cfg).BaseURL()
 }
 
 // serverConfig translates the settings for the HTTP surface.

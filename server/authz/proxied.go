@@ -78,6 +78,14 @@ func (p *Proxied) Admit(ctx context.Context) (d models.Decision, ok bool) {
 	return d, true
 }
 
+// Maps reports whether the policy maps the request if it were made with another
+// method and without a body.
+func (p *Proxied) Maps(ctx context.Context, method string, r models.HTTPRequest) bool {
+	r.Method, r.Body = method, nil
+	_, ok, code, _ := p.route(ctx, r)
+	return ok && code == ""
+}
+
 // route maps the request.
 func (p *Proxied) route(ctx context.Context, r models.HTTPRequest) (reqs []models.Request, ok bool, code models.ReasonCode, cause error) {
 	reqs, ok, known := p.policy.RecallRoute(r)
@@ -143,16 +151,13 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 // notAnEntity says which fields of a request are not what they can be, without
 // repeating them.
 func notAnEntity(err error) string {
-	text := "What the request names cannot be judged:"
+	var problems []string
 	if e, ok := errors.AsType[*models.Error](err); ok {
-		for i, f := range e.Fields {
-			if i > 0 {
-				text += ";"
-			}
-			text += " " + f.Field + " " + f.Message
+		for _, f := range e.Fields {
+			problems = append(problems, f.Field+" "+f.Message)
 		}
 	}
-	return text + "."
+	return "What the request names cannot be judged: " + strings.Join(problems, "; ") + "."
 }
 
 // questions returns what is asked of the policy: what the route says, with what the operator

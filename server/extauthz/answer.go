@@ -1,13 +1,10 @@
 package extauthz
 
 import (
-	"html"
+	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
-
-	jsonv2 "github.com/go-json-experiment/json"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -15,9 +12,8 @@ import (
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 
-	"patrol/api"
-	"patrol/models"
 	"patrol/server/question"
+	"patrol/server/request"
 	"patrol/server/route"
 )
 
@@ -27,7 +23,7 @@ var identityHeaders = [...]string{
 }
 
 // decisionHeader tells the client which decision its request got.
-var decisionHeader = strings.ToLower(question.HeaderDecision)
+var decisionHeader = strings.ToLower(request.HeaderDecision)
 
 // answer puts a verdict into Envoy's words. Under a dry run it lets everything
 // through.
@@ -146,36 +142,24 @@ func withoutSession(values []string) (rest string, changed bool) {
 }
 
 func (s *Server) deny(v verdict) *authv3.CheckResponse {
-	status := v.Status()
+	a := v.Answer(s.refusals, request.Client{Target: v.asked.Target, Header: v.asked.Header, RequestID: v.requestID()})
 	denied := &authv3.DeniedHttpResponse{
-		Status: &typev3.HttpStatus{Code: typev3.StatusCode(status)}, //nolint:gosec // one of a few three-digit numbers
-		Headers: []*corev3.HeaderValueOption{
-			header("cache-control", "no-store"),
-			header("x-content-type-options", "nosniff"),
-		},
+		Status: &typev3.HttpStatus{Code: typev3.StatusCode(a.Status)}, //nolint:gosec // one of a few three-digit numbers
+		Body:   string(a.Body),
 	}
-	set := func(name, value string) { denied.Headers = append(denied.Headers, header(name, value)) }
-	problem := v.problem()
-	contentType, text := render(problem, v.asked.Header.Get("Accept"))
-	denied.Body = text
-	set("content-type", contentType)
-	if c := v.challenge(); c != "" {
-		set("www-authenticate", c)
-	}
-	if status == http.StatusServiceUnavailable {
-		set("retry-after", "1")
-	}
-	if v.Decision.ID != "" {
-		set(decisionHeader, v.Decision.ID)
+	for _, name := range slices.Sorted(maps.Keys(a.Header)) {
+		denied.Headers = append(denied.Headers, header(strings.ToLower(name), a.Header.Get(name)))
 	}
 	code := codes.PermissionDenied
-	switch status {
+	switch a.Status {
 	case http.StatusUnauthorized:
 		code = codes.Unauthenticated
 	case http.StatusServiceUnavailable:
 		code = codes.Unavailable
-	case http.StatusBadRequest:
+	case http.StatusBadRequest, http.StatusUnsupportedMediaType:
 		code = codes.InvalidArgument
+	case http.StatusTooManyRequests, http.StatusRequestEntityTooLarge:
+		code = codes.ResourceExhausted
 	}
 	return &authv3.CheckResponse{
 		Status:          &statuspb.Status{Code: int32(code)},
@@ -184,72 +168,14 @@ func (s *Server) deny(v verdict) *authv3.CheckResponse {
 	}
 }
 
-func (v *verdict) challenge() string {
-	if v.Malformed != "" {
+// requestID returns the id that the client, or Envoy, gave the request, "" if it
+// is none that can be repeated.
+func (v *verdict) requestID() string {
+	id := v.asked.Header.Get("X-Request-Id")
+	if len(id) > 64 || !route.IsPlainName(id) { // also what is shaped like a token
 		return ""
 	}
-	return v.Decision.Challenge(v.Request)
-}
-
-// problem is the denial as a problem document, the same that the gateway sends.
-func (v *verdict) problem() api.Problem {
-	requestID := v.asked.Header.Get("X-Request-Id")
-	if len(requestID) > 64 || !route.IsPlainName(requestID) { // also what is shaped like a token
-		requestID = ""
-	}
-	if v.Malformed != "" {
-		return api.Problem{
-			Type: "about:blank", Title: http.StatusText(http.StatusBadRequest), Status: http.StatusBadRequest,
-			Code: string(models.CodeMalformed), Detail: v.Malformed, RequestID: requestID,
-		}
-	}
-	return api.Denied(v.Decision, requestID)
-}
-
-// render writes a problem in the form that the client prefers among the few that
-// there are: a problem document, for people a page, and plain text.
-func render(p api.Problem, accept string) (contentType, text string) {
-	line := strconv.Itoa(p.Status) + " " + p.Title
-	switch preferred(accept) {
-	case "text/html":
-		return "text/html; charset=utf-8", "<!doctype html><html lang=\"en\"><title>" + line + "</title><h1>" + line + "</h1><p>" +
-			html.EscapeString(p.Detail) + "</p></html>\n"
-	case "text/plain":
-		return "text/plain; charset=utf-8", line + "\n" + p.Detail + "\n"
-	}
-	encoded, err := jsonv2.Marshal(p)
-	if err != nil { // its strings come from policies, which OPA keeps to UTF-8
-		return "text/plain; charset=utf-8", line + "\n"
-	}
-	return "application/problem+json", string(encoded)
-}
-
-// preferred returns text/html or text/plain if an Accept header names one of them
-// and prefers it to JSON in every form, else "". Weights are read (RFC 9110
-// §12.5.1); of several with one weight the first counts.
-func preferred(accept string) string {
-	best, weight := "", 0.0
-	for item := range strings.SplitSeq(accept, ",") {
-		media, params, _ := strings.Cut(item, ";")
-		media = strings.ToLower(strings.TrimSpace(media))
-		q := 1.0
-		for param := range strings.SplitSeq(params, ";") {
-			name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
-			if strings.EqualFold(name, "q") {
-				var err error
-				if q, err = strconv.ParseFloat(value, 64); err != nil {
-					q = 0
-				}
-			}
-		}
-		if q > weight {
-			best, weight = media, q
-		}
-	}
-	if best == "text/html" || best == "text/plain" {
-		return best
-	}
-	return ""
+	return id
 }
 
 func header(name, value string) *corev3.HeaderValueOption {

@@ -200,10 +200,11 @@ func TestWhatTheClientAccepts(t *testing.T) {
 	for accept, want := range map[string]string{
 		"":                                   "application/problem+json",
 		"*/*":                                "application/problem+json",
-		"application/json":                   "application/problem+json",
+		"application/json":                   "application/json",
+		"application/problem+json":           "application/problem+json",
 		"text/plain":                         "text/plain; charset=utf-8",
 		"text/html,application/xhtml+xml":    "text/html; charset=utf-8",
-		"text/html;q=0.2, application/json":  "application/problem+json",
+		"text/html;q=0.2, application/json":  "application/json",
 		"application/json;q=0.2, text/plain": "text/plain; charset=utf-8",
 		"text/plain;q=none":                  "application/problem+json",
 	} {

@@ -20,6 +20,10 @@ type Config struct {
 	Listen string
 	TLS    TLSConfig
 
+	// PagesURL is the base URL of the pages on which people make tokens, for those who
+	// are refused. Empty: it is not known.
+	PagesURL string
+
 	// Timeout is how long an answer may take; Margin is how long before Envoy's
 	// deadline it is given if that comes first. After that it is a denial.
 	Timeout time.Duration

@@ -22,6 +22,7 @@ import (
 	"patrol/server/bound"
 	"patrol/server/linger"
 	"patrol/server/question"
+	"patrol/server/request"
 )
 
 // Authorizer decides; it is an *authz.Authorizer.
@@ -52,6 +53,7 @@ type Server struct {
 	remove      []string // from allowed requests, always
 	dryRun      bool
 	routeDryRun bool
+	refusals    request.Refusals
 
 	listener net.Listener
 	identity *identity // nil without TLS
@@ -67,7 +69,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, authz: deps.Authz, logger: deps.Logger,
-		dryRun: cfg.DryRun, routeDryRun: cfg.RouteDryRun,
+		dryRun: cfg.DryRun, routeDryRun: cfg.RouteDryRun, refusals: request.Refusals{Pages: cfg.PagesURL},
 		remove: []string{strings.ToLower(question.HeaderGuardrails)},
 	}
 	if s.logger == nil {

@@ -42,6 +42,10 @@ type Config struct {
 	// No address may speak two.
 	Peers map[Dialect][]string
 
+	// PagesURL is the base URL of the pages on which people make tokens, for those who
+	// are refused. Empty: it is not known.
+	PagesURL string
+
 	// Timeout is how long an answer may take; after that it is a denial.
 	Timeout time.Duration
 	// MaxInFlight is how many requests are judged at a time. More are denied.

@@ -2,7 +2,6 @@ package forwardauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,13 +9,12 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 
-	"patrol/api"
 	"patrol/models"
 	"patrol/server/bound"
 	"patrol/server/question"
+	"patrol/server/request"
 )
 
 // surface names this package in decisions and their metrics.
@@ -42,7 +40,8 @@ type Handler struct {
 	speakers speakers
 	gate     *bound.Gate
 	room     *bound.Budget // for bodies
-	remove   string        // what Envoy is told to remove, always
+	refusals request.Refusals
+	remove   string // what Envoy is told to remove, always
 }
 
 // New returns a handler. It fails if cfg is not valid.
@@ -53,7 +52,7 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 	if deps.Authz == nil {
 		return nil, errors.New("forward-auth: there is nobody to decide")
 	}
-	h := &Handler{cfg: cfg, authz: deps.Authz, peer: deps.Peer, log: deps.Logger}
+	h := &Handler{cfg: cfg, authz: deps.Authz, peer: deps.Peer, log: deps.Logger, refusals: request.Refusals{Pages: cfg.PagesURL}}
 	if h.log == nil {
 		h.log = slog.Default()
 	}
@@ -94,18 +93,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if cause := recover(); cause != nil {
 			// A 500 could be taken for a reason to let the request pass.
 			h.log.Error("answering a proxy panicked", "panic", cause, "stack", string(debug.Stack()))
-			h.deny(w, dialect, question.Verdict{Decision: models.Deny(models.Unavailable)})
+			h.deny(w, r, dialect, nil, question.Verdict{Decision: models.Deny(models.Unavailable)})
 		}
 	}()
 	if dialect == "" {
 		h.log.WarnContext(r.Context(), "somebody asked who is not configured as a proxy", "peer", peer.String())
-		h.refuse(w, http.StatusForbidden, models.CodeForbidden, "Only proxies that are configured here may ask.")
+		h.refuse(w, r, "Only proxies that are configured here may ask.")
 		return
 	}
 	q, err := h.read(dialect, r, peer)
 	if err != nil {
 		h.log.WarnContext(r.Context(), "a question was refused", "peer", peer.String(), "dialect", dialect, "error", err)
-		h.refuse(w, http.StatusForbidden, models.CodeForbidden, "The request carries headers that only a proxy may send, or lacks those of the proxy that asks.")
+		h.refuse(w, r, "The request carries headers that only a proxy may send, or lacks those of the proxy that asks.")
 		return
 	}
 	v, err := bound.Do(r.Context(), h.gate, func(ctx context.Context) question.Verdict {
@@ -117,14 +116,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v.Decision.ID = models.NewID()
 		h.log.WarnContext(r.Context(), "a request was refused without being judged", "decision_id", v.Decision.ID, "dialect", dialect, "error", err)
 	}
-	switch {
-	case v.Malformed != "":
-		h.refuse(w, h.told(dialect, http.StatusBadRequest), models.CodeMalformed, v.Malformed)
-	case v.Decision.Allowed:
+	if v.Malformed == "" && v.Decision.Allowed {
 		h.allow(w, dialect, q, v)
-	default:
-		h.deny(w, dialect, v)
+		return
 	}
+	h.deny(w, r, dialect, q, v)
 }
 
 // allow tells the proxy to let the request pass and what to tell the upstream.
@@ -136,7 +132,7 @@ func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *question.Question, 
 	header.Set(question.HeaderUser, v.Decision.UserID)
 	header.Set(question.HeaderDomain, v.Request.Domain)
 	header.Set(question.HeaderTokenID, v.Decision.TokenID)
-	header.Set(question.HeaderDecision, v.Decision.ID)
+	header.Set(request.HeaderDecision, v.Decision.ID)
 	header.Set("X-Patrol-Scope-Id", v.Decision.ScopeID)
 	header.Set("X-Patrol-Revision", v.Decision.Revision)
 	header.Set("Cache-Control", "no-store")
@@ -154,18 +150,19 @@ func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *question.Question, 
 	w.WriteHeader(http.StatusOK)
 }
 
-func (h *Handler) deny(w http.ResponseWriter, d Dialect, v question.Verdict) {
-	p := api.Denied(v.Decision, w.Header().Get("X-Request-Id"))
-	if c := v.Decision.Challenge(v.Request); c != "" {
-		w.Header().Set("WWW-Authenticate", c)
+// deny tells the proxy what to tell its client. q is nil if it could not be read.
+func (h *Handler) deny(w http.ResponseWriter, r *http.Request, d Dialect, q *question.Question, v question.Verdict) {
+	client := h.client(w, r)
+	if q != nil {
+		client.Target, client.Header = q.Target, q.Header
 	}
-	w.Header().Set(question.HeaderDecision, v.Decision.ID)
-	if p.Status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
+	refusals := h.refusals
+	refusals.Told = func(status int) int { return h.told(d, status) }
+	a := v.Answer(refusals, client)
+	if d == Nginx { // which drops the body
+		a.InHeader()
 	}
-	p.Status = h.told(d, p.Status)
-	p.Title = http.StatusText(p.Status)
-	h.write(w, p)
+	a.WriteTo(w)
 }
 
 // told returns the status that a proxy is told in the place of status. Envoy takes
@@ -181,24 +178,11 @@ func (h *Handler) told(d Dialect, status int) int {
 	return status
 }
 
-// refuse answers a request that was not judged.
-func (h *Handler) refuse(w http.ResponseWriter, status int, code models.Code, detail string) {
-	h.write(w, api.Problem{
-		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: string(code), Detail: detail,
-		RequestID: w.Header().Get("X-Request-Id"),
-	})
+// refuse answers somebody who may not ask, or not like this.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, detail string) {
+	h.refusals.Failed(h.client(w, r), http.StatusForbidden, models.CodeForbidden, detail).WriteTo(w)
 }
 
-func (*Handler) write(w http.ResponseWriter, p api.Problem) {
-	body, err := json.Marshal(p)
-	if err != nil {
-		panic(err) // strings and numbers always marshal
-	}
-	header := w.Header()
-	header.Set("Content-Type", "application/problem+json")
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Cache-Control", "no-store")
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(body) // the proxy may be gone
+func (*Handler) client(w http.ResponseWriter, r *http.Request) request.Client {
+	return request.Client{Target: r.RequestURI, Header: r.Header, RequestID: w.Header().Get("X-Request-Id")}
 }

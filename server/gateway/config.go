@@ -24,6 +24,9 @@ type Config struct {
 	// PublicURL is the base URL that clients know this server by; upstreams learn
 	// it as X-Forwarded-Host and -Proto. Empty: what the client says.
 	PublicURL string
+	// PagesURL is the base URL of the pages on which people make tokens, for those who
+	// are refused. Empty: PublicURL, else the one that the client itself asked.
+	PagesURL string
 
 	MaxJSONBody      int64 // bytes of a JSON body that must be looked at
 	MaxMultipartBody int64 // bytes of a multipart body that must be looked at
@@ -49,7 +52,8 @@ type Config struct {
 	// HeaderTimeout is how long an upstream may take from the end of a request to
 	// the first byte of its answer. Models that do not stream answer late.
 	HeaderTimeout time.Duration
-	// IdleTimeout is how long an unused connection to an upstream is kept.
+	// IdleTimeout is how long an unused connection to an upstream is kept. It is best
+	// shorter than what upstreams do: many Python servers close after 5 s.
 	IdleTimeout time.Duration
 	// MaxIdle is how many unused connections are kept per upstream.
 	MaxIdle int
@@ -108,7 +112,7 @@ func DefaultConfig() Config {
 		MaxStream:        time.Hour,
 		DialTimeout:      10 * time.Second,
 		HeaderTimeout:    10 * time.Minute,
-		IdleTimeout:      30 * time.Second,
+		IdleTimeout:      4 * time.Second,
 		MaxIdle:          64,
 	}
 }

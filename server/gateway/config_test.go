@@ -86,7 +86,7 @@ func TestConfigValidate(t *testing.T) {
 			require.Len(t, invalid.Fields, 1)
 			assert.Equal(t, c.field, invalid.Fields[0].Field)
 			assert.NotContains(t, err.Error(), "hunter2")
-			_, err = gateway.New(cfg, &judge{}, slog.New(slog.DiscardHandler), deny)
+			_, err = gateway.New(cfg, &judge{}, slog.New(slog.DiscardHandler))
 			require.Error(t, err)
 		})
 	}

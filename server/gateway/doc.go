@@ -50,11 +50,14 @@
 // A 401 or 407 of an upstream is about the credential that the gateway holds, and
 // must not read as one about the caller's token: it becomes a 502. So do failures
 // to reach the upstream; a slow one is a 504. None of these answers names it. All
-// of the gateway's own answers are problem documents (RFC 9457).
+// of the gateway's own answers are problem documents, in the form that the path's
+// clients read (package request).
 //
 // # Limits
 //
-// Nothing here retries a request that could have had an effect. HTTP_PROXY and its
+// Nothing here sends a request twice that could have had an effect: GET and HEAD are
+// sent again if an idle connection turns out to be closed, others only if not a byte
+// was written. HTTP_PROXY and its
 // relatives in the environment are not obeyed: where requests go is what the
 // configuration says. The timeouts of the server around must not cut streams; the
 // gateway lifts them and sets its own.

@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
 	"patrol/models"
 	"patrol/server/authz"
+	"patrol/server/request"
 	"patrol/server/route"
 )
 
@@ -76,7 +78,7 @@ func (g *Gateway) target(domain string) *target {
 func (x *exchange) forward(ctx context.Context) {
 	t := x.g.target(x.domain)
 	if t == nil {
-		problem(x.w, http.StatusNotFound, codeNoUpstream, "There is no service behind this domain.")
+		x.fail(http.StatusNotFound, codeNoUpstream, "There is no service behind this domain.")
 		return
 	}
 	alive, cancel := context.WithTimeoutCause(ctx, x.g.cfg.MaxStream, errLifetime)
@@ -97,7 +99,7 @@ func (x *exchange) forward(ctx context.Context) {
 	}
 	out := &answer{ResponseWriter: x.w, header: http.Header{}}
 	proxy := httputil.ReverseProxy{
-		Transport:     x.g.transport,
+		Transport:     x.g,
 		FlushInterval: -1,
 		BufferPool:    buffers,
 		ErrorLog:      slog.NewLogLogger(x.g.log.Handler(), slog.LevelDebug),
@@ -160,6 +162,16 @@ func (x *exchange) rewrite(out *http.Request, t *target) {
 	if x.judged.Body != nil {
 		h.Set("Content-Type", x.judged.Body.ContentType)
 	}
+	if !repeatable(out.Method) {
+		// By their canonical names these tell the transport that it may send a request
+		// twice. What an upstream makes of them is between it and the client.
+		for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+			if values, ok := h[name]; ok {
+				delete(h, name)
+				h[strings.ToLower(name)] = values
+			}
+		}
+	}
 	identify(h, x.decision, x.domain)
 	if x.requestID != "" {
 		h.Set("X-Request-Id", x.requestID)
@@ -213,20 +225,20 @@ func (x *exchange) failed(ctx context.Context, cause, err error) {
 		x.deniedMeanwhile(ctx)
 		return
 	case errors.Is(cause, errLifetime):
-		problem(x.w, http.StatusGatewayTimeout, codeUpstreamTimeout, "The service behind this domain did not answer in the time that a request may take.")
+		x.fail(http.StatusGatewayTimeout, codeUpstreamTimeout, "The service behind this domain did not answer in the time that a request may take.")
 		return
 	case x.body.failed():
-		problem(x.w, http.StatusBadRequest, models.CodeMalformed, "The body could not be read to its end.")
+		x.fail(http.StatusBadRequest, models.CodeMalformed, "The body could not be read to its end.")
 		return
 	}
 	x.logger().WarnContext(ctx, "an upstream gave no answer that can be passed on", "error", err)
 	switch {
 	case errors.Is(err, errUpstreamAuth):
-		problem(x.w, http.StatusBadGateway, codeUpstreamAuth, "The service behind this domain refused the gateway's own credential. Your token is not at fault.")
+		x.fail(http.StatusBadGateway, codeUpstreamAuth, "The service behind this domain refused the gateway's own credential. Your token is not at fault.")
 	case isNet && netErr.Timeout() && !(isOp && opErr.Op == "dial"):
-		problem(x.w, http.StatusGatewayTimeout, codeUpstreamTimeout, "The service behind this domain did not answer in time.")
+		x.fail(http.StatusGatewayTimeout, codeUpstreamTimeout, "The service behind this domain did not answer in time.")
 	default:
-		problem(x.w, http.StatusBadGateway, codeUpstreamUnavailable, "The service behind this domain cannot be reached, or gave no proper answer.")
+		x.fail(http.StatusBadGateway, codeUpstreamUnavailable, "The service behind this domain cannot be reached, or gave no proper answer.")
 	}
 }
 
@@ -236,10 +248,10 @@ func (x *exchange) failed(ctx context.Context, cause, err error) {
 func (x *exchange) deniedMeanwhile(ctx context.Context) {
 	d := x.p.Decide(ctx, x.judged, models.Request{Domain: x.domain})
 	if d.Allowed {
-		problem(x.w, http.StatusServiceUnavailable, models.CodeUnavailable, "What this request is allowed to do changed while it waited. Try again.")
+		x.fail(http.StatusServiceUnavailable, models.CodeUnavailable, "What this request is allowed to do changed while it waited. Try again.")
 		return
 	}
-	x.g.deny(x.w, x.r, d, x.p.Request())
+	x.deny(request.Refusal{Decision: d, Asked: x.p.Request()})
 }
 
 // bodyReader remembers how the client's body ended, so that its failure is not

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,11 +12,13 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"patrol/models"
 	"patrol/server/authz"
 	"patrol/server/bound"
+	"patrol/server/request"
 	"patrol/server/route"
 )
 
@@ -30,6 +33,7 @@ type Authorizer[P Proxied] interface {
 type Proxied interface {
 	Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error)
 	Names(ctx context.Context, r models.HTTPRequest, fixed models.Request) []authz.Name
+	Maps(ctx context.Context, method string, r models.HTTPRequest) bool
 	Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision
 	Refuse(ctx context.Context, reason models.Reason) models.Decision
 	Admit(ctx context.Context) (d models.Decision, ok bool)
@@ -48,46 +52,50 @@ type Gateway struct {
 	cfg       Config
 	begin     func(context.Context, authz.Call) (Proxied, models.Decision, bool)
 	log       *slog.Logger
-	deny      DenyFunc
+	refusals  request.Refusals
 	public    *url.URL // nil: not configured
 	targets   map[string]*target
+	dialer    net.Dialer
 	transport *http.Transport
 	bodies    *bodies
+	fresh     *http.Transport // uses each connection once
+	mu        sync.Mutex
+	keeping   map[string]*keeping // by address
 	// scans holds a place for each large body that is looked at now, so that many
 	// of them do not take memory at a time.
 	scans chan struct{}
 }
 
-// DenyFunc answers a request that was refused. req is what was judged, as far as
-// it got.
-type DenyFunc func(w http.ResponseWriter, r *http.Request, d models.Decision, req models.Request)
-
 // New returns a gateway. It fails if cfg is not valid.
-func New[P Proxied](cfg Config, a Authorizer[P], log *slog.Logger, deny DenyFunc) (*Gateway, error) {
+func New[P Proxied](cfg Config, a Authorizer[P], log *slog.Logger) (*Gateway, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, log: log, deny: deny,
+		cfg: cfg, log: log, refusals: request.Refusals{Pages: cmp.Or(cfg.PagesURL, cfg.PublicURL)},
 		begin: func(ctx context.Context, call authz.Call) (Proxied, models.Decision, bool) {
 			return a.Begin(ctx, call)
 		},
 		targets: make(map[string]*target, len(cfg.Upstreams)),
 		bodies:  newBodies(cfg),
 		scans:   make(chan struct{}, runtime.GOMAXPROCS(0)),
-		transport: &http.Transport{
-			Proxy:                  nil, // see the package comment
-			DialContext:            (&net.Dialer{Timeout: cfg.DialTimeout}).DialContext,
-			TLSHandshakeTimeout:    cfg.DialTimeout,
-			ResponseHeaderTimeout:  cfg.HeaderTimeout,
-			IdleConnTimeout:        cfg.IdleTimeout,
-			MaxIdleConnsPerHost:    cfg.MaxIdle,
-			MaxResponseHeaderBytes: 256 << 10,
-			ExpectContinueTimeout:  continueTimeout,
-			ForceAttemptHTTP2:      true,
-			DisableCompression:     true, // the client's Accept-Encoding and the upstream's answer pass as they are
-		},
+		dialer:  net.Dialer{Timeout: cfg.DialTimeout},
+		keeping: map[string]*keeping{},
 	}
+	g.transport = &http.Transport{
+		Proxy:                  nil, // see the package comment
+		DialContext:            g.dial,
+		TLSHandshakeTimeout:    cfg.DialTimeout,
+		ResponseHeaderTimeout:  cfg.HeaderTimeout,
+		IdleConnTimeout:        cfg.IdleTimeout,
+		MaxIdleConnsPerHost:    cfg.MaxIdle,
+		MaxResponseHeaderBytes: 256 << 10,
+		ExpectContinueTimeout:  continueTimeout,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // the client's Accept-Encoding and the upstream's answer pass as they are
+	}
+	g.fresh = g.transport.Clone()
+	g.fresh.DisableKeepAlives = true
 	if cfg.PublicURL != "" {
 		g.public, _ = parseBase(cfg.PublicURL)
 	}
@@ -98,7 +106,14 @@ func New[P Proxied](cfg Config, a Authorizer[P], log *slog.Logger, deny DenyFunc
 }
 
 // Close closes the connections to upstreams that are not in use.
-func (g *Gateway) Close() { g.transport.CloseIdleConnections() }
+func (g *Gateway) Close() {
+	g.transport.CloseIdleConnections()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, k := range g.keeping {
+		k.close()
+	}
+}
 
 // ServeHTTP judges r and forwards or refuses it.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +121,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.open()()
 	token, ok := bearer(r.Header)
 	if !ok {
-		problem(w, http.StatusBadRequest, models.CodeMalformed, "The request has more than one Authorization header.")
+		x.fail(http.StatusBadRequest, models.CodeMalformed, "The request has more than one Authorization header.")
 		return
 	}
 	x.judged, x.ambiguity = route.Parse(r.Method, r.RequestURI, r.Header)
@@ -120,7 +135,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	p, d, ok := g.begin(ctx, call)
 	if !ok {
-		g.deny(w, r, d, call.Request)
+		x.deny(request.Refusal{Decision: d, Asked: call.Request})
 		return
 	}
 	x.p = p
@@ -218,7 +233,12 @@ func (x *exchange) judge(ctx context.Context) bool {
 		return x.refuse(ctx, models.Because(models.PolicyError), nil)
 	}
 	if err := x.checkUpgrade(websocket); err != nil {
-		return x.refuse(ctx, route.Reason(err), err)
+		x.logger().DebugContext(ctx, "a request was not judged", "error", err)
+		x.deny(request.Refusal{
+			Decision: x.p.Refuse(ctx, route.Reason(err)), Asked: x.p.Request(), NotWebSocket: errors.Is(err, errNoWebSocket) &&
+				x.r.Method == http.MethodGet && !x.p.Maps(ctx, http.MethodGet, x.judged) && x.p.Maps(ctx, http.MethodPost, x.judged),
+		})
+		return false
 	}
 	if need != nil && !x.readBody(ctx, need) {
 		return false
@@ -231,7 +251,7 @@ func (x *exchange) judge(ctx context.Context) bool {
 	}
 	x.decision = x.p.Decide(ctx, x.judged, models.Request{Domain: x.domain})
 	if !x.decision.Allowed {
-		x.g.deny(x.w, x.r, x.decision, x.p.Request())
+		x.deny(request.Refusal{Decision: x.decision, Asked: x.p.Request()})
 		return false
 	}
 	// Whatever is told to the upstream about the domain, and which upstream that
@@ -252,7 +272,7 @@ func (x *exchange) refuse(ctx context.Context, reason models.Reason, why error) 
 	if why != nil {
 		x.logger().DebugContext(ctx, "a request was not judged", "error", why)
 	}
-	x.g.deny(x.w, x.r, x.p.Refuse(ctx, reason), x.p.Request())
+	x.deny(request.Refusal{Decision: x.p.Refuse(ctx, reason), Asked: x.p.Request()})
 	return false
 }
 
@@ -264,7 +284,7 @@ func (x *exchange) logger() *slog.Logger {
 // cannot, it answers and returns false.
 func (x *exchange) readBody(ctx context.Context, need *models.BodyNeed) bool {
 	if d, ok := x.p.Admit(ctx); !ok {
-		x.g.deny(x.w, x.r, d, x.p.Request())
+		x.deny(request.Refusal{Decision: d, Asked: x.p.Request()})
 		return false
 	}
 	limit := x.g.cfg.MaxJSONBody
@@ -288,10 +308,10 @@ func (x *exchange) readBody(ctx context.Context, need *models.BodyNeed) bool {
 	case errors.Is(err, errKeep):
 		return x.notKept(ctx, err)
 	case isNet && netErr.Timeout():
-		problem(x.w, http.StatusRequestTimeout, models.CodeMalformed, "The body took too long to arrive.")
+		x.fail(http.StatusRequestTimeout, models.CodeMalformed, "The body took too long to arrive.")
 		return false
 	case err != nil:
-		problem(x.w, http.StatusBadRequest, models.CodeMalformed, "The body could not be read to its end.")
+		x.fail(http.StatusBadRequest, models.CodeMalformed, "The body could not be read to its end.")
 		return false
 	}
 	x.kept = kept
@@ -326,7 +346,7 @@ func (x *exchange) scan(need *models.BodyNeed) (err error) {
 // later answers a request that there is no room for now.
 func (x *exchange) later(status int, code models.Code, detail string) {
 	x.w.Header().Set("Retry-After", "1")
-	problem(x.w, status, code, detail)
+	x.fail(status, code, detail)
 }
 
 // notKept answers that the disk failed. It returns false.
@@ -335,6 +355,8 @@ func (x *exchange) notKept(ctx context.Context, err error) bool {
 	x.later(http.StatusServiceUnavailable, models.CodeUnavailable, "The body could not be kept here. Try again shortly.")
 	return false
 }
+
+var errNoWebSocket = fmt.Errorf("%w: this route is not for WebSockets", route.ErrAmbiguous)
 
 // checkUpgrade finds out what the client wants of its connection. Offers to
 // speak another HTTP (h2c) are passed over, as RFC 9110 §7.8 allows.
@@ -349,7 +371,7 @@ func (x *exchange) checkUpgrade(allowed bool) error {
 	}
 	switch {
 	case !allowed:
-		return fmt.Errorf("%w: this route is not for WebSockets", route.ErrAmbiguous)
+		return errNoWebSocket
 	case x.r.Method != http.MethodGet || x.r.ContentLength != 0 || len(upgrade) > 1 || !strings.EqualFold(upgrade[0], "websocket"):
 		return fmt.Errorf("%w: this is not a proper WebSocket handshake", route.ErrAmbiguous)
 	}

@@ -300,6 +300,19 @@ func TestUpgradesAreForWebSocketRoutes(t *testing.T) {
 			assert.NotContains(t, got, "Http2-Settings")
 		})
 	}
+	// Where there is POST and nothing else, a client is told to turn to that.
+	for name, c := range map[string]struct {
+		methods []string
+		status  int
+	}{"POST": {[]string{"POST"}, 426}, "both": {[]string{"GET", "POST"}, 403}, "neither": {nil, 403}} {
+		w := newWorld(t, setup{judge: &judge{methods: c.methods}, upstream: func(http.ResponseWriter, *http.Request) {}})
+		res := w.raw("GET /proxy/acme/v1/responses HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket")
+		assert.Equal(t, c.status, res.StatusCode, name)
+		assert.Equal(t, "route_unmapped", res.code(), name)
+		assert.Equal(t, c.status == 426, res.Header.Get("Upgrade") != "", name)
+		res = w.raw("GET /proxy/acme/v1/responses HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Authorization: Bearer x")
+		assert.Equal(t, 401, res.StatusCode, name)
+	}
 	res := open.raw("POST /proxy/acme/v1/realtime HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Content-Length: 0")
 	assert.Equal(t, "route_unmapped", res.code())
 }

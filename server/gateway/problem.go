@@ -1,11 +1,10 @@
 package gateway
 
 import (
-	"encoding/json"
-	"net/http"
+	"net/url"
 
-	"patrol/api"
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // The codes of problems that only the gateway has.
@@ -16,20 +15,35 @@ const (
 	codeUpstreamAuth        models.Code = "upstream_unauthorized"
 )
 
-// problem answers with a problem document (RFC 9457) about the proxying itself.
-// detail is for the client and names nothing behind the gateway.
-func problem(w http.ResponseWriter, status int, code models.Code, detail string) {
-	body, err := json.Marshal(api.Problem{
-		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail,
-		Code: string(code), RequestID: w.Header().Get("X-Request-Id"),
-	})
-	if err != nil {
-		panic(err) // strings and a number always marshal
+// deny answers that the request was denied.
+func (x *exchange) deny(why request.Refusal) {
+	x.answer(x.refusals().Denied(x.client(), why))
+}
+
+// fail answers that the proxying itself failed. detail is for the client and names
+// nothing behind the gateway.
+func (x *exchange) fail(status int, code models.Code, detail string) {
+	x.answer(x.refusals().Failed(x.client(), status, code, detail))
+}
+
+func (x *exchange) answer(a request.Answer) {
+	protect(x.w.Header())
+	a.WriteTo(x.w)
+}
+
+func (x *exchange) client() request.Client {
+	return request.Client{Target: x.r.RequestURI, Header: x.r.Header, RequestID: x.requestID}
+}
+
+// refusals returns what writes refusals, with the pages where the client has found
+// the gateway, unless it is known where they are.
+func (x *exchange) refusals() request.Refusals {
+	r := x.g.refusals
+	if r.Pages == "" {
+		scheme, host := x.public()
+		if u, err := url.Parse(scheme + "://" + host); err == nil && u.Host == host && u.User == nil {
+			r.Pages = u.String()
+		}
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Cache-Control", "no-store")
-	protect(h)
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client may be gone
+	return r
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,6 +58,7 @@ func TestMain(m *testing.M) {
 type judge struct {
 	need      *models.BodyNeed
 	websocket bool
+	methods   []string // that the path is mapped for
 	hintsErr  error
 	decide    func(r models.HTTPRequest, fixed models.Request) models.Decision // nil: allow
 	admit     *models.Decision                                                 // why the token is not good; nil: it is
@@ -119,6 +121,9 @@ func (p *proxied) Hints(context.Context, models.HTTPRequest) (*models.BodyNeed, 
 }
 
 func (p *proxied) Names(context.Context, models.HTTPRequest, models.Request) []authz.Name { return nil }
+func (p *proxied) Maps(_ context.Context, method string, _ models.HTTPRequest) bool {
+	return slices.Contains(p.judge.methods, method)
+}
 
 func (p *proxied) Decide(_ context.Context, r models.HTTPRequest, fixed models.Request) models.Decision {
 	p.judge.mu.Lock()
@@ -178,6 +183,7 @@ type setup struct {
 	judge    *judge
 	config   func(*gateway.Config)
 	serve    func(*http.Server)
+	backend  func(*http.Server) // the upstream's
 }
 
 func newWorld(t *testing.T, s setup) *world {
@@ -188,6 +194,9 @@ func newWorld(t *testing.T, s setup) *world {
 	}
 	w.upstream = httptest.NewUnstartedServer(s.upstream)
 	w.upstream.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	if s.backend != nil {
+		s.backend(w.upstream.Config)
+	}
 	start(w.upstream, s.tls)
 	t.Cleanup(w.upstream.Close)
 
@@ -198,7 +207,7 @@ func newWorld(t *testing.T, s setup) *world {
 	if s.config != nil {
 		s.config(&cfg)
 	}
-	g, err := gateway.New(cfg, w.judge, slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), deny)
+	g, err := gateway.New(cfg, w.judge, slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	require.NoError(t, err)
 	t.Cleanup(g.Close)
 	w.front = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -241,13 +250,6 @@ func start(s *httptest.Server, tls bool) {
 	s.Start()
 }
 
-func deny(w http.ResponseWriter, _ *http.Request, d models.Decision, req models.Request) {
-	w.Header().Set("WWW-Authenticate", d.Challenge(req))
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(d.Status())
-	_ = json.NewEncoder(w).Encode(api.Problem{Status: d.Status(), Code: string(d.Reasons[0].Code), Reasons: d.Reasons, RequestID: requestID})
-}
-
 // request makes a request of the holder of goodToken.
 func (w *world) request(ctx context.Context, method, target string, body io.Reader) *http.Request {
 	r, err := http.NewRequestWithContext(ctx, method, w.front.URL+target, body)
@@ -262,10 +264,13 @@ type reply struct {
 	body string
 }
 
-// code is that of the problem that the answer is.
+// code is that of the first reason, else of the problem, that the answer is.
 func (r reply) code() string {
 	var p api.Problem
 	_ = json.Unmarshal([]byte(r.body), &p)
+	if len(p.Reasons) > 0 {
+		return string(p.Reasons[0].Code)
+	}
 	return p.Code
 }
 

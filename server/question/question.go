@@ -30,6 +30,7 @@ import (
 	"patrol/models"
 	"patrol/server/authz"
 	"patrol/server/bound"
+	"patrol/server/request"
 	"patrol/server/route"
 )
 
@@ -86,6 +87,8 @@ type Verdict struct {
 	// Malformed says in plain words why the request is answered 400 without a
 	// decision; "" if there is one.
 	Malformed string
+	// NotWebSocket is as in [request.Refusal].
+	NotWebSocket bool
 }
 
 // Status is what the client is told.
@@ -94,6 +97,14 @@ func (v Verdict) Status() int {
 		return http.StatusBadRequest
 	}
 	return v.Decision.Status()
+}
+
+// Answer returns what the client of a refused request is told.
+func (v Verdict) Answer(r request.Refusals, c request.Client) request.Answer {
+	if v.Malformed != "" {
+		return r.Failed(c, http.StatusBadRequest, models.CodeMalformed, v.Malformed)
+	}
+	return r.Denied(c, request.Refusal{Decision: v.Decision, Asked: v.Request, NotWebSocket: v.NotWebSocket})
 }
 
 // Reason is the first reason of a denial, "" if it is none.
@@ -120,8 +131,10 @@ func (q *Question) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Ve
 	if !ok {
 		return Verdict{Decision: d}
 	}
-	d, contentType := q.decide(ctx, p, log)
-	return Verdict{Decision: d, Request: p.Request(), ContentType: contentType}
+	v := Verdict{}
+	v.Decision, v.ContentType = q.decide(ctx, p, log, &v.NotWebSocket)
+	v.Request = p.Request()
+	return v
 }
 
 // token returns the token that the request presents, "" if it presents none. ok
@@ -142,7 +155,9 @@ func (q *Question) token() (token string, ok bool) {
 	return strings.Trim(token, " "), true
 }
 
-func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logger) (d models.Decision, contentType string) {
+// decide has the question decided. *notWebSocket is set if it is about a WebSocket
+// where there is nothing but POST.
+func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logger, notWebSocket *bool) (d models.Decision, contentType string) {
 	if q.Misconfigured != "" {
 		log.WarnContext(ctx, "a request was refused because of the proxy's configuration", "surface", q.Surface, "problem", q.Misconfigured)
 		return p.Refuse(ctx, models.Because(models.PolicyError)), ""
@@ -164,6 +179,7 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 		log.Log(ctx, level, "the policy could not say how to treat a route", "surface", q.Surface, "error", err)
 		return p.Refuse(ctx, models.Because(models.PolicyError)), ""
 	case q.upgrades() && (!websocket || q.Method != http.MethodGet):
+		*notWebSocket = q.Method == http.MethodGet && !p.Maps(ctx, http.MethodGet, r) && p.Maps(ctx, http.MethodPost, r)
 		return p.Refuse(ctx, route.Reason(errWebSocket)), ""
 	}
 	if need != nil && q.Fixed.Entity == "" && q.Body != nil {
@@ -307,10 +323,6 @@ const (
 	HeaderDomain  = "X-Patrol-Domain"
 	HeaderTokenID = "X-Patrol-Token-Id"
 )
-
-// HeaderDecision tells the client which decision its request got, for questions
-// to the operator.
-const HeaderDecision = "X-Patrol-Decision-Id"
 
 // HeaderGuardrails is the best known of the headers by which guardrails are told
 // what they have seen already.

@@ -159,6 +159,7 @@ type Gateway struct {
 	TokenShare       int           `key:"token_share" doc:"How much of either the bodies of one token may take, in percent. Beyond it: 429."`
 	DialTimeout      time.Duration `key:"dial_timeout" doc:"Time to connect to an upstream, and again to set TLS up."`
 	HeaderTimeout    time.Duration `key:"header_timeout" doc:"Time for an upstream to begin its answer. Models that do not stream answer late."`
+	IdleTimeout      time.Duration `key:"idle_timeout" doc:"How long an unused connection to an upstream is kept. Set it below the time after which the upstream closes one: many Python servers do so after 5 s."`
 	MaxStream        time.Duration `key:"max_stream" doc:"Longest life of one proxied request, streams included."`
 }
 
@@ -220,6 +221,7 @@ func Default() Config {
 			TokenShare:       25,
 			DialTimeout:      10 * time.Second,
 			HeaderTimeout:    10 * time.Minute,
+			IdleTimeout:      4 * time.Second,
 			MaxStream:        time.Hour,
 		},
 	}

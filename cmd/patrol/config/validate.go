@@ -261,6 +261,7 @@ func (g Gateway) validate(v *models.Invalid) {
 	checkDuration("gateway.body_timeout", g.BodyTimeout, time.Second, 0, v)
 	checkDuration("gateway.dial_timeout", g.DialTimeout, 10*time.Millisecond, 0, v)
 	checkDuration("gateway.header_timeout", g.HeaderTimeout, time.Second, 0, v)
+	checkDuration("gateway.idle_timeout", g.IdleTimeout, time.Millisecond, 0, v)
 	checkDuration("gateway.max_stream", g.MaxStream, time.Second, 0, v)
 }
 

@@ -32,7 +32,7 @@ func TestNoSecretIsLeftBehind(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
 		w := newEmptyWorld(t, dbURL, func(_ *server.Config, d *server.Deps) {
 			d.Gateway = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				client := request.Client{Target: r.RequestURI, Header: r.Header}
+				client := request.Client{Target: r.RequestURI, Header: r.Header, RequestID: w.Header().Get("X-Request-Id")}
 				request.Refusals{}.Denied(client, request.Refusal{Decision: models.Deny(models.RouteUnmapped)}).WriteTo(w)
 			})
 		})

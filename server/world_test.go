@@ -143,7 +143,7 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	deps := server.Deps{
 		Store: w.store, Decisions: w.decided, Authz: w.authz, Engine: policy, Policy: w.policy, Keys: w.keys, Metrics: metrics, Logger: log, Clock: w.clock.Now,
 		Gateway: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			client := request.Client{Target: r.RequestURI, Header: r.Header}
+			client := request.Client{Target: r.RequestURI, Header: r.Header, RequestID: w.Header().Get("X-Request-Id")}
 			request.Refusals{}.Denied(client, request.Refusal{Decision: models.Deny(models.TokenMissing)}).WriteTo(w)
 		}),
 	}

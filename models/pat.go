@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -32,8 +33,15 @@ func ParseScope(text string) (Scope, error) {
 	if !ok1 || !ok2 || last < 0 {
 		return Scope{}, NewError(CodeMalformed, fmt.Sprintf("scope %q is not of the form domain:type:entity:operation", text))
 	}
-	return Scope{Domain: domain, EntityType: entityType, Entity: rest[:last], Operation: rest[last+1:]}, nil
+	s := Scope{Domain: domain, EntityType: entityType, Entity: rest[:last], Operation: rest[last+1:]}
+	if scopeList.MatchString(s.Entity) {
+		return Scope{}, NewError(CodeMalformed, fmt.Sprintf("scope %q looks like several: give each of them by itself", text))
+	}
+	return s, nil
 }
+
+// scopeList matches an entity that ends one scope and begins another.
+var scopeList = regexp.MustCompile(`:[a-z_]+,[ ]*([a-z0-9][a-z0-9-]*|\*):[a-z_]+:`)
 
 // String renders the scope as `domain:type:entity:operation`.
 func (s Scope) String() string {
@@ -66,6 +74,10 @@ func (s Scope) Validate(c Catalog, prefix string, v *Invalid) {
 	}
 	if !validEntity(s.Entity) {
 		v.Add(prefix+"entity", "must be * or 1 to 256 printable ASCII characters without space, quote or backslash")
+	} else if s.Entity != Any && strings.Contains(s.Entity, Any) {
+		v.Add(prefix+"entity", "has a * beside other characters, which would match nothing: name one entity, or give * alone for any")
+	} else if scopeList.MatchString(s.Entity) {
+		v.Add(prefix+"entity", "looks like the end of one scope and the beginning of another: give each scope by itself")
 	} else if s.EntityType == "domains" && s.Entity != Any && s.Entity != s.Domain {
 		v.Add(prefix+"entity", "for the entity type domains this must be * or the scope's domain")
 	}

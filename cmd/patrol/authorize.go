@@ -41,11 +41,15 @@ The exit status is 0 if allowed, 1 if denied, 2 if no decision could be made.`,
 			token := p.getenv("PATROL_TOKEN")
 			if fromStdin {
 				var err error
-				if token, err = p.readLine("token"); err != nil {
+				if token, err = p.readAll("token"); err != nil {
 					return err
 				}
 			}
-			if token = strings.TrimSpace(token); token == "" {
+			token, err := plainToken(token)
+			switch {
+			case err != nil:
+				return err
+			case token == "":
 				return usagef("which token? Set PATROL_TOKEN, or give --token-stdin and the token on standard input")
 			}
 			if err := c.connect(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,7 @@ type client struct {
 	insecure bool
 
 	api   *api.Client
+	path  string // of the credentials
 	saved *credentials.Store
 }
 
@@ -45,11 +47,12 @@ func (c *client) connect() error {
 	if address == "" {
 		address = c.getenv("PATROL_SERVER")
 	}
-	path, err := credentials.Path(c.getenv("PATROL_CREDENTIALS"), c.getenv)
-	if err != nil {
+	address = strings.TrimSpace(address) // a file that was read into a variable ends in a line break
+	var err error
+	if c.path, err = credentials.Path(c.getenv("PATROL_CREDENTIALS"), c.getenv); err != nil {
 		return err
 	}
-	if c.saved, err = credentials.Load(path); err != nil {
+	if c.saved, err = credentials.Load(c.path); err != nil {
 		return err
 	}
 	if address == "" {
@@ -82,16 +85,25 @@ func (c *client) connectSignedIn() error {
 
 // remember saves the session that the API client now has.
 func (c *client) remember(in api.Session) error {
-	entry := c.saved.Servers[c.api.Base()]
-	if in.User.Email != "" {
-		entry.Email = in.User.Email
+	return c.save(func(s *credentials.Store) {
+		entry := s.Servers[c.api.Base()]
+		if in.User.Email != "" {
+			entry.Email = in.User.Email
+		}
+		if in.ExpiresAt != nil {
+			entry.ExpiresAt = in.ExpiresAt
+		}
+		entry.SessionToken = c.api.SessionToken
+		s.Set(c.api.Base(), entry)
+	})
+}
+
+func (c *client) save(change func(*credentials.Store)) error {
+	saved, err := credentials.Update(c.path, change)
+	if err == nil {
+		c.saved = saved
 	}
-	if in.ExpiresAt != nil {
-		entry.ExpiresAt = in.ExpiresAt
-	}
-	entry.SessionToken = c.api.SessionToken
-	c.saved.Set(c.api.Base(), entry)
-	return c.saved.Save()
+	return err
 }
 
 // signedIn words the server's refusals of a session.

@@ -74,7 +74,7 @@ func (p *process) serveDemo(ctx context.Context, cfg config.Config, dirGiven boo
 		},
 		listening: func(_ context.Context, n *node) error {
 			d.url = n.server.BaseURL()
-			return d.print(p.stdout, terminal(p.stdout) != nil)
+			return d.print(p.stdout, p.colours(p.stdout))
 		},
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patrol/api"
+	"patrol/cmd/patrol/credentials"
 	"patrol/models"
 )
 
@@ -119,8 +120,8 @@ func (p *process) logoutCommand() *cobra.Command {
 			if api.Is(ended, models.CodeUnauthenticated) {
 				ended = nil // it had ended already
 			}
-			c.saved.Forget(c.api.Base())
-			if err := errors.Join(c.saved.Save(), ended); err != nil {
+			kept := c.save(func(s *credentials.Store) { s.Forget(c.api.Base()) })
+			if err := errors.Join(kept, ended); err != nil {
 				return err
 			}
 			cmd.PrintErrf("Signed out of %s.\n", c.api.Base())

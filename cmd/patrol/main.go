@@ -68,6 +68,8 @@ The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2
 			return cmd.Help()
 		},
 	}
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddGroup(
 		&cobra.Group{ID: groupServer, Title: "Server:"},
@@ -81,6 +83,7 @@ The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2
 	root.AddCommand(p.loginCommand(), p.logoutCommand(), p.patCommand(), p.authorizeCommand())
 	shareSettings(root)
 	refuseBlanks(root)
+	pointToHelp(root)
 	return root
 }
 
@@ -100,6 +103,12 @@ func (p *process) getenv(name string) string {
 		}
 	}
 	return value
+}
+
+// colours reports whether a stream shows them: it is a terminal that can, and nobody
+// asked for plain text (https://no-color.org).
+func (p *process) colours(stream any) bool {
+	return terminal(stream) != nil && p.getenv("NO_COLOR") == "" && p.getenv("TERM") != "dumb"
 }
 
 // terminal returns the file behind a stream if that is a terminal, else nil.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,7 +73,7 @@ With --output json the whole record is printed, the token in its member "token".
 			if err != nil {
 				return err
 			}
-			return c.printSecret(made, "created")
+			return c.reveal(cmd.Context(), made, "created")
 		},
 	}
 	cmd.Flags().StringVar(&in.Name, "name", "", "name of the token")
@@ -110,8 +112,21 @@ func parseMoment(text string) (*time.Time, error) {
 	return &t, nil
 }
 
-// printSecret shows a token that was just made: with its circumstances to people,
-// alone to programs.
+// reveal shows a token that was just made. One that could not be shown nobody can
+// use, but whoever finds its beginning; it is revoked.
+func (c *client) reveal(ctx context.Context, pat api.PAT, done string) error {
+	signal.Ignore(syscall.SIGPIPE) // a pipe that nobody reads is an error to tell, too
+	err := c.printSecret(pat, done)
+	if err == nil {
+		return nil
+	}
+	if _, revokeErr := c.api.RevokePAT(context.WithoutCancel(ctx), pat.ID); revokeErr != nil {
+		return fmt.Errorf("the token %s was %s and is live, but could not be shown (%w), nor revoked (%w): run 'patrol pat revoke %s'", pat.ID, done, err, revokeErr, pat.ID)
+	}
+	return fmt.Errorf("the token %s was %s, but could not be shown (%w), so it was revoked", pat.ID, done, err)
+}
+
+// printSecret shows a token: with its circumstances to people, alone to programs.
 func (c *client) printSecret(pat api.PAT, done string) error {
 	switch {
 	case c.json():
@@ -282,7 +297,7 @@ func (p *process) patRotateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.printSecret(next, "rotated")
+			return c.reveal(ctx, next, "rotated")
 		})
 	cmd.Long = `Replace a token by one with the same name and scopes and a new secret, which is printed as 'pat create' does.
 The old one ends at once, or after --grace.`

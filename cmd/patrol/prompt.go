@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+	"golang.org/x/text/encoding/unicode"
 )
 
 // maxLine bounds what is read as a password or token.
@@ -31,6 +32,47 @@ func (p *process) readLine(what string) (string, error) {
 		return "", fmt.Errorf("there is no %s on standard input", what)
 	}
 	return line, nil
+}
+
+// readAll reads standard input to its end.
+func (p *process) readAll(what string) (string, error) {
+	content, err := io.ReadAll(io.LimitReader(p.stdin, maxLine+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("read the %s from standard input: %w", what, err)
+	case len(content) > maxLine:
+		return "", fmt.Errorf("the %s on standard input is too long", what)
+	case len(content) == 0:
+		return "", fmt.Errorf("there is no %s on standard input", what)
+	}
+	return string(content), nil
+}
+
+// plainToken returns the token in a text that somebody kept it in. What editors,
+// shells and headers put around it is taken off: white space, a byte order mark,
+// quotes, and the word Bearer. Whatever else is wrong is named.
+func plainToken(text string) (string, error) {
+	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") || strings.ContainsRune(text, 0) {
+		decoded, err := unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewDecoder().String(text)
+		if err != nil {
+			return "", usagef("the token is in UTF-16 and cannot be read: save it as UTF-8")
+		}
+		text = decoded
+	}
+	text = strings.TrimSpace(strings.TrimPrefix(text, "\ufeff"))
+	if n := len(text); n > 1 && (text[0] == '"' || text[0] == '\'') && text[n-1] == text[0] {
+		text = strings.TrimSpace(text[1 : n-1])
+	}
+	if scheme, rest, ok := strings.Cut(text, " "); ok && strings.EqualFold(scheme, "Bearer") {
+		text = strings.TrimSpace(rest)
+	}
+	switch {
+	case !strings.ContainsAny(text, " \t\r\n"):
+		return text, nil
+	case strings.ContainsAny(text, "\r\n"):
+		return "", usagef("there are several lines where the token should be: give one")
+	}
+	return "", usagef("there are several words where the token should be: give the token alone")
 }
 
 // ask asks for a line on the terminal and shows it as it is typed.

@@ -138,7 +138,7 @@ func (l *loader) addEnv(environ []string) {
 				return "", nil
 			}
 			message := "is not a setting"
-			if meant := closest(name, sortedKeys(keys)); meant != "" {
+			if meant := Closest(name, sortedKeys(keys)); meant != "" {
 				message += "; did you mean " + meant + "?"
 			}
 			l.invalid.Add(name, "%s", message)
@@ -203,7 +203,7 @@ func (l *loader) refuseUnknown(prefix string, values map[string]any) {
 			l.invalid.Add(key, "is a section: put its settings under it, indented")
 		default:
 			message := "is not a setting"
-			if meant := closest(key, known); meant != "" {
+			if meant := Closest(key, known); meant != "" {
 				message += "; did you mean " + meant + "?"
 			}
 			l.invalid.Add(key, "%s", message)

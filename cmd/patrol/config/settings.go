@@ -135,8 +135,8 @@ func formatDuration(d time.Duration) string {
 	return models.FormatDuration(d)
 }
 
-// closest returns the known name that name was most likely meant to be, or "".
-func closest(name string, known []string) string {
+// Closest returns the known name that name was most likely meant to be, or "".
+func Closest(name string, known []string) string {
 	best, distance := "", 1+len(name)/4
 	for _, k := range known {
 		if d := editDistance(name, k); d <= distance && (best == "" || d < distance) {

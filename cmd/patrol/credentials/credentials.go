@@ -3,7 +3,8 @@
 //
 // The file holds one sign-in for each server, and which server was signed in to
 // last. It is replaced as a whole, by a rename, so that a reader never sees half
-// of it and a crash loses nothing. A file that others can read is not used: what
+// of it and a crash loses nothing. Whoever changes it holds a lock on a file beside
+// it, so that of two sign-ins at once neither loses the other. A file that others can read is not used: what
 // was in it must be taken as known.
 package credentials
 
@@ -16,6 +17,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // SignIn is a session on one server.
@@ -74,6 +77,26 @@ func Load(path string) (*Store, error) {
 	return s, nil
 }
 
+// Update changes the file at path: it reads it, has change make the change, and
+// writes it, while nobody else does. It returns what the file now holds.
+func Update(path string, change func(*Store)) (*Store, error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("keep the credentials: %w", err)
+	}
+	lock := flock.New(path+".lock", flock.SetPermissions(0o600))
+	if err := lock.Lock(); err != nil {
+		return nil, fmt.Errorf("keep the credentials: %w", err)
+	}
+	defer func() { _ = lock.Unlock() }() // closing the file would do it too
+	s, err := Load(path)
+	if err != nil {
+		return nil, err
+	}
+	change(s)
+	return s, s.save()
+}
+
 // Set remembers a sign-in and makes its server the current one.
 func (s *Store) Set(server string, in SignIn) {
 	s.Servers[server] = in
@@ -90,18 +113,14 @@ func (s *Store) Forget(server string) bool {
 	return ok
 }
 
-// Save writes the file with mode 0600, and its folder with 0700 if that has to be
-// made.
-func (s *Store) Save() (err error) {
+// save writes the file with mode 0600.
+func (s *Store) save() (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("keep the credentials: %w", err)
 		}
 	}()
 	dir := filepath.Dir(s.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
 	content, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err

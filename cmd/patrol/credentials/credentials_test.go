@@ -1,9 +1,11 @@
 package credentials_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -14,11 +16,15 @@ import (
 
 func TestKeepsOneSignInForEachServer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "made", "on", "demand", "c.json")
-	s, err := credentials.Load(path)
+	s, err := credentials.Update(path, func(s *credentials.Store) {
+		s.Set("https://a", credentials.SignIn{Email: "ada@example.com", SessionToken: "one"})
+	})
 	require.NoError(t, err)
-	s.Set("https://a", credentials.SignIn{Email: "ada@example.com", SessionToken: "one"})
-	s.Set("https://b", credentials.SignIn{Email: "bob@example.com", SessionToken: "two"})
-	require.NoError(t, s.Save())
+	assert.Equal(t, "https://a", s.Current)
+	_, err = credentials.Update(path, func(s *credentials.Store) {
+		s.Set("https://b", credentials.SignIn{Email: "bob@example.com", SessionToken: "two"})
+	})
+	require.NoError(t, err)
 
 	info, err := os.Stat(path)
 	require.NoError(t, err)
@@ -31,14 +37,35 @@ func TestKeepsOneSignInForEachServer(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "https://b", s.Current)
 	assert.Equal(t, "one", s.Servers["https://a"].SessionToken)
-	assert.True(t, s.Forget("https://b"))
-	assert.False(t, s.Forget("https://b"))
+	s, err = credentials.Update(path, func(s *credentials.Store) {
+		assert.True(t, s.Forget("https://b"))
+		assert.False(t, s.Forget("https://b"))
+	})
+	require.NoError(t, err)
 	assert.Empty(t, s.Current)
-	require.NoError(t, s.Save())
 
 	left, err := os.ReadDir(filepath.Dir(path))
 	require.NoError(t, err)
-	assert.Len(t, left, 1, "no temporary file stays")
+	assert.Len(t, left, 2, "the file and its lock; no temporary file stays")
+}
+
+// Many sign-ins at once are all kept.
+func TestTwoSignInsAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.json")
+	const many = 20
+	var all sync.WaitGroup
+	for i := range many {
+		all.Go(func() {
+			_, err := credentials.Update(path, func(s *credentials.Store) {
+				s.Set(fmt.Sprintf("https://%d", i), credentials.SignIn{SessionToken: "x"})
+			})
+			assert.NoError(t, err)
+		})
+	}
+	all.Wait()
+	s, err := credentials.Load(path)
+	require.NoError(t, err)
+	assert.Len(t, s.Servers, many)
 }
 
 func TestRefusesWhatOthersCanRead(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/cover"
 	"github.com/open-policy-agent/opa/v1/format"
+	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
@@ -230,4 +231,19 @@ func TestCapabilities(t *testing.T) {
 		assert.False(t, b.IsNondeterministic() && c.ContainsBuiltin(b.Name), b.Name)
 	}
 	assert.True(t, slices.IsSortedFunc(c.Builtins, func(a, b *ast.Builtin) int { return strings.Compare(a.Name, b.Name) }))
+}
+
+// The tests of the folder name every default route, so that one which is added here
+// gets a test. A team that adds a route of its own need not.
+func TestEveryDefaultRouteIsTested(t *testing.T) {
+	b := readBundle(t)
+	rs, err := rego.New(
+		rego.Query("[object.keys(data.patrol.routes), data.patrol.http_test.mapped]"),
+		rego.ParsedBundle("policies", &b), rego.SetRegoVersion(ast.RegoV1),
+	).Eval(t.Context())
+	require.NoError(t, err)
+	require.Len(t, rs, 1)
+	both, ok := rs[0].Expressions[0].Value.([]any)
+	require.True(t, ok)
+	assert.ElementsMatch(t, both[0], both[1])
 }

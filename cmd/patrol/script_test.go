@@ -113,7 +113,7 @@ func params(t *testing.T, p testscript.Params, env map[string]string) testscript
 	}
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
 		"serve": serveScript, "shutdown": shutdownScript, "exits": exitsScript, "http": httpScript, "eventually": eventuallyScript,
-		"let": letScript, "await": awaitScript, "flip": flipScript, "mode": modeScript, "until": untilScript,
+		"let": letScript, "await": awaitScript, "flip": flipScript, "mode": modeScript, "append": appendScript, "until": untilScript,
 	}
 	return p
 }
@@ -383,6 +383,20 @@ func modeScript(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%s has mode %s, not %s", file, got, args[0])
 		}
 	}
+}
+
+// appendScript adds what is in files to the end of another:
+//
+//	append FILE MORE...
+func appendScript(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: append file more...")
+	}
+	content := ts.ReadFile(args[0])
+	for _, more := range args[1:] {
+		content += ts.ReadFile(more)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(content), 0o600))
 }
 
 // exitsScript runs a command and expects an exit status:

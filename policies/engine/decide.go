@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"golang.org/x/net/http/httpguts"
 
 	"patrol/models"
 )
@@ -145,14 +144,8 @@ func readString(what string, t *ast.Term) (string, error) {
 	return "", fmt.Errorf("%s is not a text", what)
 }
 
-// unsettable are headers that frame a request or lead it elsewhere. A policy that
-// could set them could make two servers read one request differently.
-var unsettable = map[string]bool{
-	"connection": true, "content-length": true, "host": true, "keep-alive": true, "proxy-connection": true,
-	"te": true, "trailer": true, "transfer-encoding": true, "upgrade": true,
-}
-
-// readHeaders reads an object of header names (RFC 9110 tokens) and values.
+// readHeaders reads an object of header names and values, which are for the
+// upstream: see [models.CheckPolicyHeader].
 func readHeaders(v ast.Value) (map[string]string, error) {
 	obj, ok := v.(ast.Object)
 	if !ok {
@@ -165,14 +158,13 @@ func readHeaders(v ast.Value) (map[string]string, error) {
 		value, ok := x.Value.(ast.String)
 		lower := strings.ToLower(string(name))
 		switch {
-		case !httpguts.ValidHeaderFieldName(string(name)):
-			return fmt.Errorf("headers: %v is not a header name", k)
-		case unsettable[lower]:
-			return fmt.Errorf("headers: %s is not a policy's to set", name)
+		case !ok:
+			return fmt.Errorf("headers: the value of %v is not a text", k)
 		case seen[lower]:
 			return fmt.Errorf("headers: %s is there twice", name)
-		case !ok || !httpguts.ValidHeaderFieldValue(string(value)):
-			return fmt.Errorf("headers: the value of %s is not text on one line", name)
+		}
+		if err := models.CheckPolicyHeader(string(name), string(value)); err != nil {
+			return fmt.Errorf("headers: %w", err)
 		}
 		seen[lower] = true
 		headers[string(name)] = string(value)

@@ -151,7 +151,7 @@ func TestDecideReadsDecisions(t *testing.T) {
 		"as little as can be": {`{"allow": true, "reasons": []}`, models.Decision{Allowed: true}},
 		"reasons as a set":    {`{"allow": false, "reasons": {{"code": "b", "message": "B."}, {"code": "a", "message": "A."}}}`, models.Decision{Reasons: []models.Reason{{Code: "a", Message: "A."}, {Code: "b", Message: "B."}}}},
 		"reasons are sorted":  {`{"allow": false, "reasons": [{"code": "b", "message": "B."}, {"code": "a", "message": "A."}]}`, models.Decision{Reasons: []models.Reason{{Code: "a", Message: "A."}, {Code: "b", Message: "B."}}}},
-		"headers":             {`{"allow": true, "reasons": [], "headers": {"X-Tier": "gold", "x-note": "a b"}}`, models.Decision{Allowed: true, Headers: map[string]string{"X-Tier": "gold", "x-note": "a b"}}},
+		"headers":             {`{"allow": true, "reasons": [], "headers": {"X-Patrol-Tier": "gold", "x-guardrails-note": "a b"}}`, models.Decision{Allowed: true, Headers: map[string]string{"X-Patrol-Tier": "gold", "x-guardrails-note": "a b"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := load(t, policy("verdict := "+c.document))
@@ -196,11 +196,14 @@ func TestDecideFailsClosed(t *testing.T) {
 		"deny with a scope":     {`verdict := {"allow": false, "reasons": [` + reason + `], "scope": "s"}`, "it denies, yet has scope or headers"},
 		"deny with headers":     {`verdict := {"allow": false, "reasons": [` + reason + `], "headers": {}}`, "it denies, yet has scope or headers"},
 		"headers is an array":   {`verdict := {"allow": true, "reasons": [], "headers": []}`, "headers is not an object"},
-		"a header of two lines": {`verdict := {"allow": true, "reasons": [], "headers": {"X-A": "b\r\nX-C: d"}}`, "not text on one line"},
-		"a header of a number":  {`verdict := {"allow": true, "reasons": [], "headers": {"X-A": 1}}`, "not text on one line"},
-		"a header's name":       {`verdict := {"allow": true, "reasons": [], "headers": {"X A": "b"}}`, `"X A" is not a header name`},
-		"a header without name": {`verdict := {"allow": true, "reasons": [], "headers": {"": "b"}}`, "not a header name"},
-		"a header twice":        {`verdict := {"allow": true, "reasons": [], "headers": {"X-A": "b", "x-a": "c"}}`, "there twice"},
+		"a header of two lines": {`verdict := {"allow": true, "reasons": [], "headers": {"X-Patrol-A": "b\r\nX-C: d"}}`, "not text on one line"},
+		"a header of a number":  {`verdict := {"allow": true, "reasons": [], "headers": {"X-Patrol-A": 1}}`, "is not a text"},
+		"a header's name":       {`verdict := {"allow": true, "reasons": [], "headers": {"X-Patrol- A": "b"}}`, "not a policy's to set"},
+		"a header without name": {`verdict := {"allow": true, "reasons": [], "headers": {"": "b"}}`, "not a policy's to set"},
+		"a header of others":    {`verdict := {"allow": true, "reasons": [], "headers": {"X-Tier": "gold"}}`, "neither X-Patrol-… nor X-Guardrails-…"},
+		"who is calling":        {`verdict := {"allow": true, "reasons": [], "headers": {"X-Patrol-User": "root"}}`, "is set from the token"},
+		"a header folded":       {`verdict := {"allow": true, "reasons": [], "headers": {"X_Patrol_Tier": "gold"}}`, "not a policy's to set"},
+		"a header twice":        {`verdict := {"allow": true, "reasons": [], "headers": {"X-Patrol-A": "b", "x-patrol-a": "c"}}`, "there twice"},
 		"a framing header":      {`verdict := {"allow": true, "reasons": [], "headers": {"Content-Length": "0"}}`, "not a policy's to set"},
 		"two results":           {"verdict := 1 if input.user\n\nverdict := 2 if input.token", "eval_conflict_error"},
 		"a built-in fails":      {`verdict := {"allow": true, "reasons": []} if not to_number(input.user.email) == 1`, "eval_builtin_error"},

@@ -310,50 +310,94 @@ func (s *suite) resultsOf(r *tester.Result) []TestResult {
 	return cases
 }
 
-// mostTraced is for how many failing tests it is worked out where they fail. A
-// trace takes memory, and who broke everything does not read all of it.
+// mostTraced is for how many failing tests it is worked out where they fail. Who
+// broke everything does not read all of it.
 const mostTraced = 20
 
-// findFailures runs failing tests again, with a trace, to say on which line they
-// failed.
+// findFailures runs failing tests again to say on which line they failed.
 func (s *suite) findFailures(ctx context.Context, all []TestResult, bad []*tester.Result) {
 	if len(bad) == 0 {
 		return
 	}
 	slices.SortFunc(bad, func(a, b *tester.Result) int { return a.Location.Compare(b.Location) })
 	var names []string
+	watch := failureWatch{tests: map[string]bool{}, last: map[string]*ast.Expr{}}
 	for _, r := range bad[:min(len(bad), mostTraced)] {
 		names = append(names, regexp.QuoteMeta(r.Package+"."+r.Name))
+		watch.tests[ruleAt(r.Location)] = true
 	}
 	_ = s.each(ctx, s.all, func(r *tester.Runner) { // an error only leaves messages short
-		r.EnableTracing(true).Filter("^(" + strings.Join(names, "|") + ")$").SetParallel(1)
-	}, func(r *tester.Result) bool {
-		traces := map[string][]*topdown.Event{"": r.Trace}
-		for names, sub := range r.SubResults.Iter {
-			traces[strings.Join(names, "/")] = sub.Trace
+		r.SetCoverageQueryTracer(&watch).Filter("^(" + strings.Join(names, "|") + ")$").SetParallel(1)
+	}, func(*tester.Result) bool { return true })
+	at := map[string]*ast.Location{}
+	for _, r := range bad {
+		at[r.Package+"."+r.Name] = r.Location
+	}
+	for i := range all {
+		t := &all[i]
+		if t.Outcome != Failed || t.errored || at[t.Package+"."+t.Name] == nil {
+			continue
 		}
-		for i := range all {
-			t := &all[i]
-			if t.Package != r.Package || t.Name != r.Name || t.Outcome != Failed || t.errored {
-				continue
-			}
-			if e := failedAt(traces[t.Case], r.Location.File); e != nil {
-				t.Line, t.Column = e.Location.Row, e.Location.Col
-				t.Message = "does not hold: " + firstLine(string(e.Location.Text))
-			}
-		}
-		return true
-	})
-}
-
-// failedAt returns the last expression in file that a trace saw fail.
-func failedAt(trace []*topdown.Event, file string) *ast.Expr {
-	for _, event := range slices.Backward(trace) {
-		if e, ok := event.Node.(*ast.Expr); ok && event.Op == topdown.FailOp && e.Location != nil && e.Location.File == file {
-			return e
+		if e := watch.last[ruleAt(at[t.Package+"."+t.Name])+" "+t.Case]; e != nil {
+			t.Line, t.Column = e.Location.Row, e.Location.Col
+			t.Message = "does not hold: " + firstLine(string(e.Location.Text))
 		}
 	}
-	return nil
+}
+
+func ruleAt(l *ast.Location) string { return fmt.Sprintf("%s:%d", l.File, l.Row) }
+
+// failureWatch is a tracer that keeps, of everything that tests do, the expression
+// that failed last in the file and the case of each. A whole trace of a test that
+// tries every route takes more memory than a check may.
+type failureWatch struct {
+	tests   map[string]bool // the rules of tests, by place
+	last    map[string]*ast.Expr
+	file    string // of the test that runs
+	test    string
+	current string // the test and its case, the key of last
+}
+
+// Enabled is part of [topdown.QueryTracer].
+func (w *failureWatch) Enabled() bool { return true }
+
+// Config is part of [topdown.QueryTracer].
+func (w *failureWatch) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
+
+// TraceEvent is part of [topdown.QueryTracer].
+func (w *failureWatch) TraceEvent(event topdown.Event) {
+	switch event.Op {
+	case topdown.EnterOp:
+		if rule, ok := event.Node.(*ast.Rule); ok && rule.Location != nil && w.tests[ruleAt(rule.Location)] {
+			w.file, w.test = rule.Location.File, ruleAt(rule.Location)
+			w.current = w.test + " "
+		}
+	case topdown.TestCaseOp:
+		if e, ok := event.Node.(*ast.Expr); ok {
+			w.current = w.test + " " + caseName(e)
+		}
+	case topdown.FailOp:
+		if e, ok := event.Node.(*ast.Expr); ok && e.Location != nil && e.Location.File == w.file && w.file != "" {
+			w.last[w.current] = e
+		}
+	}
+}
+
+// caseName is how OPA's tester names a case, from the expression that announces it.
+func caseName(announced *ast.Expr) string {
+	names, ok := announced.Operand(0).Value.(*ast.Array)
+	if !ok {
+		return ""
+	}
+	var parts []string
+	names.Foreach(func(t *ast.Term) {
+		if text, ok := t.Value.(ast.String); ok {
+			parts = append(parts, string(text))
+		} else {
+			parts = append(parts, t.String())
+		}
+	})
+	return strings.Join(parts, "/")
 }
 
 func firstLine(text string) string {

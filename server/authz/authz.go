@@ -402,7 +402,7 @@ func (a *Authorizer) Verified(text string) (id string, ok bool) {
 	if err != nil {
 		return "", false
 	}
-	rec, ok := a.facts.tokens.GetIfPresent(token.ID)
+	rec, ok := a.facts.caches.Load().tokens.GetIfPresent(token.ID)
 	if !ok || !a.cfg.Keys.Verify(token, rec.pat.KeyID, rec.pat.MAC) {
 		return "", false
 	}

@@ -12,6 +12,7 @@ import (
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 
+	"patrol/models"
 	"patrol/server/question"
 	"patrol/server/request"
 	"patrol/server/route"
@@ -19,7 +20,7 @@ import (
 
 // identityHeaders tell an upstream who is calling. Envoy has names in lower case.
 var identityHeaders = [...]string{
-	strings.ToLower(question.HeaderUser), strings.ToLower(question.HeaderDomain), strings.ToLower(question.HeaderTokenID),
+	strings.ToLower(models.HeaderUser), strings.ToLower(models.HeaderDomain), strings.ToLower(models.HeaderTokenID),
 }
 
 // decisionHeader tells the client which decision its request got.

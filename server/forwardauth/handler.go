@@ -129,9 +129,9 @@ func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *question.Question, 
 	for name, value := range v.Decision.Headers {
 		header.Set(name, value)
 	}
-	header.Set(question.HeaderUser, v.Decision.UserID)
-	header.Set(question.HeaderDomain, v.Request.Domain)
-	header.Set(question.HeaderTokenID, v.Decision.TokenID)
+	header.Set(models.HeaderUser, v.Decision.UserID)
+	header.Set(models.HeaderDomain, v.Request.Domain)
+	header.Set(models.HeaderTokenID, v.Decision.TokenID)
 	header.Set(request.HeaderDecision, v.Decision.ID)
 	header.Set("X-Patrol-Scope-Id", v.Decision.ScopeID)
 	header.Set("X-Patrol-Revision", v.Decision.Revision)

@@ -1,21 +1,11 @@
 package gateway
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 
-	"golang.org/x/net/http/httpguts"
-
 	"patrol/models"
 	"patrol/server/route"
-)
-
-// The headers that tell an upstream who is calling.
-const (
-	headerUser    = "X-Patrol-User"
-	headerDomain  = "X-Patrol-Domain"
-	headerTokenID = "X-Patrol-Token-Id"
 )
 
 const guardrailsPrefix = "x-guardrails-"
@@ -67,32 +57,14 @@ func dropped(lower string, names map[string]bool, prefixes []string) bool {
 	return false
 }
 
-// checkPolicyHeaders checks what a policy wants to tell the upstream: headers
-// under Patrol's own prefix, save those that the gateway sets from the token, and
-// those of guardrails. Others could replace the credential or the framing.
-func checkPolicyHeaders(headers map[string]string) error {
-	for name, value := range headers {
-		lower := strings.ToLower(name)
-		switch {
-		case !route.IsPlainName(name) || !strings.HasPrefix(lower, route.IdentityPrefix) && !strings.HasPrefix(lower, guardrailsPrefix):
-			return fmt.Errorf("header %q is neither X-Patrol-… nor X-Guardrails-…", name)
-		case strings.EqualFold(name, headerUser) || strings.EqualFold(name, headerDomain) || strings.EqualFold(name, headerTokenID):
-			return fmt.Errorf("header %q is set from the token", name)
-		case !httpguts.ValidHeaderFieldValue(value):
-			return fmt.Errorf("the value of header %q has a character that no header can have", name)
-		}
-	}
-	return nil
-}
-
 // identify tells the upstream whom d allowed what in domain.
 func identify(h http.Header, d models.Decision, domain string) {
 	for name, value := range d.Headers {
 		h.Set(name, value)
 	}
-	h.Set(headerUser, d.UserID)
-	h.Set(headerDomain, domain)
-	h.Set(headerTokenID, d.TokenID)
+	h.Set(models.HeaderUser, d.UserID)
+	h.Set(models.HeaderDomain, domain)
+	h.Set(models.HeaderTokenID, d.TokenID)
 }
 
 // originWide are the answer headers that speak for the whole origin, or for

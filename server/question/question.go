@@ -25,8 +25,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/net/http/httpguts"
-
 	"patrol/models"
 	"patrol/server/authz"
 	"patrol/server/bound"
@@ -195,10 +193,6 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 		}
 	}
 	d = p.Decide(ctx, r, q.Fixed)
-	if err := checkHeaders(d.Headers); err != nil {
-		log.ErrorContext(ctx, "the policy sets a header that it cannot set", "surface", q.Surface, "error", err)
-		return p.Refuse(ctx, models.Because(models.PolicyError)), ""
-	}
 	if r.Body != nil {
 		contentType = r.Body.ContentType
 	}
@@ -317,13 +311,6 @@ func (q *Question) TokenParameters() []string {
 	return names
 }
 
-// The headers that tell an upstream who is calling.
-const (
-	HeaderUser    = "X-Patrol-User"
-	HeaderDomain  = "X-Patrol-Domain"
-	HeaderTokenID = "X-Patrol-Token-Id"
-)
-
 // HeaderGuardrails is the best known of the headers by which guardrails are told
 // what they have seen already.
 const HeaderGuardrails = "X-Guardrails-Request"
@@ -333,7 +320,7 @@ const guardrailsPrefix = "x-guardrails-"
 // IsIdentity reports whether name is one of the headers that tell an upstream who
 // is calling.
 func IsIdentity(name string) bool {
-	return strings.EqualFold(name, HeaderUser) || strings.EqualFold(name, HeaderDomain) || strings.EqualFold(name, HeaderTokenID)
+	return strings.EqualFold(name, models.HeaderUser) || strings.EqualFold(name, models.HeaderDomain) || strings.EqualFold(name, models.HeaderTokenID)
 }
 
 // Reserved reports whether a header of this name speaks for Patrol or for a
@@ -349,21 +336,4 @@ func Reserved(name string) bool {
 		return '-'
 	}, name)
 	return strings.HasPrefix(name, route.IdentityPrefix) || strings.HasPrefix(name, guardrailsPrefix)
-}
-
-// checkHeaders checks what a policy wants to tell the upstream, by the gateway's
-// rule: headers under Patrol's own prefix, save those that are set from the token,
-// and those of guardrails.
-func checkHeaders(headers map[string]string) error {
-	for name, value := range headers {
-		switch {
-		case !route.IsPlainName(name) || !Reserved(name):
-			return fmt.Errorf("header %q is neither X-Patrol-… nor X-Guardrails-…", name)
-		case IsIdentity(name):
-			return fmt.Errorf("header %q is set from the token", name)
-		case !httpguts.ValidHeaderFieldValue(value):
-			return fmt.Errorf("the value of header %q has a character that no header can have", name)
-		}
-	}
-	return nil
 }

@@ -89,7 +89,7 @@ func (r *restoration) current(ctx context.Context) (st state, err error) {
 	s, err := store.Open(ctx, store.Config{URL: r.cfg.Database.URL.Reveal()})
 	if err != nil {
 		if r.cfg.Database.OnSQLite() {
-			return state{}, nil //nolint:nilerr // a damaged one is a reason to restore
+			return state{}, nil // a damaged one is a reason to restore
 		}
 		return state{}, fmt.Errorf("open the database %s: %w", r.cfg.Database.URL, err)
 	}

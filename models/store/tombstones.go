@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -167,9 +168,7 @@ func (s *Store) Reapply(ctx context.Context, by models.Actor, stones []models.To
 			t.reapplies = true
 			for _, stone := range part {
 				detail := map[string]string{"reapplied": t.now.Format(time.RFC3339)}
-				for k, v := range stone.Detail {
-					detail[k] = v
-				}
+				maps.Copy(detail, stone.Detail)
 				row, err := newAuditRow(exact(stone.At), by, stone.Action, stone.Subject, detail)
 				if err != nil {
 					return err
@@ -257,7 +256,7 @@ func removalsOf(stone models.Tombstone) []removal {
 	case "pat.narrow":
 		var out []removal
 		kept := strings.Fields(stone.Detail["to"])
-		for _, text := range strings.Fields(stone.Detail["from"]) {
+		for text := range strings.FieldsSeq(stone.Detail["from"]) {
 			if !slices.Contains(kept, text) {
 				out = append(out, scope(text, func(t *tx) (bool, error) { return t.reapplyScope(id, text, stone) }))
 			}

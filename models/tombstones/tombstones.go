@@ -329,7 +329,7 @@ func replace(path string, content []byte) (err error) {
 // syncFolder has the disk know the name of a file. Systems that cannot sync a
 // folder keep names by themselves.
 func syncFolder(path string) error {
-	dir, err := os.Open(filepath.Dir(path)) //nolint:gosec // the operator names the folder
+	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func TestDamage(t *testing.T) {
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
 	lines := bytes.SplitAfter(whole, []byte("\n"))
-	for n := range len(whole) { // cut anywhere
+	for n := range whole { // cut anywhere
 		c, err := parse(bytes.NewReader(whole[:n]))
 		if n < len(lines[0]) {
 			require.ErrorIs(t, err, errNoHeader, n)
@@ -81,9 +81,9 @@ func TestDamage(t *testing.T) {
 		}
 		require.NoError(t, err)
 		require.Zero(t, c.Damaged, n)
-		require.Equal(t, bytes.Count(whole[:n], []byte("\n"))-1, len(c.Tombstones), n)
+		require.Len(t, c.Tombstones, bytes.Count(whole[:n], []byte("\n"))-1, n)
 	}
-	for n := range len(whole) { // another byte anywhere
+	for n := range whole { // another byte anywhere
 		bad := bytes.Clone(whole)
 		bad[n] ^= 0x20
 		c, err := parse(bytes.NewReader(bad))

@@ -21,8 +21,14 @@ const (
 
 // turns says which lane goes first, turn by turn: none waits for good.
 var turns = [...][lanes]lane{
-	{laneKnown, laneExisting, laneNew}, {laneKnown, laneNew, laneExisting}, {laneKnown, laneExisting, laneNew}, {laneNew, laneKnown, laneExisting},
-	{laneKnown, laneExisting, laneNew}, {laneKnown, laneNew, laneExisting}, {laneKnown, laneNew, laneExisting}, {laneExisting, laneKnown, laneNew},
+	{laneKnown, laneExisting, laneNew},
+	{laneKnown, laneNew, laneExisting},
+	{laneKnown, laneExisting, laneNew},
+	{laneNew, laneKnown, laneExisting},
+	{laneKnown, laneExisting, laneNew},
+	{laneKnown, laneNew, laneExisting},
+	{laneKnown, laneNew, laneExisting},
+	{laneExisting, laneKnown, laneNew},
 }
 
 // hashQueue hands out turns at hashing, so many at a time. Within a lane networks take

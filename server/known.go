@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -43,7 +44,7 @@ func (s *Server) knowBrowser(w http.ResponseWriter, userID string) error {
 	}
 	binary.BigEndian.PutUint64(plain[knownID:], uint64(s.now().Add(knownFor).Unix())) //nolint:gosec // a time after 1970
 	http.SetCookie(w, &http.Cookie{                                                   //nolint:gosec // over plain HTTP a browser would not keep a Secure cookie
-		Name: s.browserCookie(), Value: base64.RawURLEncoding.EncodeToString(append(plain, s.sealBrowser(plain, userID)...)), Path: "/",
+		Name: s.browserCookie(), Value: base64.RawURLEncoding.EncodeToString(slices.Concat(plain, s.sealBrowser(plain, userID))), Path: "/",
 		HttpOnly: true, Secure: s.sessions.secure, SameSite: http.SameSiteLaxMode, MaxAge: int(knownFor / time.Second),
 	})
 	return nil

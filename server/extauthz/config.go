@@ -101,7 +101,7 @@ func DefaultConfig() Config {
 		Margin:          20 * time.Millisecond,
 		MaxInFlight:     1024,
 		MaxMessageBytes: 17 << 20, // a JSON body of 16 MiB, and the head
-		MaxReceiving:    64 << 20,
+		MaxReceiving:    32 << 20,
 		ReceiveTimeout:  10 * time.Second,
 		MaxStreams:      1024,
 		RemoveHeaders:   []string{"authorization"},

@@ -39,7 +39,7 @@ var checkService = grpc.ServiceDesc{
 
 const (
 	// perStream is what a stream costs beside its message.
-	perStream = 8 << 10
+	perStream = 16 << 10
 	// step is how much of a message is read at a time.
 	step = 32 << 10
 )

@@ -3,6 +3,7 @@ package request
 import (
 	"encoding/json"
 	"html"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -214,9 +215,7 @@ func (a Answer) InHeader() {
 // WriteTo answers with a.
 func (a Answer) WriteTo(w http.ResponseWriter) {
 	h := w.Header()
-	for name, values := range a.Header {
-		h[name] = values
-	}
+	maps.Copy(h, a.Header)
 	h.Set("Content-Length", strconv.Itoa(len(a.Body)))
 	w.WriteHeader(a.Status)
 	_, _ = w.Write(a.Body) // the client may be gone
@@ -230,7 +229,7 @@ func ascii(text []byte) string {
 		text = text[size:]
 		switch {
 		case r < utf8.RuneSelf && r != 0x7f: // JSON escapes the other control characters itself
-			out = append(out, byte(r))
+			out = append(out, byte(r)) //nolint:gosec // it is below 0x80
 		case r > 0xffff:
 			r -= 0x10000
 			out = appendEscape(appendEscape(out, 0xd800+(r>>10)), 0xdc00+(r&0x3ff))

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -89,7 +88,7 @@ func (f *fleet) replica(database string) *replica {
 	require.NoError(f.t, s.SeeServer(context.Background(), self))
 	a, err := authz.New(authz.Config{
 		Keys: f.keys, Policy: f.policy, Facts: s, Feed: s, Journal: s, MaxStaleness: f.staleness,
-		Logger:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:      slog.New(slog.DiscardHandler),
 		Acknowledge: func(ctx context.Context, at models.FeedPosition) error { return s.Acknowledge(ctx, self.ID, at) },
 	})
 	require.NoError(f.t, err)
@@ -104,8 +103,8 @@ func (f *fleet) replica(database string) *replica {
 }
 
 // allows asks whether the token may read models in the domain.
-func (r *replica) allows(text, domain string) bool {
-	return r.Authorize(context.Background(), authz.Call{
+func (r *replica) allows(ctx context.Context, text, domain string) bool {
+	return r.Authorize(ctx, authz.Call{
 		Token: text, Surface: "test", Request: models.Request{Domain: domain, EntityType: "models", Entity: "*", Operation: "read"},
 	}).Allowed
 }
@@ -165,7 +164,7 @@ func TestDatabaseGoesBack(t *testing.T) {
 		_, err = operator.UpdateDomain(ctx, models.Actor{}, lost, store.DomainPatch{Status: &enabled})
 		require.NoError(t, err)
 		for _, r := range []*replica{far, near} {
-			require.Eventually(t, func() bool { return r.allows(text, "acme") && r.allows(text, lost) }, patience, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return r.allows(t.Context(), text, "acme") && r.allows(t.Context(), text, lost) }, patience, 10*time.Millisecond)
 		}
 
 		begin := time.Now()
@@ -179,7 +178,7 @@ func TestDatabaseGoesBack(t *testing.T) {
 		for _, r := range []*replica{far, near} {
 			require.Eventually(t, func() bool {
 				at := time.Now()
-				kept, gone := r.allows(text, "acme"), r.allows(text, lost)
+				kept, gone := r.allows(t.Context(), text, "acme"), r.allows(t.Context(), text, lost)
 				if kept {
 					wrong[0] = max(wrong[0], at.Sub(revoked))
 				}
@@ -224,7 +223,7 @@ func TestRevocationsUnderLoad(t *testing.T) {
 	}
 	for _, r := range replicas {
 		for _, p := range pats {
-			require.Eventually(t, func() bool { return r.allows(p.text, "acme") }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return r.allows(t.Context(), p.text, "acme") }, patience, time.Millisecond)
 		}
 	}
 
@@ -241,7 +240,7 @@ func TestRevocationsUnderLoad(t *testing.T) {
 			defer tick.Stop()
 			for loading.Err() == nil {
 				<-tick.C
-				r.allows(lasting, "acme")
+				r.allows(t.Context(), lasting, "acme")
 				questions.Add(1)
 			}
 		})
@@ -268,7 +267,7 @@ func TestRevocationsUnderLoad(t *testing.T) {
 		for _, r := range replicas {
 			for {
 				at := time.Since(revoked)
-				if !r.allows(p.text, "acme") {
+				if !r.allows(t.Context(), p.text, "acme") {
 					break
 				}
 				last = max(last, at)

@@ -71,7 +71,7 @@ func TestLargeBodies(t *testing.T) {
 				require.Equal(t, http.StatusOK, res.StatusCode, c.name)
 				arrived := up.take(id)
 				require.Len(t, arrived, 1, c.name)
-				assert.Equal(t, len(c.body), len(arrived[0].body), c.name)
+				assert.Len(t, arrived[0].body, len(c.body), c.name)
 			}
 		})
 	}
@@ -115,6 +115,7 @@ func newIdleUpstream(t *testing.T) *idleUpstream {
 // Every proxy closes its idle connections to the upstream before uvicorn would, which
 // does so after 5 s. A request that is sent while the upstream closes is lost.
 func TestIdleConnectionsAreClosedBeforeTheUpstreamDoes(t *testing.T) {
+	t.Parallel()
 	const uvicorn = 5 * time.Second
 	down := newUpstream(t)
 	p := openPatrol(t, testenv.SQLite(t), down.url, options{})

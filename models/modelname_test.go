@@ -37,7 +37,8 @@ var ollamaSpellings = [][]string{
 	{"ollama.com/library/lab-1"},
 	{"latest", "latest:latest", "LATEST"},
 	{"library", "library/library"},
-	{"cloud"}, {"local", "local:latest", "local:local"},
+	{"cloud"},
+	{"local", "local:latest", "local:local"},
 	{"my-cloud"},
 	{"host:cloud/me/lab-1"},
 	{"https:/library/lab-1", "https:/Library/lab-1:latest"}, // a host with a colon at its end
@@ -229,17 +230,27 @@ func TestScopesInForm(t *testing.T) {
 		stored []string
 		want   []string // nil: as stored
 	}{
-		{"each by its own domain", "", "exact",
+		{
+			"each by its own domain", "", "exact",
 			[]string{"oll:models:X:latest:execute", "exact:models:X:latest:execute", "rest:models:X:latest:execute", "*:models:X:latest:execute"},
-			[]string{"b exact:models:X:latest:execute", "d *:models:X:latest:execute", "a oll:models:x:execute", "c rest:models:x:execute"}},
-		{"any domain by the request's", "ollama", "oll", []string{"*:models:X:latest:execute", "exact:models:X:execute"},
-			[]string{"b exact:models:X:execute", "a *:models:x:execute"}},
+			[]string{"b exact:models:X:latest:execute", "d *:models:X:latest:execute", "a oll:models:x:execute", "c rest:models:x:execute"},
+		},
+		{
+			"any domain by the request's", "ollama", "oll",
+			[]string{"*:models:X:latest:execute", "exact:models:X:execute"},
+			[]string{"b exact:models:X:execute", "a *:models:x:execute"},
+		},
 		{"the domain's kind is told", "ollama", "exact", []string{"exact:models:X:execute"}, []string{"a exact:models:x:execute"}},
-		{"what is in that form comes first", "ollama", "oll",
+		{
+			"what is in that form comes first", "ollama", "oll",
 			[]string{"oll:models:X:execute", "oll:models:x:latest:execute", "oll:models:x:execute"},
-			[]string{"c oll:models:x:execute", "a oll:models:x:execute", "b oll:models:x:execute"}},
-		{"all models, other types, and what is no name", "ollama", "oll",
-			[]string{"oll:models:*:execute", "oll:datasets:X:read", "oll:models:X@1:execute"}, nil},
+			[]string{"c oll:models:x:execute", "a oll:models:x:execute", "b oll:models:x:execute"},
+		},
+		{
+			"all models, other types, and what is no name", "ollama", "oll",
+			[]string{"oll:models:*:execute", "oll:datasets:X:read", "oll:models:X@1:execute"},
+			nil,
+		},
 	} {
 		stored := parse(c.stored...)
 		got, changed := kinds.InForm(stored, c.kind, c.domain)

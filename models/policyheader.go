@@ -10,7 +10,7 @@ import (
 const (
 	HeaderUser    = "X-Patrol-User"
 	HeaderDomain  = "X-Patrol-Domain"
-	HeaderTokenID = "X-Patrol-Token-Id" //nolint:gosec // G101: the name of a header
+	HeaderTokenID = "X-Patrol-Token-Id"
 )
 
 // CheckPolicyHeader checks a header that a policy sets for the upstream. Its name

@@ -100,7 +100,8 @@ func TestAuthorizeWithFullConsistency(t *testing.T) {
 		ask := func(path, body string) (out struct {
 			api.Decision
 			Decisions []api.Decision `json:"decisions"`
-		}) {
+		},
+		) {
 			w.with(pat.Token).post(path, body).is(200).into(&out)
 			if len(out.Decisions) > 0 {
 				out.Decision = out.Decisions[0]

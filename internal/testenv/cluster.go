@@ -50,7 +50,7 @@ func newCluster(t testing.TB, settings []string) *Cluster {
 		Missing(t, "postgres", "no initdb, postgres and pg_basebackup in PATH or /usr/lib/postgresql")
 	}
 	// Not t.TempDir: another user is to come through its parents.
-	dir, err := os.MkdirTemp("", "patrol-pg-")
+	dir, err := os.MkdirTemp("", "patrol-pg-") //nolint:usetesting // as the line above says
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +105,10 @@ func (c *Cluster) Start() {
 	log, err := os.OpenFile(filepath.Join(c.dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	c.must(err)
 	defer func() { _ = log.Close() }() // the child has its own handle
-	args := []string{"-D", c.data(), "-h", "127.0.0.1", "-p", c.port, "-k", c.dir,
-		"-c", "max_connections=200", "-c", "shared_buffers=32MB", "-c", "wal_level=replica", "-c", "wal_keep_size=64MB"}
+	args := []string{
+		"-D", c.data(), "-h", "127.0.0.1", "-p", c.port, "-k", c.dir,
+		"-c", "max_connections=200", "-c", "shared_buffers=32MB", "-c", "wal_level=replica", "-c", "wal_keep_size=64MB",
+	}
 	for _, s := range c.extra {
 		args = append(args, "-c", s)
 	}

@@ -121,6 +121,7 @@ func (p *proxied) Hints(context.Context, models.HTTPRequest) (*models.BodyNeed, 
 }
 
 func (p *proxied) Names(context.Context, models.HTTPRequest, models.Request) []authz.Name { return nil }
+
 func (p *proxied) Maps(_ context.Context, method string, _ models.HTTPRequest) bool {
 	return slices.Contains(p.judge.methods, method)
 }

@@ -89,8 +89,11 @@ func Refusals(found []models.CountedRefusals, f RefusalFilter, now time.Time, ne
 			address.Text = "Several"
 		}
 		t.Rows = append(t.Rows, []Cell{
-			when, address, {Codes: []string{string(r.Reason)}},
-			{Text: fmt.Sprint(r.Calls)}, {Text: fmt.Sprint(r.Decisions)}, {Text: fmt.Sprint(r.Kept)},
+			when, address,
+			{Codes: []string{string(r.Reason)}},
+			{Text: fmt.Sprint(r.Calls)},
+			{Text: fmt.Sprint(r.Decisions)},
+			{Text: fmt.Sprint(r.Kept)},
 		})
 	}
 	return t

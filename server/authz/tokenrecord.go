@@ -1,0 +1,84 @@
+package authz
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+// tokenRecord is a cached PAT with its part of the policy's input.
+type tokenRecord struct {
+	pat models.PAT // as it counts under the maximum lifetime
+	// value is the token as it was made. If the names in its scopes have another form
+	// for a request, others has the value for that.
+	value  *engine.Value
+	others atomic.Pointer[[]formed]
+	// lastNoted is when a use was last noted, in Unix seconds; see useLog.
+	lastNoted atomic.Int64
+	proved    atomic.Bool // its secret has verified
+	admission atomic.Pointer[admission]
+}
+
+// admission is what a token was last found to be good under; see [Proxied.Admit].
+type admission struct {
+	policy *engine.Snapshot
+	user   *engine.Value // the cached owner, which is replaced when anything about them changes
+}
+
+// admitted reports whether policy has found the token and its owner to be good. The
+// record itself is replaced when the token changes; what changes by itself is the
+// time.
+func (r *tokenRecord) admitted(policy *engine.Snapshot, user *engine.Value, now time.Time) bool {
+	last := r.admission.Load()
+	return last != nil && last.policy == policy && last.user == user && now.Before(r.pat.ExpiresAt)
+}
+
+// formed is a token's part of the input with its scopes in the form that a request
+// meets: for a kind of upstream and, of domains, for one that a scope names. So a
+// token has few of them.
+type formed struct {
+	kind   models.UpstreamKind
+	domain string // "" unless the kind is not the one that is configured for it
+	value  *engine.Value
+}
+
+// inForm returns the token's part of the input for a request in domain, whose
+// upstream is of that kind.
+func (r *tokenRecord) inForm(kinds models.DomainKinds, kind models.UpstreamKind, domain string) *engine.Value {
+	if kind == "" && len(kinds) == 0 {
+		return r.value
+	}
+	f := formed{kind: kind}
+	if kind != kinds.Of(domain) && slices.ContainsFunc(r.pat.Scopes, func(s models.Scope) bool { return s.Domain == domain }) {
+		f.domain = domain
+	}
+	for {
+		known := r.others.Load()
+		if known != nil {
+			for _, o := range *known {
+				if o.kind == f.kind && o.domain == f.domain {
+					return o.value
+				}
+			}
+		}
+		if f.value == nil {
+			f.value = r.value
+			if scopes, changed := kinds.InForm(r.pat.Scopes, kind, domain); changed {
+				pat := r.pat
+				pat.Scopes = scopes
+				f.value = engine.TokenValue(pat)
+			}
+		}
+		var more []formed
+		if known != nil {
+			more = slices.Clone(*known)
+		}
+		more = append(more, f)
+		if r.others.CompareAndSwap(known, &more) {
+			return f.value
+		}
+	}
+}

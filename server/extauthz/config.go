@@ -101,9 +101,9 @@ func DefaultConfig() Config {
 		Margin:          20 * time.Millisecond,
 		MaxInFlight:     1024,
 		MaxMessageBytes: 17 << 20, // a JSON body of 16 MiB, and the head
-		MaxReceiving:    32 << 20,
+		MaxReceiving:    24 << 20,
 		ReceiveTimeout:  10 * time.Second,
-		MaxStreams:      1024,
+		MaxStreams:      256,
 		RemoveHeaders:   []string{"authorization"},
 		Keepalive: KeepaliveConfig{
 			Time:          30 * time.Second,

@@ -91,6 +91,7 @@ type incoming struct {
 
 	// Below is under room's lock.
 	taken   int64
+	leaving int64         // what it had taken when it was refused, until its goroutine is done
 	place   *list.Element // among those that arrive; nil: not among them
 	evicted bool
 }
@@ -159,10 +160,40 @@ type room struct {
 	mu       sync.Mutex
 	total    int64
 	used     int64
-	arriving *list.List // of *incoming, those that have sent nothing for longest first
+	leaving  int64         // of those that were refused and are not done
+	freed    chan struct{} // closed when leaving shrinks, and replaced
+	arriving *list.List    // of *incoming, those that have sent nothing for longest first
 }
 
-func newRoom(total int64) *room { return &room{total: total, arriving: list.New()} }
+func newRoom(total int64) *room {
+	return &room{total: total, arriving: list.New(), freed: make(chan struct{})}
+}
+
+// mostHeld is how long a connection is held back.
+const mostHeld = 50 * time.Millisecond
+
+// hold holds a connection back that opens streams faster than those that were
+// refused for it can end: nothing is read from it meanwhile.
+func (r *room) hold() {
+	var timer *time.Timer
+	for {
+		r.mu.Lock()
+		over, freed := r.used+r.leaving > r.total+r.total/4, r.freed
+		r.mu.Unlock()
+		if !over {
+			return
+		}
+		if timer == nil {
+			timer = time.NewTimer(mostHeld)
+			defer timer.Stop()
+		}
+		select {
+		case <-freed:
+		case <-timer.C:
+			return
+		}
+	}
+}
 
 // enter takes a question in, which has nothing but its stream yet.
 func (r *room) enter(i *incoming) bool {
@@ -209,7 +240,8 @@ func (r *room) drop(i *incoming) {
 	r.arriving.Remove(i.place)
 	i.place = nil
 	r.used -= i.taken
-	i.taken = 0
+	r.leaving += i.taken
+	i.leaving, i.taken = i.taken, 0
 }
 
 // evict refuses a question that has not arrived in time.
@@ -243,4 +275,10 @@ func (r *room) leave(i *incoming) {
 	defer r.mu.Unlock()
 	r.used -= i.taken
 	i.taken = 0
+	if i.leaving > 0 {
+		r.leaving -= i.leaving
+		i.leaving = 0
+		close(r.freed)
+		r.freed = make(chan struct{})
+	}
 }

@@ -18,6 +18,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/tap"
 
 	"patrol/server/bound"
 	"patrol/server/linger"
@@ -209,6 +210,12 @@ func (s *Server) grpcServer(streams context.Context, checker *health.Server) *gr
 		grpc.MaxConcurrentStreams(uint32(s.cfg.MaxStreams)), //nolint:gosec // validated
 		grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.ConnectionTimeout(handshake),
+		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
+			if info.FullMethodName == checkMethod {
+				s.room.hold()
+			}
+			return ctx, nil
+		}),
 		// Goroutines that live on have their stacks already, and windows of fixed size
 		// need no pings to find it.
 		grpc.NumStreamWorkers(streamWorkers),

@@ -149,7 +149,7 @@ func floodWithAToken(ctx context.Context, b *floodBench) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: noiseWorkers}, Timeout: patience}
 	defer client.CloseIdleConnections()
 	body := strings.ReplaceAll(noiseBatch, `"read"`, `"write"`)
-	crowd(ctx, 8, func(ctx context.Context, _ int) {
+	crowd(ctx, 2, func(ctx context.Context, _ int) { // as many as keep the log busier than the processors
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+b.running.http+"/authorize/batch", strings.NewReader(body))
 		if err != nil {
 			panic(err) // the request is ours

@@ -32,3 +32,14 @@ func CheckPolicyHeader(name, value string) error {
 	}
 	return nil
 }
+
+// CheckPolicyHeaders applies [CheckPolicyHeader] to each header. The engine has done
+// so where it read a decision; who sets headers does it again.
+func CheckPolicyHeaders(headers map[string]string) error {
+	for name, value := range headers {
+		if err := CheckPolicyHeader(name, value); err != nil {
+			return fmt.Errorf("header %w", err)
+		}
+	}
+	return nil
+}

@@ -30,6 +30,7 @@ func pointArguments(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		pointArguments(sub)
 	}
+	cmd.SuggestionsMinimumDistance = 2 // two letters in the wrong order are that far
 	check := cmd.Args
 	if check == nil {
 		check = cobra.ArbitraryArgs

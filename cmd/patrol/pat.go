@@ -422,6 +422,7 @@ func (c *client) printReached(name string, servers *api.Reached) error {
 	if servers == nil {
 		return fmt.Errorf("%s is revoked; whether all servers know of it the server did not say: it is of an older version", name)
 	}
+	c.w = c.stdout // the command has no other form of output
 	if err := c.printf("%s is revoked; servers that know it: %d\n", printable(name), servers.Acknowledged); err != nil {
 		return err
 	}

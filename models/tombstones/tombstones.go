@@ -378,6 +378,9 @@ func parse(r io.Reader) (c Content, err error) {
 	for n := 0; ; n++ {
 		line, err := readLine(lines)
 		if errors.Is(err, io.EOF) && len(line) == 0 {
+			if n == 0 { // emptied: what it held is not known
+				return Content{}, errNoHeader
+			}
 			break
 		}
 		whole := err == nil

@@ -260,6 +260,10 @@ func (x *exchange) judge(ctx context.Context) bool {
 		x.logger().ErrorContext(ctx, "a domain other than the path's was judged")
 		return x.refuse(ctx, models.Because(models.PolicyError), nil)
 	}
+	if err := models.CheckPolicyHeaders(x.decision.Headers); err != nil {
+		x.logger().ErrorContext(ctx, "the policy sets a header that it cannot set", "error", err)
+		return x.refuse(ctx, models.Because(models.PolicyError), nil)
+	}
 	return true
 }
 

@@ -193,6 +193,10 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 		}
 	}
 	d = p.Decide(ctx, r, q.Fixed)
+	if err := models.CheckPolicyHeaders(d.Headers); err != nil {
+		log.ErrorContext(ctx, "the policy sets a header that it cannot set", "surface", q.Surface, "error", err)
+		return p.Refuse(ctx, models.Because(models.PolicyError)), ""
+	}
 	if r.Body != nil {
 		contentType = r.Body.ContentType
 	}

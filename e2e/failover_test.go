@@ -240,7 +240,7 @@ func TestRevocationsUnderLoad(t *testing.T) {
 			defer tick.Stop()
 			for loading.Err() == nil {
 				<-tick.C
-				r.allows(t.Context(), lasting, "acme")
+				r.allows(loading, lasting, "acme")
 				questions.Add(1)
 			}
 		})

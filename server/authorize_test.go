@@ -166,7 +166,8 @@ func TestAuthorizeReadsStrictly(t *testing.T) {
 func TestTwoAuthorizationHeaders(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	pat := w.pat("ann", "ci", "acme:models:*:read")
-	for _, target := range []string{"/authorize", "/api/v1/me", "/proxy/acme/v1/models", "/healthz", "/api/v1/pats/self"} {
+	// The gateway refuses them by itself, in the form that its clients read.
+	for _, target := range []string{"/authorize", "/api/v1/me", "/healthz", "/api/v1/pats/self"} {
 		c := w.as("")
 		c.header["Authorization"] = []string{"Bearer " + pat.Token, "Bearer " + pat.Token}
 		method := "GET"

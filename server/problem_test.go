@@ -26,6 +26,7 @@ func bare() (*Server, *bytes.Buffer) {
 	s := &Server{
 		cfg: DefaultConfig(), metrics: NewMetrics(), log: slog.New(slog.NewJSONHandler(&logs, nil)),
 		random: strings.NewReader(strings.Repeat("0123456789abcdef", 100)), crossOrigin: http.NewCrossOriginProtection(),
+		places: newPlaces(DefaultConfig().HTTP.MaxInFlight),
 	}
 	gin.SetMode(gin.ReleaseMode)
 	return s, &logs

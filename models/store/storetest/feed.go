@@ -72,6 +72,9 @@ var feedCases = []testCase{
 		prune := func() { require.NoError(e, e.store.PruneChanges(e.ctx, time.Minute)) }
 		// What began before, be it in another database, keeps changes from being pruned.
 		require.Eventually(e, func() bool { prune(); return !complete(old) }, time.Minute, 10*time.Millisecond)
+		// A position that was read while such a transaction was open reaches back to before
+		// what is gone now. A server reads again within 250 ms; changes are kept for longer.
+		last = e.lastChange()
 		for range 2 { // the second time there is nothing to do
 			prune()
 			assert.False(e, complete(fromStart))
@@ -90,7 +93,7 @@ var feedCases = []testCase{
 		next := e.lastChange()
 		prune()
 		assert.Equal(e, next.Nonce, e.lastChange().Nonce)
-		assert.Empty(e, e.changesAfter(next))
+		assert.Empty(e, e.changesAfter(e.lastChange()))
 	}},
 	{name: "a reader learns that the feed is another one", test: func(e *env) {
 		e.domain("a")

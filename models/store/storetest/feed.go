@@ -62,7 +62,6 @@ var feedCases = []testCase{
 		old := e.lastChange()
 		e.clock.Advance(time.Hour)
 		e.domain("c")
-		last := e.lastChange()
 		complete := func(p models.FeedPosition) bool {
 			page, err := e.store.Changes(e.ctx, p, 10)
 			require.NoError(e, err)
@@ -74,7 +73,7 @@ var feedCases = []testCase{
 		require.Eventually(e, func() bool { prune(); return !complete(old) }, time.Minute, 10*time.Millisecond)
 		// A position that was read while such a transaction was open reaches back to before
 		// what is gone now. A server reads again within 250 ms; changes are kept for longer.
-		last = e.lastChange()
+		last := e.lastChange()
 		for range 2 { // the second time there is nothing to do
 			prune()
 			assert.False(e, complete(fromStart))

@@ -404,19 +404,22 @@ var lists = &models.BodyNeed{
 }
 
 func TestReadBodyLists(t *testing.T) {
-	for body, want := range map[string][]models.HTTPField{
-		`{"model":"a","models":["b","c","b"]}`:                                             {{Name: "model", Value: "a"}, {Name: "models", List: true, Values: []string{"b", "c"}}},
-		`{"models":[{"model":"b","n":{"model":1}},"c"]}`:                                   {{Name: "models", List: true, Values: []string{"b", "c"}}},
-		`{"models":{"x":"b","y":"c"}}`:                                                     {{Name: "models", List: true, Values: []string{"b", "c"}}},
-		`{"models":[],"tools":[]}`:                                                         {{Name: "models", List: true}},
-		`{"models":null,"tools":null}`:                                                     nil,
-		`{"tools":[{"type":"x","model":"b"},{"function":{"model":"z"}},1,{"model":null}]}`: {{Name: "tools[].model", List: true, Values: []string{"b"}}},
-		`{"plugins":[{"id":"web","engine":"x"}],"model":"a"}`:                              {{Name: "model", Value: "a"}},
+	for _, test := range []struct {
+		body string
+		want []models.HTTPField
+	}{
+		{`{"model":"a","models":["b","c","b"]}`, []models.HTTPField{{Name: "model", Value: "a"}, {Name: "models", List: true, Values: []string{"b", "c"}}}},
+		{`{"models":[{"model":"b","n":{"model":1}},"c"]}`, []models.HTTPField{{Name: "models", List: true, Values: []string{"b", "c"}}}},
+		{`{"models":{"x":"b","y":"c"}}`, []models.HTTPField{{Name: "models", List: true, Values: []string{"b", "c"}}}},
+		{`{"models":[],"tools":[]}`, []models.HTTPField{{Name: "models", List: true}}},
+		{`{"models":null,"tools":null}`, nil},
+		{`{"tools":[{"type":"x","model":"b"},{"function":{"model":"z"}},1,{"model":null}]}`, []models.HTTPField{{Name: "tools[].model", List: true, Values: []string{"b"}}}},
+		{`{"plugins":[{"id":"web","engine":"x"}],"model":"a"}`, []models.HTTPField{{Name: "model", Value: "a"}}},
 	} {
-		for _, r := range []io.Reader{strings.NewReader(body), iotest.OneByteReader(strings.NewReader(body))} {
+		for _, r := range []io.Reader{strings.NewReader(test.body), iotest.OneByteReader(strings.NewReader(test.body))} {
 			got, err := route.ReadBody(lists, r, http.Header{"Content-Type": {"text/plain"}})
-			require.NoError(t, err, body)
-			assert.Equal(t, want, got.Fields, body)
+			require.NoError(t, err, test.body)
+			assert.Equal(t, test.want, got.Fields, test.body)
 			assert.Equal(t, "application/json", got.ContentType)
 		}
 	}

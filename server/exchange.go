@@ -168,6 +168,7 @@ func (s *Server) recovered(x *exchange, r *http.Request, cause any) (cut bool) {
 	if x.status != 0 {
 		return true
 	}
+	x.Header()["Connection"] = closeValue // nobody knows how far the body was read
 	WriteError(x, r, models.NewError(models.CodeInternal, "a handler panicked"))
 	return false
 }

@@ -16,6 +16,7 @@ type answer struct {
 	header   http.Header // what is to be written; once it is, the trailer
 	wrote    bool
 	hijacked bool
+	unread   func() bool // whether a part of the client's body is
 }
 
 // Unwrap is how http.ResponseController reaches the connection.
@@ -40,6 +41,9 @@ func (a *answer) WriteHeader(status int) {
 		}
 	}
 	protect(h)
+	if a.unread() {
+		h.Set("Connection", "close") // see leave.go
+	}
 	a.header = http.Header{}
 	a.ResponseWriter.WriteHeader(status)
 }

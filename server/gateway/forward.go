@@ -26,8 +26,8 @@ const (
 	// that offers to wait for that, before it is sent unasked.
 	continueTimeout = time.Second
 	// cutTime is how long writes that hang on a slow client may go on hanging once
-	// a request was cut, and how long what is left of a body is waited for at the
-	// end.
+	// a request was cut, and how long what is left of a body is waited for after the
+	// answer.
 	cutTime = 2 * time.Second
 	// statusClientGone is what access logs say of a client that did not wait, as
 	// nginx does. Nobody reads the answer.
@@ -97,7 +97,7 @@ func (x *exchange) forward(ctx context.Context) {
 		in.Header = in.Header.Clone()
 		in.Header.Del("Upgrade")
 	}
-	out := &answer{ResponseWriter: x.w, header: http.Header{}}
+	out := &answer{ResponseWriter: x.w, header: http.Header{}, unread: x.unread}
 	proxy := httputil.ReverseProxy{
 		Transport:     x.g,
 		FlushInterval: -1,
@@ -219,6 +219,7 @@ func (x *exchange) failed(ctx context.Context, cause, err error) {
 	opErr, isOp := errors.AsType[*net.OpError](err)
 	switch {
 	case ctx.Err() != nil:
+		x.w.Header().Set("Connection", "close") // whatever comes over it still
 		x.w.WriteHeader(statusClientGone)
 		return
 	case errors.Is(cause, authz.ErrDenied):
@@ -258,6 +259,8 @@ func (x *exchange) deniedMeanwhile(ctx context.Context) {
 // blamed on the upstream. The transport may read it while the handler asks.
 type bodyReader struct {
 	io.ReadCloser
+	control *http.ResponseController // of the connection
+
 	mu  sync.Mutex
 	err error // the first one, io.EOF included
 }

@@ -117,7 +117,7 @@ func (g *Gateway) Close() {
 
 // ServeHTTP judges r and forwards or refuses it.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{g: g, w: w, r: r, body: &bodyReader{ReadCloser: r.Body}, requestID: w.Header().Get("X-Request-Id")}
+	x := &exchange{g: g, w: w, r: r, body: &bodyReader{ReadCloser: r.Body, control: http.NewResponseController(w)}, requestID: w.Header().Get("X-Request-Id")}
 	defer x.open()()
 	token, ok := bearer(r.Header)
 	if !ok {
@@ -194,6 +194,8 @@ type exchange struct {
 	noUpgrade bool   // the client asks for an upgrade that is passed over
 	kept      *kept  // the body, if it was read
 	decision  models.Decision
+	told      bool // the answer is ours, not an upstream's
+	closing   bool // and says that the connection is closed
 }
 
 // open lifts the limits that the server around sets for requests that are soon
@@ -201,7 +203,7 @@ type exchange struct {
 func (x *exchange) open() (end func()) {
 	// A writer that cannot do one of these has no connection underneath for which
 	// it would matter, or is HTTP/2 and needs it not.
-	control := http.NewResponseController(x.w)
+	control := x.body.control
 	_ = control.SetReadDeadline(time.Time{})
 	_ = control.SetWriteDeadline(time.Time{})
 	if x.r.ContentLength != 0 {
@@ -213,11 +215,7 @@ func (x *exchange) open() (end func()) {
 		if x.kept != nil {
 			x.kept.close()
 		}
-		if x.r.ContentLength != 0 && !x.body.ended() {
-			// The server is going to read what is left of the body, to keep the
-			// connection; it sets its own deadline for the next request.
-			_ = control.SetReadDeadline(time.Now().Add(cutTime))
-		}
+		x.leave()
 	}
 }
 

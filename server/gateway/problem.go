@@ -28,7 +28,7 @@ func (x *exchange) fail(status int, code models.Code, detail string) {
 
 func (x *exchange) answer(a request.Answer) {
 	protect(x.w.Header())
-	a.WriteTo(x.w)
+	x.tell(a.Header, func() { a.WriteTo(x.w) })
 }
 
 func (x *exchange) client() request.Client {

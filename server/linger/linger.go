@@ -8,6 +8,7 @@
 package linger
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -88,4 +89,14 @@ type counted struct {
 func (c *counted) Close() error {
 	c.close()
 	return c.Conn.Close()
+}
+
+// CloseWrite ends what is sent and goes on receiving, as [net.TCPConn.CloseWrite]
+// does. A server that has answered before it has read everything closes so.
+func (c *counted) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
 }

@@ -36,6 +36,9 @@ type Client struct {
 	SessionToken string
 	// UserAgent names the program in the server's audit log.
 	UserAgent string
+	// OnWarning is told what went wrong beside something that was done all the same;
+	// see [WarningHeader]. nil: nobody is.
+	OnWarning func(text string)
 }
 
 // NewClient returns a client of the server at base, such as
@@ -167,7 +170,13 @@ func (c *Client) read(resp *http.Response, out any) error {
 			e.RetryAfter = time.Duration(seconds) * time.Second
 		}
 		return e
-	case out == nil:
+	}
+	if c.OnWarning != nil {
+		for _, text := range resp.Header.Values(WarningHeader) {
+			c.OnWarning(text)
+		}
+	}
+	if out == nil {
 		return nil
 	}
 	if err := json.Unmarshal(content, out); err != nil {

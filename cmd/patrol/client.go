@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +33,8 @@ type client struct {
 	api   *api.Client
 	path  string // of the credentials
 	saved *credentials.Store
+
+	warnings []string // of the server, beside what it did
 }
 
 // addServer defines the flags that say which server, and how safe the way is.
@@ -68,8 +73,36 @@ func (c *client) connect() error {
 		return fmt.Errorf("%s is not encrypted: anybody on the way could read the password or token; use https, or --insecure if the way is safe", c.api.Base())
 	}
 	c.api.UserAgent = "patrol-cli/" + currentVersion()
+	c.api.OnWarning = c.warn
 	c.api.SessionToken = c.saved.Servers[c.api.Base()].SessionToken
 	return nil
+}
+
+// warn tells of what went wrong beside what the server did, each once.
+func (c *client) warn(text string) {
+	if !slices.Contains(c.warnings, text) {
+		c.warnings = append(c.warnings, text)
+		_, _ = fmt.Fprintf(c.stderr, "patrol: warning: %s\n", printable(text)) // nobody to tell if that fails
+	}
+}
+
+// printJSON writes v, with the server's warnings as a member if there are any.
+func (c *client) printJSON(v any) error {
+	if len(c.warnings) == 0 {
+		return c.output.printJSON(v)
+	}
+	object, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	warnings, err := json.Marshal(c.warnings)
+	if err != nil {
+		return err
+	}
+	if rest, ok := bytes.CutSuffix(object, []byte("}")); ok && len(rest) > 1 { // a list has no place for them
+		object = append(append(append(rest, `,"warnings":`...), warnings...), '}')
+	}
+	return c.output.printJSON(json.RawMessage(object))
 }
 
 // connectSignedIn is connect for commands that need a sign-in.

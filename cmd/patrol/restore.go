@@ -216,7 +216,7 @@ func (r *restoration) sqlite(ctx context.Context) (err error) {
 	if err = errors.Join(err, s.Close()); err != nil {
 		return err
 	}
-	keep := path + "-before-" + time.Now().UTC().Format("20060102T150405Z")
+	keep := unused(path + "-before-" + time.Now().UTC().Format("20060102T150405Z"))
 	if err := store.ReplaceSQLite(ctx, path, next, keep); err != nil {
 		return err
 	}
@@ -224,6 +224,17 @@ func (r *restoration) sqlite(ctx context.Context) (err error) {
 		return err
 	}
 	return r.told(path)
+}
+
+// unused returns the path, with a number behind it if there is something already.
+func unused(path string) string {
+	name := path
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(name); err != nil {
+			return name
+		}
+		name = fmt.Sprint(path, "-", n)
+	}
 }
 
 // prepare brings a backup that is not in place yet up to date.

@@ -162,7 +162,7 @@ func serveScript(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, append([]string{"serve", "--listen", "127.0.0.1:0"}, args[1:]...)...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, variable := range []string{"PATH", "HOME", "TMPDIR", "PATROL_DATABASE_URL", "PATROL_TOKEN_KEYS"} {
+	for _, variable := range []string{"PATH", "HOME", "TMPDIR", "PATROL_DATABASE_URL", "PATROL_TOKEN_KEYS", "PATROL_TOKEN_KEYS_FILE"} {
 		if value := ts.Getenv(variable); value != "" {
 			cmd.Env = append(cmd.Env, variable+"="+value)
 		}

@@ -369,6 +369,7 @@ func (n *node) stayKnown(ctx context.Context) {
 		if err := n.store.SeeServer(ctx, n.self); err != nil && ctx.Err() == nil {
 			n.log.WarnContext(ctx, "other servers could not be told of this one", "error", err)
 		}
+		n.buryAgain(ctx)
 		select {
 		case <-ctx.Done():
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -379,6 +380,13 @@ func (n *node) stayKnown(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+	}
+}
+
+// buryAgain writes tombstones that could not be written.
+func (n *node) buryAgain(ctx context.Context) {
+	if n.buried != nil && n.buried.Unwritten() && n.buried.Append(nil) == nil {
+		n.log.InfoContext(ctx, "the tombstones that could not be written are in their file now")
 	}
 }
 

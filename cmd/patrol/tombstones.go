@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"patrol/cmd/patrol/config"
 	"patrol/models"
 	"patrol/models/store"
@@ -16,7 +18,7 @@ import (
 
 // keepTombstones has a store write tombstones to the configured file, and returns
 // it with what it has; nil if there is to be none. A server compacts it.
-func keepTombstones(ctx context.Context, cfg config.Config, s *store.Store, now time.Time, server bool) (*tombstones.File, []models.Tombstone, error) {
+func keepTombstones(ctx context.Context, cfg config.Config, s *store.Store, now time.Time, server bool) (file *tombstones.File, stones []models.Tombstone, err error) {
 	path := cfg.TombstonesPath()
 	if path == "" {
 		return nil, nil, nil
@@ -25,7 +27,13 @@ func keepTombstones(ctx context.Context, cfg config.Config, s *store.Store, now 
 	if err != nil {
 		return nil, nil, err
 	}
-	file, stones, err := tombstones.Open(path, installation, now, server)
+	var alone bool
+	if server { // without the lock nothing is compacted, which is no reason to wait or fail
+		lock := flock.New(path+".lock", flock.SetPermissions(0o600))
+		alone, _ = lock.TryLock()
+		defer func() { err = errors.Join(err, lock.Close()) }()
+	}
+	file, stones, err = tombstones.Open(path, installation, now, alone)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -51,6 +51,8 @@ func reasonOf(err error) string {
 	switch {
 	case !ok:
 		return ""
+	case e.Code == "08P01" && strings.Contains(e.Message, "startup parameter"):
+		return "the pooler before the database refuses a parameter: set ignore_startup_parameters there"
 	case e.Code == "28000" && strings.Contains(e.Message, "no encryption"):
 		return "the database demands TLS: set sslmode in the database URL"
 	}
@@ -67,8 +69,12 @@ var sqliteReasons = map[int]string{
 	sqlitelib.SQLITE_NOTADB:   "the database file is not a SQLite database",
 }
 
+const withoutPrepared = "a pooler is before the database: add default_query_exec_mode=exec to the database URL"
+
 // postgresReasons are by SQLSTATE (PostgreSQL's manual, Appendix A).
 var postgresReasons = map[string]string{
+	"26000": withoutPrepared, // a pooler lent another session
+	"42P05": withoutPrepared,
 	"22021": "the database's encoding is not UTF-8",
 	"22P05": "the database's encoding is not UTF-8",
 	"25006": "the database is read-only: a standby, or a primary that was made one",

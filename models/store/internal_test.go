@@ -64,6 +64,9 @@ func TestCausesComeFirst(t *testing.T) {
 	}{
 		{&pgconn.PgError{Code: "25006"}, "the database is read-only"},
 		{&pgconn.PgError{Code: "28000", Message: `no pg_hba.conf entry for host "10.0.0.1", user "p", database "p", no encryption`}, "the database demands TLS"},
+		{&pgconn.PgError{Code: "08P01", Message: "unsupported startup parameter: statement_timeout"}, "set ignore_startup_parameters there"},
+		{&pgconn.PgError{Code: "42P05"}, "default_query_exec_mode=exec"},
+		{&pgconn.PgError{Code: "26000"}, "default_query_exec_mode=exec"},
 		{&pgconn.PgError{Code: "28P01"}, "the database refuses the password"},
 		{&pgconn.PgError{Code: "3D000"}, "the database does not exist"},
 		{&pgconn.PgError{Code: "22021"}, "the database's encoding is not UTF-8"},

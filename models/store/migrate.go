@@ -49,6 +49,14 @@ func (s *Store) Migrate(ctx context.Context) (from, to int64, err error) {
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, pool.Close()) }()
+	newest := newestVersion(provider)
+	if s.database.driver == postgresDriver {
+		// Where nothing is to be done, no lock is needed, which a pooler of transactions
+		// could not keep.
+		if from, err = s.schemaVersion(ctx); err != nil || from == newest {
+			return from, from, errors.Join(err, s.checkRestoring(ctx))
+		}
+	}
 	unlock, err := s.lockMigration(ctx, pool)
 	if err != nil {
 		return 0, 0, fmt.Errorf("wait for another migration: %w", err)
@@ -61,7 +69,6 @@ func (s *Store) Migrate(ctx context.Context) (from, to int64, err error) {
 	if from, err = s.schemaVersion(ctx); err != nil {
 		return 0, 0, err
 	}
-	newest := newestVersion(provider)
 	if from > newest {
 		return from, from, newerSchema(from, newest)
 	}
@@ -166,12 +173,44 @@ func (s *Store) lockMigration(ctx context.Context, pool *sql.DB) (unlock func() 
 	if err != nil {
 		return nil, err
 	}
+	if err := hasSession(ctx, pool, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	if err := locker.SessionLock(ctx, conn); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return func() error {
 		return errors.Join(locker.SessionUnlock(context.WithoutCancel(ctx), conn), conn.Close())
 	}, nil
+}
+
+// hasSession refuses a connection that a pooler lends sessions of the server to for a
+// transaction each: a lock that is taken in one would be another's. It notices since a
+// second connection gets the session that the first had a moment ago.
+func hasSession(ctx context.Context, pool *sql.DB, conn *sql.Conn) (err error) {
+	const session = "SELECT pg_backend_pid()"
+	var one, two int
+	if err := conn.QueryRowContext(ctx, session).Scan(&one); err != nil {
+		return err
+	}
+	tx, err := pool.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tx.Rollback()) }()
+	if err := tx.QueryRowContext(ctx, session).Scan(&two); err != nil {
+		return err
+	}
+	// The first may have had another one meanwhile.
+	var again int
+	if err := conn.QueryRowContext(ctx, session).Scan(&again); err != nil {
+		return err
+	}
+	if one == two || one != again {
+		return models.NewError(models.CodeConflict, "the schema cannot be brought up to date over a pooler that lends connections for a transaction each, "+
+			"as PgBouncer does with pool_mode = transaction: run 'patrol migrate' on PostgreSQL itself")
+	}
+	return nil
 }
 
 // lockFile takes the lock of SQLite migrations: an exclusive transaction on an

@@ -45,9 +45,14 @@ func (s *Store) openPostgres(ctx context.Context) error {
 	}
 	pool := s.newPostgresPool(s.config.MaxConns, s.config.Timeout, idle)
 	s.pools = append(s.pools, pool)
-	var encoding string
-	if err := pool.QueryRowContext(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
+	var encoding, stillness string
+	err := pool.QueryRowContext(ctx, "SELECT current_setting('server_encoding'), current_setting('idle_in_transaction_session_timeout')").Scan(&encoding, &stillness)
+	if err != nil {
 		return err
+	}
+	if stillness == "0" { // a pooler passed the parameter over
+		s.config.Logger.WarnContext(ctx, "the database does not end transactions that stand still, so that a server that freezes blocks the others' writes: "+
+			"ALTER ROLE <Patrol's> SET idle_in_transaction_session_timeout = '"+milliseconds(idleInTransaction)+"ms'")
 	}
 	if encoding != "UTF8" {
 		return models.NewError(models.CodeInternal,

@@ -131,7 +131,7 @@ func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id strin
 		SELECT p.id FROM chain c JOIN pats p ON p.id = c.id WHERE p.revoked_at IS NULL ORDER BY p.id`
 	var done *tx
 	err = s.write(ctx, "revoke_pat", by, func(t *tx) error {
-		done, t.awaited = t, awaited
+		done, t.awaited, t.ends = t, awaited, true
 		row, err := t.lockPAT(userID, id)
 		if err == nil && why.Domain != "" {
 			err = t.checkWithin(row, why.Domain)
@@ -163,6 +163,7 @@ func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id strin
 func (s *Store) RevokeAll(ctx context.Context, by models.Actor, userID string) (int, error) {
 	var ids []string
 	err := s.write(ctx, "revoke_all", by, func(t *tx) error {
+		t.ends = true
 		if _, err := t.lockUser(userID); err != nil {
 			return err
 		}

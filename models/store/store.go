@@ -248,6 +248,7 @@ type tx struct {
 
 	until     map[string]*time.Time // when the tombstone of a subject stops to matter
 	reapplies bool                  // what is taken away has its tombstone already
+	ends      bool                  // it answers for a tombstone whether or not it took something away
 
 	awaited bool // somebody waits until all servers know of the changes
 

@@ -16,7 +16,7 @@ import (
 
 // Tombstones keeps, outside of the database, what was taken away, so that an
 // earlier state of the database gives nothing back. Append returns when they are
-// on the disk.
+// on the disk, with those that it could not write before.
 type Tombstones interface {
 	Append(stones []models.Tombstone) error
 }
@@ -45,12 +45,15 @@ func (t *tx) bury(ctx context.Context) {
 			stones = append(stones, models.Tombstone{At: e.At, Action: e.Action, Subject: e.Subject, Detail: e.Detail, Until: t.until[e.Subject]})
 		}
 	}
-	if len(stones) == 0 {
+	if len(stones) == 0 && !t.ends {
 		return
 	}
 	if err := t.config.Tombstones.Append(stones); err != nil {
-		t.config.Logger.ErrorContext(ctx, "what was taken away could not be written to the file of tombstones: a restore would give it back",
-			"first", stones[0].Subject, "action", stones[0].Action, "tombstones", len(stones), "error", err)
+		args := []any{"tombstones", len(stones), "error", err}
+		if len(stones) > 0 {
+			args = append(args, "first", stones[0].Subject, "action", stones[0].Action)
+		}
+		t.config.Logger.ErrorContext(ctx, "what was taken away could not be written to the file of tombstones: a restore would give it back", args...)
 		models.Warn(ctx, warnNoTombstone)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -47,10 +48,11 @@ type File struct {
 	next  *batch // that nobody writes yet
 	ended map[string]time.Time
 
-	writing sync.Mutex
-	file    sink
-	info    os.FileInfo
-	cut     int // so many of the last writes may have left a part of a line
+	writing   sync.Mutex
+	file      sink
+	info      os.FileInfo
+	cut       int    // so many of the last writes may have left a part of a line
+	unwritten []byte // lines that could not be written; they come before the next ones
 }
 
 // sink is what is needed of an open file.
@@ -69,7 +71,8 @@ type batch struct {
 
 // Open opens the file at path, and makes it if it is not there. One of another
 // installation is refused. The tombstones that it has are returned. With compact,
-// those that matter to nobody at the time now are removed if they are most of it.
+// those that matter to nobody at the time now are removed if they are most of it;
+// only one process may do that at a time.
 func Open(path, installation string, now time.Time, compact bool) (*File, []models.Tombstone, error) {
 	f := &File{path: path, ended: map[string]time.Time{}, header: Header{Format: format, ID: models.NewID(), Installation: installation}}
 	content, err := Read(path)
@@ -91,7 +94,7 @@ func Open(path, installation string, now time.Time, compact bool) (*File, []mode
 	}
 	live := live(content.Tombstones, now)
 	if compact && len(content.Tombstones) > 100 && len(live) < len(content.Tombstones)/2 {
-		if err := f.compact(live); err != nil {
+		if err := f.compact(live, content.size); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -107,15 +110,15 @@ func Open(path, installation string, now time.Time, compact bool) (*File, []mode
 // ID returns the name of the file, which it keeps for good.
 func (f *File) ID() string { return f.header.ID }
 
-// Close closes the file.
+// Close closes the file, after another attempt at what could not be written.
 func (f *File) Close() error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
-	if f.file == nil {
-		return nil
+	err := f.writeAll(nil)
+	if f.file != nil {
+		err = errors.Join(err, f.file.Close())
+		f.file = nil
 	}
-	err := f.file.Close()
-	f.file = nil
 	return err
 }
 
@@ -139,8 +142,9 @@ func (f *File) note(stones []models.Tombstone) {
 	}
 }
 
-// Append writes tombstones. When it returns nil they are on the disk. Whatever it
-// returns, [File.Ended] knows them.
+// Append writes tombstones. When it returns nil they are on the disk, with all that
+// could not be written before; without any that is all it does. Whatever it returns,
+// [File.Ended] knows them.
 func (f *File) Append(stones []models.Tombstone) error {
 	f.note(stones)
 	var lines []byte
@@ -164,12 +168,34 @@ func (f *File) Append(stones []models.Tombstone) error {
 		f.mu.Lock()
 		f.next = nil // who comes now is written with the next one
 		f.mu.Unlock()
-		b.err = f.write(b.lines)
+		b.err = f.writeAll(b.lines)
 		f.writing.Unlock()
 		close(b.done)
 	}
 	<-b.done
 	return b.err
+}
+
+// Unwritten reports whether there are tombstones that could not be written.
+func (f *File) Unwritten() bool {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	return len(f.unwritten) > 0
+}
+
+// writeAll writes what could not be written before, and lines. What cannot be written
+// now is kept.
+func (f *File) writeAll(lines []byte) error {
+	lines = slices.Concat(f.unwritten, lines)
+	if len(lines) == 0 {
+		return nil
+	}
+	err := f.write(lines)
+	f.unwritten = nil
+	if err != nil {
+		f.unwritten = lines
+	}
+	return err
 }
 
 // attempts is how often lines are written to a file that is replaced meanwhile.
@@ -261,8 +287,9 @@ func live(stones []models.Tombstone, now time.Time) []models.Tombstone {
 	return out
 }
 
-// compact puts a file with these tombstones in place of the one at the path.
-func (f *File) compact(stones []models.Tombstone) (err error) {
+// compact puts a file with these tombstones in place of the one at the path, of which
+// they are what matters of the first size bytes.
+func (f *File) compact(stones []models.Tombstone, size int64) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("compact the tombstones in %s: %w", f.path, err)
@@ -273,10 +300,6 @@ func (f *File) compact(stones []models.Tombstone) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, old.Close()) }()
-	size, err := old.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
 	text, err := encode(record{Header: &f.header})
 	if err != nil {
 		return err
@@ -291,7 +314,7 @@ func (f *File) compact(stones []models.Tombstone) (err error) {
 	if err := replace(f.path, text); err != nil {
 		return err
 	}
-	// What others appended to the old one while this was at it.
+	// What others appended to the old one since it was read.
 	if _, err := old.Seek(size, io.SeekStart); err != nil {
 		return err
 	}
@@ -352,6 +375,8 @@ type Content struct {
 	Tombstones []models.Tombstone
 	Torn       bool // the last line was cut
 	Damaged    int  // lines that nobody can read, and that may have been promised to somebody
+
+	size int64 // of its whole lines, in bytes
 }
 
 // maxLine bounds a line; a tombstone has some hundred bytes.
@@ -392,13 +417,15 @@ func parse(r io.Reader) (c Content, err error) {
 		case n == 0 && (!ok || !whole || rec.Header == nil || rec.Format != format):
 			return Content{}, errNoHeader
 		case n == 0:
-			c.Header = *rec.Header
+			c.Header, c.size = *rec.Header, int64(len(line))+1
 			continue
 		case !whole: // nobody was told that it is there
 			c.Torn = true
 			c.Damaged += unread
 			return c, nil
-		case len(line) == 0: // before a mark
+		}
+		c.size += int64(len(line)) + 1
+		if len(line) == 0 { // before a mark
 			continue
 		}
 		if !ok {

@@ -42,6 +42,9 @@ type Config struct {
 	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
 	ExtAuthz       ExtAuthz            `key:"extauthz" doc:"The gRPC service for Envoy, on grpc_listen; see envoy.md."`
 	ForwardAuth    ForwardAuth         `key:"forward_auth" doc:"Proxies that ask over HTTP at /forward-auth: who may, and how they ask; see forward-auth.md. An address can be in one list."`
+
+	// keyringFile is the file that token_keys_file (PATROL_TOKEN_KEYS_FILE) named.
+	keyringFile string
 }
 
 // Upstream is a service behind the gateway.

@@ -183,8 +183,26 @@ func TestSecretsFromFiles(t *testing.T) {
 			require.NoError(t, err)
 			assert.True(t, ok)
 			assert.Equal(t, []string{"k1"}, ring.IDs())
+			file, ok := c.KeyringFile()
+			assert.True(t, ok, "it is read again when it changes")
+			assert.Equal(t, path, file)
 		})
 	}
+	for name, yaml := range map[string]string{
+		"in the settings file":               "token_keys_file: " + path + "\n",
+		"in the settings file, as the value": "token_keys: " + path + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			loaded, err := load(t, yaml, nil, nil)
+			require.NoError(t, err)
+			file, _ := loaded.KeyringFile()
+			assert.Equal(t, path, file)
+		})
+	}
+	outranked, err := load(t, "token_keys_file: "+path+"\n", []string{"PATROL_TOKEN_KEYS=" + key}, nil)
+	require.NoError(t, err)
+	file, ok := outranked.KeyringFile()
+	assert.False(t, ok, "%s is of a layer that does not count", file)
 	upstream := fmt.Sprintf("upstreams:\n  acme: {url: http://x, credential_file: %s, credential_header: X-Key}\n", path)
 	c, err := load(t, upstream, nil, nil)
 	require.NoError(t, err)

@@ -33,11 +33,11 @@ func (c Config) Keyring() (ring models.Keyring, ok bool, err error) {
 	return ring, true, nil
 }
 
-// KeyringFile returns the file that token_keys names, and false if it names none.
+// KeyringFile returns the file that token_keys or token_keys_file names, and false if
+// there is none.
 func (c Config) KeyringFile() (path string, ok bool) {
-	text := c.TokenKeys.Reveal()
-	if text == "" || !isPath(text) {
-		return "", false
+	if text := c.TokenKeys.Reveal(); text != "" && isPath(text) {
+		return text, true
 	}
-	return text, true
+	return c.keyringFile, c.keyringFile != ""
 }

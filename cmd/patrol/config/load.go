@@ -56,7 +56,7 @@ type layer struct {
 func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
 	c := Default()
 	settings := settingsOf(&c)
-	l := loader{settings: settings, origins: map[string]string{}}
+	l := loader{settings: settings, origins: map[string]string{}, files: map[string]string{}}
 	l.addFlags(flags)
 	l.addEnv(environ)
 	if err := l.addFile(flags, environ); err != nil {
@@ -65,6 +65,7 @@ func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
 	for _, s := range settings {
 		l.fill(s)
 	}
+	c.keyringFile = l.files["token_keys"]
 	if c.Database.URL == "" {
 		c.Database.URL = SQLiteIn(c.DataDir)
 	}
@@ -79,6 +80,7 @@ type loader struct {
 	settings []Setting
 	layers   []layer           // the highest first
 	origins  map[string]string // key → where its value came from
+	files    map[string]string // key → the file that held its value
 	invalid  models.Invalid
 }
 
@@ -237,6 +239,7 @@ func (l *loader) fill(s Setting) {
 				l.invalid.Add(key, "%s", err)
 				return
 			}
+			l.files[s.Key], _ = raw.(string) // else it could not have been read
 			raw = text
 		}
 		l.origins[s.Key] = layer.name(key)

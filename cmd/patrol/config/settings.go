@@ -69,6 +69,9 @@ func sections() (keys []string, docs map[string]string) {
 func walk(v reflect.Value, prefix string) []Setting {
 	var out []Setting
 	for i := range v.NumField() {
+		if !v.Type().Field(i).IsExported() { // no setting, but where one came from
+			continue
+		}
 		field, tag := v.Field(i), v.Type().Field(i).Tag
 		key := prefix + tag.Get("key")
 		if field.Kind() == reflect.Struct {

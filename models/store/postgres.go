@@ -51,8 +51,8 @@ func (s *Store) openPostgres(ctx context.Context) error {
 		return err
 	}
 	if stillness == "0" { // a pooler passed the parameter over
-		s.config.Logger.WarnContext(ctx, "the database does not end transactions that stand still, so that a server that freezes blocks the others' writes: "+
-			"ALTER ROLE <Patrol's> SET idle_in_transaction_session_timeout = '"+milliseconds(idleInTransaction)+"ms'")
+		s.config.Logger.WarnContext(ctx, "the database does not end transactions that stand still, so that a server that freezes blocks the others' writes; set this for Patrol's role",
+			"idle_in_transaction_session_timeout", idleInTransaction)
 	}
 	if encoding != "UTF8" {
 		return models.NewError(models.CodeInternal,

@@ -23,7 +23,9 @@ type LoggedDecision struct {
 	TokenID    string          `json:"token_id,omitempty"` // only if its secret verified
 	UserID     string          `json:"user_id,omitempty"`
 	ScopeID    string          `json:"scope_id,omitempty"`
-	Revision   string          `json:"revision"`
+	// RequestID is the same for all questions of one request.
+	RequestID string `json:"request_id,omitempty"`
+	Revision  string `json:"revision"`
 	// RequestedBy is the client's address.
 	RequestedBy string `json:"requested_by,omitempty"`
 	Method      string `json:"method,omitempty"` // of a proxied request

@@ -116,6 +116,7 @@ func (b *logBuffer) String() string {
 type options struct {
 	uncached    bool // every fact is read for every decision
 	kinds       models.DomainKinds
+	recorder    authz.Recorder
 	extauthz    func(*extauthz.Config)
 	forwardauth func(*forwardauth.Config)
 }
@@ -150,7 +151,7 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 	require.NoError(t, err)
 	p.policy = delivery.Engine()
 	p.facts = &facts{Store: p.store}
-	a, err := authz.New(authz.Config{Keys: p.keys, Policy: p.policy, Facts: p.facts, Feed: p.store, Journal: p.store, Logger: logger, Kinds: o.kinds})
+	a, err := authz.New(authz.Config{Keys: p.keys, Policy: p.policy, Facts: p.facts, Feed: p.store, Journal: p.store, Logger: logger, Kinds: o.kinds, Recorder: o.recorder})
 	require.NoError(t, err)
 	p.store.OnChange(a.Apply)
 
@@ -182,7 +183,12 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 		}
 		h, err := forwardauth.New(c, forwardauth.Deps{Authz: a, Logger: logger})
 		require.NoError(t, err)
-		p.forward[dialect] = serve(t, h)
+		p.forward[dialect] = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if id := r.Header.Get("X-Request-Id"); id != "" { // as the server around it does
+				w.Header().Set("X-Request-Id", id)
+			}
+			h.ServeHTTP(w, r)
+		}))
 	}
 
 	c := extauthz.DefaultConfig()

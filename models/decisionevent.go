@@ -113,6 +113,9 @@ func (l *LoggedDecision) appendResult(b []byte) []byte {
 func (l *LoggedDecision) appendCustom(b []byte) []byte {
 	b = appendMember(b, `,"custom":{"surface":`, l.Surface)
 	b = appendMember(b, `,"outcome":`, string(l.Outcome()))
+	if l.RequestID != "" {
+		b = appendMember(b, `,"request_id":`, l.RequestID)
+	}
 	if l.TokenID != "" {
 		b = appendMember(b, `,"token_id":`, l.TokenID)
 		b = appendMember(b, `,"user_id":`, l.UserID)
@@ -191,11 +194,12 @@ type event struct {
 	Timestamp   time.Time        `json:"timestamp"`
 	Metrics     map[string]int64 `json:"metrics"`
 	Custom      struct {
-		Surface string        `json:"surface"`
-		TokenID string        `json:"token_id"`
-		UserID  string        `json:"user_id"`
-		Request *eventRequest `json:"request"`
-		HTTP    struct {
+		Surface   string        `json:"surface"`
+		RequestID string        `json:"request_id"`
+		TokenID   string        `json:"token_id"`
+		UserID    string        `json:"user_id"`
+		Request   *eventRequest `json:"request"`
+		HTTP      struct {
 			Method string `json:"method"`
 			Path   string `json:"path"`
 		} `json:"http"`
@@ -236,7 +240,7 @@ func ParseEvent(text []byte) (LoggedDecision, error) {
 			ID: e.DecisionID, Allowed: e.Result.Allow, TokenID: e.Custom.TokenID, UserID: e.Custom.UserID,
 			ScopeID: e.Result.Scope, Revision: e.Revision, Headers: e.Result.Headers,
 		},
-		At: e.Timestamp.UTC(), Took: time.Duration(e.Metrics["timer_server_handler_ns"]), Surface: e.Custom.Surface,
+		At: e.Timestamp.UTC(), Took: time.Duration(e.Metrics["timer_server_handler_ns"]), Surface: e.Custom.Surface, RequestID: e.Custom.RequestID,
 		RequestedBy: e.RequestedBy, Method: e.Custom.HTTP.Method, Path: e.Custom.HTTP.Path, Erased: e.Erased, Masked: e.Masked,
 	}
 	if len(e.Result.Reasons) > 0 {

@@ -15,6 +15,9 @@ type LoggedDecision struct {
 	At      time.Time     // when it was made
 	Took    time.Duration // from the call to the decision
 	Surface string        // where it was asked for: authorize, gateway, …
+	// RequestID is the id of the request that it was made for, "" if that had none. A
+	// request may ask several questions, each of which has a decision.
+	RequestID string
 	// RequestedBy is the client's address, "" if unknown.
 	RequestedBy string
 	// Method and Path are of a proxied request, else "".

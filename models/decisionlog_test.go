@@ -34,7 +34,7 @@ func TestEventsAreReadAsTheyWereWritten(t *testing.T) {
 			ID: "d1", Allowed: true, TokenID: "t1", UserID: "u1", ScopeID: "s1", Revision: "2026.1",
 			Headers: map[string]string{"X-B": `quoted "text"`, "X-A": "ü"},
 		},
-		At: at, Took: 1234 * time.Nanosecond, Surface: "gateway", RequestedBy: "2001:db8::1", Method: "POST", Path: "/v1/chat/\u2028",
+		At: at, Took: 1234 * time.Nanosecond, Surface: "gateway", RequestID: "request-1", RequestedBy: "2001:db8::1", Method: "POST", Path: "/v1/chat/\u2028",
 		Request: models.Request{Domain: "acme", EntityType: "models", Entity: `a<b>&c`, Operation: "execute"},
 		Input: &models.DecisionInput{
 			Token: models.NewFact(`{"id":"t1","scopes":{}}`), User: models.NewFact(`{"id":"u1"}`), Domain: models.NewFact(`{"id":"acme"}`),

@@ -108,7 +108,8 @@ func (s *Server) authorizeBatch(c *gin.Context, _ Principal) error {
 // authorizeCall takes the token from where it was sent: the body or a Bearer
 // header, not both. Another scheme in the header is no token.
 func (s *Server) authorizeCall(c *gin.Context, inBody *string) (authz.Call, error) {
-	call := authz.Call{Surface: "authorize", IP: exchangeOf(c.Request.Context()).client, UserAgent: c.Request.UserAgent()}
+	x := exchangeOf(c.Request.Context())
+	call := authz.Call{Surface: "authorize", RequestID: x.requestID, IP: x.client, UserAgent: c.Request.UserAgent()}
 	cred := credentialOf(c.Request.Header)
 	bearer := cred.kind == patCredential || cred.kind == sessionCredential
 	switch {

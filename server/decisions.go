@@ -15,7 +15,7 @@ import (
 
 // decisionRoutes are about decisions that were made.
 var decisionRoutes = []route{
-	{method: "GET", path: "/api/v1/decisions", by: policyTeam, do: (*Server).getDecisions, accepts: accepts{query: with("user", "token", "domain", "outcome", "reason", "surface", "revision", "since", "until")}},
+	{method: "GET", path: "/api/v1/decisions", by: policyTeam, do: (*Server).getDecisions, accepts: accepts{query: with("user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "since", "until")}},
 	{method: "GET", path: "/api/v1/decisions/:decision", by: policyTeam, do: (*Server).getDecision},
 	{method: "GET", path: "/api/v1/refusals", by: policyTeam, do: (*Server).getRefusals, accepts: accepts{query: with("address", "reason", "since", "until")}},
 	{method: "GET", path: "/api/v1/decision-log", by: policyTeam, do: (*Server).getDecisionLog},
@@ -147,7 +147,7 @@ func (s *Server) decisionFilter(query url.Values, v *models.Invalid) store.Decis
 	f := store.DecisionFilter{
 		TokenID: query.Get("token"), UserID: query.Get("user"), Domain: query.Get("domain"),
 		Outcome: models.Outcome(query.Get("outcome")), Reason: models.ReasonCode(query.Get("reason")),
-		Surface: query.Get("surface"), Revision: query.Get("revision"),
+		Surface: query.Get("surface"), Request: query.Get("request"), Revision: query.Get("revision"),
 		Since: s.pastTime(query, "since", v), Until: s.pastTime(query, "until", v),
 	}
 	switch f.Outcome {
@@ -200,7 +200,7 @@ func wireLogged(d models.LoggedDecision) api.LoggedDecision {
 	return api.LoggedDecision{
 		ID: d.ID, At: d.At, Outcome: d.Outcome(), Status: d.Status(), Reasons: d.Reasons, Surface: d.Surface,
 		Domain: d.Request.Domain, EntityType: d.Request.EntityType, Entity: d.Request.Entity, Operation: d.Request.Operation,
-		TokenID: d.TokenID, UserID: d.UserID, ScopeID: d.ScopeID, Revision: d.Revision, RequestedBy: d.RequestedBy,
+		TokenID: d.TokenID, UserID: d.UserID, ScopeID: d.ScopeID, RequestID: d.RequestID, Revision: d.Revision, RequestedBy: d.RequestedBy,
 		Method: d.Method, Path: d.Path, Microseconds: d.Took.Microseconds(),
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // exchange is one request and its answer, as the log, the metrics and every
@@ -214,11 +215,9 @@ func (s *Server) account(x *exchange, r *http.Request, peer string, took time.Du
 	s.log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// requestID returns the id that the client sent, if it is one: 8 to 64 letters,
-// digits and hyphens, which fits UUIDs and the ids of proxies, and no token,
-// since those have underscores. Otherwise it draws one.
+// requestID returns the id that the client sent, if it is one. Otherwise it draws one.
 func (s *Server) requestID(r *http.Request) string {
-	if sent := r.Header["X-Request-Id"]; len(sent) == 1 && validRequestID(sent[0]) {
+	if sent := r.Header["X-Request-Id"]; len(sent) == 1 && request.ValidID(sent[0]) {
 		return sent[0]
 	}
 	var raw [15]byte
@@ -229,19 +228,6 @@ func (s *Server) requestID(r *http.Request) string {
 }
 
 var requestIDs = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-func validRequestID(id string) bool {
-	if len(id) < 8 || len(id) > 64 {
-		return false
-	}
-	for i := range len(id) {
-		c := id[i]
-		if c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
-			return false
-		}
-	}
-	return true
-}
 
 // peerOf returns the address at the other end of a connection, as it was accepted.
 func peerOf(r *http.Request) netip.Addr {

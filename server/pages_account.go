@@ -262,7 +262,7 @@ func (s *Server) formTest(c *gin.Context, p Principal) error {
 		return s.again(c, p, nil, page)
 	}
 	decision := s.authz.Authorize(ctx, authz.Call{
-		Token: token, Request: page.Request, Surface: "page", IP: exchangeOf(ctx).client, UserAgent: c.Request.UserAgent(),
+		Token: token, Request: page.Request, Surface: "page", RequestID: exchangeOf(ctx).requestID, IP: exchangeOf(ctx).client, UserAgent: c.Request.UserAgent(),
 	})
 	page.Decision = &decision
 	return s.show(c, p, http.StatusOK, page)

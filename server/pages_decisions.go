@@ -17,8 +17,8 @@ import (
 // decisionPageRoutes are the pages about decisions that were made. The filter is sent
 // as a form: what is pasted into it may be a token, which must not get into an address.
 var decisionPageRoutes = []route{
-	{method: "GET", path: "/policy/decisions", by: policyTeam, page: true, do: (*Server).pageDecisions, accepts: accepts{query: []string{"user", "token", "domain", "outcome", "reason", "surface", "revision", "since", "until", "after"}}},
-	{method: "POST", path: "/policy/decisions", by: policyTeam, page: true, do: (*Server).formDecisions, accepts: accepts{form: []string{"user", "token", "domain", "outcome", "reason", "surface", "revision", "period", "from", "to"}}},
+	{method: "GET", path: "/policy/decisions", by: policyTeam, page: true, do: (*Server).pageDecisions, accepts: accepts{query: []string{"user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "since", "until", "after"}}},
+	{method: "POST", path: "/policy/decisions", by: policyTeam, page: true, do: (*Server).formDecisions, accepts: accepts{form: []string{"user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "period", "from", "to"}}},
 	{method: "GET", path: ui.RefusalsPath, by: policyTeam, page: true, do: (*Server).pageRefusals, accepts: accepts{query: []string{"address", "reason", "after"}}},
 	{method: "GET", path: "/policy/decisions/:decision", by: policyTeam, page: true, do: (*Server).pageDecision},
 }

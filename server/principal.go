@@ -186,7 +186,7 @@ func (s *Server) admitPAT(c *gin.Context) (Principal, error) {
 // from the store, not from a cache.
 func (s *Server) verifyPAT(c *gin.Context, text string) (*models.PAT, *models.User, error) {
 	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
-	_, d, ok := s.authz.Begin(ctx, authz.Call{Token: text, Surface: "api", IP: x.client, UserAgent: c.Request.UserAgent()})
+	_, d, ok := s.authz.Begin(ctx, authz.Call{Token: text, Surface: "api", RequestID: x.requestID, IP: x.client, UserAgent: c.Request.UserAgent()})
 	if !ok {
 		if d.Status() == http.StatusServiceUnavailable {
 			return nil, nil, models.NewError(models.CodeUnavailable, "the token could not be looked up")

@@ -191,6 +191,9 @@ func (e *explaining) decisionText(l *models.LoggedDecision, x *decisionExplained
 	if l.Request.Domain+l.Request.EntityType != "" {
 		fmt.Fprintf(&b, "  %s\n", l.Request.Scope())
 	}
+	if l.RequestID != "" {
+		fmt.Fprintf(&b, "  request %s\n", l.RequestID)
+	}
 	if l.TokenID != "" {
 		fmt.Fprintf(&b, "  token %s of user %s\n", l.TokenID, l.UserID)
 	}

@@ -21,6 +21,7 @@ type DecisionFilter struct {
 	Outcome  models.Outcome
 	Reason   models.ReasonCode // among all its reasons
 	Surface  string
+	Request  string // the id of the request that it was made for
 	Revision string
 	Since    time.Time // made at this time or later, to the millisecond
 	Until    time.Time // made before this time
@@ -43,7 +44,7 @@ type decisionRecord struct {
 	Operation  string
 	ScopeID    string
 
-	RequestedBy                                     string
+	RequestID, RequestedBy                          string
 	InputNow                                        *int64
 	TokenFact, UserFact, DomainFact, MembershipFact []byte
 	Detail                                          string
@@ -63,7 +64,7 @@ func (r decisionRecord) logged(facts map[[16]byte]*models.Fact) (models.LoggedDe
 			ID: r.ID, Allowed: r.Outcome == models.OutcomeAllow, Reasons: detail.Reasons, TokenID: r.TokenID, UserID: r.UserID,
 			ScopeID: r.ScopeID, Revision: r.Revision, Headers: detail.Headers,
 		},
-		At: r.At.UTC(), Took: time.Duration(r.Took), Surface: r.Surface, RequestedBy: r.RequestedBy,
+		At: r.At.UTC(), Took: time.Duration(r.Took), Surface: r.Surface, RequestID: r.RequestID, RequestedBy: r.RequestedBy,
 		Method: detail.Method, Path: detail.Path,
 		Request: models.Request{Domain: r.Domain, EntityType: r.EntityType, Entity: r.Entity, Operation: r.Operation},
 		Erased:  detail.Erased, Masked: detail.Masked,
@@ -120,7 +121,7 @@ func (d *Decisions) Decisions(ctx context.Context, f DecisionFilter, p Page) ([]
 }
 
 func (f DecisionFilter) storable() bool {
-	return storable(f.TokenID, f.UserID, f.Domain, string(f.Outcome), string(f.Reason), f.Surface, f.Revision)
+	return storable(f.TokenID, f.UserID, f.Domain, string(f.Outcome), string(f.Reason), f.Surface, f.Request, f.Revision)
 }
 
 func (f DecisionFilter) where(q *gorm.DB) *gorm.DB {
@@ -130,14 +131,18 @@ func (f DecisionFilter) where(q *gorm.DB) *gorm.DB {
 		{"domain", f.Domain},
 		{"outcome", string(f.Outcome)},
 		{"surface", f.Surface},
+		{"request_id", f.Request},
 		{"revision", f.Revision},
 	} {
 		if equal.value != "" {
 			q = q.Where(equal.column+" = ?", equal.value)
 		}
 	}
+	if f.Request != "" {
+		q = q.Where("request_id <> ''") // to the letter the condition of the index
+	}
 	if f.Reason != "" || f.Outcome != "" && f.Outcome != models.OutcomeAllow {
-		q = q.Where("outcome <> 'allow'") // to the letter the condition of the index
+		q = q.Where("outcome <> 'allow'") // likewise
 	}
 	if f.Reason != "" {
 		// The first reason is a column, the others are in the detail.

@@ -94,7 +94,7 @@ func (d *Decisions) HashKey(ctx context.Context) (key []byte, err error) {
 // written and read.
 var decisionColumns = []string{
 	"id", "at", "took", "surface", "outcome", "reason", "revision", "token_id", "user_id",
-	"domain", "entity_type", "entity", "operation", "scope_id", "requested_by",
+	"domain", "entity_type", "entity", "operation", "scope_id", "request_id", "requested_by",
 	"input_now", "token_fact", "user_fact", "domain_fact", "membership_fact", "detail",
 }
 
@@ -134,7 +134,7 @@ func decisionRow(values []any, l *models.LoggedDecision) ([]any, error) {
 	return append(
 		values,
 		l.ID, exact(l.At), int64(l.Took), l.Surface, string(l.Outcome()), string(l.FirstReason()), l.Revision, l.TokenID, l.UserID,
-		note(l.Request.Domain), note(l.Request.EntityType), note(l.Request.Entity), note(l.Request.Operation), l.ScopeID, l.RequestedBy,
+		note(l.Request.Domain), note(l.Request.EntityType), note(l.Request.Entity), note(l.Request.Operation), l.ScopeID, l.RequestID, l.RequestedBy,
 		now, facts[0], facts[1], facts[2], facts[3], text,
 	), nil
 }

@@ -38,7 +38,7 @@ func madeAt(at time.Time, edit ...func(*models.LoggedDecision)) models.LoggedDec
 		Decision: models.Decision{
 			ID: models.NewDecisionID(at), Allowed: true, TokenID: "t1", UserID: "u1", ScopeID: "s1", Revision: "r1",
 		},
-		At: at, Took: 12345 * time.Nanosecond, Surface: "authorize", RequestedBy: "192.0.2.7",
+		At: at, Took: 12345 * time.Nanosecond, Surface: "authorize", RequestID: "request-1", RequestedBy: "192.0.2.7",
 		Request: models.Request{Domain: "acme", EntityType: "models", Entity: "llama3:8b", Operation: "read"},
 		Input: &models.DecisionInput{
 			Token: models.NewFact(`{"id":"t1"}`), User: models.NewFact(`{"id":"u1"}`), Domain: models.NewFact(`{"id":"acme"}`),
@@ -188,8 +188,8 @@ func TestDecisionsAreListedByFilter(t *testing.T) {
 		add("b", denied(models.OutOfScope))
 		add("c", denied(models.NotAMember, models.OutOfScope))
 		add("d", denied(models.Unavailable))
-		add("e", func(l *models.LoggedDecision) { l.TokenID, l.UserID = "t2", "u2" })
-		add("f", func(l *models.LoggedDecision) { l.Request.Domain, l.Revision = "beta", "r2" })
+		add("e", func(l *models.LoggedDecision) { l.TokenID, l.UserID, l.RequestID = "t2", "u2", "request-2" })
+		add("f", func(l *models.LoggedDecision) { l.Request.Domain, l.Revision, l.RequestID = "beta", "r2", "" })
 		require.NoError(t, d.Add(t.Context(), batch))
 		for _, c := range []struct {
 			name   string
@@ -208,6 +208,8 @@ func TestDecisionsAreListedByFilter(t *testing.T) {
 			{"a part of a reason", store.DecisionFilter{Reason: "out_of"}, ""},
 			{"a wildcard", store.DecisionFilter{Reason: "out%scope"}, ""},
 			{"surface", store.DecisionFilter{Surface: "d"}, "d"},
+			{"request", store.DecisionFilter{Request: "request-1"}, "dcba"},
+			{"another request", store.DecisionFilter{Request: "request-2", UserID: "u2"}, "e"},
 			{"revision", store.DecisionFilter{Revision: "r2"}, "f"},
 			{"since", store.DecisionFilter{Since: start.Add(4 * time.Minute)}, "fe"},
 			{"until", store.DecisionFilter{Until: start.Add(time.Minute)}, "a"},

@@ -97,9 +97,12 @@ type Record struct {
 	At       time.Time
 	Took     time.Duration
 	Surface  string
-	IP       netip.Addr
-	Method   string // of a proxied request
-	Path     string // likewise
+	// RequestID is that of the request that was made for; "" if it has none. All
+	// questions of one request have the same.
+	RequestID string
+	IP        netip.Addr
+	Method    string // of a proxied request
+	Path      string // likewise
 	// Further says that it is not the first answer to its call, but another one of a
 	// batch.
 	Further bool
@@ -259,8 +262,11 @@ type Call struct {
 	// they are spelled there.
 	KeepsNames bool
 	Surface    string // "authorize", "gateway", …: a fixed set, it labels metrics
-	IP         netip.Addr
-	UserAgent  string
+	// RequestID is that of the request that asks, for the record. It holds nothing
+	// secret.
+	RequestID string
+	IP        netip.Addr
+	UserAgent string
 
 	// Full has the facts read from the store, whatever is cached.
 	Full bool

@@ -146,7 +146,7 @@ func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, 
 	}
 	r := Record{
 		Request: v.request, Facts: v.facts, JudgedAt: v.at, At: now, Took: now.Sub(start),
-		Surface: call.Surface, IP: call.IP, Method: call.method, Path: call.path, Further: call.further,
+		Surface: call.Surface, RequestID: call.RequestID, IP: call.IP, Method: call.method, Path: call.path, Further: call.further,
 	}
 	if rec == nil {
 		r.Decision = d

@@ -5,7 +5,7 @@ const baseSize = 640
 
 // Size estimates, in bytes, what the record holds on to, without its shared facts.
 func (r *Record) Size() int64 {
-	n := int64(baseSize + len(r.Path))
+	n := int64(baseSize + len(r.Path) + len(r.RequestID))
 	for _, reason := range r.Decision.Reasons {
 		n += int64(len(reason.Message)) + 48
 	}

@@ -105,7 +105,7 @@ func Unmasked(r *authz.Record) (models.LoggedDecision, error) {
 
 func logged(r *authz.Record) models.LoggedDecision {
 	l := models.LoggedDecision{
-		Decision: r.Decision, At: r.At, Took: r.Took, Surface: r.Surface, Method: r.Method, Path: r.Path, Request: r.Request,
+		Decision: r.Decision, At: r.At, Took: r.Took, Surface: r.Surface, RequestID: r.RequestID, Method: r.Method, Path: r.Path, Request: r.Request,
 	}
 	l.Request.Context = nil
 	if r.IP.IsValid() {

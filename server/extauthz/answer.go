@@ -143,7 +143,7 @@ func withoutSession(values []string) (rest string, changed bool) {
 }
 
 func (s *Server) deny(v verdict) *authv3.CheckResponse {
-	a := v.Answer(s.refusals, request.Client{Target: v.asked.Target, Header: v.asked.Header, RequestID: v.requestID()})
+	a := v.Answer(s.refusals, request.Client{Target: v.asked.Target, Header: v.asked.Header, RequestID: v.asked.RequestID})
 	denied := &authv3.DeniedHttpResponse{
 		Status: &typev3.HttpStatus{Code: typev3.StatusCode(a.Status)}, //nolint:gosec // one of a few three-digit numbers
 		Body:   string(a.Body),
@@ -167,16 +167,6 @@ func (s *Server) deny(v verdict) *authv3.CheckResponse {
 		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
 		DynamicMetadata: v.metadata(false),
 	}
-}
-
-// requestID returns the id that the client, or Envoy, gave the request, "" if it
-// is none that can be repeated.
-func (v *verdict) requestID() string {
-	id := v.asked.Header.Get("X-Request-Id")
-	if len(id) > 64 || !route.IsPlainName(id) { // also what is shaped like a token
-		return ""
-	}
-	return id
 }
 
 func header(name, value string) *corev3.HeaderValueOption {

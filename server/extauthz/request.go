@@ -11,6 +11,7 @@ import (
 
 	"patrol/models"
 	"patrol/server/question"
+	"patrol/server/request"
 )
 
 // asked is one CheckRequest, read but not judged.
@@ -50,6 +51,9 @@ func (s *Server) read(req *authv3.CheckRequest) (asked, error) {
 	q := asked{Question: question.Question{Surface: surface, Method: in.GetMethod(), Target: in.GetPath(), Host: in.GetHost()}}
 	q.readHeaders(in)
 	q.readExtensions(attributes.GetContextExtensions())
+	if q.RequestID = q.Header.Get("X-Request-Id"); !request.ValidID(q.RequestID) {
+		q.RequestID = models.NewID()
+	}
 	q.Body = func() (question.Body, error) { return body(in, q.Header), nil }
 	// Envoy's socket address is the client's, or what its own trust in
 	// X-Forwarded-For makes of that.

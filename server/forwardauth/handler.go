@@ -107,6 +107,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, "The request carries headers that only a proxy may send, or lacks those of the proxy that asks.")
 		return
 	}
+	q.RequestID = w.Header().Get("X-Request-Id")
 	v, err := bound.Do(r.Context(), h.gate, func(ctx context.Context) question.Verdict {
 		defer func() { h.room.Give("", q.Taken) }()
 		return q.Judge(ctx, h.authz, h.log)

@@ -130,7 +130,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	call := authz.Call{
 		Token: token, Request: models.Request{Domain: x.domain},
-		Surface: "gateway", KeepsNames: true, IP: clientIP(r), UserAgent: route.Mask(r.UserAgent()),
+		Surface: "gateway", KeepsNames: true, RequestID: x.requestID, IP: clientIP(r), UserAgent: route.Mask(r.UserAgent()),
 	}
 	ctx := r.Context()
 	p, d, ok := g.begin(ctx, call)

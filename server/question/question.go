@@ -40,11 +40,14 @@ type Authorizer interface {
 // Question is one question, read from what the proxy sent.
 type Question struct {
 	Surface string // see authz.Call
-	Method  string
-	Target  string      // the request target as the client sent it
-	Host    string      // whom the client asked
-	Header  http.Header // with names in canonical form
-	Client  netip.Addr  // invalid if it is not known
+	// RequestID is that of the client's request if the proxy says it, else of the
+	// proxy's own.
+	RequestID string
+	Method    string
+	Target    string      // the request target as the client sent it
+	Host      string      // whom the client asked
+	Header    http.Header // with names in canonical form
+	Client    netip.Addr  // invalid if it is not known
 	// Body returns the request's body. It is called at most once, after the token
 	// has verified and was found to be good. nil: the proxy sends none.
 	Body func() (Body, error)
@@ -124,7 +127,7 @@ func (q *Question) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Ve
 		return Verdict{Malformed: "The request has more than one Authorization header."}
 	}
 	p, d, ok := a.Begin(ctx, authz.Call{
-		Token: token, Kind: q.Kind, KeepsNames: true, Surface: q.Surface, IP: q.Client, UserAgent: route.Mask(q.Header.Get("User-Agent")),
+		Token: token, Kind: q.Kind, KeepsNames: true, Surface: q.Surface, RequestID: q.RequestID, IP: q.Client, UserAgent: route.Mask(q.Header.Get("User-Agent")),
 	})
 	if !ok {
 		return Verdict{Decision: d}

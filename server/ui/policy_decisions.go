@@ -13,16 +13,16 @@ import (
 // DecisionFilter is how the list of decisions is narrowed, as the address says, in
 // the words of the API. It holds ids and never a token, which a form may hold.
 type DecisionFilter struct {
-	User, Token, Domain, Outcome, Reason, Surface, Revision string
-	Since, Until                                            string // a time, or how long ago
-	After                                                   string
+	User, Token, Domain, Outcome, Reason, Surface, Request, Revision string
+	Since, Until                                                     string // a time, or how long ago
+	After                                                            string
 }
 
 // fields are the parts of a filter with their names in addresses.
 func (f *DecisionFilter) fields() map[string]*string {
 	return map[string]*string{
 		"user": &f.User, "token": &f.Token, "domain": &f.Domain, "outcome": &f.Outcome, "reason": &f.Reason, "surface": &f.Surface,
-		"revision": &f.Revision, "since": &f.Since, "until": &f.Until, "after": &f.After,
+		"request": &f.Request, "revision": &f.Revision, "since": &f.Since, "until": &f.Until, "after": &f.After,
 	}
 }
 
@@ -42,7 +42,7 @@ const formTime = "2006-01-02T15:04"
 // gets into an address.
 func DecodeDecisionForm(form url.Values) (f DecisionFilter, problems Problems) {
 	f = DecodeDecisionFilter(form)
-	f.After, f.Token, f.Since, f.Until = "", Pasted(form.Get("token")), form.Get("period"), ""
+	f.After, f.Token, f.Request, f.Since, f.Until = "", Pasted(form.Get("token")), Pasted(form.Get("request")), form.Get("period"), ""
 	for name, field := range map[string]*string{"from": &f.Since, "to": &f.Until} {
 		text := form.Get(name)
 		if text == "" {
@@ -165,6 +165,11 @@ func (r DecisionRow) OfToken() string {
 	return decisionsPage + DecisionFilter{Token: r.TokenID}.Query()
 }
 
+// OfRequest is the list of what the same request asked.
+func (r DecisionRow) OfRequest() string {
+	return decisionsPage + DecisionFilter{Request: r.RequestID}.Query()
+}
+
 // NextPage is where the list goes on, "" if this is its end.
 func (d Decisions) NextPage() string {
 	if d.Next == "" {
@@ -215,6 +220,7 @@ func (d Decisions) More() []Field {
 	return []Field{
 		{Name: "from", Label: "From (UTC)", Kind: TimeField, Value: toForm(f.Since)},
 		{Name: "to", Label: "To (UTC)", Kind: TimeField, Value: toForm(f.Until)},
+		{Name: "request", Label: "Request (id)", Kind: TextField, Value: f.Request, MaxLength: 64},
 		{Name: "revision", Label: "Revision", Kind: SelectField, Options: selected(choicesOf(d.Known), f.Revision)},
 		{Name: "surface", Label: "Surface", Kind: SelectField, Options: selected(choicesOf(surfaces), f.Surface)},
 	}
@@ -225,7 +231,7 @@ var surfaces = []string{"authorize", "gateway", "forwardauth", "extauthz", "page
 
 // Open reports whether one of the further controls is used.
 func (d Decisions) Open() bool {
-	return toForm(d.Filter.Since)+toForm(d.Filter.Until)+d.Filter.Revision+d.Filter.Surface != ""
+	return toForm(d.Filter.Since)+toForm(d.Filter.Until)+d.Filter.Request+d.Filter.Revision+d.Filter.Surface != ""
 }
 
 // period is how far back the filter looks, "" if it names a time.

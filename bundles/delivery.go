@@ -25,8 +25,11 @@ type Config struct {
 	// StartTimeout is how long the source may take at the start before what the ledger
 	// keeps is used.
 	StartTimeout time.Duration
-	Logger       *slog.Logger          // nil: slog.Default()
-	Registerer   prometheus.Registerer // nil: the metrics are nobody's
+	// PlanTrials is on how many inputs the compiled plan of a policy is held against OPA's
+	// evaluator before it answers. 0: it never does.
+	PlanTrials int
+	Logger     *slog.Logger          // nil: slog.Default()
+	Registerer prometheus.Registerer // nil: the metrics are nobody's
 }
 
 // Delivery brings policy from its source through the gate into force. It is safe
@@ -152,6 +155,9 @@ func Begin(ctx context.Context, cfg Config) (*Delivery, error) {
 		return nil, err
 	}
 	d.engine = engine.New(first.snapshot)
+	if err := d.metrics.watch(cfg.Registerer, d.engine); err != nil {
+		return nil, err
+	}
 	if state, err = cfg.Ledger.State(ctx); err != nil {
 		return nil, fmt.Errorf("find out which policy is in force: %w", err)
 	}

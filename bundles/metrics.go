@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"patrol/policies/engine"
 )
 
 // The outcomes of candidates in metrics.
@@ -59,4 +61,29 @@ func newMetrics(registerer prometheus.Registerer, active func() State) (*metrics
 		}
 	}
 	return m, nil
+}
+
+// watch adds what is measured of the policy in force.
+func (m *metrics) watch(registerer prometheus.Registerer, e *engine.Engine) error {
+	if registerer == nil {
+		return nil
+	}
+	for _, c := range []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "patrol_policy_planned", Help: "1 if the compiled plan of the policy in force answers, 0 if OPA's own evaluator does.",
+		}, func() float64 {
+			if e.Current().Fast() {
+				return 1
+			}
+			return 0
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "patrol_policy_plan_disagreements_total", Help: "Requests on which the compiled plan and OPA's own evaluator disagreed. They were denied.",
+		}, func() float64 { return float64(engine.Disagreements()) }),
+	} {
+		if err := registerer.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }

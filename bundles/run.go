@@ -77,6 +77,9 @@ func (d *Delivery) Run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { d.syncLoop(ctx) })
+	if d.cfg.PlanTrials > 0 {
+		tasks.Go(func() { d.hasten(ctx) })
+	}
 	follow(ctx, d.cfg.Source, d.latest(), follower{heard: d.heard, again: d.reconsider, consider: func(ctx context.Context, b *Bundle) error {
 		err := d.consider(ctx, b)
 		if err != nil && ctx.Err() == nil {
@@ -92,6 +95,34 @@ func (d *Delivery) latest() *Bundle {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.began
+}
+
+// hasten has the plan of each policy in force answer as soon as it has been held against
+// OPA's own evaluator, which answers until then.
+func (d *Delivery) hasten(ctx context.Context) {
+	swapped := make(chan struct{}, 1)
+	swapped <- struct{}{}
+	d.engine.OnSwap(func() {
+		select {
+		case swapped <- struct{}{}:
+		default:
+		}
+	})
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-swapped:
+		}
+		s := d.engine.Current()
+		switch err := s.Hasten(ctx, d.cfg.PlanTrials); {
+		case ctx.Err() != nil:
+		case err != nil:
+			d.log.WarnContext(ctx, "requests are decided by OPA's own evaluator, which is slower", "revision", s.Revision(), "error", err)
+		default:
+			d.log.InfoContext(ctx, "requests are decided by the policy's compiled plan", "revision", s.Revision(), "trials", d.cfg.PlanTrials)
+		}
+	}
 }
 
 func (d *Delivery) syncLoop(ctx context.Context) {

@@ -42,7 +42,7 @@ func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, decis
 		return nil, err
 	}
 	return bundles.Begin(ctx, bundles.Config{
-		Source: source, Gate: gate, Ledger: server.PolicyLedger(s), Verifier: verifier, Sync: followEvery, StartTimeout: policyStart,
+		Source: source, Gate: gate, Ledger: server.PolicyLedger(s), Verifier: verifier, Sync: followEvery, StartTimeout: policyStart, PlanTrials: cfg.Bundle.PlanTrials,
 		Logger: log, Registerer: registerer,
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -17,6 +18,7 @@ type document struct {
 	ref      ast.Ref
 	body     ast.Body // result = <ref>
 	compiler ast.QueryCompiler
+	fast     *atomic.Pointer[fast] // its plan, if that answers; see fast.go
 }
 
 // resultVar is bound to the document in its query.
@@ -28,7 +30,7 @@ func (s *Snapshot) prepare(ref ast.Ref) (document, error) {
 	if err != nil {
 		return document{}, fmt.Errorf("prepare %s: %w", ref, err)
 	}
-	return document{ref: ref, body: body, compiler: qc}, nil
+	return document{ref: ref, body: body, compiler: qc, fast: new(atomic.Pointer[fast])}, nil
 }
 
 // errUndefined is the error of [Snapshot.eval] for a document that has no value
@@ -41,11 +43,19 @@ var ErrTimeout = errors.New("the policy took too long")
 // eval returns the document's value for input. Whatever goes wrong inside OPA, a
 // panic included, is an error. It stops when ctx ends or the snapshot's timeout
 // is over; if ctx ended, ctx's error is in the chain.
-//
-// It uses topdown, the evaluator, and not OPA's package rego around it: the same
-// semantics for half the allocations, and what a decision may depend on is in
-// plain sight.
-func (s *Snapshot) eval(ctx context.Context, d document, input *ast.Term) (result ast.Value, err error) {
+func (s *Snapshot) eval(ctx context.Context, d document, input *ast.Term) (ast.Value, error) {
+	if d.fast.Load() != nil {
+		if v, err, ok := s.quick(ctx, d, input); ok {
+			return v, err
+		}
+	}
+	return s.topdown(ctx, d, input)
+}
+
+// topdown is eval by OPA's evaluator. It is used as it is, and not OPA's package rego
+// around it: the same semantics for half the allocations, and what a decision may
+// depend on is in plain sight.
+func (s *Snapshot) topdown(ctx context.Context, d document, input *ast.Term) (result ast.Value, err error) {
 	r := evaluations.Get().(*evaluation)
 	r.deadline = deadline{ctx: ctx, at: time.Now().Add(s.timeout)}
 	r.memo.init(s.constants)

@@ -71,3 +71,39 @@ func (s *Snapshot) ReadsOfRequest() (parts []string) {
 	}
 	return parts
 }
+
+// DoubleCheck is of how many evaluations both evaluators make one.
+const DoubleCheck = doubleCheck
+
+// Forget forgets how the plans of s held out.
+func (s *Snapshot) Forget() {
+	hastened.Lock()
+	defer hastened.Unlock()
+	delete(hastened.outcome, s.digest)
+}
+
+// HastenAnew is Hasten with all trials, whatever is known of the policy.
+func (s *Snapshot) HastenAnew(ctx context.Context, trials int) error {
+	s.Forget()
+	return s.Hasten(ctx, trials)
+}
+
+// PlanOf has the plan of another policy decide.
+func (s *Snapshot) PlanOf(ctx context.Context, other *Snapshot) error {
+	f, err := other.compilePlan(ctx, other.decision)
+	s.decision.fast.Store(f)
+	return err
+}
+
+// HastenWith holds the plan of another policy's decision against s.
+func (s *Snapshot) HastenWith(ctx context.Context, other *Snapshot, trials int) error {
+	f, err := other.compilePlan(ctx, other.decision)
+	if err != nil {
+		return err
+	}
+	if err := s.prove(ctx, s.decision, f, trials); err != nil {
+		s.slowDown(s.decision, err)
+		return err
+	}
+	return nil
+}

@@ -126,6 +126,17 @@ var circumstances = []struct {
 // knownRequests are the golden requests, and one for each route of two bundles, as
 // method and path.
 func knownRequests(bundles [2]*bundle) ([]string, error) {
+	var patterns []string
+	for _, b := range bundles {
+		inRoot, _ := b.data[root].(map[string]any)
+		routes, _ := inRoot["routes"].(map[string]any)
+		patterns = slices.AppendSeq(patterns, maps.Keys(routes))
+	}
+	return requestLines(patterns)
+}
+
+// requestLines are the golden requests, and one for each pattern of a route.
+func requestLines(patterns []string) ([]string, error) {
 	lines := map[string]bool{}
 	dec := json.NewDecoder(bytes.NewReader(goldenRoutes))
 	for {
@@ -139,25 +150,21 @@ func knownRequests(bundles [2]*bundle) ([]string, error) {
 		}
 		lines[line.Request] = true
 	}
-	for _, b := range bundles {
-		inRoot, _ := b.data[root].(map[string]any)
-		routes, _ := inRoot["routes"].(map[string]any)
-		for pattern := range routes {
-			method, path, ok := strings.Cut(pattern, " ")
-			if !ok {
-				continue
-			}
-			segments := strings.Split(path, "/")
-			for i, segment := range segments {
-				switch segment {
-				case "*":
-					segments[i] = "one"
-				case "**":
-					segments[i] = "one/two"
-				}
-			}
-			lines[method+" /proxy/"+knownDomain+strings.Join(segments, "/")] = true
+	for _, pattern := range patterns {
+		method, path, ok := strings.Cut(pattern, " ")
+		if !ok {
+			continue
 		}
+		segments := strings.Split(path, "/")
+		for i, segment := range segments {
+			switch segment {
+			case "*":
+				segments[i] = "one"
+			case "**":
+				segments[i] = "one/two"
+			}
+		}
+		lines[method+" /proxy/"+knownDomain+strings.Join(segments, "/")] = true
 	}
 	return slices.Sorted(maps.Keys(lines)), nil
 }

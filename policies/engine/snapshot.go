@@ -36,6 +36,9 @@ type Snapshot struct {
 	mask            maskDocument
 	constants       []constant
 
+	digest   string // of what the policy consists of
+	standing *standing
+
 	routes   *recall[routed]
 	needs    *recall[hinted]
 	choosers choosers
@@ -65,7 +68,7 @@ func WithRecall(n int) Option { return func(s *Snapshot) { s.recall = n } }
 // the entrypoints exist, and that a request about which nothing is known is
 // denied. Errors name file and line, or the place in the data.
 func Load(ctx context.Context, src Source, opts ...Option) (*Snapshot, error) {
-	s := &Snapshot{timeout: DefaultTimeout, recall: DefaultRecall}
+	s := &Snapshot{timeout: DefaultTimeout, recall: DefaultRecall, standing: new(standing)}
 	for _, opt := range opts {
 		opt(s)
 	}
@@ -105,7 +108,7 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	s.revision = b.revision
+	s.revision, s.digest = b.revision, src.Digest()
 	return s.try(ctx)
 }
 

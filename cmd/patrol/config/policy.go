@@ -21,6 +21,7 @@ type Bundle struct {
 	Keys            []string      `key:"keys" doc:"Keys that bundles must be signed with, each as id:algorithm:path, such as release:RS256:/etc/patrol/release.pem: a public key in PEM, or for HS256 a file with the shared secret. Empty: bundles need no signature. The bundle inside the binary needs none."`
 	Scope           string        `key:"scope" doc:"Scope that signatures must be for."`
 	ServeCredential Secret        `key:"serve_credential" doc:"Bearer token with which edge replicas and OPA may fetch the bundle in force at /api/v1/policy/bundle, at least 32 characters. Empty: only the signed-in policy team may."`
+	PlanTrials      int           `key:"plan_trials" doc:"On how many made-up inputs the compiled plan of a policy is held against OPA's own evaluator, beside requests, before it decides; until then, and if they ever differ, OPA's evaluator does, which is slower. 0: the plan never decides."`
 }
 
 // Gate is what a policy must be to come into force.
@@ -84,7 +85,7 @@ func checkPercent(key string, n int, v *models.Invalid) {
 }
 
 func defaultBundle() Bundle {
-	return Bundle{Interval: time.Second, PollInterval: time.Minute, LongPoll: 30 * time.Second, Timeout: 15 * time.Second}
+	return Bundle{Interval: time.Second, PollInterval: time.Minute, LongPoll: 30 * time.Second, Timeout: 15 * time.Second, PlanTrials: engine.DefaultTrials}
 }
 
 func defaultGate() Gate {
@@ -98,6 +99,9 @@ func defaultGate() Gate {
 // mostReplayed is the most decisions that a candidate may have to make again.
 const mostReplayed = 1_000_000
 
+// maxPlanTrials bounds bundle.plan_trials. So many take a minute of CPU.
+const maxPlanTrials = 1_000_000
+
 // leastCredential is the least length of a credential that this server accepts.
 const leastCredential = 32
 
@@ -107,6 +111,9 @@ func (b Bundle) validate(v *models.Invalid) {
 	checkDuration("bundle.long_poll", b.LongPoll, 0, 10*time.Minute, v)
 	checkDuration("bundle.timeout", b.Timeout, time.Second, 0, v)
 	checkHeaderValue("bundle.credential", b.Credential, v)
+	if b.PlanTrials < 0 || b.PlanTrials > maxPlanTrials {
+		v.Add("bundle.plan_trials", "must be 0 to %d", maxPlanTrials)
+	}
 	for _, key := range b.Keys {
 		if strings.Count(key, ":") < 2 {
 			v.Add("bundle.keys", "%q is not of the form id:algorithm:path", key)

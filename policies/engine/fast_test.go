@@ -1,0 +1,155 @@
+package engine_test
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/internal/testenv"
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+// hasten has the plans of a policy answer.
+func hasten(t testing.TB, s *engine.Snapshot) *engine.Snapshot {
+	t.Helper()
+	require.NoError(t, s.Hasten(t.Context(), 200))
+	require.True(t, s.Fast())
+	return s
+}
+
+// TestPlanAgrees holds the plans of the default policy against OPA's evaluator on many
+// more inputs than a server does: those of the model's test, and made-up ones.
+func TestPlanAgrees(t *testing.T) {
+	inputs, trials, seed := 20_000, 20_000, uint64(1)
+	if testenv.Long() {
+		inputs, trials, seed = 1_000_000, 1_000_000, rand.Uint64()
+	}
+	t.Logf("seed %d", seed)
+	slow, quick := load(t, nil), load(t, nil)
+	require.NoError(t, quick.HastenAnew(t.Context(), trials))
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range inputs {
+		input := generate(random)
+		if random.IntN(3) == 0 {
+			limit(random, input)
+		}
+		want, werr := slow.DecideRaw(t.Context(), input)
+		got, gerr := quick.DecideRaw(t.Context(), input)
+		require.Equal(t, werr == nil, gerr == nil, "%v, %v, on %v", werr, gerr, input)
+		require.Equal(t, want, got, "on %v", input)
+	}
+	require.Empty(t, quick.Slow())
+}
+
+// TestPlanOfOwnRules holds the plans of policies with rules of one's own, of the kinds
+// that people write, against OPA's evaluator.
+func TestPlanOfOwnRules(t *testing.T) {
+	for name, rule := range map[string]string{
+		"an own reason": `reason := rego.metadata.rule().custom if input.request.entity == "secret"`,
+		"a context":     `reason := rego.metadata.rule().custom if input.request.context.branch != "main"`,
+		"a loop":        `reason := rego.metadata.rule().custom if { some k, v in input.request.context; startswith(k, "x"); v != 1 }`,
+		"a clock":       `reason := rego.metadata.rule().custom if time.weekday(input.now * 1000000000) in {"Saturday", "Sunday"}`,
+		"every":         `reason := rego.metadata.rule().custom if { every d, _ in input.token.scopes { d != "acme" } }`,
+		"a negated set": `reason := rego.metadata.rule().custom if not input.user.email in {"e", "a@example.com"}`,
+		"a replaced part": `reason := rego.metadata.rule().custom if { late with input.now as input.now + 100 }
+late if input.now > 1000`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := load(t, map[string]string{"custom/rule.rego": "# METADATA\n# scope: package\n# title: Own\npackage patrol.custom\n\n# METADATA\n# title: Own\n# custom:\n#   code: own_rule\n#   message: No.\n" + rule + "\n"})
+			require.NoError(t, s.HastenAnew(t.Context(), 2000))
+			require.True(t, s.Fast())
+		})
+	}
+}
+
+// TestDisagreement has the plan of another policy answer, as if the plan were wrong: the
+// request on which both judge is denied, and from then on OPA's evaluator answers.
+func TestDisagreement(t *testing.T) {
+	s := load(t, nil)
+	before := engine.Disagreements()
+	require.NoError(t, s.PlanOf(t.Context(), load(t, map[string]string{
+		"authz/authz.rego": "package patrol.authz\n\n# METADATA\n# entrypoint: true\ndecision := {\"allow\": false, \"reasons\": [{\"code\": \"wrong\", \"message\": \"wrong\"}]}\n",
+	})))
+	denied := 0
+	for range 2 * engine.DoubleCheck {
+		d, err := s.Decide(t.Context(), readModel, facts(), now)
+		if err != nil {
+			var disagreement *engine.DisagreementError
+			require.ErrorAs(t, err, &disagreement)
+			denied++
+			continue
+		}
+		if denied == 0 {
+			require.Equal(t, []models.ReasonCode{"wrong"}, codes(d))
+		} else {
+			require.True(t, d.Allowed)
+		}
+	}
+	assert.Equal(t, 1, denied)
+	assert.Equal(t, before+1, engine.Disagreements())
+	assert.False(t, s.Fast())
+	assert.Contains(t, s.Slow(), "disagreed")
+	require.Error(t, s.Hasten(t.Context(), 10), "it stays so when the policy comes into force again")
+	require.False(t, s.Fast())
+	s.Forget()
+}
+
+// TestPlanIsRefused has a plan that fails the trials not answer.
+func TestPlanIsRefused(t *testing.T) {
+	s := load(t, nil)
+	defer s.Forget()
+	require.ErrorContains(t, s.HastenWith(t.Context(), load(t, map[string]string{
+		"custom/rule.rego": "package patrol.custom\n\nreason := {\"code\": \"own\", \"message\": \"own\"} if input.user.email == \"e\"\n",
+	}), 1000), "its plan answers")
+	assert.False(t, s.Fast())
+	assert.NotEmpty(t, s.Slow())
+}
+
+// TestPlanKeepsTime has a plan that does not end be stopped by the time limit, and
+// topdown not begin where the plan ended.
+func TestPlanKeepsTime(t *testing.T) {
+	s := load(t, map[string]string{"custom/rule.rego": `package patrol.custom
+
+reason := {"code": "slow", "message": "slow"} if {
+	input.request.context.slow
+	n := numbers.range(1, 100000)
+	some a in n
+	some b in n
+	a + b == 0
+}
+`}, engine.WithTimeout(50*time.Millisecond))
+	hasten(t, s)
+	req := readModel
+	req.Context = map[string]any{"slow": true}
+	began := time.Now()
+	_, err := s.Decide(t.Context(), req, facts(), now)
+	require.ErrorIs(t, err, engine.ErrTimeout)
+	require.Less(t, time.Since(began), 5*time.Second)
+	require.True(t, s.Fast())
+}
+
+func BenchmarkPlanAllow(b *testing.B) {
+	s := hasten(b, load(b, nil))
+	b.ReportAllocs()
+	for b.Loop() {
+		if d, err := s.Decide(b.Context(), readModel, facts(), now); err != nil || !d.Allowed {
+			b.Fatal(d, err)
+		}
+	}
+}
+
+func BenchmarkPlanDeny(b *testing.B) {
+	s := hasten(b, load(b, nil))
+	f, req := facts(), readModel
+	f.Domain, req.Operation = in(models.DomainIsFrozen), "write"
+	b.ReportAllocs()
+	for b.Loop() {
+		if d, err := s.Decide(b.Context(), req, f, now); err != nil || len(d.Reasons) != 3 {
+			b.Fatal(d, err)
+		}
+	}
+}

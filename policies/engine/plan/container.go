@@ -1,0 +1,155 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/ir"
+)
+
+// make compiles the statement that makes an empty container. One that gets only
+// constants, before anything reads it, is a constant itself.
+func (c *funcCompiler) make(l ir.Local, empty func() ast.Value) step {
+	target := c.local(l)
+	if c.onlyFirst(l, empty) {
+		c.known[l] = known{first: true}
+		return func(_ *evaluator, locals []*ast.Term) exit {
+			locals[target] = nil
+			return next
+		}
+	}
+	if c.foldable(l) {
+		c.known[l] = known{constant: ast.NewTerm(empty()), building: true}
+		return nil
+	}
+	return func(_ *evaluator, locals []*ast.Term) exit {
+		locals[target] = ast.NewTerm(empty())
+		return next
+	}
+}
+
+// foldable reports whether all that is added to a container is added in the block that
+// makes it, and before the container is read.
+func (c *funcCompiler) foldable(l ir.Local) bool {
+	u := c.survey.of(l, nil)
+	if !u.once() {
+		return false
+	}
+	first := u.end + 1
+	for _, n := range u.reads {
+		first = min(first, n)
+	}
+	for _, n := range u.mutates {
+		if n >= first || !c.survey.direct[u.block][n] {
+			return false
+		}
+	}
+	return true
+}
+
+// add compiles a statement that adds to a container: a value to an array or a set, or
+// a key and a value to an object. once: a key must not get a second value.
+func (c *funcCompiler) add(l ir.Local, key, value operand, once bool) (step, error) {
+	isObject := key != (operand{})
+	if c.known[l].first {
+		return c.addFirst(l, value), nil
+	}
+	if k := c.known[l]; k.listed {
+		k.values, k.keys = append(k.values, value), append(k.keys, key)
+		c.known[l] = k
+		return nil, nil
+	} else if k.building {
+		if value.constant != nil && (!isObject || key.constant != nil) {
+			return nil, insert(k.constant, key.constant, value.constant, once, c.f.name)
+		}
+		if c.listable(l, k.constant.Value) {
+			c.known[l] = c.listOf(k.constant.Value)
+			return c.add(l, key, value, once)
+		}
+		// The rest is not constant: go on from a copy.
+		delete(c.known, l)
+		target, start := c.local(l), k.constant
+		rest, err := c.add(l, key, value, once)
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			locals[target] = ast.NewTerm(shallow(start.Value))
+			return rest(ev, locals)
+		}, err
+	} else if k.constant != nil {
+		return nil, fmt.Errorf("%s adds to a constant", c.f.name)
+	}
+	target, where := c.local(l), c.f.name
+	if !isObject {
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			v := value.get(ev, locals)
+			if v == nil {
+				return leave
+			}
+			switch t := locals[target]; coll := t.Value.(type) {
+			case *ast.Array:
+				t.Value = coll.Append(v)
+			case ast.Set:
+				coll.Add(v)
+			}
+			return next
+		}, nil
+	}
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		k, v := key.get(ev, locals), value.get(ev, locals)
+		if k == nil || v == nil {
+			return leave
+		}
+		if err := insert(locals[target], k, v, once, where); err != nil {
+			return ev.fail(err)
+		}
+		return next
+	}, nil
+}
+
+// insert adds to a container that nobody else has yet. key is nil for arrays and sets.
+func insert(t, key, value *ast.Term, once bool, where string) error {
+	switch coll := t.Value.(type) {
+	case *ast.Array:
+		t.Value = coll.Append(value)
+	case ast.Set:
+		coll.Add(value)
+	case ast.Object:
+		old := coll.Get(key)
+		switch {
+		case old == nil:
+			coll.Insert(key, value)
+		case equal(old, value):
+		case once:
+			return &conflict{"an object's key", where}
+		default:
+			// OPA's Insert loses other keys of the same hash when it replaces a value.
+			replaced := ast.NewObjectWithCapacity(coll.Len())
+			coll.Foreach(func(k, v *ast.Term) {
+				if equal(k, key) {
+					v = value
+				}
+				replaced.Insert(k, v)
+			})
+			t.Value = replaced
+		}
+	}
+	return nil
+}
+
+// shallow copies a container, not what is in it.
+func shallow(v ast.Value) ast.Value {
+	switch v := v.(type) {
+	case *ast.Array:
+		cpy := ast.NewArrayWithCapacity(v.Len() + 2)
+		v.Foreach(func(t *ast.Term) { cpy = cpy.Append(t) })
+		return cpy
+	case ast.Set:
+		cpy := ast.NewSetWithCapacity(v.Len() + 2)
+		v.Foreach(cpy.Add)
+		return cpy
+	case ast.Object:
+		cpy := ast.NewObjectWithCapacity(v.Len() + 2)
+		v.Foreach(cpy.Insert)
+		return cpy
+	}
+	return v
+}

@@ -1,0 +1,199 @@
+package plan
+
+import (
+	"context"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// exit says how a statement ended. 0: go on with the next. n > 0: leave n blocks, the
+// innermost first; a statement that is undefined leaves one.
+type exit int
+
+const (
+	next     exit = 0
+	leave    exit = 1
+	returned exit = 1 << 30 // the function has its value
+	failed   exit = returned + 1
+)
+
+// step is a compiled statement. locals are those of the function that it is in.
+type step func(ev *evaluator, locals []*ast.Term) exit
+
+type block []step
+
+func (b block) run(ev *evaluator, locals []*ast.Term) exit {
+	for _, s := range b {
+		if x := s(ev, locals); x != next {
+			return x
+		}
+	}
+	return next
+}
+
+// outer is what an exit of a nested block means to the statement around it, whose own
+// level is one less.
+func outer(x exit) exit {
+	if x == next || x >= returned {
+		return x
+	}
+	return x - 1
+}
+
+// evaluator is the memory of one evaluation.
+type evaluator struct {
+	program  *Program
+	slots    []*ast.Term
+	document *ast.Term
+	stack    []*ast.Term
+	memo     []*ast.Term
+	known    []bool // of memo: computed, maybe to undefined
+	value    *ast.Term
+	results  []*ast.Term
+	err      error
+
+	limit   Limit
+	builtin topdown.BuiltinContext
+	found   []*ast.Term // what a built-in function answered
+	collect func(*ast.Term) error
+}
+
+func newEvaluator(p *Program) *evaluator {
+	ev := &evaluator{
+		program: p,
+		stack:   make([]*ast.Term, 0, 256),
+		memo:    make([]*ast.Term, p.funcs),
+		known:   make([]bool, p.funcs),
+	}
+	ev.collect = func(t *ast.Term) error { ev.found = append(ev.found, t); return nil }
+	return ev
+}
+
+func (ev *evaluator) begin(ctx context.Context, in Input, limit Limit) {
+	ev.slots, ev.document, ev.limit = in.Slots, in.Document, limit
+	ev.builtin = newBuiltinContext(ctx, limit)
+}
+
+// end drops what the evaluation made, so that the pool keeps no client's data alive.
+func (ev *evaluator) end() {
+	clear(ev.stack[:cap(ev.stack)])
+	ev.stack = ev.stack[:0]
+	clear(ev.memo)
+	clear(ev.known)
+	clear(ev.found[:cap(ev.found)])
+	ev.slots, ev.document, ev.limit, ev.value, ev.results, ev.found, ev.err = nil, nil, nil, nil, nil, ev.found[:0], nil
+	ev.builtin = topdown.BuiltinContext{}
+}
+
+// push returns n undefined locals. pop gives them back.
+func (ev *evaluator) push(n int) []*ast.Term {
+	top := len(ev.stack)
+	if top+n > cap(ev.stack) {
+		// Frames in use keep the old memory; nothing is shared between frames.
+		ev.stack = append(make([]*ast.Term, 0, 2*(top+n)), ev.stack...)
+	}
+	ev.stack = ev.stack[:top+n]
+	return ev.stack[top : top+n : top+n]
+}
+
+func (ev *evaluator) pop(locals []*ast.Term) {
+	clear(locals)
+	ev.stack = ev.stack[:len(ev.stack)-len(locals)]
+}
+
+// run evaluates f, whose arguments are in locals, and gives them back. It returns nil
+// for undefined, and for an error, which is in ev.err.
+func (ev *evaluator) run(f *function, locals []*ast.Term) *ast.Term {
+	var t *ast.Term
+	for _, b := range f.blocks {
+		if x := b.run(ev, locals); x > leave {
+			if x == returned {
+				t, ev.value = ev.value, nil
+			}
+			break
+		}
+	}
+	ev.pop(locals)
+	return t
+}
+
+// tick reports whether the evaluation is to stop, and has then set the error. It is
+// asked at each call and in each iteration.
+func (ev *evaluator) tick() bool {
+	if ev.limit != nil && ev.limit.Cancelled() {
+		ev.err = ErrStopped
+		return true
+	}
+	return false
+}
+
+func (ev *evaluator) fail(err error) exit {
+	ev.err = err
+	return failed
+}
+
+// input returns the document at a node of the shape; of the whole input for nil.
+func (ev *evaluator) input(n *node) *ast.Term {
+	if ev.document == nil && ev.program.shape != nil {
+		ev.document = ev.program.shape.Document(ev.slots)
+	}
+	t := ev.document
+	if n == nil {
+		return t
+	}
+	for _, k := range n.path {
+		if t == nil {
+			return nil
+		}
+		t = lookUp(t, k)
+	}
+	return t
+}
+
+// lookUp is container[key], nil if there is none.
+func lookUp(container, key *ast.Term) *ast.Term {
+	switch c := container.Value.(type) {
+	case ast.Object:
+		return c.Get(key)
+	case *ast.Array:
+		return c.Get(key)
+	case ast.Set:
+		if c.Contains(key) {
+			return key
+		}
+	}
+	return nil
+}
+
+func equal(a, b *ast.Term) bool {
+	if a == b {
+		return true
+	}
+	if x, ok := a.Value.(ast.String); ok {
+		y, ok := b.Value.(ast.String)
+		return ok && x == y
+	}
+	return ast.ValueEqual(a.Value, b.Value)
+}
+
+// operand is what a statement reads.
+type operand struct {
+	constant *ast.Term
+	node     *node // of the input
+	slot     int   // of the node; -1: it is an object
+	local    int   // if constant and node are nil
+}
+
+func (o *operand) get(ev *evaluator, locals []*ast.Term) *ast.Term {
+	switch {
+	case o.constant != nil:
+		return o.constant
+	case o.node == nil:
+		return locals[o.local]
+	case o.slot >= 0:
+		return ev.slots[o.slot]
+	default:
+		return ev.input(o.node)
+	}
+}

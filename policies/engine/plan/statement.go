@@ -1,0 +1,494 @@
+package plan
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/ir"
+)
+
+// undefined is a statement that never holds.
+func undefined(*evaluator, []*ast.Term) exit { return leave }
+
+// statement compiles one statement; nil: there is nothing to do when it is reached.
+func (c *funcCompiler) statement(stmt ir.Stmt) (step, error) {
+	switch t := stmt.(type) {
+	case *ir.NopStmt:
+		return nil, nil
+	case *ir.BlockStmt:
+		return c.nested(t)
+	case *ir.BreakStmt:
+		x := exit(t.Index) + leave
+		return func(*evaluator, []*ast.Term) exit { return x }, nil
+	case *ir.NotStmt:
+		return c.not(t)
+	case *ir.ScanStmt:
+		return c.scan(t)
+	case *ir.WithStmt:
+		return c.with(t)
+	case *ir.CallStmt:
+		return c.call(t)
+	case *ir.CallDynamicStmt:
+		return c.callDynamic(t)
+	case *ir.DotStmt:
+		return c.dot(t)
+	case *ir.ReturnLocalStmt:
+		v := c.operand(ir.Operand{Value: t.Source})
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			ev.value = v.get(ev, locals)
+			return returned
+		}, nil
+	case *ir.ResultSetAddStmt:
+		v := c.operand(ir.Operand{Value: t.Value})
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			ev.results = append(ev.results, v.get(ev, locals))
+			return next
+		}, nil
+	case *ir.EqualStmt:
+		return c.equal(t.A, t.B, true), nil
+	case *ir.NotEqualStmt:
+		return c.equal(t.A, t.B, false), nil
+	case *ir.IsDefinedStmt:
+		return c.defined(t.Source, true), nil
+	case *ir.IsUndefinedStmt:
+		return c.defined(t.Source, false), nil
+	case *ir.IsArrayStmt:
+		return isType[*ast.Array](c, t.Source), nil
+	case *ir.IsObjectStmt:
+		return isType[ast.Object](c, t.Source), nil
+	case *ir.IsSetStmt:
+		return isType[ast.Set](c, t.Source), nil
+	case *ir.LenStmt:
+		v, target := c.operand(t.Source), c.local(t.Target)
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			locals[target] = length(v.get(ev, locals))
+			return next
+		}, nil
+	case *ir.ObjectMergeStmt:
+		a, b, target := c.operand(ir.Operand{Value: t.A}), c.operand(ir.Operand{Value: t.B}), c.local(t.Target)
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			locals[target] = merge(a.get(ev, locals), b.get(ev, locals))
+			return next
+		}, nil
+	default:
+		return c.assignment(stmt)
+	}
+}
+
+func holds(test func(*evaluator, []*ast.Term) bool) step {
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		if test(ev, locals) {
+			return next
+		}
+		return leave
+	}
+}
+
+// defined compiles the question whether a local has a value.
+func (c *funcCompiler) defined(l ir.Local, want bool) step {
+	v := c.value(ir.Operand{Value: l})
+	switch {
+	case v.constant != nil || v.node == c.rootNode() && v.node != nil:
+		if want {
+			return nil
+		}
+		return undefined
+	case v.node != nil && v.slot < 0:
+		c.need(v.node)
+		return holds(func(ev *evaluator, _ []*ast.Term) bool { return v.node.present(ev.slots) == want })
+	case v.node != nil:
+		c.need(v.node)
+	}
+	return holds(func(ev *evaluator, locals []*ast.Term) bool { return (v.get(ev, locals) != nil) == want })
+}
+
+// rootNode is the whole input, which is always there; nil if input is a local.
+func (c *funcCompiler) rootNode() *node {
+	if c.whole {
+		return nil
+	}
+	return c.Shape.root
+}
+
+func isType[T ast.Value](c *funcCompiler, o ir.Operand) step {
+	v := c.operand(o)
+	return holds(func(ev *evaluator, locals []*ast.Term) bool {
+		t := v.get(ev, locals)
+		if t == nil {
+			return false
+		}
+		_, ok := t.Value.(T)
+		return ok
+	})
+}
+
+// assignment compiles statements that give a local a value or add to it.
+func (c *funcCompiler) assignment(stmt ir.Stmt) (step, error) {
+	switch t := stmt.(type) {
+	case *ir.AssignVarStmt:
+		v := c.value(t.Source)
+		if v.node != nil && v.slot >= 0 {
+			c.need(v.node)
+		}
+		return c.assign(t.Target, v), nil
+	case *ir.AssignVarOnceStmt:
+		v, target := c.operand(t.Source), c.local(t.Target)
+		where := c.f.name
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			x := v.get(ev, locals)
+			if old := locals[target]; old != nil && x != nil && !equal(old, x) {
+				return ev.fail(&conflict{"the rule", where})
+			}
+			locals[target] = x
+			return next
+		}, nil
+	case *ir.ResetLocalStmt:
+		target := c.local(t.Target)
+		return func(_ *evaluator, locals []*ast.Term) exit {
+			locals[target] = nil
+			return next
+		}, nil
+	case *ir.AssignIntStmt:
+		return c.assign(t.Target, operand{constant: integer(t.Value)}), nil
+	case *ir.MakeNumberIntStmt:
+		return c.assign(t.Target, operand{constant: integer(t.Value)}), nil
+	case *ir.MakeNumberRefStmt:
+		return c.assign(t.Target, operand{constant: ast.NumberTerm(json.Number(c.policy.Static.Strings[t.Index].Value))}), nil
+	case *ir.MakeNullStmt:
+		return c.assign(t.Target, operand{constant: ast.NullTerm()}), nil
+	case *ir.MakeArrayStmt:
+		return c.make(t.Target, func() ast.Value { return ast.NewArrayWithCapacity(int(t.Capacity)) }), nil
+	case *ir.MakeObjectStmt:
+		return c.make(t.Target, func() ast.Value { return ast.NewObject() }), nil
+	case *ir.MakeSetStmt:
+		return c.make(t.Target, func() ast.Value { return ast.NewSet() }), nil
+	case *ir.ArrayAppendStmt:
+		return c.add(t.Array, operand{}, c.operand(t.Value), false)
+	case *ir.SetAddStmt:
+		return c.add(t.Set, operand{}, c.operand(t.Value), false)
+	case *ir.ObjectInsertStmt:
+		return c.add(t.Object, c.operand(t.Key), c.operand(t.Value), false)
+	case *ir.ObjectInsertOnceStmt:
+		return c.add(t.Object, c.operand(t.Key), c.operand(t.Value), true)
+	default:
+		return nil, fmt.Errorf("unknown statement %T", stmt)
+	}
+}
+
+// assign gives a local a value. A local that has only this one stands for it.
+func (c *funcCompiler) assign(l ir.Local, v operand) step {
+	if u := c.survey.of(l, nil); u.once() && len(u.mutates) == 0 {
+		switch {
+		case v.constant != nil:
+			c.known[l] = known{constant: v.constant}
+			return nil
+		case v.node != nil && v.slot < 0:
+			c.known[l] = known{node: v.node}
+			return nil
+		}
+	}
+	if v.node != nil {
+		c.need(v.node)
+	}
+	target := c.local(l)
+	if v.constant != nil {
+		constant := v.constant
+		return func(_ *evaluator, locals []*ast.Term) exit {
+			locals[target] = constant
+			return next
+		}
+	}
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		locals[target] = v.get(ev, locals)
+		return next
+	}
+}
+
+func (c *funcCompiler) nested(t *ir.BlockStmt) (step, error) {
+	blocks := make([]block, 0, len(t.Blocks))
+	for _, b := range t.Blocks {
+		compiled, err := c.block(b)
+		if err != nil {
+			return nil, err
+		}
+		if len(compiled) > 0 {
+			blocks = append(blocks, compiled)
+		}
+	}
+	switch len(blocks) {
+	case 0:
+		return nil, nil
+	case 1:
+		only := blocks[0]
+		return func(ev *evaluator, locals []*ast.Term) exit { return outer(only.run(ev, locals)) }, nil
+	}
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		for _, b := range blocks {
+			if x := outer(b.run(ev, locals)); x != next {
+				return x
+			}
+		}
+		return next
+	}, nil
+}
+
+func (c *funcCompiler) not(t *ir.NotStmt) (step, error) {
+	body, err := c.block(t.Block)
+	if err != nil {
+		return nil, err
+	}
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		switch x := body.run(ev, locals); x {
+		case next:
+			return leave
+		case leave:
+			return next
+		default:
+			return outer(x)
+		}
+	}, nil
+}
+
+func (c *funcCompiler) equal(a, b ir.Operand, want bool) step {
+	x, y := c.operand(a), c.operand(b)
+	if x.constant != nil && y.constant != nil {
+		if equal(x.constant, y.constant) == want {
+			return nil
+		}
+		return undefined
+	}
+	if x.constant != nil {
+		x, y = y, x
+	}
+	if y.constant != nil {
+		if s, ok := y.constant.Value.(ast.String); ok {
+			return holds(func(ev *evaluator, locals []*ast.Term) bool {
+				t := x.get(ev, locals)
+				if t == nil {
+					return false
+				}
+				v, ok := t.Value.(ast.String)
+				return (ok && v == s) == want
+			})
+		}
+	}
+	return holds(func(ev *evaluator, locals []*ast.Term) bool {
+		v, w := x.get(ev, locals), y.get(ev, locals)
+		return v != nil && w != nil && equal(v, w) == want
+	})
+}
+
+// dot compiles target := source[key].
+func (c *funcCompiler) dot(t *ir.DotStmt) (step, error) {
+	if l, ok := t.Source.Value.(ir.Local); ok && c.known[l].first {
+		from, target := c.local(l), c.local(t.Target)
+		return func(_ *evaluator, locals []*ast.Term) exit {
+			if locals[from] == nil {
+				return leave
+			}
+			locals[target] = locals[from]
+			return next
+		}, nil
+	}
+	source, key := c.value(t.Source), c.operand(t.Key)
+	if source.node != nil && source.slot < 0 {
+		if key.constant != nil {
+			name, _ := key.constant.Value.(ast.String)
+			child := source.node.children[string(name)]
+			if child == nil {
+				return undefined, nil
+			}
+			return c.readNode(t.Target, child), nil
+		}
+	}
+	if source.node != nil {
+		c.need(source.node)
+	}
+	if source.constant != nil && key.constant != nil {
+		found := lookUp(source.constant, key.constant)
+		if found == nil {
+			return func(ev *evaluator, _ []*ast.Term) exit { return ev.absent(source.constant, key.constant) }, nil
+		}
+		return c.assign(t.Target, operand{constant: found}), nil
+	}
+	target := c.local(t.Target)
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		from, k := source.get(ev, locals), key.get(ev, locals)
+		if from == nil || k == nil {
+			return leave
+		}
+		found := lookUp(from, k)
+		if found == nil {
+			return ev.absent(from, k)
+		}
+		locals[target] = found
+		return next
+	}, nil
+}
+
+// absent is the exit of a look-up that finds nothing. In the data, topdown also takes a
+// number for the text of a key.
+func (ev *evaluator) absent(from, key *ast.Term) exit {
+	if _, ok := key.Value.(ast.Number); ok {
+		if _, ok := from.Value.(ast.Object); ok {
+			return ev.fail(errNumberKey)
+		}
+	}
+	return leave
+}
+
+var errNumberKey = errors.New("a number is used as the key of an object")
+
+// readNode gives a local the value at a node of the input.
+func (c *funcCompiler) readNode(l ir.Local, n *node) step {
+	if n.slot < 0 {
+		if c.then != nil && c.then.Source.Value == ir.Val(l) {
+			if step := c.assign(l, operand{node: n, slot: -1}); step == nil {
+				return nil // what is read of it next exists only if it does
+			}
+		}
+		// Whether the object exists depends on all that is in it.
+		c.need(n)
+		rest := c.assign(l, operand{node: n, slot: -1})
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			switch {
+			case !n.present(ev.slots):
+				return leave
+			case rest == nil:
+				return next
+			default:
+				return rest(ev, locals)
+			}
+		}
+	}
+	c.need(n)
+	slot := n.slot
+	if u := c.survey.of(l, nil); u.once() && len(u.mutates) == 0 {
+		c.known[l] = known{node: n}
+		return holds(func(ev *evaluator, _ []*ast.Term) bool { return ev.slots[slot] != nil })
+	}
+	target := c.local(l)
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		locals[target] = ev.slots[slot]
+		if locals[target] == nil {
+			return leave
+		}
+		return next
+	}
+}
+
+func (c *funcCompiler) scan(t *ir.ScanStmt) (step, error) {
+	list := c.known[t.Source]
+	var source operand
+	if !list.listed {
+		source = c.operand(ir.Operand{Value: t.Source})
+	}
+	key, value := c.local(t.Key), c.local(t.Value)
+	withKey := len(c.survey.of(t.Key, nil).reads) > 0 || c.survey.of(t.Key, nil).tested
+	body, err := c.body(t.Block)
+	if err != nil {
+		return nil, err
+	}
+	if list.listed {
+		return c.scanList(list.values, key, value, withKey, body), nil
+	}
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		from := source.get(ev, locals)
+		if from == nil {
+			return next
+		}
+		result := next
+		switch coll := from.Value.(type) {
+		case *ast.Array:
+			for i := range coll.Len() {
+				if withKey {
+					locals[key] = ast.InternedTerm(i)
+				}
+				locals[value] = coll.Elem(i)
+				x, stop := ev.around(body.run(ev, locals))
+				if stop {
+					return x
+				}
+			}
+		case ast.Object:
+			coll.Until(func(k, v *ast.Term) (stop bool) {
+				locals[key], locals[value] = k, v
+				result, stop = ev.around(body.run(ev, locals))
+				return stop
+			})
+		case ast.Set:
+			coll.Until(func(v *ast.Term) (stop bool) {
+				locals[key], locals[value] = v, v
+				result, stop = ev.around(body.run(ev, locals))
+				return stop
+			})
+		}
+		return result
+	}, nil
+}
+
+// around is what an end of a scan's body means to the scan, and whether it ends the
+// scan: the body stands in two blocks, the iteration and the scan.
+func (ev *evaluator) around(x exit) (exit, bool) {
+	switch {
+	case ev.tick():
+		return failed, true
+	case x <= leave:
+		return next, false
+	case x >= returned:
+		return x, true
+	default:
+		return x - 2, true
+	}
+}
+
+func integer(n int64) *ast.Term {
+	if t := ast.InternedIntNumberTermFromString(strconv.FormatInt(n, 10)); t != nil {
+		return t
+	}
+	return ast.NumberTerm(json.Number(strconv.FormatInt(n, 10)))
+}
+
+// length is the number of elements, or of characters; nil if there is none.
+func length(t *ast.Term) *ast.Term {
+	if t == nil {
+		return nil
+	}
+	switch v := t.Value.(type) {
+	case ast.String:
+		return ast.InternedTerm(utf8.RuneCountInString(string(v)))
+	case interface{ Len() int }:
+		return ast.InternedTerm(v.Len())
+	}
+	return nil
+}
+
+// merge returns b laid under a: of two objects the members of both, else a.
+func merge(a, b *ast.Term) *ast.Term {
+	if a == nil {
+		return b
+	}
+	if b == nil {
+		return a
+	}
+	x, ok := a.Value.(ast.Object)
+	if !ok {
+		return a
+	}
+	y, ok := b.Value.(ast.Object)
+	if !ok {
+		return a
+	}
+	merged := ast.NewObjectWithCapacity(x.Len() + y.Len())
+	x.Foreach(func(k, v *ast.Term) { merged.Insert(k, merge(v, y.Get(k))) })
+	y.Foreach(func(k, v *ast.Term) {
+		if x.Get(k) == nil {
+			merged.Insert(k, v)
+		}
+	})
+	return ast.NewTerm(merged)
+}

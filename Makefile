@@ -35,6 +35,10 @@ build: ## build bin/patrol
 test: ## run all tests, with the race detector, on both databases
 	@$(GO) run ./internal/testrun test $(ARGS)
 
+.PHONY: check
+check: $(GOLANGCI) $(OPA) ## what is quick to know of a change: format, lint, vet, tests of changed packages
+	@GOFLAGS="$$GOFLAGS $(BUILD)" $(GO) run ./internal/testrun check $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (60s)
 	@$(GO) run ./internal/testrun fuzz -time $(FUZZTIME) $(ARGS)
@@ -48,8 +52,9 @@ bench: build $(OPA) ## measure, and hold the results against the bars
 	$(GO) run $(BUILD) ./bench/load $(ARGS); load=$$?; $(GO) run $(BUILD) ./bench/grpc && exit $$load
 
 .PHONY: lint
-lint: $(GOLANGCI) ## check style, imports and go.mod files; change nothing
+lint: $(GOLANGCI) $(OPA) ## check style, imports and go.mod files; change nothing
 	GOFLAGS="$$GOFLAGS $(BUILD)" $(GOLANGCI) run $(ARGS)
+	$(OPA) fmt --fail --list policies metapolicies
 	@for m in . tools tools/opa tools/kubernetes; do echo "$(GO) mod tidy -diff # in $$m"; $(GO) -C $$m mod tidy -diff || exit 1; done
 
 .PHONY: fmt

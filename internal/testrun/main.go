@@ -37,8 +37,10 @@ func (r runner) run(ctx context.Context, args []string) int {
 		err = r.test(ctx, args[1:])
 	case len(args) > 0 && args[0] == "fuzz":
 		err = r.fuzz(ctx, args[1:])
+	case len(args) > 0 && args[0] == "check":
+		err = r.check(ctx, args[1:])
 	default:
-		fmt.Fprintln(r.errors, "usage: testrun test [go test arguments] | testrun fuzz [-time 60s]")
+		fmt.Fprintln(r.errors, "usage: testrun test [go test arguments] | testrun fuzz [-time 60s] | testrun check [-base commit]")
 		return 2
 	}
 	if err != nil {

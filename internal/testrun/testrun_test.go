@@ -177,3 +177,10 @@ func TestFuzzCommand(t *testing.T) {
 	assert.Equal(t, 1, r.run(t.Context(), []string{"fuzz", "-time", "10ms"}))
 	assert.Contains(t, out.String(), "FAILED: 1 of 2 fuzz targets: . FuzzBad")
 }
+
+func TestPackagesOf(t *testing.T) {
+	t.Chdir("../..")
+	require.Equal(t, []string{"./api", "./cmd/patrol", "./internal/testrun", "./policies"}, packagesOf([]string{
+		"internal/testrun/check.go", "api/openapi.yaml", "cmd/patrol/testdata/script/help.txtar", "policies/authz/authz.rego", "README.md", "tools/go.mod",
+	}))
+}

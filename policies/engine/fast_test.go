@@ -133,10 +133,10 @@ reason := {"code": "slow", "message": "slow"} if {
 }
 
 func BenchmarkPlanAllow(b *testing.B) {
-	s := hasten(b, load(b, nil))
+	s, f := hasten(b, load(b, nil)), facts()
 	b.ReportAllocs()
 	for b.Loop() {
-		if d, err := s.Decide(b.Context(), readModel, facts(), now); err != nil || !d.Allowed {
+		if d, err := s.Decide(b.Context(), readModel, f, now); err != nil || !d.Allowed {
 			b.Fatal(d, err)
 		}
 	}

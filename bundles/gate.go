@@ -83,7 +83,9 @@ type GateConfig struct {
 	MinCoverage float64       // in percent; less than 0: none
 	Waive       []string      // cases of the safety suite
 	TestTimeout time.Duration // of one test
-	Limits      sandbox.Limits
+	// Kinds are the kinds of the upstreams, see [engine.CheckOptions].
+	Kinds  []string
+	Limits sandbox.Limits
 	// Recorded are decisions that are made again under a candidate and under the
 	// policy in force, within the same limits once more; nil: none are. Of at most
 	// MaxChanges the outcome may be another.
@@ -125,6 +127,7 @@ type checkInput struct {
 	MinCoverage float64       `json:"min_coverage"`
 	Waive       []string      `json:"waive"`
 	TestTimeout time.Duration `json:"test_timeout"`
+	Kinds       []string      `json:"kinds,omitempty"`
 }
 
 // The names of the jobs.
@@ -145,7 +148,7 @@ func Jobs() map[string]sandbox.Job {
 				return nil, err
 			}
 			return engine.Check(ctx, engine.Source(in.jobSource), engine.CheckOptions{
-				MinCoverage: in.MinCoverage, Waive: in.Waive, TestTimeout: in.TestTimeout,
+				MinCoverage: in.MinCoverage, Waive: in.Waive, TestTimeout: in.TestTimeout, Kinds: in.Kinds,
 				// Beside a busy server an evaluation may stand still for a while.
 				Options: []engine.Option{engine.WithTimeout(checkTimeout)},
 			})
@@ -170,7 +173,7 @@ const checkTimeout = 2 * time.Second
 // check holds a candidate against everything but its signature, which was verified
 // when it was read, and recorded decisions. The error is not about the candidate.
 func (g *Gate) check(ctx context.Context, src engine.Source) (Result, error) {
-	in := checkInput{jobSource: jobSource(src), MinCoverage: g.cfg.MinCoverage, Waive: g.cfg.Waive, TestTimeout: g.cfg.TestTimeout}
+	in := checkInput{jobSource: jobSource(src), MinCoverage: g.cfg.MinCoverage, Waive: g.cfg.Waive, TestTimeout: g.cfg.TestTimeout, Kinds: g.cfg.Kinds}
 	var report engine.Report
 	if err := g.runner.Run(ctx, jobCheck, in, &report); err != nil {
 		return limited("check", err)

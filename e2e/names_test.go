@@ -22,6 +22,30 @@ import (
 	"patrol/server/forwardauth"
 )
 
+// TestExampleDeniesEverySpelling: the rule of examples/openai denies the model however
+// it is spelled, in requests and in scopes.
+func TestExampleDeniesEverySpelling(t *testing.T) {
+	rule, err := os.ReadFile("../examples/openai/custom.rego")
+	require.NoError(t, err)
+	up := newUpstream(t)
+	p := openPatrol(t, testenv.SQLite(t), up.url, options{kinds: models.DomainKinds{models.Any: models.UpstreamOllama}})
+	p.policy.Swap(defaultPolicy(t, map[string]string{"custom/custom.rego": string(rule)}))
+	named, _ := p.mint(t, "member", "named", "acme:models:LAB-1:execute", "acme:models:llama3:execute")
+	for token, text := range map[string]string{"a scope for it": named, "a scope for all": p.tokens["user"]} {
+		for name, status := range map[string]int{
+			"lab-1": 403, "LAB-1": 403, "lab-1:latest": 403, "library/lab-1:latest": 403, "Registry.Ollama.AI/library/Lab-1": 403,
+			"https://registry.ollama.ai/library/lab-1:LATEST": 403, "llama3": 200, "library/llama3:latest": 200,
+		} {
+			lines := []string{"Host: x", "Content-Type: application/json", "Authorization: Bearer " + text}
+			res := exchange(t, p.http, http.MethodPost, "/proxy/acme/api/chat", lines, fmt.Sprintf(`{"model":%q}`, name))
+			assert.Equal(t, status, res.status, "%s with %s: %s", name, token, res.body)
+			if status == http.StatusForbidden {
+				assert.Contains(t, res.body, `"code":"laboratory"`, name)
+			}
+		}
+	}
+}
+
 // laboratory denies one model by name.
 const laboratory = `# METADATA
 # title: Rules of our own

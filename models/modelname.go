@@ -50,6 +50,18 @@ func (d DomainKinds) Of(domain string) UpstreamKind {
 	return d[Any]
 }
 
+// Kinds returns the names of the kinds in d, each once and in order.
+func (d DomainKinds) Kinds() []string {
+	var kinds []string
+	for _, k := range d {
+		if k != "" && !slices.Contains(kinds, string(k)) {
+			kinds = append(kinds, string(k))
+		}
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
 // TypeModels is the entity type whose entities are names of models.
 const TypeModels = "models"
 

@@ -37,7 +37,7 @@ func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, decis
 	if err != nil {
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}
-	gate, err := policyGate(cfg.Gate, latestDecisions(cfg.Gate, decisions))
+	gate, err := policyGate(cfg, latestDecisions(cfg.Gate, decisions))
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +68,10 @@ func policySource(b config.Bundle, name string, credential config.Secret, verifi
 }
 
 // gateConfig translates the settings for the gate, but for recorded decisions.
-func gateConfig(g config.Gate) bundles.GateConfig {
+func gateConfig(cfg config.Config) bundles.GateConfig {
+	g := cfg.Gate
 	c := bundles.GateConfig{
-		MinCoverage: float64(g.MinCoverage), Waive: g.Waive, TestTimeout: g.TestTimeout,
+		MinCoverage: float64(g.MinCoverage), Waive: g.Waive, TestTimeout: g.TestTimeout, Kinds: cfg.DomainKinds().Kinds(),
 		Limits: sandbox.Limits{Memory: int64(g.Memory), CPU: g.CPUTime, Wall: g.Timeout},
 	}
 	if c.MinCoverage == 0 {
@@ -81,9 +82,9 @@ func gateConfig(g config.Gate) bundles.GateConfig {
 
 // policyGate returns the gate. recorded are the decisions that a candidate must make
 // again; nil: none.
-func policyGate(g config.Gate, recorded bundles.Events) (*bundles.Gate, error) {
-	demands := gateConfig(g)
-	demands.Recorded, demands.MaxChanges = recorded, int64(g.MaxChanges)
+func policyGate(cfg config.Config, recorded bundles.Events) (*bundles.Gate, error) {
+	demands := gateConfig(cfg)
+	demands.Recorded, demands.MaxChanges = recorded, int64(cfg.Gate.MaxChanges)
 	gate, err := bundles.NewGate(demands)
 	if err != nil {
 		return nil, fmt.Errorf("set the gate up: %w", err)
@@ -115,7 +116,7 @@ func openShadow(ctx context.Context, cfg config.Config, d shadowDeps) (*shadow.S
 	if err != nil {
 		return nil, fmt.Errorf("read the shadow policy: %w", err)
 	}
-	gate, err := policyGate(cfg.Gate, nil) // what it would change is what a shadow shows
+	gate, err := policyGate(cfg, nil) // what it would change is what a shadow shows
 	if err != nil {
 		return nil, err
 	}

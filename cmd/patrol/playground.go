@@ -20,7 +20,7 @@ func openPlayground(cfg config.Config) (server.Playground, error) {
 	}
 	p, err := bundles.NewPlayground(bundles.PlaygroundConfig{
 		Limits:  sandbox.Limits{Memory: int64(cfg.Playground.Memory), CPU: cfg.Playground.CPUTime, Wall: cfg.Playground.Timeout},
-		Running: cfg.Playground.Running, Patience: trialPatience, Gate: gateConfig(cfg.Gate),
+		Running: cfg.Playground.Running, Patience: trialPatience, Gate: gateConfig(cfg),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the playground up: %w", err)

@@ -8,12 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"patrol/models"
 	"patrol/policies/engine"
 )
 
 func (p *process) policyCheckCommand() *cobra.Command {
 	var out output
 	var opts engine.CheckOptions
+	var kinds []string
 	var listSafety bool
 	cmd := &cobra.Command{
 		Use:   "check [folder or archive]",
@@ -26,7 +28,8 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 		Example: `  patrol policy check
   patrol policy check my-policy --min-coverage 100
   patrol policy check policy.tar.gz --output json
-  patrol policy check my-policy --waive domain_frozen`,
+  patrol policy check my-policy --waive domain_frozen
+  patrol policy check my-policy --upstream-kind ollama`,
 		Args: policyPath,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if listSafety {
@@ -35,6 +38,12 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 			if err := readCheckOptions(&opts); err != nil {
 				return err
 			}
+			for _, kind := range kinds {
+				if !models.UpstreamKind(kind).Known() || kind == "" {
+					return usagef("--upstream-kind must be one of %s, not %q", models.KindList(), kind)
+				}
+			}
+			opts.Kinds = kinds
 			files, err := p.openPolicy(cmd, args)
 			if err != nil {
 				return err
@@ -55,6 +64,7 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 		},
 	}
 	addCheckOptions(cmd, &opts)
+	cmd.Flags().StringSliceVar(&kinds, "upstream-kind", nil, "warn of names of models that no request has where an upstream is of this kind: "+models.KindList()+"; repeat for more")
 	cmd.Flags().BoolVar(&listSafety, "list-safety", false, "list the cases of the safety suite, and check nothing")
 	addOutput(cmd, &out)
 	return cmd

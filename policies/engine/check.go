@@ -66,6 +66,9 @@ type CheckOptions struct {
 	Waive []string
 	// TestTimeout bounds each test; 0 is [DefaultTestTimeout].
 	TestTimeout time.Duration
+	// Kinds are the kinds of upstreams that names of models are judged for: literals
+	// that no request has there give a warning.
+	Kinds []string
 	// Options are those that the policy will be loaded with.
 	Options []Option
 }
@@ -186,6 +189,7 @@ func (c *check) run(ctx context.Context) (err error) {
 		return nil
 	}
 	c.compile(ctx, s)
+	c.names()
 	if c.failed[StageData] || c.failed[StageCompile] {
 		return nil
 	}

@@ -107,3 +107,14 @@ func (s *Snapshot) HastenWith(ctx context.Context, other *Snapshot, trials int) 
 	}
 	return nil
 }
+
+// Names is what [Check] warns of in the names of models in a policy.
+func Names(src Source, kinds ...string) ([]Finding, error) {
+	b, err := src.parse()
+	if err != nil {
+		return nil, err
+	}
+	c := &check{src: src, opts: CheckOptions{Kinds: kinds}, bundle: b, report: &Report{}}
+	c.names()
+	return c.report.Warnings, nil
+}

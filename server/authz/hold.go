@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"patrol/models"
@@ -28,9 +29,9 @@ func (p *Proxied) Hold(ctx context.Context) (held context.Context, stop func()) 
 	for _, req := range p.judged {
 		h.domains = append(h.domains, req.Domain)
 	}
-	p.a.holds.add(h)
-	// Something may have changed between the decision and the line above.
-	h.wakeUp <- struct{}{}
+	if p.a.holds.add(h) != p.generation {
+		h.wake() // something changed since before the facts were read
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -46,9 +47,8 @@ func (p *Proxied) Hold(ctx context.Context) (held context.Context, stop func()) 
 // watch judges the request again whenever there is cause to, until it is denied
 // or ctx ends.
 func (p *Proxied) watch(ctx context.Context, h *hold, cancel context.CancelCauseFunc) {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(max(min(recheckEvery, p.rec.pat.ExpiresAt.Sub(p.a.cfg.Clock())), time.Millisecond))
 	defer timer.Stop()
-	timer.Stop()
 	var failingSince time.Time
 	for {
 		select {
@@ -153,17 +153,24 @@ func (h *hold) dependsOn(c models.Change) bool {
 
 // holds are the requests under watch. The zero value is ready to use.
 type holds struct {
+	// generation is the number of times that something changed by which requests are
+	// judged. It rises after the facts that changed are dropped, or the policy is
+	// replaced: who notes it and then judges, judges on what holds at least since then.
+	generation atomic.Uint64
+
 	mu  sync.Mutex
 	set map[*hold]struct{}
 }
 
-func (s *holds) add(h *hold) {
+// add has h woken from now on, and returns the generation in which that begins.
+func (s *holds) add(h *hold) (generation uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.set == nil {
 		s.set = map[*hold]struct{}{}
 	}
 	s.set[h] = struct{}{}
+	return s.generation.Load()
 }
 
 func (s *holds) remove(h *hold) {
@@ -179,6 +186,7 @@ func (s *holds) wake(changes []models.Change) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.generation.Add(1)
 	for h := range s.set {
 		if slices.ContainsFunc(changes, h.dependsOn) {
 			h.wake()
@@ -189,6 +197,7 @@ func (s *holds) wake(changes []models.Change) {
 func (s *holds) wakeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.generation.Add(1)
 	for h := range s.set {
 		h.wake()
 	}

@@ -27,17 +27,19 @@ type Proxied struct {
 	names   []Name           // those of the questions that are spelled in another way than they are judged
 	need    *models.BodyNeed // of the body, as the policy says
 	judged  []models.Request // the questions, once they are known
+
+	generation uint64 // of the facts and the policy, noted before they were read
 }
 
 // Begin verifies the token of a proxied request. If that fails, ok is false and
 // d is the answer. Nothing of the request but the token has been looked at.
 func (a *Authorizer) Begin(ctx context.Context, call Call) (p *Proxied, d models.Decision, ok bool) {
-	start := a.cfg.Clock()
+	start, generation := a.cfg.Clock(), a.holds.generation.Load()
 	rec, code, cause := a.verify(ctx, a.look(), call)
 	if code != "" {
 		return nil, a.conclude(ctx, call, nil, refusal(code, cause), start), false
 	}
-	return &Proxied{a: a, call: call, policy: a.cfg.Policy.Current(), tokenID: rec.pat.ID, rec: rec, start: start}, d, true
+	return &Proxied{a: a, call: call, policy: a.cfg.Policy.Current(), tokenID: rec.pat.ID, rec: rec, start: start, generation: generation}, d, true
 }
 
 // Hints returns what the policy says about how to treat the request before it is

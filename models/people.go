@@ -119,6 +119,39 @@ func (l DomainLimits) String() string {
 	return strings.Join(demands, ", ")
 }
 
+// ParseDomainLimits reads what [DomainLimits.String] wrote.
+func ParseDomainLimits(text string) (l DomainLimits, ok bool) {
+	if text == "none" {
+		return l, true
+	}
+	for demand := range strings.SplitSeq(text, ", ") {
+		lifetime, limited := strings.CutPrefix(demand, "at most ")
+		switch {
+		case limited:
+			var err error
+			if l.MaxLifetime, err = ParseDuration(lifetime); err != nil {
+				return DomainLimits{}, false
+			}
+		case demand == "no wildcards":
+			l.NoWildcards = true
+		case demand == "approval":
+			l.Approval = true
+		default:
+			return DomainLimits{}, false
+		}
+	}
+	return l, true
+}
+
+// Stricter returns what both demand.
+func (l DomainLimits) Stricter(than DomainLimits) DomainLimits {
+	lifetime := max(l.MaxLifetime, than.MaxLifetime)
+	if l.MaxLifetime > 0 && than.MaxLifetime > 0 {
+		lifetime = min(l.MaxLifetime, than.MaxLifetime)
+	}
+	return DomainLimits{MaxLifetime: lifetime, NoWildcards: l.NoWildcards || than.NoWildcards, Approval: l.Approval || than.Approval}
+}
+
 // Approval is a domain's consent to a token with the scopes that it had then.
 type Approval struct {
 	Domain string

@@ -30,6 +30,7 @@ type restoration struct {
 	given   []string // files of tombstones
 	revived bool     // what no tombstone is there of may be good again
 	foreign bool     // the database in place may be of another installation
+	earlier bool     // an earlier policy may come into force
 }
 
 func (p *process) restoreCommand() *cobra.Command {
@@ -60,6 +61,7 @@ again. All sessions and one-time codes end. With SQLite the database of before s
 	}
 	cmd.Flags().StringSliceVar(&r.given, "from-tombstones", nil, "files of tombstones, those of all servers; the configured one is always among them")
 	cmd.Flags().BoolVar(&r.revived, "accept-revived", false, "go on although tombstones are missing: what was revoked since may be good again")
+	cmd.Flags().BoolVar(&r.earlier, "earlier-policy", false, "go on although another policy came into force since: that of the backup is in force again")
 	cmd.Flags().BoolVar(&r.foreign, "other-installation", false, "replace a database that the backup is not of")
 	return cmd
 }
@@ -68,7 +70,9 @@ again. All sessions and one-time codes end. With SQLite the database of before s
 type state struct {
 	installation string
 	files        []store.TombstoneFile
-	policy       string // the revision in force
+	digest       string // of the policy in force
+	policy       string // its revision
+	promoted     string // the key that new tokens are made of, if that was said
 }
 
 func stateOf(ctx context.Context, s *store.Store) (st state, err error) {
@@ -79,7 +83,12 @@ func stateOf(ctx context.Context, s *store.Store) (st state, err error) {
 		return st, err
 	}
 	policy, err := s.PolicyState(ctx)
-	st.policy = policy.Revision
+	if err != nil {
+		return st, err
+	}
+	st.digest, st.policy = policy.Digest, policy.Revision
+	keys, err := s.KeyState(ctx)
+	st.promoted = keys.Promoted
 	return st, err
 }
 
@@ -250,17 +259,39 @@ func (r *restoration) prepare(ctx context.Context, s *store.Store, before state)
 	if err != nil {
 		return err
 	}
-	if err := r.warnPolicy(before, backup); err != nil {
+	if err := r.checkPolicy(before, backup, stones); err != nil {
 		return err
 	}
-	return r.finish(ctx, s, stones)
+	if err := r.finish(ctx, s, stones); err != nil {
+		return err
+	}
+	return r.tellPromoted(before, backup)
 }
 
-func (r *restoration) warnPolicy(before, backup state) error {
-	if before.policy == "" || before.policy == backup.policy {
+// checkPolicy refuses to put an earlier policy in force that may permit more, unless
+// that is meant. No tombstone helps there: it has no policy in it.
+func (r *restoration) checkPolicy(before, backup state, stones []models.Tombstone) error {
+	digest, revision := before.digest, before.policy
+	if digest == "" || before.installation != backup.installation {
+		digest, revision = store.LastPolicy(stones)
+	}
+	if digest == "" || digest == backup.digest {
 		return nil
 	}
-	_, err := fmt.Fprintf(r.say, "The policy in force is that of the backup again: revision %s, not %s. Deliver the later one anew, or see 'patrol policy history'.\n", backup.policy, before.policy)
+	if !r.earlier {
+		return fmt.Errorf("another policy came into force since the backup: revision %s, not %s, which may permit more; have a server deliver the later one "+
+			"after the restore, and go on with --earlier-policy", revision, backup.policy)
+	}
+	_, err := fmt.Fprintf(r.say, "The policy in force is that of the backup again: revision %s, not %s. Deliver the later one anew, or see 'patrol policy history'.\n", backup.policy, revision)
+	return err
+}
+
+// tellPromoted says if new tokens are made of another key again.
+func (r *restoration) tellPromoted(before, restored state) error {
+	if before.promoted == "" || before.promoted == restored.promoted {
+		return nil
+	}
+	_, err := fmt.Fprintf(r.say, "It is not known any more that new tokens are to be made of the key %s: see 'patrol keys promote'.\n", before.promoted)
 	return err
 }
 
@@ -283,6 +314,9 @@ func (r *restoration) postgres(ctx context.Context) (err error) {
 	}
 	stones, err := r.collect(backup, before)
 	if err != nil {
+		return err
+	}
+	if err := r.checkPolicy(before, backup, stones); err != nil {
 		return err
 	}
 	open := func() (*store.Store, error) {
@@ -311,14 +345,14 @@ func (r *restoration) postgres(ctx context.Context) (err error) {
 	if _, _, err := s.Migrate(ctx); err != nil {
 		return err
 	}
+	if err := r.finish(ctx, s, stones); err != nil {
+		return err
+	}
 	restored, err := stateOf(ctx, s)
 	if err != nil {
 		return err
 	}
-	if err := r.warnPolicy(before, restored); err != nil {
-		return err
-	}
-	if err := r.finish(ctx, s, stones); err != nil {
+	if err := r.tellPromoted(before, restored); err != nil {
 		return err
 	}
 	if err := s.FinishRestore(ctx); err != nil {
@@ -354,6 +388,13 @@ func (r *restoration) archived(ctx context.Context) (st state, err error) {
 		return st, fmt.Errorf("the backup %s is of no database of this version of Patrol, or of an earlier one", r.backup)
 	}
 	st.installation = installation[0][1]
+	policy, err := rows("policy_state")
+	if err != nil {
+		return st, err
+	}
+	if len(policy) == 1 && len(policy[0]) > 3 {
+		st.digest, st.policy = policy[0][1], policy[0][3]
+	}
 	files, err := rows("tombstone_files")
 	for _, row := range files {
 		st.files = append(st.files, store.TombstoneFile{ID: row[0], Server: row[1]})

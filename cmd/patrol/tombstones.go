@@ -61,7 +61,11 @@ func takeAwayAgain(ctx context.Context, s *store.Store, stones []models.Tombston
 		log.WarnContext(ctx, "the database is of an earlier time than the tombstones: what was taken away since is taken away again; "+
 			"all else that was written since is lost", "count", len(done), "first", done[:min(len(done), mostTold)])
 	}
-	return nil
+	revision, err := s.LostPolicy(ctx, stones)
+	if err == nil && revision != "" {
+		log.WarnContext(ctx, "the database is of an earlier time than the policy that came into force last: an earlier one is in force until that is delivered", "last", revision)
+	}
+	return err
 }
 
 // buriedFacts are the facts of a store, save that a token is dead which a

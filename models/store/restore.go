@@ -124,6 +124,9 @@ func ReplaceSQLite(ctx context.Context, path, next, keep string) error {
 // No dump has it.
 const restoring = "patrol_restoring"
 
+// restorePatience is how long PostgreSQL may take to notice that a server is gone.
+const restorePatience = 2 * time.Second
+
 // BeginRestore keeps servers from using a PostgreSQL database that is about to be
 // restored, until [Store.FinishRestore]: a database that is restored in part, or to
 // which tombstones were not applied yet, must not be served. It is CodeConflict
@@ -134,14 +137,22 @@ func (s *Store) BeginRestore(ctx context.Context) error {
 			return err
 		}
 		var others int64
-		err := db.Raw("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'patrol'").Find(&others).Error
-		if err == nil && others > 0 {
-			if err := db.Exec("DROP TABLE " + restoring).Error; err != nil {
+		for deadline := time.Now().Add(restorePatience); ; {
+			err := db.Raw("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'patrol'").Find(&others).Error
+			if err != nil || others == 0 {
 				return err
 			}
-			return models.NewError(models.CodeConflict, fmt.Sprintf("servers or commands of Patrol have %d connections to the database: stop them first", others))
+			if time.Now().After(deadline) {
+				break
+			}
+			if err := db.Exec("SELECT pg_sleep(0.05)").Error; err != nil {
+				return err
+			}
 		}
-		return err
+		if err := db.Exec("DROP TABLE " + restoring).Error; err != nil {
+			return err
+		}
+		return models.NewError(models.CodeConflict, fmt.Sprintf("servers or commands of Patrol have %d connections to the database: stop them first", others))
 	})
 }
 

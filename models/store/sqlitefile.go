@@ -139,6 +139,9 @@ func (w *fileWatch) find() (t *fileTrouble, final bool) {
 	if w.last != nil && w.written(db) && !after.explains(w.mark) {
 		return &fileTrouble{what: "the file was overwritten or cut while it was open, by something other than SQLite: restart to work with what is there now"}, true
 	}
+	if w.index.foreignLog() {
+		return &fileTrouble{what: "the file with the suffix -wal was overwritten or cut while it was open: restart to work with what is there now"}, true
+	}
 	w.last, w.mark = db, mark
 	if !writable(w.path) {
 		return &fileTrouble{what: "the file, or the file system that it is on, is read-only", readable: true}, false

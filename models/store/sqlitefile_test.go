@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/models/store/storetest"
@@ -106,6 +107,16 @@ var mishaps = []mishap{
 		name:   "its log of another database",
 		befall: func(t testing.TB, db, old string) { rename(t, old, db+"-wal") },
 		says:   "the file with the suffix -wal was replaced",
+	},
+	{
+		name:   "its log cut",
+		befall: func(t testing.TB, db, _ string) { require.NoError(t, os.Truncate(db+"-wal", 0)) },
+		says:   "the file with the suffix -wal was overwritten or cut",
+	},
+	{
+		name:   "its log overwritten in place",
+		befall: func(t testing.TB, db, old string) { overwrite(t, old, db+"-wal") },
+		says:   "the file with the suffix -wal was overwritten or cut",
 	},
 	{
 		name:   "its index deleted",
@@ -236,23 +247,39 @@ func TestSQLiteFilesThatAreWellAreTrusted(t *testing.T) {
 	assert.NotContains(t, log.String(), "cannot be trusted")
 }
 
-// TestReadOnlySQLiteFile: what is read stays true, so decisions go on.
+// TestReadOnlySQLiteFile: what is read stays true, so decisions go on. Root may write
+// to such a file, and notices nothing; so it is another user who tries.
 func TestReadOnlySQLiteFile(t *testing.T) {
-	db := filepath.Join(t.TempDir(), "patrol.db")
-	s := storetest.New(t, "sqlite://"+db)
-	require.NoError(t, os.Chmod(db, 0o400))
-	if os.Getuid() == 0 { // may write to it all the same, and knows it
-		require.NoError(t, s.Ping(t.Context()))
+	if testenv.Unprivileged(t) {
 		return
 	}
-	_, err := s.CreateDomain(t.Context(), models.Actor{}, models.Domain{ID: "after"})
-	require.ErrorContains(t, err, "is read-only")
-	require.ErrorContains(t, s.Ping(t.Context()), "is read-only")
-	d, err := s.Domain(t.Context(), "none")
+	db := filepath.Join(t.TempDir(), "patrol.db")
+	s := storetest.New(t, "sqlite://"+db)
+	_, err := s.CreateDomain(t.Context(), models.Actor{}, models.Domain{ID: "before"})
 	require.NoError(t, err)
-	assert.Nil(t, d)
-	require.NoError(t, os.Chmod(db, 0o600))
-	require.NoError(t, s.Ping(t.Context()))
+	for name, path := range map[string]string{"the file": db, "its folder": filepath.Dir(db)} {
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.NoError(t, os.Chmod(path, info.Mode().Perm()&^0o222))
+		if path == db {
+			_, err = s.CreateDomain(t.Context(), models.Actor{}, models.Domain{ID: "after"})
+			require.Equal(t, models.CodeUnavailable, models.CodeOf(err), "%s: %v", name, err)
+			require.ErrorContains(t, err, "is read-only", name)
+			require.ErrorContains(t, s.Ping(t.Context()), "is read-only", name)
+		}
+		_, _, err = s.DataVersion(t.Context())
+		require.NoError(t, err, "%s: decisions go on", name)
+		d, err := s.Domain(t.Context(), "before")
+		require.NoError(t, err)
+		assert.NotNil(t, d, name)
+		d, err = s.Domain(t.Context(), "after")
+		require.NoError(t, err)
+		assert.Nil(t, d, name)
+		require.NoError(t, os.Chmod(path, info.Mode().Perm()))
+		require.NoError(t, s.Ping(t.Context()), name)
+	}
+	_, err = s.CreateDomain(t.Context(), models.Actor{}, models.Domain{ID: "after"})
+	require.NoError(t, err, "it is writable again")
 }
 
 // TestOverwrittenBetweenCheckpoints: the log's index tells SQLite's own writes to

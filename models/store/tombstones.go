@@ -30,7 +30,8 @@ const warnNoTombstone = "this is done, but it could not be written to the file o
 var buried = []string{
 	"pat.revoke", "pat.rotate", "pat.remove_scope", "pat.narrow", "pat.add_scope", "pat.approve", "pat.withdraw_approval",
 	"user.disable", "user.enable", "user.demote", "user.promote", "user.policy.grant", "user.policy.withdraw", "user.password", "user.reset",
-	"member.set", "member.remove", "domain.status", "identity.link", "identity.unlink",
+	"member.set", "member.remove", "domain.status", "domain.limits", "identity.link", "identity.unlink",
+	"key.retire", "policy.activate", "policy.rollback", "policy.promote",
 }
 
 // bury writes tombstones of what the transaction, which is committed, took away.
@@ -125,7 +126,8 @@ const reapplyBatch = 200
 // An event that the database has needs nothing: whatever became of it later is in
 // the database too.
 func (s *Store) Reapply(ctx context.Context, by models.Actor, stones []models.Tombstone) (done []string, err error) {
-	lost, err := s.lost(ctx, stones)
+	// Of the policy see [Store.LostPolicy].
+	lost, err := s.lost(ctx, slices.DeleteFunc(slices.Clone(stones), ofPolicy))
 	if err != nil || len(lost) == 0 {
 		return nil, err
 	}
@@ -287,6 +289,10 @@ func removalsOf(stone models.Tombstone) []removal {
 		return user("has an earlier password", "password_hash", "", true)
 	case "domain.status":
 		return one("status", func(t *tx) (bool, error) { return t.reapplyStatus(id, models.DomainStatus(stone.Detail["to"])) })
+	case "domain.limits":
+		return one("limits", func(t *tx) (bool, error) { return t.reapplyLimits(id, stone) })
+	case "key.retire":
+		return one("is in use", func(t *tx) (bool, error) { return t.reapplyRetired(id, stone) })
 	case "member.set", "member.remove":
 		domain, userID, _ := strings.Cut(id, "/")
 		return one("", func(t *tx) (bool, error) { return t.reapplyMember(domain, userID, stone) })

@@ -15,6 +15,8 @@ func (*walIndex) close() {}
 
 func (*walIndex) mark() walMark { return walMark{} }
 
+func (*walIndex) foreignLog() bool { return false }
+
 // writable reports whether the file is not marked read-only.
 func writable(path string) bool {
 	info, err := os.Stat(path)

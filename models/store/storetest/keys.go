@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -184,6 +185,74 @@ var restoreCases = []testCase{
 		d, err = e.store.Domain(e.ctx, "acme")
 		require.NoError(e, err)
 		assert.Equal(e, models.DomainEnabled, d.Status)
+	}},
+	{name: "limits and keys are as strict as they were, and no stricter", test: func(e *env) {
+		const hour = time.Hour
+		e.reports("a", "k1", "k2", "k3")
+		require.NoError(e, e.store.PromoteKey(e.ctx, actor, "k1"))
+		cases := []struct {
+			domain       string
+			backup, want models.DomainLimits
+			lost         []string // what they were changed to since
+		}{
+			{"tightened", models.DomainLimits{}, models.DomainLimits{MaxLifetime: hour, NoWildcards: true, Approval: true}, []string{"at most 1h, no wildcards, approval"}},
+			{"shortened", models.DomainLimits{MaxLifetime: 9 * hour}, models.DomainLimits{MaxLifetime: hour}, []string{"at most 1h"}},
+			{"loosened", models.DomainLimits{MaxLifetime: hour, Approval: true}, models.DomainLimits{MaxLifetime: hour, Approval: true}, []string{"none"}},
+			{"both", models.DomainLimits{}, models.DomainLimits{MaxLifetime: 9 * hour}, []string{"at most 1h, approval", "at most 9h"}},
+			{"some of each", models.DomainLimits{NoWildcards: true}, models.DomainLimits{NoWildcards: true, Approval: true}, []string{"approval"}},
+		}
+		at := e.clock.Now()
+		stones := []models.Tombstone{
+			{At: at.Add(time.Second), Action: "key.retire", Subject: "key:k1"},
+			{At: at.Add(time.Second), Action: "key.retire", Subject: "key:k9"},
+			{At: at.Add(time.Second), Action: "domain.limits", Subject: "domain:gone", Detail: map[string]string{"to": "approval"}},
+		}
+		id := func(i int) string { return fmt.Sprint("d", i) }
+		for i, c := range cases {
+			e.domain(id(i))
+			_, err := e.store.UpdateDomain(e.ctx, actor, id(i), store.DomainPatch{Limits: &c.backup})
+			require.NoError(e, err)
+			for n, to := range c.lost {
+				stones = append(stones, models.Tombstone{At: at.Add(time.Duration(n+1) * time.Second), Action: "domain.limits", Subject: "domain:" + id(i), Detail: map[string]string{"to": to}})
+			}
+		}
+		e.clock.Advance(time.Minute)
+		done, err := e.store.Reapply(e.ctx, actor, stones)
+		require.NoError(e, err)
+		assert.Len(e, done, 2+4, "%q", done)
+		for i, c := range cases {
+			d, err := e.store.Domain(e.ctx, id(i))
+			require.NoError(e, err)
+			assert.Equal(e, c.want, d.Limits, c.domain)
+		}
+		state, err := e.store.KeyState(e.ctx)
+		require.NoError(e, err)
+		assert.ElementsMatch(e, []string{"k1", "k9"}, state.Retired)
+		assert.Empty(e, state.Promoted, "no tokens are made of a key that is retired")
+		done, err = e.store.Reapply(e.ctx, actor, stones)
+		require.NoError(e, err)
+		assert.Empty(e, done)
+		_, err = e.store.Reapply(e.ctx, actor, []models.Tombstone{{At: at.Add(time.Hour), Action: "domain.limits", Subject: "domain:d0", Detail: map[string]string{"to": "no Mondays"}}})
+		e.fails(models.CodeConflict, err)
+	}},
+	{name: "what was in force last is known, and not put in force", test: func(e *env) {
+		at := e.clock.Now()
+		stones := []models.Tombstone{
+			{At: at.Add(2 * time.Second), Action: "policy.rollback", Subject: "policy:d2", Detail: map[string]string{"revision": "r2"}},
+			{At: at.Add(time.Second), Action: "policy.activate", Subject: "policy:d1", Detail: map[string]string{"revision": "r1"}},
+		}
+		revision, err := e.store.LostPolicy(e.ctx, stones)
+		require.NoError(e, err)
+		assert.Equal(e, "r2", revision)
+		done, err := e.store.Reapply(e.ctx, actor, stones)
+		require.NoError(e, err)
+		assert.Empty(e, done)
+		events, _, err := e.store.AuditEvents(e.ctx, store.AuditFilter{Action: "policy.rollback"}, store.Page{})
+		require.NoError(e, err)
+		assert.Empty(e, events, "nobody did that here")
+		revision, err = e.store.LostPolicy(e.ctx, nil)
+		require.NoError(e, err)
+		assert.Empty(e, revision)
 	}},
 	{name: "a tombstone goes with everything that is taken away", test: func(e *env) {
 		k := &keeper{}

@@ -26,11 +26,11 @@ func Unprivileged(t *testing.T) (done bool) {
 		t.Fatal(err)
 	}
 	program := filepath.Join(dir, "test")
-	content, err := os.ReadFile(self) //nolint:gosec // the program that runs
+	content, err := os.ReadFile(self)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(program, content, 0o700); err != nil { //nolint:gosec // it is to be run
+	if err := os.WriteFile(program, content, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	attr, err := unprivileged(dir, program)

@@ -18,6 +18,7 @@ import (
 
 var codeRoutes = []route{
 	{method: "GET", path: ui.CodePath, by: session, page: true, do: (*Server).pageCode},
+	{method: "GET", path: ui.CodePath + "/shown", by: session, page: true, do: (*Server).pageCodeShown},
 	{method: "POST", path: ui.CodePath, by: session, page: true, do: (*Server).formCode, accepts: accepts{form: []string{"password"}}},
 }
 
@@ -77,7 +78,7 @@ func (s *Server) pageCode(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.AskCode{AskPassword: !s.fresh(p)})
 }
 
-// formCode shows the code in its answer and nowhere else. A session that a program
+// formCode leads to the page that shows the code, once, and nothing else does. A session that a program
 // keeps is worth a recent sign-in.
 func (s *Server) formCode(c *gin.Context, p Principal) error {
 	form, err := s.form(c)
@@ -98,5 +99,16 @@ func (s *Server) formCode(c *gin.Context, p Principal) error {
 	if err != nil {
 		return err
 	}
-	return s.show(c, p, http.StatusCreated, ui.ShowCode{Code: code.Reveal(), Expires: s.moment(expires)})
+	return s.leadToMade(c, p, ui.CodePath+"/shown", made{Secret: code.Reveal(), Expires: expires})
+}
+
+func (s *Server) pageCodeShown(c *gin.Context, p Principal) error {
+	what, there, err := s.takeMade(c, p)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return s.seeOther(c, ui.CodePath, shownBefore("A code", "Get another one if you did not use it."))
+	}
+	return s.show(c, p, http.StatusOK, ui.ShowCode{Code: what.Secret, Expires: s.moment(what.Expires)})
 }

@@ -17,7 +17,7 @@ import (
 // code gets a code for a program, as somebody who signed in a moment ago.
 func (v *visitor) code() string {
 	v.w.t.Helper()
-	page := v.post("/profile/sessions/code", url.Values{}).is(201)
+	page := v.post("/profile/sessions/code", url.Values{}).shows(v)
 	assert.Equal(v.w.t, "no-store", page.header.Get("Cache-Control"))
 	return attr(page.byID("code"), "value")
 }
@@ -58,7 +58,7 @@ func TestAProgramSignsInByACode(t *testing.T) {
 		refused := ann.post("/profile/sessions/code", url.Values{}).is(422)
 		assert.Contains(t, refused.text, "Your password")
 		ann.post("/profile/sessions/code", url.Values{"password": {"wrong"}}).is(422)
-		page := ann.post("/profile/sessions/code", url.Values{"password": {password}}).is(201)
+		page := ann.post("/profile/sessions/code", url.Values{"password": {password}}).shows(ann)
 		w.as("").post("/api/v1/session", api.SignIn{Code: attr(page.byID("code"), "value"), Transport: "bearer"}).is(201).into(&session)
 		w.with(session.SessionToken).post("/api/v1/pats", newPAT).is(201)
 

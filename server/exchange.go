@@ -165,13 +165,17 @@ func (s *Server) recovered(x *exchange, r *http.Request, cause any) (cut bool) {
 	if cause == http.ErrAbortHandler { //nolint:errorlint // it is compared by identity, as net/http does
 		return true
 	}
-	s.log.ErrorContext(r.Context(), "a handler panicked", "request_id", x.requestID, "panic", cause, "stack", string(debug.Stack()))
+	s.logPanic(r, cause)
 	if x.status != 0 {
 		return true
 	}
 	x.Header()["Connection"] = closeValue // nobody knows how far the body was read
 	WriteError(x, r, models.NewError(models.CodeInternal, "a handler panicked"))
 	return false
+}
+
+func (s *Server) logPanic(r *http.Request, cause any) {
+	s.log.ErrorContext(r.Context(), "a handler panicked", "request_id", RequestID(r.Context()), "panic", cause, "stack", string(debug.Stack()))
 }
 
 // account writes the access log and the metrics. Paths, queries and header

@@ -45,7 +45,7 @@ func TestAFreshSignInAtTheProvider(t *testing.T) {
 	idp.Person("eve", person("eve"))
 	zoe := w.visit("")
 	zoe.comes("zoe").leadsTo("/profile/pats")
-	zoe.post("/profile/pats/new", newToken("fresh")).is(201)
+	zoe.post("/profile/pats/new", newToken("fresh")).shows(zoe)
 
 	pass(11 * time.Minute)
 	page := zoe.get("/profile/pats/new").is(200)
@@ -61,7 +61,7 @@ func TestAFreshSignInAtTheProvider(t *testing.T) {
 	assert.Equal(t, "typed with care", page.value("name"))
 	assert.Equal(t, "kept", page.value("description"))
 	assert.NotContains(t, page.text, "you are led to Example ID")
-	zoe.post("/profile/pats/new", form).is(201)
+	zoe.post("/profile/pats/new", form).shows(zoe)
 
 	// Rotating and widening ask in the same way.
 	pats, _, err := w.store.PATs(t.Context(), store.PATFilter{UserID: w.byEmail("zoe@corp.example").ID}, store.Page{})
@@ -94,7 +94,7 @@ func TestAFreshSignInAtTheProvider(t *testing.T) {
 	// Nor is it a sign-in at all once it is older than max_age: the provider asks.
 	pass(8 * 24 * time.Hour)
 	zoe.comes("zoe").leadsTo("/profile/pats")
-	zoe.post("/profile/pats/new", newToken("after a week")).is(201)
+	zoe.post("/profile/pats/new", newToken("after a week")).shows(zoe)
 }
 
 // leavesWithoutAsking signs in by the session that the provider has.

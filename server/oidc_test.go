@@ -382,7 +382,7 @@ func TestGroupsGiveRights(t *testing.T) {
 
 		v := w.visit("")
 		v.comes("zoe").leadsTo("/profile/pats")
-		made := v.post("/profile/pats/new", newToken("ci")).is(201)
+		made := v.post("/profile/pats/new", newToken("ci")).shows(v)
 		token := attr(made.byID("token"), "value")
 		assert.True(t, w.ask(token, "acme:models:m:read").Allowed)
 

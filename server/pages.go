@@ -36,6 +36,7 @@ var pageRoutes = []route{
 	{method: "GET", path: "/profile/pats/revoke-all", by: owner, page: true, do: (*Server).pageRevokeAll},
 	{method: "POST", path: "/profile/pats/revoke-all", by: owner, page: true, do: (*Server).formRevokeAll, accepts: accepts{form: []string{"all"}}},
 	{method: "GET", path: "/profile/pats/:id", by: owner, page: true, do: (*Server).pagePAT},
+	{method: "GET", path: "/profile/pats/:id/token", by: owner, page: true, do: (*Server).pageToken},
 	{method: "GET", path: "/profile/pats/:id/edit", by: owner, page: true, do: (*Server).pageEdit, accepts: accepts{query: []string{"name", "description"}}},
 	{method: "POST", path: "/profile/pats/:id/edit", by: owner, page: true, do: (*Server).formEdit, accepts: accepts{form: []string{"name", "description"}}},
 	{method: "GET", path: "/profile/pats/:id/rotate", by: owner, page: true, do: (*Server).pageRotate, accepts: accepts{query: []string{"expires_in", "expires_on", "grace"}}},
@@ -63,7 +64,7 @@ const patsPage = "/profile/pats"
 
 // show answers with a page.
 func (s *Server) show(c *gin.Context, p Principal, status int, page ui.Page) error {
-	frame := ui.Frame{Now: s.now(), RequestID: RequestID(c.Request.Context())}
+	frame := ui.Frame{Now: s.now(), RequestID: RequestID(c.Request.Context()), Sent: s.formOf(c, p)}
 	if p.User.ID != "" {
 		frame.Viewer = &ui.Viewer{
 			Name: p.User.Name, Email: p.User.Email, Admin: p.User.Admin, Policy: p.User.Policy,
@@ -75,6 +76,19 @@ func (s *Server) show(c *gin.Context, p Principal, status int, page ui.Page) err
 		frame.Notice = s.takeNotice(c.Request.Context())
 	}
 	return s.ui.Write(c.Writer, c.Request, status, frame, page)
+}
+
+// formOf is the page of the form that the request sent, filled in but for secrets, "" if it
+// sent none. The answer stands under that address in the history of the browser.
+func (s *Server) formOf(c *gin.Context, p Principal) string {
+	if c.Request.Method != http.MethodPost {
+		return ""
+	}
+	page := ui.Resume(c.Request.URL.Path, c.Request.PostForm, s.cfg.Limits)
+	if r := exchangeOf(c.Request.Context()).route; p.User.ID == "" && page != "" && r != nil && r.by != anyone {
+		return signInFor(page)
+	}
+	return page
 }
 
 // again shows a form again after it was refused.
@@ -152,6 +166,7 @@ func (s *Server) formUpTo(c *gin.Context, limit int64) (url.Values, error) {
 // asked to, and finds the form as it was filled in afterwards.
 func (s *Server) failPage(c *gin.Context, p Principal, err error) {
 	x := exchangeOf(c.Request.Context())
+	p = s.viewer(c, p, err)
 	code := models.CodeOf(err)
 	if code == models.CodeUnauthenticated {
 		s.askSignIn(c)
@@ -187,25 +202,39 @@ func (s *Server) failPage(c *gin.Context, p Principal, err error) {
 			c.Header("Retry-After", strconv.Itoa(e.RetryAfter))
 		}
 	}
-	if err := s.show(c, p, status, ui.Failure(status, message)); err != nil {
+	page := ui.Failure(status, message)
+	if code == models.CodeMethodNotAllowed {
+		page = ui.NotAPage(ui.Resume(c.Request.URL.Path, nil, s.cfg.Limits))
+	}
+	if err := s.show(c, p, status, page); err != nil {
 		WriteError(c.Writer, c.Request, err)
 	}
 }
 
-// wantsPage reports whether a request that no route matches comes from somebody
-// who typed or followed an address, and not from a program.
+// viewer is who looks at a page that says what went wrong: whoever is signed in, whom the
+// route may not have asked for or not have let in. It is a courtesy, and left out where there
+// is too much to do.
+func (s *Server) viewer(c *gin.Context, p Principal, cause error) Principal {
+	if p.User.ID != "" || errors.Is(cause, errBusy) || s.sessions.cookieValue(c.Request) == "" || credentialOf(c.Request.Header).kind != noCredential {
+		return p
+	}
+	found, err := s.admitSession(c)
+	if err != nil {
+		return p
+	}
+	return found
+}
+
+// wantsPage reports whether a request that no route answers with a page comes from somebody
+// who typed or followed an address or sent a form, and not from a program.
 func wantsPage(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") && !strings.HasPrefix(r.URL.Path, "/api/")
+	return strings.Contains(r.Header.Get("Accept"), "text/html") && !strings.HasPrefix(r.URL.Path, "/api/")
 }
 
 // askSignIn leads to the sign-in and back.
 func (s *Server) askSignIn(c *gin.Context) {
 	if c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead {
-		target := "/login"
-		if path := ui.LocalPath(c.Request.URL.RequestURI()); path != "" && path != patsPage {
-			target += "?" + url.Values{"next": {path}}.Encode()
-		}
-		c.Header("Location", target)
+		c.Header("Location", signInFor(ui.LocalPath(c.Request.URL.RequestURI())))
 		c.Writer.WriteHeader(http.StatusSeeOther)
 		return
 	}
@@ -217,6 +246,14 @@ func (s *Server) askSignIn(c *gin.Context) {
 	if err := s.show(c, Principal{}, http.StatusUnauthorized, page); err != nil {
 		WriteError(c.Writer, c.Request, err)
 	}
+}
+
+// signInFor is the address of the sign-in that leads to a page afterwards.
+func signInFor(page string) string {
+	if page == "" || page == patsPage {
+		return "/login"
+	}
+	return "/login?" + url.Values{"next": {page}}.Encode()
 }
 
 // fresh reports whether the sign-in is recent enough to hand out access.

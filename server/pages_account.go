@@ -158,10 +158,7 @@ func (s *Server) formPassword(c *gin.Context, p Principal) error {
 		return err
 	}
 	s.sessions.setCookie(c.Writer, token, s.sessions.ends(ctx))
-	return s.show(c, p, http.StatusOK, ui.Message{
-		Heading: "Your password is changed", Lines: []string{"All your other sessions have ended. Your tokens stay as they are."},
-		Link: patsPage, Label: "To my tokens",
-	})
+	return s.seeOther(c, patsPage, "Your password is changed. All your other sessions have ended. Your tokens stay as they are.")
 }
 
 func (s *Server) pageSessions(c *gin.Context, p Principal) error {

@@ -79,7 +79,7 @@ func TestADomainsAdminOnPages(t *testing.T) {
 			assert.Contains(t, text, "an admin of acme")
 			assert.Contains(t, text, "It was in a log.\nMake another.")
 		}
-		made := ann.post("/profile/pats/new", newToken("next")).is(201)
+		made := ann.post("/profile/pats/new", newToken("next")).shows(ann)
 		assert.Contains(t, made.text, "It does not work in <strong>acme</strong> yet")
 
 		// Nothing of another domain, by whatever address.

@@ -71,6 +71,9 @@ func (s *Server) pageCreate(c *gin.Context, p Principal) error {
 		}
 		page = page.CopyOf(pat)
 	}
+	if choices.None() {
+		return s.show(c, p, http.StatusOK, ui.NoDomain())
+	}
 	page.Key, page.AskPassword = s.once.Key(), !s.fresh(p)
 	return s.show(c, p, http.StatusOK, page)
 }
@@ -84,6 +87,9 @@ func (s *Server) formCreate(c *gin.Context, p Principal) error {
 	choices, err := s.choices(ctx, p)
 	if err != nil {
 		return err
+	}
+	if choices.None() {
+		return s.show(c, p, http.StatusConflict, ui.NoDomain())
 	}
 	page := ui.DecodeCreate(form, choices, s.now())
 	page.AskPassword = !s.fresh(p)
@@ -111,12 +117,11 @@ func (s *Server) formCreate(c *gin.Context, p Principal) error {
 	})
 }
 
-// makeToken does what makes a token, once for a form, and shows the token. What the
-// user can mend goes to refused.
+// makeToken does what makes a token, once for a form, and leads to the page that shows the
+// token. What the user can mend goes to refused.
 func (s *Server) makeToken(c *gin.Context, p Principal, key string, old *models.PAT,
 	work func() (models.PAT, models.Token, error), refused func(ui.Problems, error) error,
 ) error {
-	ctx := c.Request.Context()
 	var pat models.PAT
 	var token models.Token
 	id, first, err := s.once.Do(p.User.ID, key, func() (string, error) {
@@ -130,24 +135,37 @@ func (s *Server) makeToken(c *gin.Context, p Principal, key string, old *models.
 		}
 		return err
 	}
-	if !first {
-		page := ui.Spent{}
-		pat, err := s.store.PATOf(ctx, p.User.ID, id)
-		if err != nil {
-			return err
-		}
-		if pat != nil {
-			shown := ui.TokenOf(s.counted(*pat), s.now())
-			page.Token = &shown
-		}
-		return s.show(c, p, http.StatusConflict, page)
+	path := ui.Token{ID: id}.Link() + "/token"
+	if !first { // where it is shown if it was not yet
+		return s.seeOther(c, path, "")
 	}
+	what := made{Secret: token.Reveal()}
+	if old != nil {
+		what.Old = old.ID
+	}
+	return s.leadToMade(c, p, path, what)
+}
+
+// pageToken shows a token that was just made, once.
+func (s *Server) pageToken(c *gin.Context, p Principal) error {
+	pat, shown, err := s.patShown(c, p)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
 	choices, err := s.choices(ctx, p)
 	if err != nil {
 		return err
 	}
+	what, there, err := s.takeMade(c, p) // last of what can fail: it is gone then
+	if err != nil {
+		return err
+	}
+	if !there {
+		return s.seeOther(c, shown.Link(), shownBefore("The token itself", "If you did not save it, rotate it: that gives it a new secret."))
+	}
 	page := ui.Reveal{
-		Token: ui.TokenOf(s.counted(pat), s.now()), Secret: token.Reveal(), Rotated: old != nil,
+		Token: shown, Secret: what.Secret, Rotated: what.Old != "",
 		BaseURL: s.pageBase(c.Request), Domain: ui.RevealDomain(pat.Scopes, choices),
 	}
 	for _, m := range choices.Meanings(pat.Scopes) {
@@ -156,13 +174,13 @@ func (s *Server) makeToken(c *gin.Context, p Principal, key string, old *models.
 	if page.Unapproved, err = s.unapproved(ctx, p, pat); err != nil { // the token matters more
 		s.log.WarnContext(ctx, "the page of a new token came without its approvals", "request_id", RequestID(ctx), "error", err)
 	}
-	if old != nil {
-		if now, err := s.store.PATOf(ctx, p.User.ID, old.ID); err == nil && now != nil && now.Status(s.now()) == models.StatusActive {
+	if what.Old != "" {
+		if now, err := s.store.PATOf(ctx, p.User.ID, what.Old); err == nil && now != nil && now.Status(s.now()) == models.StatusActive {
 			ends := s.moment(s.counted(*now).ExpiresAt)
 			page.OldEnds = &ends
 		}
 	}
-	return s.show(c, p, http.StatusCreated, page)
+	return s.show(c, p, http.StatusOK, page)
 }
 
 // patShown returns a token of p that the address names, as pages show it.

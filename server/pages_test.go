@@ -96,6 +96,13 @@ func (s *shown) leadsTo(path string) {
 	require.Equal(s.t, path, s.header.Get("Location"))
 }
 
+// shows follows to the page that shows what a form made, once.
+func (s *shown) shows(v *visitor) *shown {
+	s.t.Helper()
+	s.is(http.StatusSeeOther)
+	return v.get(s.header.Get("Location")).is(http.StatusOK)
+}
+
 // find returns the elements for which want is true.
 func (s *shown) find(want func(*html.Node) bool) []*html.Node {
 	var out []*html.Node
@@ -208,7 +215,7 @@ func TestATokensLifeOnPages(t *testing.T) {
 		assert.Equal(t, "30d", form.value("expires_in"))
 		in := newToken("ci")
 		in.Set("key", form.value("key"))
-		made := ann.post("/profile/pats/new", in).is(201)
+		made := ann.post("/profile/pats/new", in).shows(ann)
 		assert.Equal(t, "Your token", made.heading())
 		assert.Equal(t, "no-store", made.header.Get("Cache-Control"))
 		assert.Empty(t, made.header.Get("Content-Encoding"))
@@ -219,15 +226,16 @@ func TestATokensLifeOnPages(t *testing.T) {
 		assert.True(t, w.allowed(token, "models", "llama3", "read"))
 		id := strings.Split(token, "_")[1]
 
-		// The form again: no second token, and this one is not told again.
-		again := ann.post("/profile/pats/new", in).is(409)
-		assert.Equal(t, "This form was already sent", again.heading())
-		assert.NotContains(t, again.text, token)
+		// The page again, and the form again: no second token, and this one is not told again.
+		page := "/profile/pats/" + id
+		ann.get(page + "/token").leadsTo(page)
+		assert.Contains(t, ann.get(page).is(200).text, "The token itself is shown once, right after it was made.")
+		ann.post("/profile/pats/new", in).leadsTo(page + "/token")
+		ann.get(page + "/token").leadsTo(page)
 		list := ann.get("/profile/pats").is(200)
 		assert.Len(t, list.find(func(n *html.Node) bool { return attr(n, "class") == "name" }), 1)
 		assert.NotContains(t, list.text, token)
 
-		page := "/profile/pats/" + id
 		assert.NotContains(t, ann.get(page).is(200).text, token)
 
 		ann.post(page+"/edit", url.Values{"name": {"ci main"}, "description": {"two\r\nlines"}}).leadsTo(page)
@@ -249,7 +257,7 @@ func TestATokensLifeOnPages(t *testing.T) {
 		ann.post(page+"/scopes/"+pat.Scopes[1].ID+"/remove", url.Values{}).leadsTo(page)
 		assert.False(t, w.allowed(token, "datasets", "golden", "write"))
 
-		rotated := ann.post(page+"/rotate", url.Values{"expires_in": {"7d"}, "grace": {"1h"}, "key": {"r1"}}).is(201)
+		rotated := ann.post(page+"/rotate", url.Values{"expires_in": {"7d"}, "grace": {"1h"}, "key": {"r1"}}).shows(ann)
 		assert.Equal(t, "Your new token", rotated.heading())
 		next := attr(rotated.byID("token"), "value")
 		assert.True(t, w.allowed(token, "models", "llama3", "read"), "within the grace")
@@ -308,7 +316,7 @@ func TestARefusedFormKeepsWhatWasTyped(t *testing.T) {
 	}
 
 	// What only the core can tell comes back in the same way.
-	ann.post("/profile/pats/new", newToken("taken")).is(201)
+	ann.post("/profile/pats/new", newToken("taken")).shows(ann)
 	in = newToken("taken")
 	in.Set("key", "another")
 	assert.Contains(t, ann.post("/profile/pats/new", in).is(409).text, "There is a live token named &#34;taken&#34; already.")
@@ -354,7 +362,7 @@ func TestAnOldSignInIsAskedForThePassword(t *testing.T) {
 	assert.Equal(t, "ci", p.value("name"))
 	assert.NotContains(t, p.text, "wrong wrong wrong")
 	in.Set("password", password)
-	ann.post("/profile/pats/new", in).is(201)
+	ann.post("/profile/pats/new", in).shows(ann)
 	assert.Empty(t, ann.get("/profile/pats/new").named("password"))
 }
 
@@ -565,7 +573,8 @@ func TestAccountPages(t *testing.T) {
 		"Current password is not right.")
 	assert.Contains(t, ann.post("/profile/password", url.Values{"current": {password}, "password": {"a new long password"}, "repeat": {"another"}}).is(422).text,
 		"Repeated password is not the same")
-	ann.post("/profile/password", url.Values{"current": {password}, "password": {"a new long password"}, "repeat": {"a new long password"}}).is(200)
+	ann.post("/profile/password", url.Values{"current": {password}, "password": {"a new long password"}, "repeat": {"a new long password"}}).leadsTo("/profile/pats")
+	assert.Contains(t, ann.get("/profile/pats").is(200).text, "Your password is changed.")
 	ann.get("/profile/pats").is(200)
 	elsewhere.get("/profile/pats").leadsTo("/login")
 	w.visit("").post("/login", url.Values{"email": {"ann@example.com"}, "password": {password}}).is(401)

@@ -26,6 +26,7 @@ var resetRoutes = []route{
 
 	{method: "GET", path: "/admin/users/:id/reset", by: platformAdmin, page: true, do: (*Server).pageNewReset},
 	{method: "POST", path: "/admin/users/:id/reset", by: platformAdmin, page: true, do: (*Server).formNewReset},
+	{method: "GET", path: "/admin/users/:id/reset/link", by: platformAdmin, page: true, do: (*Server).pageResetLink},
 	{method: "GET", path: ui.ResetPath, by: anyone, page: true, do: (*Server).pageReset},
 	{method: "POST", path: ui.ResetPath, by: anyone, page: true, do: (*Server).formReset, accepts: accepts{form: []string{"code", "password", "repeat"}}},
 }
@@ -134,8 +135,8 @@ func (s *Server) pageNewReset(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.NewReset(user, s.cfg.Login.ResetValidFor))
 }
 
-// formNewReset shows the link in its answer, as a new token is shown, and nowhere
-// else. Sent again, it makes a new one, and the one before ends.
+// formNewReset leads to the page that shows the link, once, as a new token is shown. Sent
+// again, it makes a new one, and the one before ends.
 func (s *Server) formNewReset(c *gin.Context, p Principal) error {
 	user, err := s.userHere(c, "id")
 	if err != nil {
@@ -145,7 +146,22 @@ func (s *Server) formNewReset(c *gin.Context, p Principal) error {
 	if err != nil {
 		return err
 	}
-	return s.show(c, p, http.StatusCreated, ui.ResetLink{User: user, Code: reset.Code, URL: reset.URL, Expires: s.moment(reset.ExpiresAt)})
+	return s.leadToMade(c, p, "/admin/users/"+url.PathEscape(user.ID)+"/reset/link", made{Secret: reset.Code, URL: reset.URL, Expires: reset.ExpiresAt})
+}
+
+func (s *Server) pageResetLink(c *gin.Context, p Principal) error {
+	user, err := s.userHere(c, "id")
+	if err != nil {
+		return err
+	}
+	what, there, err := s.takeMade(c, p)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return s.seeOther(c, "/admin/users/"+url.PathEscape(user.ID), shownBefore("A reset link", "Make another one if you did not pass it on; that one ends then."))
+	}
+	return s.show(c, p, http.StatusOK, ui.ResetLink{User: user, Code: what.Secret, URL: what.URL, Expires: s.moment(what.Expires)})
 }
 
 func (s *Server) pageReset(c *gin.Context, _ Principal) error {

@@ -129,7 +129,7 @@ func TestResetOnPages(t *testing.T) {
 
 	assert.Equal(t, "Make a reset link for eve?", root.get(user+"/reset").is(200).heading())
 	root.header.Set("Accept-Encoding", "gzip")
-	made := root.post(user+"/reset", url.Values{}).is(201)
+	made := root.post(user+"/reset", url.Values{}).shows(root)
 	assert.Equal(t, "no-store", made.header.Get("Cache-Control"))
 	assert.Empty(t, made.header.Get("Content-Encoding"), "its length tells nothing")
 	code := attr(made.byID("code"), "value")

@@ -174,15 +174,13 @@ func (s *Server) newRouter(table []route) *gin.Engine {
 		panic(err) // nil is always fine
 	}
 	engine.NoRoute(func(c *gin.Context) {
-		err := models.NewError(models.CodeNotFound, "there is nothing at this path")
-		if wantsPage(c.Request) {
-			s.failPage(c, Principal{}, err)
-			return
-		}
-		WriteError(c.Writer, c.Request, err)
+		s.failAstray(c, wantsPage(c.Request), models.NewError(models.CodeNotFound, "there is nothing at this path"))
 	})
 	engine.NoMethod(func(c *gin.Context) {
-		WriteError(c.Writer, c.Request, models.NewError(models.CodeMethodNotAllowed,
+		page := wantsPage(c.Request) && slices.ContainsFunc(table, func(r route) bool {
+			return (r.page || len(r.form) > 0) && r.matches(c.Request.URL.Path)
+		})
+		s.failAstray(c, page, models.NewError(models.CodeMethodNotAllowed,
 			"this path does not have this method; the Allow header lists those it has"))
 	})
 	for i := range table {
@@ -208,6 +206,9 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 		x.route = r
 		var p Principal
 		var err error
+		if r.page {
+			defer func() { s.recoverPage(c, p, recover()) }()
+		}
 		if c.Request.ContentLength == 0 { // else when it is there
 			err = x.enter()
 		}
@@ -221,12 +222,46 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 			err = r.do(s, c, p)
 		}
 		switch {
-		case err != nil && r.page:
+		case err != nil && (r.page || len(r.form) > 0 && wantsPage(c.Request)):
 			s.failPage(c, p, err)
 		case err != nil:
 			WriteError(c.Writer, c.Request, err)
 		}
 	}
+}
+
+// failAstray answers a request that no route takes.
+func (s *Server) failAstray(c *gin.Context, page bool, err error) {
+	if page {
+		s.failPage(c, Principal{}, err)
+		return
+	}
+	WriteError(c.Writer, c.Request, err)
+}
+
+// recoverPage answers a panic with a page, unless an answer was begun. [Server.serve] sees
+// to all others.
+func (s *Server) recoverPage(c *gin.Context, p Principal, cause any) {
+	x := exchangeOf(c.Request.Context())
+	switch {
+	case cause == nil:
+	case cause == http.ErrAbortHandler || x.status != 0: //nolint:errorlint // it is compared by identity, as net/http does
+		panic(cause)
+	default:
+		s.logPanic(c.Request, cause)
+		x.Header()["Connection"] = closeValue // nobody knows how far the body was read
+		s.failPage(c, p, models.NewError(models.CodeInternal, "a handler panicked"))
+	}
+}
+
+// matches reports whether a path is one that the route is for.
+func (r *route) matches(path string) bool {
+	want, have := strings.Split(r.path, "/"), strings.Split(path, "/")
+	return len(want) == len(have) && !slices.ContainsFunc(want, func(part string) bool {
+		is := have[0]
+		have = have[1:]
+		return part != is && (!strings.HasPrefix(part, ":") || is == "")
+	})
 }
 
 // mounted returns the mount that a request belongs to and what serves it, judged

@@ -196,8 +196,7 @@ func (s *Server) postSetup(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-// showSetupProblem shows the form again with what was wrong. Other than wrong
-// input is a problem document, as everywhere.
+// showSetupProblem shows the form again with what was wrong.
 func (s *Server) showSetupProblem(c *gin.Context, in api.Setup, err error) error {
 	e, ok := errors.AsType[*models.Error](err)
 	if !ok {

@@ -289,7 +289,8 @@ func request(_ *testscript.TestScript, args []string) (status int, answer string
 	for rest := args[3:]; len(rest) >= 2; rest = rest[2:] {
 		setOption(req, rest[0], rest[1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(req)
 	if err != nil {
 		return 0, "", err
 	}

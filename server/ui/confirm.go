@@ -105,6 +105,16 @@ func Failure(status int, message string) Message {
 	return m
 }
 
+// NotAPage is the page at an address that forms are sent to and that has no page. form is the
+// page of the form, "" if there is none.
+func NotAPage(form string) Message {
+	m := Message{Heading: "There is no page here", Lines: []string{"Forms are sent to this address."}, Link: form, Label: "To the page with the form"}
+	if form == "" {
+		m.Link, m.Label = "/", "To the start page"
+	}
+	return m
+}
+
 // NoticeEnded says why somebody who was signed in is asked to do so again.
 const NoticeEnded = "Your session has ended. Sign in again to go on; what you typed is kept."
 
@@ -124,6 +134,8 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 		return DecodeRotate(form, token, limits, epoch).Link()
 	case token.ID != "" && path == token.Link()+"/scopes":
 		return DecodeWiden(form, token, choices).Link()
+	case token.ID != "" && path == token.Link()+"/narrow":
+		return token.Link()
 	case token.ID != "" && path == token.Link()+"/edit":
 		in := DecodeEdit(form, token)
 		return path + "?" + url.Values{"name": {*in.Name}, "description": {*in.Description}}.Encode()
@@ -146,6 +158,11 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 		return "/profile/sessions"
 	case path == "/logout":
 		return ""
+	case path == "/login":
+		if next := LocalPath(form.Get("next")); next != "" {
+			path += "?" + url.Values{"next": {next}}.Encode()
+		}
+		return path
 	default:
 		return path // the page that asks
 	}

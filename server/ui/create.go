@@ -162,6 +162,14 @@ const (
 	actionPreset      = "preset-"
 )
 
+// NoDomain is the page that makes a token for somebody who is in no domain.
+func NoDomain() Message {
+	return Message{
+		Heading: "Create a personal access token", Part: tokens, Link: "/profile/pats", Label: "To my tokens",
+		Lines: []string{"You are not a member of any domain yet, so there is nothing a token could be for. Ask an administrator to add you to one."},
+	}
+}
+
 // Create is the page that makes a token.
 type Create struct {
 	Name, Description string

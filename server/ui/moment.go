@@ -49,18 +49,20 @@ func (m Moment) Relative() string {
 	}
 }
 
-// span is a length of time in its largest unit, rounded down.
+// span is a length of time, rounded to the largest unit that there are two of: a day and
+// a half is 36 hours, and a token of 30 days that was just made ends in 30 days.
+// patrol.js does the same.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	for _, u := range [...]struct {
 		length time.Duration
 		name   string
-	}{{365 * day, "year"}, {30 * day, "month"}, {day, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
-		if n := int(d / u.length); n > 0 {
+	}{{365 * day, "year"}, {30 * day, "month"}, {day, "day"}, {time.Hour, "hour"}} {
+		if n := int(d.Round(u.length) / u.length); d >= 2*u.length-u.length/60 {
 			return plural(n, u.name, u.name+"s")
 		}
 	}
-	return "a moment"
+	return plural(max(1, int(d.Round(time.Minute)/time.Minute)), "minute", "minutes")
 }
 
 // epoch stands in where a form is read for its fields alone.

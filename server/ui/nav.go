@@ -77,6 +77,9 @@ var domainAdministration = navGroup{label: "Administration", url: "/admin/domain
 // newView finds the place of a page in the navigation.
 func newView(frame Frame, page Page) view {
 	v := view{Frame: frame, Page: page}
+	if p, ok := page.(interface{ keepsForm() bool }); ok && p.keepsForm() {
+		v.Sent = ""
+	}
 	if frame.Viewer == nil {
 		return v
 	}

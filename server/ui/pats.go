@@ -318,13 +318,3 @@ func RevealDomain(scopes []models.Scope, c Choices) string {
 	}
 	return "DOMAIN"
 }
-
-// Spent is the page for a form that was sent a second time.
-type Spent struct {
-	Token *Token // what the first time made, nil if it is gone
-}
-
-// Title implements [Page].
-func (Spent) Title() string    { return "This form was already sent" }
-func (Spent) template() string { return "spent" }
-func (Spent) section() section { return tokens }

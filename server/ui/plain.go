@@ -1,5 +1,11 @@
 package ui
 
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
 // Form is a page with one form of plain fields.
 type Form struct {
 	Heading string
@@ -57,8 +63,18 @@ type Message struct {
 	Label   string
 	// ShowID asks for the request's id to be shown.
 	ShowID bool
+	Part   section
 }
 
 // Title implements [Page].
-func (m Message) Title() string  { return m.Heading }
-func (Message) template() string { return "message" }
+func (m Message) Title() string    { return m.Heading }
+func (Message) template() string   { return "message" }
+func (m Message) section() section { return m.Part }
+
+// Long reports whether a word of the text, such as an address, may have to be broken.
+func (c Cell) Long() bool {
+	return slices.ContainsFunc(strings.Fields(c.Text), func(word string) bool { return utf8.RuneCountInString(word) > longestWord })
+}
+
+// longestWord is how many characters a word of a table may have to stay in one piece.
+const longestWord = 15

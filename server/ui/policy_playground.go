@@ -128,6 +128,7 @@ func (Playground) template() string { return "policy-playground" }
 func (Playground) section() section { return policyPlayground }
 func (Playground) top() bool        { return true }
 func (Playground) fetches() bool    { return true }
+func (Playground) keepsForm() bool  { return true } // of which the address would hold too little
 func (p Playground) failed() bool   { return p.Problems.Any() }
 
 // PlaygroundPath is the address of the page, with a decision to begin with unless that

@@ -171,7 +171,8 @@ func samples() map[string]sample {
 		"view":               {in, View{Token: token, Meanings: choices.Meanings(samplePATs()[0].Scopes), Family: Family(current, []models.PAT{rotated}, sampleNow), Activity: sampleActivity(token)}},
 		"rotate":             {in, DecodeRotate(nil, token, models.DefaultLimits(), sampleNow)},
 		"widen":              {in, DecodeWiden(nil, token, choices)},
-		"spent":              {in, Spent{Token: &token}},
+		"no-domain":          {in, NoDomain()},
+		"no-page":            {in, NotAPage("/profile/sessions")},
 		"revoke": {in, Confirm{
 			Heading: "Revoke ci?", Lines: []string{"Every request with it is refused from now on. This cannot be undone."},
 			Token: &token, Action: token.Link() + "/revoke", Submit: "Revoke ci", Cancel: token.Link(), Part: tokens,

@@ -376,7 +376,7 @@ type domainData struct {
 func (f ScopesForm) Data() any {
 	c := f.Choices
 	d := data{
-		Types: map[string]typeData{}, TypeOrder: c.types(models.Any), Domains: map[string]domainData{},
+		Types: map[string]typeData{}, TypeOrder: append([]string{}, c.types(models.Any)...), Domains: map[string]domainData{},
 		MaxRows: c.limits.MaxScopes, Itself: itselfType,
 		Warn: map[string]string{"everywhere": warnEverywhere, "anyWrite": warnAnyWrite, "write": warnWrite},
 	}

@@ -79,6 +79,8 @@ type Frame struct {
 	Now    time.Time
 	// Notice says what the request before this one did, "" for nothing.
 	Notice string
+	// Sent is the page of the form that this page answers, "" if it answers none.
+	Sent string
 	// RequestID is shown where something went wrong, so that it can be quoted.
 	RequestID string
 }

@@ -1,5 +1,5 @@
 // What every page gains from a script: times in the reader's own zone, copying,
-// menus that close, and forms that are sent once. Pages work without any of it.
+// menus that close, and forms that are sent once, which Back and reload do not send again. Pages work without any of it.
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const dayAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -22,14 +22,19 @@ function localize(root) {
   }
 }
 
+// relative rounds to the largest unit that there are two of, as the server does.
 function relative(at) {
   const seconds = (at - Date.now()) / 1000;
-  for (const [unit, length] of [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60]]) {
-    if (Math.abs(seconds) >= length) {
-      return distance.format(Math.trunc(seconds / length), unit);
+  const length = Math.abs(seconds);
+  if (length < 60) {
+    return distance.format(0, "minute");
+  }
+  for (const [unit, size] of [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600]]) {
+    if (length >= 2 * size - size / 60) {
+      return distance.format(Math.sign(seconds) * Math.round(length / size), unit);
     }
   }
-  return distance.format(0, "minute");
+  return distance.format(Math.sign(seconds) * Math.max(1, Math.round(length / 60)), "minute");
 }
 
 // The expiry follows the chosen duration.
@@ -165,6 +170,12 @@ function menus() {
       open.querySelector("summary").focus();
     }
   });
+}
+
+// A page that answers a form stands in the history as the page of that form: Back and
+// reload ask for that one, and send nothing again.
+if (document.documentElement.dataset.sent) {
+  history.replaceState(null, "", document.documentElement.dataset.sent);
 }
 
 localize(document);

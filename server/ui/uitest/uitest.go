@@ -7,6 +7,7 @@ package uitest
 
 import (
 	"context"
+	_ "embed" // what measures pages
 	"encoding/json"
 	"fmt"
 	"os"
@@ -172,6 +173,52 @@ func Overflow(ctx context.Context) (int64, error) {
 		}
 		return max(0, int64(m.CSSContentSize.Width)-m.CSSLayoutViewport.ClientWidth), nil
 	})
+}
+
+//go:embed measure.js
+var measuring string
+
+// Measure returns what is wrong with the layout of the page as it is shown: words that
+// are broken, things that lie on each other, and what is wider than its place.
+func Measure(ctx context.Context) ([]string, error) {
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](measuring))
+	if err != nil {
+		return nil, fmt.Errorf("measure the page: %w", err)
+	}
+	var found []string
+	if err := json.Unmarshal([]byte(text), &found); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// Console returns a function that hands over what scripts have thrown and the browser has
+// complained of since it was last called. What the network says of a status is no complaint.
+func Console(t testing.TB, ctx context.Context) func() []string {
+	t.Helper()
+	var mu sync.Mutex
+	var found []string
+	messages := chromedp.Console(ctx)
+	go func() {
+		for m, err := range messages {
+			if err != nil {
+				return
+			}
+			if m.Source == "network" || !m.IsException() && m.Type != chromedp.ConsoleError {
+				continue
+			}
+			mu.Lock()
+			found = append(found, m.String())
+			mu.Unlock()
+		}
+	}()
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		out := found
+		found = nil
+		return out
+	}
 }
 
 // axeVersion is the version of axe-core that the pages are checked with.

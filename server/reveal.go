@@ -1,0 +1,162 @@
+package server
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/gin-gonic/gin"
+)
+
+// A form that makes a secret answers with the address of a page that shows it, so that
+// neither Back nor a reload sends the form again. On the way to that page the secret is in
+// two places that are of no use alone: encrypted in the database, for any server to
+// find, and the key in a cookie that only that page is sent. Seeing the page removes
+// both. See docs/decisions/0029-shown-once.md.
+
+// made is what a form made and a page shows once.
+type made struct {
+	Secret  string
+	Old     string    `json:",omitempty"` // id of the token that was rotated
+	URL     string    `json:",omitempty"` // that holds the secret in its fragment
+	Expires time.Time `json:",omitzero"`  // of the secret, if no record says so
+}
+
+const (
+	// revealWithin is how long the browser has to come for what was made.
+	revealWithin = 2 * time.Minute
+	sessionMade  = "made" // key of the encrypted thing in its row
+)
+
+// leadToMade keeps what was made, and sends the browser to the page of p at path that
+// shows it.
+func (s *Server) leadToMade(c *gin.Context, p Principal, path string, what made) error {
+	plain, err := json.Marshal(what) //nolint:gosec // and encrypted below
+	if err != nil {
+		return err
+	}
+	var drawn [48]byte
+	if _, err := io.ReadFull(s.random, drawn[:]); err != nil {
+		return err
+	}
+	id, key := drawn[:16], drawn[16:]
+	aead, err := revealCipher(key)
+	if err != nil {
+		return err
+	}
+	expires := s.now().Add(revealWithin).UTC()
+	sealed := aead.Seal(nil, nil, plain, revealFor(p, path)) //nolint:gosec // it draws a nonce itself
+	data, err := scs.GobCodec{}.Encode(expires, map[string]any{sessionMade: sealed})
+	if err != nil {
+		return err
+	}
+	if err := s.store.Sessions().CommitCtx(c.Request.Context(), revealRow(id), data, expires); err != nil {
+		return err
+	}
+	s.setRevealCookie(c.Writer, path, base64.RawURLEncoding.EncodeToString(drawn[:]))
+	return s.seeOther(c, path, "")
+}
+
+// takeMade returns what a form made for p to see at the address of the request, and removes
+// it. there is false if it was shown before, or another browser asks, or too late.
+func (s *Server) takeMade(c *gin.Context, p Principal) (what made, there bool, err error) {
+	ctx, path := c.Request.Context(), c.Request.URL.Path
+	drawn := s.revealKey(c.Request)
+	if drawn == nil || c.Request.Method != http.MethodGet { // looking at the headers is not seeing
+		return made{}, false, nil
+	}
+	id, key := drawn[:16], drawn[16:]
+	what, there, err = s.findMade(ctx, id, key, revealFor(p, path))
+	if err != nil || !there {
+		return made{}, false, err
+	}
+	if err := s.store.Sessions().DeleteCtx(ctx, revealRow(id)); err != nil {
+		return made{}, false, err
+	}
+	s.setRevealCookie(c.Writer, path, "")
+	return what, true, nil
+}
+
+// revealKey is what the browser brings: the id of the row and the key. It is nil if there is
+// none, or one that is not ours.
+func (s *Server) revealKey(r *http.Request) []byte {
+	cookie, err := r.Cookie(s.revealCookie())
+	if err != nil {
+		return nil
+	}
+	if drawn, err := base64.RawURLEncoding.DecodeString(cookie.Value); err == nil && len(drawn) == 48 {
+		return drawn
+	}
+	return nil
+}
+
+func (s *Server) findMade(ctx context.Context, id, key, aad []byte) (what made, there bool, err error) {
+	data, there, err := s.store.Sessions().FindCtx(ctx, revealRow(id))
+	if err != nil || !there {
+		return made{}, false, err
+	}
+	_, values, err := scs.GobCodec{}.Decode(data)
+	if err != nil {
+		return made{}, false, err
+	}
+	sealed, _ := values[sessionMade].([]byte)
+	aead, err := revealCipher(key)
+	if err != nil {
+		return made{}, false, err
+	}
+	plain, err := aead.Open(nil, nil, sealed, aad)
+	if err != nil { // another user's, or another page's
+		return made{}, false, nil //nolint:nilerr // as the line above says
+	}
+	return what, true, json.Unmarshal(plain, &what)
+}
+
+func revealCipher(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// revealFor binds what was made to who made it and where it is shown.
+func revealFor(p Principal, path string) []byte { return []byte(p.User.ID + " " + path) }
+
+// revealRow names the row: no session token has this hash.
+func revealRow(id []byte) string {
+	sum := sha256.Sum256(append([]byte("made "), id...))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func (s *Server) revealCookie() string {
+	if s.sessions.secure {
+		return "__Secure-patrol_made"
+	}
+	return "patrol_made"
+}
+
+// setRevealCookie hands the browser the key for the page at path; "" takes it away.
+func (s *Server) setRevealCookie(w http.ResponseWriter, path, value string) {
+	cookie := &http.Cookie{ //nolint:gosec // over plain HTTP a browser would not keep a Secure cookie
+		Name: s.revealCookie(), Value: value, Path: path,
+		HttpOnly: true, Secure: s.sessions.secure, SameSite: http.SameSiteStrictMode,
+		MaxAge: int(revealWithin / time.Second),
+	}
+	if value == "" {
+		cookie.MaxAge = -1
+	}
+	http.SetCookie(w, cookie)
+}
+
+// shownBefore is what somebody reads who comes again for a secret.
+func shownBefore(what, mend string) string {
+	return strings.Join([]string{what, "is shown once, right after it was made.", mend}, " ")
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/crc32"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,6 +43,54 @@ func TestLoadFromAnotherWorld(t *testing.T) {
 	for range 3 {
 		assert.Equal(t, []models.ReasonCode{models.DomainDisabled}, codes(b.ask(b.token)))
 	}
+}
+
+// Who goes away while a fact is read does not end the reading for the others that wait
+// for it, and a store that does not answer holds nobody longer than a look-up may take.
+func TestOneReadingForMany(t *testing.T) {
+	for name, answers := range map[string]bool{"the store answers": true, "the store does not": false} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t, func(c *authz.Config) {
+				if !answers {
+					c.LookupTimeout = 50 * time.Millisecond
+				}
+			})
+			b.start(t)
+			reading, goOn := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			b.world.setGate(func(ctx context.Context, key string) {
+				if strings.HasPrefix(key, "domain ") {
+					once.Do(func() { close(reading) })
+					select {
+					case <-goOn:
+					case <-waited(ctx, answers):
+					}
+				}
+			})
+			ctx, goAway := context.WithCancel(t.Context())
+			first, second := make(chan models.Decision, 1), make(chan models.Decision, 1)
+			go func() { first <- b.Authorize(ctx, authz.Call{Token: b.token, Request: readAll}) }()
+			<-reading
+			go func() { second <- b.ask(b.token) }()
+			goAway()
+			assert.False(t, (<-first).Allowed)
+			if answers {
+				close(goOn)
+				assert.True(t, (<-second).Allowed)
+				return
+			}
+			assert.True(t, (<-second).Has(models.Unavailable))
+			close(goOn)
+		})
+	}
+}
+
+// waited is the end of a reading that heeds its context; nil for one that does not.
+func waited(ctx context.Context, heeds bool) <-chan struct{} {
+	if heeds {
+		return ctx.Done()
+	}
+	return nil
 }
 
 // A process that stood still in the middle of a decision does not answer by what it

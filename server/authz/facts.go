@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -124,7 +125,7 @@ func (f *facts) token(ctx context.Context, how reading, id string, ip netip.Addr
 		return nil, nil
 	}
 	f.metrics.Cache("token", false)
-	rec, err := in.tokens.Get(ctx, id, otter.LoaderFunc[string, *tokenRecord](load))
+	rec, err := shared(ctx, f.timeout, in.tokens, id, load)
 	if errors.Is(err, errAbsent) {
 		// Nobody can present an id before it is drawn, so there is no race with
 		// its creation to guard against; a restored record is announced by the
@@ -186,9 +187,32 @@ func cached[K comparable](
 		return v, nil
 	}
 	f.metrics.Cache(name, false)
-	return cache.Get(ctx, key, otter.LoaderFunc[K, *engine.Value](func(ctx context.Context, _ K) (*engine.Value, error) {
-		return bounded(ctx)
-	}))
+	return shared(ctx, f.timeout, cache, key, func(ctx context.Context, _ K) (*engine.Value, error) { return bounded(ctx) })
+}
+
+// shared reads a fact once for all who miss it at the same time. None of them ends the
+// reading for the others by going away, and each waits for at most the timeout.
+func shared[K comparable, V any](
+	ctx context.Context, timeout time.Duration, cache *otter.Cache[K, V], key K, load func(context.Context, K) (V, error),
+) (V, error) {
+	type result struct {
+		value V
+		err   error
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	done := make(chan result, 1)
+	go func() {
+		v, err := cache.Get(context.WithoutCancel(ctx), key, otter.LoaderFunc[K, V](load))
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none V
+		return none, fmt.Errorf("wait for a fact: %w", ctx.Err())
+	}
 }
 
 // drop forgets what a change names. A load that is under way for it is thrown

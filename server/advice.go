@@ -265,7 +265,11 @@ func (s *Server) formNarrowAll(c *gin.Context, p Principal) error {
 }
 
 func (s *Server) pageAdvice(c *gin.Context, p Principal) error {
-	filter := ui.DecodeAdviceFilter(c.Request.URL.Query())
+	query := c.Request.URL.Query()
+	if err := ui.CheckAdviceFilter(query); err != nil {
+		return err
+	}
+	filter := ui.DecodeAdviceFilter(query)
 	found, err := s.AdviseAll(c.Request.Context(), AdviceSearch{
 		Days: filter.Days, Domain: filter.Domain, Uncertain: filter.Uncertain,
 	}, store.Page{Limit: defaultPage, After: filter.After})

@@ -106,6 +106,8 @@ func (s *Server) again(c *gin.Context, p Principal, cause error, page ui.Page) e
 // seeOther sends the browser to another page, so that a reload does not send the
 // form again. notice is what the page says of what was done, "" for nothing.
 func (s *Server) seeOther(c *gin.Context, path, notice string) error {
+	// What went wrong beside what was done is told to people, too.
+	notice = strings.TrimSpace(strings.Join(append([]string{notice}, exchangeOf(c.Request.Context()).warnings.Texts()...), " "))
 	if notice != "" {
 		s.leaveNotice(c.Request.Context(), notice)
 	}

@@ -350,7 +350,11 @@ func (s *Server) formUser(c *gin.Context, p Principal) error {
 }
 
 func (s *Server) pageAudit(c *gin.Context, p Principal) error {
-	ctx, filter := c.Request.Context(), ui.DecodeAuditFilter(c.Request.URL.Query())
+	query := c.Request.URL.Query()
+	if err := ui.CheckAuditFilter(query); err != nil {
+		return err
+	}
+	ctx, filter := c.Request.Context(), ui.DecodeAuditFilter(query)
 	asked := store.AuditFilter{Action: filter.Action, Subject: filter.Subject}
 	asked.Since, asked.Until = filter.Days()
 	if filter.Actor != "" {

@@ -148,6 +148,8 @@ func (f *busyWorld) places(route string) []place {
 		},
 		"/profile/sessions/code/shown":            {{as: root, path: "/profile/sessions/code", fill: map[string]string{}, then: "/profile/sessions/code/shown"}},
 		"/admin/users/:id/reset/link":             {{as: root, path: user + "/reset", fill: map[string]string{}, then: "/reset/link"}},
+		"/profile/pats/purge":                     {{as: root, path: "/profile/pats/purge"}},
+		"/admin/pats/purge":                       {{as: root, path: "/admin/pats/purge?all=true"}, {as: root, path: "/admin/pats/purge?user=" + f.users["7"].ID}, {as: root, path: "/admin/pats/purge"}},
 		"/profile/pats/:id/edit":                  {{as: root, path: own + "/edit"}},
 		"/profile/pats/:id/rotate":                {{as: root, path: own + "/rotate"}},
 		"/profile/pats/:id/revoke":                {{as: root, path: own + "/revoke"}},

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 
 	"patrol/bundles"
 	"patrol/internal/testenv"
+	"patrol/models"
 	"patrol/server"
 	"patrol/server/ui"
 	"patrol/server/ui/uitest"
@@ -250,4 +252,25 @@ func TestADefectIsSaidOnAPage(t *testing.T) {
 
 func filledSetup() url.Values {
 	return url.Values{"code": {"x"}, "email": {"a@example.com"}, "name": {"A"}, "password": {password}}
+}
+
+// warning is a policy that comes into force with something to be told beside it.
+type warning struct{ server.Policy }
+
+func (p warning) Sync(ctx context.Context) error {
+	models.Warn(ctx, "Something went wrong beside it.")
+	return p.Policy.Sync(ctx)
+}
+
+// What went wrong beside what was done is a header for programs, and on the next page for people.
+func TestPagesTellWhatWentWrongBeside(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), func(_ *server.Config, d *server.Deps) { d.Policy = warning{d.Policy} })
+	w.ships("v1", nil)
+	old := w.policy.Status().Active.Digest
+	w.ships("v2", nil)
+	pol := w.visit("pol")
+	pol.get("/policy/history/rollback?revision=" + old).is(http.StatusOK).submits(pol).is(http.StatusSeeOther)
+	page := pol.get("/policy").is(http.StatusOK)
+	assert.Contains(t, page.text, "Something went wrong beside it.")
+	assert.NotContains(t, pol.get("/policy").text, "Something went wrong beside it.", "said once")
 }

@@ -79,7 +79,7 @@ type route struct {
 // routes is the whole HTTP surface. The router is built from it and from nothing
 // else; tests hold it against the router, the OpenAPI document and every kind of
 // caller.
-var routes = slices.Concat(apiRoutes, decisionRoutes, adviceRoutes, policyRoutes, playgroundRoutes, shadowRoutes, pageRoutes, policyPageRoutes, decisionPageRoutes, historyPageRoutes, shadowPageRoutes, adminRoutes, resetRoutes, oidcRoutes, codeRoutes)
+var routes = slices.Concat(apiRoutes, decisionRoutes, adviceRoutes, policyRoutes, playgroundRoutes, shadowRoutes, pageRoutes, purgePageRoutes, policyPageRoutes, decisionPageRoutes, historyPageRoutes, shadowPageRoutes, adminRoutes, resetRoutes, oidcRoutes, codeRoutes)
 
 // tokenParams are the names under which clients send a token in the address, where
 // it would be logged on the way. Nothing reads them.

@@ -28,6 +28,7 @@ type Table struct {
 	Next    string   // query of the next page
 	First   bool     // this is the first page
 	Below   Link     // what can be done to all that is listed
+	Also    Link     // and what else
 	Part    section
 }
 
@@ -99,6 +100,9 @@ func Inventory(found []Owned, f Filter, next string) Table {
 			{Name: "unused", Label: "Unused for 90 days", Kind: CheckField, Checked: f.Unused},
 		},
 		Empty: "No token fits this filter.",
+	}
+	if !f.Narrowed() {
+		t.Also = Link{Label: "Remove the records of dead tokens…", URL: PurgeURL(""), Danger: true}
 	}
 	if next != "" {
 		t.Next = f.Page(next)
@@ -256,7 +260,9 @@ func EditUser(u models.User, self bool, p Problems) Form {
 		Heading: u.Name, Intro: u.Email, Action: userURL(u.ID), Submit: "Save", Cancel: "/admin/users", Part: adminUsers, Problems: p,
 		Fields: []Field{{Name: "name", Label: "Name", Kind: TextField, Value: u.Name, Required: true, MaxLength: 100, Autocomplete: "off"}},
 	}
+	f.Also = Link{Label: "Remove the records of their dead tokens…", URL: PurgeURL(u.ID), Danger: true}
 	if self {
+		f.Also = Link{}
 		f.Aside = "This is your own account: another admin can disable it or take its rights away."
 		return f
 	}
@@ -412,81 +418,4 @@ func RemoveMember(d models.Domain, u models.User) Confirm {
 		Lines:   []string{u.Email + " loses the domain at once, and so do their tokens. Their tokens are not revoked: they work there again if the membership comes back."},
 		Action:  DomainPage{Domain: d}.MemberURL(u.ID) + "/remove", Submit: "Remove", Cancel: domainURL(d.ID), Part: adminDomains,
 	}
-}
-
-// Event is one line of the audit log.
-type Event struct {
-	At              time.Time
-	Action, Subject string
-	Actor           models.Actor
-	ActorName       string // address of the user, "" if it is none
-	Detail          map[string]string
-}
-
-// AuditFilter is how the audit log is narrowed, as the address says.
-type AuditFilter struct {
-	Action, Subject, Actor, After string
-	Since, Until                  string // days
-}
-
-// DecodeAuditFilter reads the address.
-func DecodeAuditFilter(q url.Values) AuditFilter {
-	get := func(name string) string { return strings.TrimSpace(q.Get(name)) }
-	return AuditFilter{
-		Action: get("action"), Subject: get("subject"), Actor: get("actor"), After: get("after"), Since: get("since"), Until: get("until"),
-	}
-}
-
-// Days returns the first moment that the filter takes and the first after those.
-// What is no day does not narrow.
-func (f AuditFilter) Days() (since, until time.Time) {
-	if day, err := time.Parse(time.DateOnly, f.Since); err == nil {
-		since = day
-	}
-	if day, err := time.Parse(time.DateOnly, f.Until); err == nil {
-		until = day.AddDate(0, 0, 1)
-	}
-	return since, until
-}
-
-// Audit is the page with the audit log.
-func Audit(events []Event, f AuditFilter, now time.Time, next string) Table {
-	t := Table{
-		Heading: "Audit log", Part: adminAudit, Path: "/admin/audit", First: f.After == "",
-		Columns: []string{"What", "When", "Who", "To what", "Details"},
-		Filters: []Field{
-			{Name: "action", Label: "Action", Kind: TextField, Value: f.Action, MaxLength: 64},
-			{Name: "subject", Label: "To what", Kind: TextField, Value: f.Subject, MaxLength: 200},
-			{Name: "actor", Label: "By (email address)", Kind: TextField, Value: f.Actor, MaxLength: 254},
-			{Name: "since", Label: "From (UTC)", Kind: DateField, Value: f.Since},
-			{Name: "until", Label: "To", Kind: DateField, Value: f.Until},
-		},
-		Empty: "No event fits this filter.",
-	}
-	q := url.Values{}
-	for name, value := range map[string]string{"action": f.Action, "subject": f.Subject, "actor": f.Actor, "since": f.Since, "until": f.Until} {
-		if value != "" {
-			q.Set(name, value)
-			t.Narrow = true
-		}
-	}
-	if next != "" {
-		q.Set("after", next)
-		t.Next = "?" + q.Encode()
-	}
-	for _, e := range events {
-		who := e.ActorName
-		if who == "" {
-			who = string(e.Actor.Kind)
-		}
-		var details []string
-		for _, key := range slices.Sorted(maps.Keys(e.Detail)) {
-			details = append(details, key+": "+e.Detail[key])
-		}
-		at := At(e.At, now)
-		t.Rows = append(t.Rows, []Cell{
-			{Text: e.Action}, {Moment: &at}, {Text: who, Sub: e.Actor.IP}, {Codes: []string{e.Subject}}, {Text: strings.Join(details, "; ")},
-		})
-	}
-	return t
 }

@@ -139,6 +139,8 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 	case token.ID != "" && path == token.Link()+"/edit":
 		in := DecodeEdit(form, token)
 		return path + "?" + url.Values{"name": {*in.Name}, "description": {*in.Description}}.Encode()
+	case path == AnyPurgePath:
+		return PurgeURL(form.Get("user"))
 	case strings.HasPrefix(path, "/admin/pats/") && path != "/admin/pats/revoke":
 		return strings.TrimSuffix(path, "/revoke")
 	case strings.HasPrefix(path, "/admin/domains/"):

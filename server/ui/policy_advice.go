@@ -3,11 +3,13 @@ package ui
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"patrol/api"
+	"patrol/models"
 )
 
 // AdviceFilter is how the list of tokens that could do with less is narrowed, as the
@@ -22,7 +24,23 @@ type AdviceFilter struct {
 // adviceDays are the choices of how far back to look; the first is the default.
 var adviceDays = [...]int{30, 7, 90, 180, 365}
 
-// DecodeAdviceFilter reads the address. What is no choice does not narrow.
+// CheckAdviceFilter returns what is wrong with the address of the list.
+func CheckAdviceFilter(q url.Values) error {
+	var v models.Invalid
+	var choices []string
+	for _, days := range adviceDays {
+		choices = append(choices, strconv.Itoa(days))
+	}
+	if days := q.Get("days"); days != "" && !slices.Contains(choices, days) {
+		v.Add("days", "must be one of %s", strings.Join(choices, ", "))
+	}
+	if uncertain := q.Get("uncertain"); uncertain != "" && uncertain != "1" {
+		v.Add("uncertain", "must be 1, or left out")
+	}
+	return v.Err()
+}
+
+// DecodeAdviceFilter reads the address, which [CheckAdviceFilter] found nothing wrong with.
 func DecodeAdviceFilter(q url.Values) AdviceFilter {
 	f := AdviceFilter{
 		Days: adviceDays[0], Domain: strings.TrimSpace(q.Get("domain")), Uncertain: q.Get("uncertain") != "", After: q.Get("after"),

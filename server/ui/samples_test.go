@@ -171,6 +171,7 @@ func samples() map[string]sample {
 		"view":               {in, View{Token: token, Meanings: choices.Meanings(samplePATs()[0].Scopes), Family: Family(current, []models.PAT{rotated}, sampleNow), Activity: sampleActivity(token)}},
 		"rotate":             {in, DecodeRotate(nil, token, models.DefaultLimits(), sampleNow)},
 		"widen":              {in, DecodeWiden(nil, token, choices)},
+		"purge":              {in, Purge("", Problems{})},
 		"no-domain":          {in, NoDomain()},
 		"no-page":            {in, NotAPage("/profile/sessions")},
 		"revoke": {in, Confirm{

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/ui"
+)
+
+// purgePageRoutes are the pages that remove what is kept of dead tokens.
+var purgePageRoutes = []route{
+	{method: "GET", path: ui.PurgePath, by: owner, page: true, do: (*Server).pagePurge},
+	{method: "POST", path: ui.PurgePath, by: owner, page: true, do: (*Server).formPurge, accepts: accepts{form: []string{"older_than"}}},
+	{method: "GET", path: ui.AnyPurgePath, by: platformAdmin, page: true, do: (*Server).pageAnyPurge, accepts: accepts{query: []string{"user", "all"}}},
+	{method: "POST", path: ui.AnyPurgePath, by: platformAdmin, page: true, do: (*Server).formAnyPurge, accepts: accepts{form: []string{"older_than", "user", "all"}}},
+}
+
+func (s *Server) pagePurge(c *gin.Context, p Principal) error {
+	return s.show(c, p, http.StatusOK, ui.Purge("", ui.Problems{}))
+}
+
+func (s *Server) formPurge(c *gin.Context, p Principal) error {
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	age, err := purgeAge(form)
+	if err == nil {
+		var done api.Purged
+		if done, err = s.PurgePATs(c.Request.Context(), p, age); err == nil {
+			return s.seeOther(c, patsPage, ui.Purged(done.Purged, done.More))
+		}
+	}
+	if problems, ok := ui.ProblemsOf(err); ok {
+		return s.again(c, p, err, ui.Purge(age, problems))
+	}
+	return err
+}
+
+// purgeAge is how long the tokens must be dead. A form without it must not mean all.
+func purgeAge(form url.Values) (string, error) {
+	switch age := form.Get("older_than"); {
+	case age == ui.PurgeAnyTime:
+		return "", nil
+	case !blank(age):
+		return age, nil
+	}
+	var v models.Invalid
+	v.Add("older_than", "is required")
+	return "", v.Err()
+}
+
+// purgedOf is the user whose tokens are meant, nil for everybody, which must be said.
+func (s *Server) purgedOf(c *gin.Context, values url.Values) (*models.User, error) {
+	id, all := values.Get("user"), values.Get("all")
+	if (id == "") == (all == "") || all != "" && all != "true" {
+		var v models.Invalid
+		v.Add("all", "must be true where no user says whose tokens are meant, and left out where one does")
+		return nil, v.Err()
+	}
+	if id == "" {
+		return nil, nil //nolint:nilnil // as the comment above says
+	}
+	user, err := s.store.User(c.Request.Context(), id)
+	if err == nil && user == nil {
+		err = models.NewError(models.CodeNotFound, "there is no such user")
+	}
+	return user, err
+}
+
+func (s *Server) pageAnyPurge(c *gin.Context, p Principal) error {
+	user, err := s.purgedOf(c, c.Request.URL.Query())
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, ui.PurgeAny(user, "", ui.Problems{}))
+}
+
+func (s *Server) formAnyPurge(c *gin.Context, p Principal) error {
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	user, err := s.purgedOf(c, form)
+	if err != nil {
+		return err
+	}
+	in, back := api.Purge{All: user == nil}, "/admin/pats"
+	if user != nil {
+		in.UserID, back = user.ID, "/admin/users/"+url.PathEscape(user.ID)
+	}
+	if in.OlderThan, err = purgeAge(form); err == nil {
+		var done api.Purged
+		if done, err = s.PurgeAnyPATs(c.Request.Context(), p, in); err == nil {
+			return s.seeOther(c, back, ui.Purged(done.Purged, done.More))
+		}
+	}
+	if problems, ok := ui.ProblemsOf(err); ok {
+		return s.again(c, p, err, ui.PurgeAny(user, in.OlderThan, problems))
+	}
+	return err
+}

@@ -439,6 +439,7 @@ func gatewayConfig(cfg config.Config) gateway.Config {
 	c.MaxJSONBody, c.MaxMultipartBody = int64(cfg.Gateway.MaxJSONBody), int64(cfg.Gateway.MaxMultipartBody)
 	c.BodyMemory, c.BodyDisk, c.TempDir = int64(cfg.Gateway.BodyMemory), int64(cfg.Gateway.BodyDisk), cfg.Gateway.BodyDir
 	c.BodyPause, c.TokenShare = cfg.Gateway.BodyPause, cfg.Gateway.TokenShare
+	c.MaxInFlight = cfg.Gateway.MaxInFlight
 	c.BodyTimeout, c.DialTimeout = cfg.Gateway.BodyTimeout, cfg.Gateway.DialTimeout
 	c.HeaderTimeout, c.MaxStream = cfg.Gateway.HeaderTimeout, cfg.Gateway.MaxStream
 	c.IdleTimeout = cfg.Gateway.IdleTimeout

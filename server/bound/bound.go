@@ -105,9 +105,20 @@ func (g *Gate) InFlight() int { return int(g.inFlight.Load()) }
 // ends by itself knows why, and has said so in the log.
 const maxGrace = 10 * time.Millisecond
 
-// Do returns what work does, or one of the errors above and the zero value. The
-// context that work gets ends a little before Do has to answer.
+// Do is [DoFor] for a caller for whom all places are.
 func Do[T any](ctx context.Context, g *Gate, work func(context.Context) T) (T, error) {
+	return DoFor(ctx, g, func() bool { return true }, work)
+}
+
+// reserved is how many of n places are for callers who are known, so that whoever
+// makes up callers cannot have all.
+func reserved(n int) int { return n / 4 }
+
+// DoFor returns what work does, or one of the errors above and the zero value. The
+// context that work gets ends a little before it has to answer. A quarter of the
+// places is for callers of whom known says that they are known; it is asked when
+// nothing but those is left, and must be quick.
+func DoFor[T any](ctx context.Context, g *Gate, known func() bool, work func(context.Context) T) (T, error) {
 	var none T
 	limit := g.limits.Timeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -116,7 +127,8 @@ func Do[T any](ctx context.Context, g *Gate, work func(context.Context) T) (T, e
 	if limit <= 0 {
 		return none, ErrTimeout
 	}
-	if g.inFlight.Add(1) > int64(g.limits.MaxInFlight) {
+	most := g.limits.MaxInFlight
+	if n := int(g.inFlight.Add(1)); n > most || n > most-reserved(most) && !known() {
 		g.inFlight.Add(-1)
 		return none, ErrOverload
 	}

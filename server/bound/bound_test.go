@@ -97,6 +97,29 @@ func TestDoRefusesMoreThanItsPlaces(t *testing.T) {
 	})
 }
 
+func TestAQuarterIsForThoseWhoAreKnown(t *testing.T) {
+	known := map[bool]func() bool{true: func() bool { return true }, false: func() bool { return false }}
+	for most, open := range map[int]int{1: 1, 3: 3, 4: 3, 100: 75} {
+		bubble(t, func(t *testing.T) {
+			g := bound.NewGate(bound.Limits{Timeout: 150 * time.Millisecond, MaxInFlight: most}, func(any, []byte) {})
+			release := make(chan struct{})
+			defer close(release)
+			fill := func(known func() bool) error {
+				_, err := bound.DoFor(t.Context(), g, known, func(context.Context) int { <-release; return 1 })
+				return err
+			}
+			for range open {
+				require.ErrorIs(t, fill(known[false]), bound.ErrTimeout)
+			}
+			require.ErrorIs(t, fill(known[false]), bound.ErrOverload)
+			for range most - open {
+				require.ErrorIs(t, fill(known[true]), bound.ErrTimeout)
+			}
+			require.ErrorIs(t, fill(known[true]), bound.ErrOverload)
+		})
+	}
+}
+
 func TestDoSurvivesWhatTheWorkDoes(t *testing.T) {
 	for name, work := range map[string]func(context.Context) int{
 		"panic":  func(context.Context) int { panic("a defect") },

@@ -52,6 +52,24 @@ func (b *Budget) Give(caller string, n int64) {
 	}
 }
 
+// Move makes n that was taken for one caller another's, or does nothing and returns
+// [ErrShare].
+func (b *Budget) Move(from, to string, n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if from == to {
+		return nil
+	}
+	if b.held[to]+n > b.share {
+		return ErrShare
+	}
+	b.held[to] += n
+	if b.held[from] -= n; b.held[from] <= 0 {
+		delete(b.held, from)
+	}
+	return nil
+}
+
 // Used is how much is taken now.
 func (b *Budget) Used() int64 {
 	b.mu.Lock()

@@ -44,3 +44,18 @@ func TestBudgetUnderUse(t *testing.T) {
 	all.Wait()
 	assert.Zero(t, b.Used())
 }
+
+func TestBudgetMoves(t *testing.T) {
+	b := bound.NewBudget(4, 3)
+	for range 3 {
+		require.NoError(t, b.Take("", 1))
+		require.NoError(t, b.Move("", "a", 1))
+	}
+	require.NoError(t, b.Take("", 1))
+	require.ErrorIs(t, b.Move("", "a", 1), bound.ErrShare)
+	require.NoError(t, b.Move("", "", 1))
+	assert.EqualValues(t, 4, b.Used())
+	b.Give("", 1)
+	b.Give("a", 3)
+	assert.Zero(t, b.Used())
+}

@@ -30,7 +30,7 @@ type reply struct {
 // Check answers one question. Its error is always nil: see the package comment.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	start := time.Now()
-	r, err := bound.Do(ctx, s.gate, func(ctx context.Context) reply { return s.answer(s.judge(ctx, req)) })
+	r, err := bound.DoFor(ctx, s.gate, func() bool { return s.knows(req) }, func(ctx context.Context) reply { return s.answer(s.judge(ctx, req)) })
 	if err != nil {
 		r = s.refuse(ctx, req, err)
 	}
@@ -50,6 +50,12 @@ func (s *Server) refuse(ctx context.Context, req *authv3.CheckRequest, cause err
 		r.outcome = outcomeOf(cause)
 	}
 	return r
+}
+
+// knows reports whether a question is about a token that has verified here.
+func (s *Server) knows(req *authv3.CheckRequest) bool {
+	q, err := s.read(req)
+	return err == nil && q.Known(s.authz)
 }
 
 func outcomeOf(err error) string {

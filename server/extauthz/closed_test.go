@@ -83,7 +83,7 @@ func TestAPanic(t *testing.T) {
 }
 
 func TestTheQueueFull(t *testing.T) {
-	b := start(t, func(c *extauthz.Config) { c.MaxInFlight, c.Timeout = 4, 10*time.Second })
+	b := start(t, func(c *extauthz.Config) { c.MaxInFlight, c.Timeout = 5, 10*time.Second }) // of the five, one is for tokens that have verified
 	_, token := b.Mint(t, "u1", "acme:models:*:read")
 	req := question("GET", "/proxy/acme/v1/models", bearer(token))
 	release, arrived := make(chan struct{}), make(chan struct{}, 100)

@@ -108,7 +108,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q.RequestID = w.Header().Get("X-Request-Id")
-	v, err := bound.Do(r.Context(), h.gate, func(ctx context.Context) question.Verdict {
+	v, err := bound.DoFor(r.Context(), h.gate, func() bool { return q.Known(h.authz) }, func(ctx context.Context) question.Verdict {
 		defer func() { h.room.Give("", q.Taken) }()
 		return q.Judge(ctx, h.authz, h.log)
 	})

@@ -30,6 +30,10 @@ type Config struct {
 
 	MaxJSONBody      int64 // bytes of a JSON body that must be looked at
 	MaxMultipartBody int64 // bytes of a multipart body that must be looked at
+	// MaxInFlight is how many requests may be under way at a time, streams included. Of
+	// these one token may have three quarters, and all that have not verified together
+	// as many. More get 503, those of such a token 429.
+	MaxInFlight int
 	// BodyTimeout is how long a client may take to send such a body.
 	BodyTimeout time.Duration
 	// BodyPause is how long it may send nothing of it.
@@ -104,6 +108,7 @@ func DefaultConfig() Config {
 	return Config{
 		MaxJSONBody:      16 << 20,
 		MaxMultipartBody: 64 << 20,
+		MaxInFlight:      4096,
 		BodyTimeout:      5 * time.Minute,
 		BodyPause:        30 * time.Second,
 		BodyMemory:       64 << 20,
@@ -135,7 +140,7 @@ func (c Config) Validate() error {
 	for _, size := range []struct {
 		field string
 		value int64
-	}{{"max_json_body", c.MaxJSONBody}, {"max_multipart_body", c.MaxMultipartBody}, {"max_idle", int64(c.MaxIdle)}} {
+	}{{"max_json_body", c.MaxJSONBody}, {"max_multipart_body", c.MaxMultipartBody}, {"max_idle", int64(c.MaxIdle)}, {"max_in_flight", int64(c.MaxInFlight)}} {
 		if size.value < 1 {
 			v.Add(size.field, "must be at least 1")
 		}

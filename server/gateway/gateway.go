@@ -27,6 +27,9 @@ type Authorizer[P Proxied] interface {
 	// Begin verifies the token of a request before anything else of it is looked
 	// at. If ok is false, d is the answer.
 	Begin(ctx context.Context, call authz.Call) (p P, d models.Decision, ok bool)
+	// Verified reports whether a token has verified here before and does now, by its
+	// secret alone.
+	Verified(token string) (id string, ok bool)
 }
 
 // Proxied is what the gateway needs of [authz.Proxied], whose contract it is.
@@ -58,6 +61,8 @@ type Gateway struct {
 	dialer    net.Dialer
 	transport *http.Transport
 	bodies    *bodies
+	places    *bound.Budget // for requests, by token once that has verified
+	verified  func(token string) (id string, ok bool)
 	fresh     *http.Transport // uses each connection once
 	mu        sync.Mutex
 	keeping   map[string]*keeping // by address
@@ -78,6 +83,7 @@ func New[P Proxied](cfg Config, a Authorizer[P], log *slog.Logger) (*Gateway, er
 		},
 		targets: make(map[string]*target, len(cfg.Upstreams)),
 		bodies:  newBodies(cfg),
+		places:  bound.NewBudget(int64(cfg.MaxInFlight), max(1, int64(cfg.MaxInFlight)*3/4)), verified: a.Verified,
 		scans:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		dialer:  net.Dialer{Timeout: cfg.DialTimeout},
 		keeping: map[string]*keeping{},
@@ -124,6 +130,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(http.StatusBadRequest, models.CodeMalformed, "The request has more than one Authorization header.")
 		return
 	}
+	by, ok := g.enter(token)
+	if !ok {
+		x.later(http.StatusServiceUnavailable, models.CodeUnavailable, "Too many requests are under way here. Try again shortly.")
+		return
+	}
+	defer func() { g.places.Give(by, 1) }()
 	x.judged, x.ambiguity = route.Parse(r.Method, r.RequestURI, r.Header)
 	if x.ambiguity == nil {
 		x.domain, x.ambiguity = domainOf(x.judged)
@@ -139,9 +151,30 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.p = p
+	if g.places.Move(by, p.TokenID(), 1) != nil {
+		x.w.Header().Set("Retry-After", "1")
+		x.refuse(ctx, models.Reason{Code: models.RateLimited, Message: "This token has too many requests under way. Try again shortly."}, nil)
+		return
+	}
+	by = p.TokenID()
 	if x.judge(ctx) {
 		x.forward(ctx)
 	}
+}
+
+// stranger holds the places of those whose token has not verified yet: three quarters
+// at most, like everybody.
+const stranger = ""
+
+// enter takes a place for a request that shows a token.
+func (g *Gateway) enter(token string) (by string, ok bool) {
+	err := g.places.Take(stranger, 1)
+	if errors.Is(err, bound.ErrShare) {
+		if id, known := g.verified(token); known {
+			return id, g.places.Take(id, 1) == nil
+		}
+	}
+	return stranger, err == nil
 }
 
 // bearer returns the token that a request presents, "" if it presents none. A

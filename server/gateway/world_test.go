@@ -84,6 +84,14 @@ func (j *judge) Begin(_ context.Context, call authz.Call) (*proxied, models.Deci
 	}
 }
 
+// Verified knows goodToken once it was shown.
+func (j *judge) Verified(token string) (id string, ok bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	known := token == goodToken && slices.ContainsFunc(j.calls, func(c authz.Call) bool { return c.Token == token })
+	return allowed().TokenID, known
+}
+
 // last returns what was judged last.
 func (j *judge) last() models.HTTPRequest {
 	j.mu.Lock()

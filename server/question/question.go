@@ -35,6 +35,18 @@ import (
 // Authorizer decides; it is an *authz.Authorizer.
 type Authorizer interface {
 	Begin(ctx context.Context, call authz.Call) (*authz.Proxied, models.Decision, bool)
+	// Verified reports whether a token has verified here before and does now, by its
+	// secret alone.
+	Verified(token string) (id string, ok bool)
+}
+
+// Known reports whether the question is that of a token that has verified here.
+func (q *Question) Known(a Authorizer) bool {
+	token, ok := q.token()
+	if ok {
+		_, ok = a.Verified(token)
+	}
+	return ok
 }
 
 // Question is one question, read from what the proxy sent.

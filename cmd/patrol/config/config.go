@@ -160,6 +160,7 @@ type Gateway struct {
 	BodyDisk         Size          `key:"body_disk" doc:"Disk for all such bodies together; one of the largest size has room at least. Beyond it: 503."`
 	BodyDir          string        `key:"body_dir" default:"the system's" doc:"Folder for bodies on disk. In a container whose /tmp is memory, name another."`
 	TokenShare       int           `key:"token_share" doc:"How much of either the bodies of one token may take, in percent. Beyond it: 429."`
+	MaxInFlight      int           `key:"max_in_flight" doc:"Most requests under way at a time, streams included. More get 503. One token has three quarters at most, beyond which it gets 429, and tokens that have not verified here have as many together."`
 	DialTimeout      time.Duration `key:"dial_timeout" doc:"Time to connect to an upstream, and again to set TLS up."`
 	HeaderTimeout    time.Duration `key:"header_timeout" doc:"Time for an upstream to begin its answer. Models that do not stream answer late."`
 	IdleTimeout      time.Duration `key:"idle_timeout" doc:"How long an unused connection to an upstream is kept. Set it below the time after which the upstream closes one: many Python servers do so after 5 s."`
@@ -222,6 +223,7 @@ func Default() Config {
 			BodyMemory:       64 << 20,
 			BodyDisk:         2 << 30,
 			TokenShare:       25,
+			MaxInFlight:      4096,
 			DialTimeout:      10 * time.Second,
 			HeaderTimeout:    10 * time.Minute,
 			IdleTimeout:      4 * time.Second,

@@ -257,6 +257,9 @@ func (g Gateway) validate(v *models.Invalid) {
 	if g.TokenShare < 1 || g.TokenShare > 100 {
 		v.Add("gateway.token_share", "must be between 1 and 100 percent")
 	}
+	if g.MaxInFlight < 1 {
+		v.Add("gateway.max_in_flight", "must be at least 1")
+	}
 	checkDuration("gateway.body_pause", g.BodyPause, time.Second, 0, v)
 	checkDuration("gateway.body_timeout", g.BodyTimeout, time.Second, 0, v)
 	checkDuration("gateway.dial_timeout", g.DialTimeout, 10*time.Millisecond, 0, v)

@@ -177,7 +177,7 @@ func (n *nameCheck) literal(t *ast.Term, text string, around func(string) string
 	whole := around(text)
 	for _, kind := range n.c.opts.Kinds {
 		name, ok := models.UpstreamKind(kind).ModelName(whole)
-		message := ""
+		var message string
 		switch {
 		case !ok && whole == text:
 			message = fmt.Sprintf("%q is no name of one model to an upstream of the kind %s, so no request has it there", text, kind)

@@ -13,6 +13,7 @@ import (
 // TestNamesThatNoRequestHas: literals that are compared with the name of a model are
 // looked at in the form in which names are judged.
 func TestNamesThatNoRequestHas(t *testing.T) {
+	t.Parallel()
 	const head = `# METADATA
 # title: Rules of our own
 # schemas:

@@ -16,7 +16,7 @@ func TestRequestsUnderWayAreBounded(t *testing.T) {
 	release, arrived := make(chan struct{}), make(chan struct{}, 10)
 	w := newWorld(t, setup{
 		config: func(c *gateway.Config) { c.MaxInFlight = 4 },
-		upstream: func(_ http.ResponseWriter, r *http.Request) {
+		upstream: func(http.ResponseWriter, *http.Request) {
 			arrived <- struct{}{}
 			<-release
 		},

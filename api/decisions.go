@@ -26,6 +26,9 @@ type LoggedDecision struct {
 	// RequestID is the same for all questions of one request.
 	RequestID string `json:"request_id,omitempty"`
 	Revision  string `json:"revision"`
+	// Labels are what the policy says of the decision, and Waived what it was allowed in spite of.
+	Labels map[string]string `json:"labels,omitempty"`
+	Waived []Waived          `json:"waived,omitempty"`
 	// RequestedBy is the client's address.
 	RequestedBy string `json:"requested_by,omitempty"`
 	Method      string `json:"method,omitempty"` // of a proxied request

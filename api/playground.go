@@ -57,6 +57,8 @@ type PolicyAnswer struct {
 	Reasons []models.Reason   `json:"reasons"`
 	ScopeID string            `json:"scope_id,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Waived  []Waived          `json:"waived,omitempty"` // what it was allowed in spite of
 
 	// Of a route: what the request asks for, all of which must be allowed; none if no route maps it.
 	Requests []PolicyRequest `json:"requests,omitempty"`

@@ -50,6 +50,18 @@ type Decision struct {
 	UserID     string          `json:"user_id,omitempty"`
 	ScopeID    string          `json:"scope_id,omitempty"`
 	Revision   string          `json:"revision"`
+	// Labels are what the policy says of the decision.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Waived is what it was allowed in spite of.
+	Waived []Waived `json:"waived,omitempty"`
+}
+
+// Waived is a reason to deny that did not count: by an exception of the policy, which
+// says why and until when, or by a waiver of the policy's manifest and the server.
+type Waived struct {
+	Code    models.ReasonCode `json:"code"`
+	Because string            `json:"because,omitempty"`
+	Until   *time.Time        `json:"until,omitempty"`
 }
 
 // DecisionBatch is the answer to a batch, in the order of its requests.

@@ -89,10 +89,10 @@ func corpus(t testing.TB) map[string]refusedBundle {
 		require.Contains(t, own[file], from)
 		return map[string]string{file: strings.Replace(own[file], from, to, 1)}
 	}
-	const decision = "\ndecision := {\"allow\": true"
+	const decision = "\ndecision := object.union(answer"
 	// decides makes the decision another one if a condition holds.
 	decides := func(what, condition string) map[string]string {
-		return edited("authz/authz.rego", decision, "\ndecision := "+what+" if {"+condition+"} else := {\"allow\": true")
+		return edited("authz/authz.rego", decision, "\ndecision := "+what+" if {"+condition+"} else := object.union(answer")
 	}
 	allows := func(condition string) map[string]string { return decides(`{"allow": true, "reasons": []}`, condition) }
 	with := func(body string) map[string]string {

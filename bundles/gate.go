@@ -81,7 +81,7 @@ func refusal(stage engine.Stage, code string, err error) Result {
 // GateConfig says what a candidate must be to come into force.
 type GateConfig struct {
 	MinCoverage float64       // in percent; less than 0: none
-	Waive       []string      // cases of the safety suite
+	Waive       []string      // invariants that policies may waive
 	TestTimeout time.Duration // of one test
 	// Kinds are the kinds of the upstreams, see [engine.CheckOptions].
 	Kinds  []string
@@ -121,11 +121,16 @@ func NewGate(cfg GateConfig) (*Gate, error) {
 	return &Gate{cfg: cfg, runner: runner, loader: loader}, err
 }
 
+// Permit returns a bundle with what this server lets policies waive.
+func (g *Gate) Permit(src engine.Source) engine.Source {
+	src.Waive = g.cfg.Waive
+	return src
+}
+
 // checkInput is what the job `check` is given.
 type checkInput struct {
 	jobSource
 	MinCoverage float64       `json:"min_coverage"`
-	Waive       []string      `json:"waive"`
 	TestTimeout time.Duration `json:"test_timeout"`
 	Kinds       []string      `json:"kinds,omitempty"`
 }
@@ -148,7 +153,7 @@ func Jobs() map[string]sandbox.Job {
 				return nil, err
 			}
 			return engine.Check(ctx, engine.Source(in.jobSource), engine.CheckOptions{
-				MinCoverage: in.MinCoverage, Waive: in.Waive, TestTimeout: in.TestTimeout, Kinds: in.Kinds,
+				MinCoverage: in.MinCoverage, TestTimeout: in.TestTimeout, Kinds: in.Kinds,
 				// Beside a busy server an evaluation may stand still for a while.
 				Options: []engine.Option{engine.WithTimeout(checkTimeout)},
 			})
@@ -173,7 +178,7 @@ const checkTimeout = 2 * time.Second
 // check holds a candidate against everything but its signature, which was verified
 // when it was read, and recorded decisions. The error is not about the candidate.
 func (g *Gate) check(ctx context.Context, src engine.Source) (Result, error) {
-	in := checkInput{jobSource: jobSource(src), MinCoverage: g.cfg.MinCoverage, Waive: g.cfg.Waive, TestTimeout: g.cfg.TestTimeout, Kinds: g.cfg.Kinds}
+	in := checkInput{jobSource: jobSource(g.Permit(src)), MinCoverage: g.cfg.MinCoverage, TestTimeout: g.cfg.TestTimeout, Kinds: g.cfg.Kinds}
 	var report engine.Report
 	if err := g.runner.Run(ctx, jobCheck, in, &report); err != nil {
 		return limited("check", err)
@@ -207,7 +212,10 @@ func (g *Gate) replay(ctx context.Context, src engine.Source, base *engine.Sourc
 	if g.cfg.Recorded == nil {
 		return r, nil
 	}
-	report, err := Replay(ctx, src, g.cfg.Recorded, ReplayOptions{Base: base, Examples: keptExamples, Groups: keptGroups, Limits: g.cfg.Limits})
+	if base != nil {
+		base = new(g.Permit(*base))
+	}
+	report, err := Replay(ctx, g.Permit(src), g.cfg.Recorded, ReplayOptions{Base: base, Examples: keptExamples, Groups: keptGroups, Limits: g.cfg.Limits})
 	if err != nil {
 		refused, err := limited("replay", err)
 		refused.OPA, refused.Tests, refused.Coverage, refused.Safety = r.OPA, r.Tests, r.Coverage, r.Safety

@@ -99,6 +99,11 @@ func (p *Playground) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 		return nil, err
 	}
 	defer func() { <-p.places }()
+	t.Source.Waive = p.cfg.Gate.Waive
+	if t.Base != nil {
+		t.Base = new(*t.Base)
+		t.Base.Waive = p.cfg.Gate.Waive
+	}
 	limits := p.cfg.Limits
 	ctx, cancel := context.WithTimeoutCause(ctx, limits.Wall, &sandbox.LimitError{Resource: sandbox.Wall, Limits: limits})
 	defer cancel()
@@ -137,7 +142,7 @@ func (p *Playground) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 	if t.Check {
 		var report engine.Report
 		gate := p.cfg.Gate
-		in := checkInput{jobSource: jobSource(t.Source), MinCoverage: gate.MinCoverage, Waive: gate.Waive, TestTimeout: gate.TestTimeout}
+		in := checkInput{jobSource: jobSource(t.Source), MinCoverage: gate.MinCoverage, TestTimeout: gate.TestTimeout}
 		if done, err = part(PartCheck, p.runner.Run(ctx, jobCheck, in, &report)); err != nil {
 			return out, err
 		}
@@ -170,7 +175,7 @@ func (p *Playground) enter(ctx context.Context) error {
 // Edited returns a bundle with some files others: a nil content takes a file out. The
 // error says which file cannot be in a bundle, or why there are too many.
 func Edited(src engine.Source, files map[string][]byte) (engine.Source, error) {
-	out := engine.Source{Name: src.Name, Files: maps.Clone(src.Files)}
+	out := engine.Source{Name: src.Name, Files: maps.Clone(src.Files), Waive: src.Waive}
 	if out.Files == nil {
 		out.Files = map[string][]byte{}
 	}

@@ -69,6 +69,7 @@ var lineBreak = []byte{'\n'}
 type jobSource struct {
 	Name  string            `json:"name"`
 	Files map[string][]byte `json:"files"`
+	Waive []string          `json:"waive,omitempty"`
 }
 
 func (s jobSource) load(ctx context.Context, timeout time.Duration) (*engine.Snapshot, error) {

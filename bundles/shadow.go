@@ -139,7 +139,7 @@ func (s *Shadow) consider(ctx context.Context, b *Bundle) error {
 	if err := s.cfg.Ledger.Place(ctx, record, b.Archive); err != nil {
 		return err
 	}
-	s.candidate.Store(&Candidate{Record: record, Since: time.Now(), source: b.Source})
+	s.candidate.Store(&Candidate{Record: record, Since: time.Now(), source: s.cfg.Gate.Permit(b.Source)})
 	s.settle(nil)
 	s.log.InfoContext(ctx, "shadow policy", "revision", record.Revision, "digest", record.Digest, "source", record.Source)
 	return nil

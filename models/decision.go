@@ -90,6 +90,13 @@ func (c ReasonCode) Status() int {
 	}
 }
 
+// OfPolicy reports whether a policy may give the code: it is none of those that are
+// decided outside of policies. [RouteUnmapped] is decided in both.
+func (c ReasonCode) OfPolicy() bool {
+	_, own := goReasons[c]
+	return !own || c == RouteUnmapped
+}
+
 // goReasons are the messages of the reasons that are decided in Go. Those that
 // policy decides carry their message in the policy.
 var goReasons = map[ReasonCode]string{
@@ -126,6 +133,24 @@ type Decision struct {
 	Revision string   // of the policy that judged
 	// Headers are what the policy wants the upstream to be told, if allowed.
 	Headers map[string]string
+	// Labels are what the policy says of the decision, for alerts and whoever reads the log.
+	Labels map[string]string
+	// Waived is what it was allowed in spite of, by waivers and exceptions, sorted by code.
+	Waived []Waiver
+}
+
+// Waiver is a reason to deny that did not count.
+type Waiver struct {
+	Code ReasonCode `json:"code"`
+	// Because and Until, in Unix seconds, are of an exception that a policy makes. A waiver, of
+	// the manifest and the server together, has none.
+	Because string `json:"because,omitempty"`
+	Until   int64  `json:"until,omitempty"`
+}
+
+// Compare orders by code; of one code, what ends later comes first.
+func (w Waiver) Compare(other Waiver) int {
+	return cmp.Or(cmp.Compare(w.Code, other.Code), cmp.Compare(other.Until, w.Until), cmp.Compare(w.Because, other.Because))
 }
 
 // Deny returns a denial for one of the reasons that Go decides.
@@ -151,10 +176,17 @@ func Together(decisions []Decision) (d Decision, which int) {
 				maps.Copy(headers, d.Headers)
 				d.Headers = headers
 			}
+			for _, w := range other.Waived {
+				if !slices.Contains(d.Waived, w) {
+					d.Waived = append(slices.Clip(d.Waived), w)
+				}
+			}
 		}
+		slices.SortFunc(d.Waived, Waiver.Compare)
+		d.Labels = labelsOf(decisions, which)
 		return d, which
 	}
-	d.Reasons = nil
+	d.Reasons, d.Labels = nil, labelsOf(decisions, which)
 	unauthorized := false
 	for _, other := range decisions {
 		for _, r := range other.Reasons {
@@ -171,6 +203,22 @@ func Together(decisions []Decision) (d Decision, which int) {
 		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Message, b.Message))
 	})
 	return d, which
+}
+
+// labelsOf are the labels of all decisions; where two differ in one, that of number which
+// counts, and else the first.
+func labelsOf(decisions []Decision, which int) (all map[string]string) {
+	for _, d := range append([]Decision{decisions[which]}, decisions...) {
+		for name, value := range d.Labels {
+			if _, said := all[name]; !said {
+				if all == nil {
+					all = map[string]string{}
+				}
+				all[name] = value
+			}
+		}
+	}
+	return all
 }
 
 // Status returns what the end client is told: 200 if allowed, else the status of

@@ -97,15 +97,25 @@ func (l *LoggedDecision) appendResult(b []byte) []byte {
 		b = appendMember(b, `,"scope":`, l.ScopeID)
 	}
 	if l.Headers != nil {
-		b = append(b, `,"headers":{`...)
-		for i, name := range slices.Sorted(maps.Keys(l.Headers)) {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendString(b, name)
-			b = appendMember(b, ":", l.Headers[name])
-		}
-		b = append(b, '}')
+		b = append(b, `,"headers":`...)
+		b = appendTexts(b, l.Headers)
+	}
+	if l.Labels != nil {
+		b = append(b, `,"labels":`...)
+		b = appendTexts(b, l.Labels)
+	}
+	return append(b, '}')
+}
+
+// appendTexts appends an object of texts, sorted by name.
+func appendTexts(b []byte, texts map[string]string) []byte {
+	for i, name := range slices.Sorted(maps.Keys(texts)) {
+		b = append(b, "{,"[min(i, 1)])
+		b = appendString(b, name)
+		b = appendMember(b, ":", texts[name])
+	}
+	if len(texts) == 0 {
+		b = append(b, '{')
 	}
 	return append(b, '}')
 }
@@ -119,6 +129,19 @@ func (l *LoggedDecision) appendCustom(b []byte) []byte {
 	if l.TokenID != "" {
 		b = appendMember(b, `,"token_id":`, l.TokenID)
 		b = appendMember(b, `,"user_id":`, l.UserID)
+	}
+	for i, w := range l.Waived {
+		b = append(b, [...]string{`,"waived":[`, ","}[min(i, 1)]...)
+		b = appendMember(b, `{"code":`, string(w.Code))
+		if w.Until != 0 {
+			b = appendMember(b, `,"because":`, w.Because)
+			b = append(b, `,"until":`...)
+			b = strconv.AppendInt(b, w.Until, 10)
+		}
+		b = append(b, '}')
+	}
+	if len(l.Waived) > 0 {
+		b = append(b, ']')
 	}
 	if l.Method != "" {
 		b = appendMember(b, `,"http":{"method":`, l.Method)
@@ -187,6 +210,7 @@ type event struct {
 		Reasons []Reason          `json:"reasons"`
 		Scope   string            `json:"scope"`
 		Headers map[string]string `json:"headers"`
+		Labels  map[string]string `json:"labels"`
 	} `json:"result"`
 	Erased      []string         `json:"erased"`
 	Masked      []string         `json:"masked"`
@@ -198,6 +222,7 @@ type event struct {
 		RequestID string        `json:"request_id"`
 		TokenID   string        `json:"token_id"`
 		UserID    string        `json:"user_id"`
+		Waived    []Waiver      `json:"waived"`
 		Request   *eventRequest `json:"request"`
 		HTTP      struct {
 			Method string `json:"method"`
@@ -239,6 +264,7 @@ func ParseEvent(text []byte) (LoggedDecision, error) {
 		Decision: Decision{
 			ID: e.DecisionID, Allowed: e.Result.Allow, TokenID: e.Custom.TokenID, UserID: e.Custom.UserID,
 			ScopeID: e.Result.Scope, Revision: e.Revision, Headers: e.Result.Headers,
+			Labels: e.Result.Labels, Waived: e.Custom.Waived,
 		},
 		At: e.Timestamp.UTC(), Took: time.Duration(e.Metrics["timer_server_handler_ns"]), Surface: e.Custom.Surface, RequestID: e.Custom.RequestID,
 		RequestedBy: e.RequestedBy, Method: e.Custom.HTTP.Method, Path: e.Custom.HTTP.Path, Erased: e.Erased, Masked: e.Masked,

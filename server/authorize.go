@@ -5,6 +5,7 @@ import (
 	stdjson "encoding/json"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json/jsontext"
@@ -197,6 +198,18 @@ func checkContext(field string, value any, depth int, v *models.Invalid) {
 func wireDecision(d models.Decision) api.Decision {
 	return api.Decision{
 		Allowed: d.Allowed, DecisionID: d.ID, Reasons: d.Reasons, Status: d.Status(),
-		TokenID: d.TokenID, UserID: d.UserID, ScopeID: d.ScopeID, Revision: d.Revision,
+		TokenID: d.TokenID, UserID: d.UserID, ScopeID: d.ScopeID, Revision: d.Revision, Labels: d.Labels, Waived: wireWaived(d.Waived),
 	}
+}
+
+// wireWaived is what a decision was allowed in spite of, with times as the API has them.
+func wireWaived(waived []models.Waiver) (out []api.Waived) {
+	for _, w := range waived {
+		one := api.Waived{Code: w.Code, Because: w.Because}
+		if w.Until != 0 {
+			one.Until = new(time.Unix(w.Until, 0).UTC())
+		}
+		out = append(out, one)
+	}
+	return out
 }

@@ -201,6 +201,7 @@ func wireLogged(d models.LoggedDecision) api.LoggedDecision {
 		ID: d.ID, At: d.At, Outcome: d.Outcome(), Status: d.Status(), Reasons: d.Reasons, Surface: d.Surface,
 		Domain: d.Request.Domain, EntityType: d.Request.EntityType, Entity: d.Request.Entity, Operation: d.Request.Operation,
 		TokenID: d.TokenID, UserID: d.UserID, ScopeID: d.ScopeID, RequestID: d.RequestID, Revision: d.Revision, RequestedBy: d.RequestedBy,
+		Labels: d.Labels, Waived: wireWaived(d.Waived),
 		Method: d.Method, Path: d.Path, Microseconds: d.Took.Microseconds(),
 	}
 }

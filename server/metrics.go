@@ -28,6 +28,8 @@ type Metrics struct {
 	requests         *prometheus.CounterVec
 	requestDuration  *prometheus.HistogramVec
 	signIns          *prometheus.CounterVec
+	breaches         *prometheus.CounterVec
+	waived           *prometheus.CounterVec
 }
 
 // NewMetrics returns a registry with Patrol's, Go's and the process's metrics.
@@ -50,10 +52,12 @@ func NewMetrics() *Metrics {
 		requests:         counter("patrol_http_requests_total", "HTTP requests by route, method and status.", "route", "method", "status"),
 		requestDuration:  histogram("patrol_http_request_duration_seconds", "Time from a request's headers to the end of its answer.", slow, "route"),
 		signIns:          counter("patrol_sign_ins_total", "Attempts to sign in: accepted, refused or throttled.", "outcome"),
+		breaches:         counter("patrol_policy_breaches_total", "Answers in which the policy allowed what no policy may allow, by the reason that it should have given. None was allowed.", "code"),
+		waived:           counter("patrol_decisions_waived_total", "Allowances in spite of a reason to deny, by a waiver of manifest and server or an exception of the policy.", "code", "by"),
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.decisions, m.decisionDuration, m.cacheRequests, m.queryDuration, m.databaseErrors, m.requests, m.requestDuration, m.signIns,
+		m.decisions, m.decisionDuration, m.cacheRequests, m.queryDuration, m.databaseErrors, m.requests, m.requestDuration, m.signIns, m.breaches, m.waived,
 	)
 	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 	return m
@@ -75,6 +79,18 @@ func (m *Metrics) Cache(name string, hit bool) {
 		result = "hit"
 	}
 	m.cacheRequests.WithLabelValues(name, result).Inc()
+}
+
+// Breached counts an allowance that no policy may give; it is part of authz.Metrics.
+func (m *Metrics) Breached(code string) { m.breaches.WithLabelValues(knownReason(code)).Inc() }
+
+// Waived counts an allowance in spite of a reason to deny; it is part of authz.Metrics.
+func (m *Metrics) Waived(code string, exception bool) {
+	by := "waiver"
+	if exception {
+		by = "exception"
+	}
+	m.waived.WithLabelValues(knownReason(code), by).Inc()
 }
 
 // Query counts one database operation; it fits store.Config.OnQuery. Refusals

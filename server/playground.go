@@ -232,7 +232,7 @@ func (s *Server) answerInForce(ctx context.Context, input []byte) *api.PolicyAns
 	}
 	out := &api.PolicyAnswer{
 		Kind: string(answer.Kind), Revision: answer.Revision, Allowed: answer.Allowed, Reasons: answer.Reasons, ScopeID: answer.ScopeID, Headers: answer.Headers,
-		Warnings: answer.Warnings,
+		Labels: answer.Labels, Waived: wireWaived(answer.Waived), Warnings: answer.Warnings,
 	}
 	for _, req := range answer.Requests {
 		out.Requests = append(out.Requests, api.PolicyRequest(req))

@@ -16,6 +16,7 @@ import (
 	"patrol/bundles"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/policies/engine"
 )
 
 // Policy is what the server needs to know of how the policy comes into force;
@@ -32,6 +33,8 @@ type Policy interface {
 	Candidate() []byte
 	// Usable reports what would keep this server from putting a revision in force.
 	Usable(ctx context.Context, r bundles.Record, archive []byte) error
+	// Permit returns a bundle with what this server lets policies waive.
+	Permit(src engine.Source) engine.Source
 }
 
 // policyRoutes are for the policy team, and for those who run its policy.

@@ -144,7 +144,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.once = ui.NewOnce(onceRemembered)
-	s.reader = newPolicyReader()
+	s.reader = newPolicyReader(deps.Policy.Permit)
 	s.places = newPlaces(cfg.HTTP.MaxInFlight)
 
 	gin.SetMode(gin.ReleaseMode) // in other modes gin prints to standard output

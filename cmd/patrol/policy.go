@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patrol/bundles"
+	"patrol/cmd/patrol/config"
 	"patrol/models/store"
 	"patrol/policies/engine"
 )
@@ -78,6 +79,16 @@ func (p *process) openPolicy(cmd *cobra.Command, args []string) (policyFiles, er
 	return policyFiles{b.Source, pathOf(args)}, nil
 }
 
+// permitted is what the server lets policies waive, as far as its settings can be read
+// from here.
+func (p *process) permitted(cmd *cobra.Command) []string {
+	c, err := config.Load(cmd.Flags(), p.environ)
+	if err != nil {
+		return nil // who looks into a policy need not be able to run a server
+	}
+	return c.Gate.Waive
+}
+
 // pathOf is the path that the argument is; "" if it is none.
 func pathOf(args []string) string {
 	if len(args) == 0 || args[0] == nameEmbedded || args[0] == nameActive || strings.HasPrefix(args[0], nameRevision) {
@@ -88,15 +99,21 @@ func pathOf(args []string) string {
 
 // readPolicy is openPolicy with the bundle's archive, and with the signature verified
 // unless v is nil.
-func (p *process) readPolicy(cmd *cobra.Command, args []string, v *bundles.Verifier) (*bundles.Bundle, error) {
+func (p *process) readPolicy(cmd *cobra.Command, args []string, v *bundles.Verifier) (b *bundles.Bundle, err error) {
 	path := pathOf(args)
 	switch {
 	case path != "", len(args) == 0, args[0] == nameEmbedded:
-		return bundles.Read(cmd.Context(), path, v)
+		b, err = bundles.Read(cmd.Context(), path, v)
 	case args[0] == "":
 		return nil, usagef("the path of the policy is empty")
+	default:
+		b, err = p.keptPolicy(cmd, args[0], v)
 	}
-	return p.keptPolicy(cmd, args[0], v)
+	if err != nil {
+		return nil, err
+	}
+	b.Waive = p.permitted(cmd)
+	return b, nil
 }
 
 // keptPolicy reads a bundle that the database keeps, by one of the words for that.

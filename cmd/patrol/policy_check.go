@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -14,7 +15,7 @@ import (
 
 func (p *process) policyCheckCommand() *cobra.Command {
 	var out output
-	var opts engine.CheckOptions
+	var opts checkFlags
 	var kinds []string
 	var listSafety bool
 	cmd := &cobra.Command{
@@ -48,7 +49,8 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 			if err != nil {
 				return err
 			}
-			report, err := engine.Check(cmd.Context(), files.Source, opts)
+			opts.permit(&files.Source)
+			report, err := engine.Check(cmd.Context(), files.Source, opts.CheckOptions)
 			if err != nil {
 				return err
 			}
@@ -70,31 +72,42 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 	return cmd
 }
 
+// checkFlags are how strict a check is, as flags say.
+type checkFlags struct {
+	engine.CheckOptions
+	waive []string
+}
+
+// permit lets a policy waive what flags name, beside what the server's settings do.
+func (o *checkFlags) permit(src *engine.Source) {
+	src.Waive = append(slices.Clone(src.Waive), o.waive...)
+}
+
 // addCheckOptions defines the flags that say how strict a check is.
-func addCheckOptions(cmd *cobra.Command, opts *engine.CheckOptions) {
+func addCheckOptions(cmd *cobra.Command, opts *checkFlags) {
 	cmd.Flags().Float64Var(&opts.MinCoverage, "min-coverage", engine.DefaultMinCoverage, "how much of the policy its tests must run, in percent of lines; 0 for no minimum")
-	cmd.Flags().StringSliceVar(&opts.Waive, "waive", nil, "a case of the safety suite that this policy may allow; repeat for more")
+	cmd.Flags().StringSliceVar(&opts.waive, "waive", nil, "a reason that the policy's manifest may waive, as gate.waive on servers; repeat for more")
 	cmd.Flags().DurationVar(&opts.TestTimeout, "test-timeout", engine.DefaultTestTimeout, "how long each test may take")
-	_ = cmd.RegisterFlagCompletionFunc("waive", fixed(safetyNames()...)) // fails only for a flag that does not exist
+	_ = cmd.RegisterFlagCompletionFunc("waive", fixed(waivableNames()...)) // fails only for a flag that does not exist
 }
 
 // readCheckOptions looks at what the flags were given.
-func readCheckOptions(opts *engine.CheckOptions) error {
+func readCheckOptions(opts *checkFlags) error {
 	if opts.MinCoverage == 0 {
 		opts.MinCoverage = -1 // as typed: none
 	}
 	if opts.MinCoverage > 100 {
 		return usagef("--min-coverage is in percent: at most 100")
 	}
-	if err := engine.ValidateWaivers(opts.Waive); err != nil {
+	if err := engine.ValidateWaivers(opts.waive); err != nil {
 		return usagef("--waive: %w", err)
 	}
 	return nil
 }
 
-func safetyNames() (names []string) {
-	for _, c := range engine.SafetyCases() {
-		names = append(names, c.Name)
+func waivableNames() (names []string) {
+	for _, code := range engine.WaivableCodes() {
+		names = append(names, string(code))
 	}
 	return names
 }

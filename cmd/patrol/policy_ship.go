@@ -52,7 +52,7 @@ func shipped(where string, b *bundles.Bundle) string {
 }
 
 func (p *process) policyBuildCommand() *cobra.Command {
-	var opts engine.CheckOptions
+	var opts checkFlags
 	var key signing
 	var to, revision string
 	cmd := &cobra.Command{
@@ -116,7 +116,7 @@ The exit status is 0 if the archive is written, 1 if the policy does not pass, 2
 
 // buildPolicy builds and checks what is shipped. Why it does not pass goes to standard
 // error.
-func buildPolicy(cmd *cobra.Command, files policyFiles, b *bundles.Bundle, revision string, opts engine.CheckOptions) (*bundles.Bundle, error) {
+func buildPolicy(cmd *cobra.Command, files policyFiles, b *bundles.Bundle, revision string, opts checkFlags) (*bundles.Bundle, error) {
 	built, err := bundles.Build(cmd.Context(), b, revision)
 	unbuilt, isBad := errors.AsType[*bundles.BadBundleError](err)
 	switch {
@@ -125,7 +125,9 @@ func buildPolicy(cmd *cobra.Command, files policyFiles, b *bundles.Bundle, revis
 	case err != nil:
 		return nil, err
 	}
-	report, err := engine.Check(cmd.Context(), built.Source, opts)
+	built.Waive = b.Waive
+	opts.permit(&built.Source)
+	report, err := engine.Check(cmd.Context(), built.Source, opts.CheckOptions)
 	if err != nil {
 		return nil, err
 	}

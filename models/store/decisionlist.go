@@ -62,7 +62,7 @@ func (r decisionRecord) logged(facts map[[16]byte]*models.Fact) (models.LoggedDe
 	l := models.LoggedDecision{
 		Decision: models.Decision{
 			ID: r.ID, Allowed: r.Outcome == models.OutcomeAllow, Reasons: detail.Reasons, TokenID: r.TokenID, UserID: r.UserID,
-			ScopeID: r.ScopeID, Revision: r.Revision, Headers: detail.Headers,
+			ScopeID: r.ScopeID, Revision: r.Revision, Headers: detail.Headers, Labels: detail.Labels, Waived: detail.Waived,
 		},
 		At: r.At.UTC(), Took: time.Duration(r.Took), Surface: r.Surface, RequestID: r.RequestID, RequestedBy: r.RequestedBy,
 		Method: detail.Method, Path: detail.Path,

@@ -102,6 +102,8 @@ var decisionColumns = []string{
 type decisionDetail struct {
 	Reasons []models.Reason   `json:"reasons,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Waived  []models.Waiver   `json:"waived,omitempty"`
 	Method  string            `json:"method,omitempty"`
 	Path    string            `json:"path,omitempty"`
 	Context json.RawMessage   `json:"context,omitempty"`
@@ -113,7 +115,7 @@ type decisionDetail struct {
 func decisionRow(values []any, l *models.LoggedDecision) ([]any, error) {
 	var now any
 	var facts [4]any
-	detail := decisionDetail{Reasons: l.Reasons, Headers: l.Headers, Method: l.Method, Path: l.Path, Erased: l.Erased, Masked: l.Masked}
+	detail := decisionDetail{Reasons: l.Reasons, Headers: l.Headers, Labels: l.Labels, Waived: l.Waived, Method: l.Method, Path: l.Path, Erased: l.Erased, Masked: l.Masked}
 	if in := l.Input; in != nil {
 		now = in.Now
 		for i, fact := range [...]*models.Fact{in.Token, in.User, in.Domain, in.Membership} {
@@ -124,7 +126,7 @@ func decisionRow(values []any, l *models.LoggedDecision) ([]any, error) {
 		detail.Context = json.RawMessage(in.Context)
 	}
 	text := ""
-	if l.Reasons != nil || l.Headers != nil || l.Method != "" || l.Path != "" || l.Erased != nil || l.Masked != nil || len(detail.Context) > 0 {
+	if l.Reasons != nil || l.Headers != nil || l.Labels != nil || l.Waived != nil || l.Method != "" || l.Path != "" || l.Erased != nil || l.Masked != nil || len(detail.Context) > 0 {
 		encoded, err := json.Marshal(detail)
 		if err != nil {
 			return nil, fmt.Errorf("write the detail of a decision: %w", err)

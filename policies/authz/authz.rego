@@ -15,29 +15,21 @@ package patrol.authz
 # METADATA
 # title: The decision
 # description: |
-#   Allowed, with the id of the scope that grants it, or denied with every reason
-#   that counts. It is allowed exactly when there is no reason to deny; the tests
-#   prove it. The conditions that reasons negate are repeated here, since to ask
-#   for reasons only on a denial keeps the common case fast: a domain that sets no
-#   limits of its own.
+#   Allowed, with the id of the scope that grants it, exactly when there is no reason to
+#   deny; else denied with every reason that counts. Nothing else decides.
 # entrypoint: true
-decision := {"allow": true, "reasons": [], "scope": granting_scope} if {
-	input.token.revoked == false
-	is_number(input.now)
-	is_number(input.token.expires_at)
-	input.now < input.token.expires_at
-	input.user.disabled == false
-	data.patrol.catalog.entity_types[input.request.entity_type].operations[input.request.operation]
-	is_string(input.request.domain)
-	input.request.domain == input.domain.id
-	domain_admits_user
-	operation_permitted
-	object.get(input.domain, "limits", null) == null
-	not data.patrol.custom.reason
-} else := {"allow": true, "reasons": [], "scope": granting_scope} if {
-	input.domain.limits != null
+decision := object.union(answer, extras)
+
+# METADATA
+# title: The answer
+answer := {"allow": true, "reasons": [], "scope": granting_scope} if {
 	reasons == set()
 } else := {"allow": false, "reasons": [reason | some reason in reasons]}
+
+# METADATA
+# title: What else is told
+# description: Labels, from text to text, go into the answer, the log and Envoy's metadata.
+extras["labels"] := data.patrol.custom.labels
 
 # METADATA
 # title: The reasons that are reported
@@ -191,6 +183,11 @@ forbidden contains reason if {
 # METADATA
 # title: A rule of one's own is against it
 # description: See "A rule of your own" in the README of this bundle, which has none.
+forbidden contains reason if some reason in data.patrol.custom.deny
+
+# METADATA
+# title: A rule of one's own, in the old form, is against it
+# description: One value and not a set; bundles from before there was `deny` have it.
 forbidden contains data.patrol.custom.reason
 
 # METADATA
@@ -207,11 +204,23 @@ domain_admits_user if {
 	input.user.admin == true
 }
 
+domain_admits_user if {
+	input.domain.status == "disabled"
+	"domain_disabled" in waived
+}
+
+domain_admits_user if {
+	input.domain.status == "frozen"
+	"domain_frozen" in waived
+}
+
 # METADATA
 # title: The owner is a member, or need not be one
 belongs_to_domain if is_string(input.membership.role)
 
 belongs_to_domain if input.user.admin == true
+
+belongs_to_domain if "not_a_member" in waived
 
 # METADATA
 # title: The owner's role permits the operation
@@ -221,6 +230,8 @@ operation_permitted if {
 }
 
 operation_permitted if input.user.admin == true
+
+operation_permitted if "role_forbids" in waived
 
 ###############################################################################
 # The limits that a domain sets itself: 403
@@ -258,9 +269,13 @@ lifetime_kept if {
 	input.now < input.token.created_at + input.domain.limits.max_lifetime
 }
 
+lifetime_kept if "lifetime_exceeded" in waived
+
 # METADATA
 # title: A scope names the domain and the entity, or need not
 named_by_scope if input.domain.limits.wildcards == true
+
+named_by_scope if "wildcard_forbidden" in waived
 
 named_by_scope if {
 	input.request.domain != "*"
@@ -275,6 +290,26 @@ named_by_scope if {
 approved if input.domain.limits.approval == false
 
 approved if is_number(input.token.approvals[input.request.domain])
+
+approved if "approval_required" in waived
+
+###############################################################################
+# Exceptions, and what is granted
+###############################################################################
+
+# METADATA
+# title: The reasons that exceptions lift
+# description: |
+#   See "An exception" in the README of this bundle, which makes none. An exception ends,
+#   and at most 90 days from now; the server compares once more, and knows which reasons
+#   can be lifted at all.
+waived contains exception.code if {
+	some exception in data.patrol.custom.waive
+	is_number(input.now)
+	is_number(exception.until)
+	input.now < exception.until
+	exception.until <= input.now + (((90 * 24) * 60) * 60)
+}
 
 # METADATA
 # title: The id of the scope that grants the request

@@ -288,16 +288,83 @@ test_nothing_equals_nothing if {
 	codes(decision) == ["domain_unknown"]
 }
 
-# A rule of one's own can deny what else is allowed, and not allow what else is
+# An enabled domain lets everybody in.
+test_enabled if authz.domain_admits_user with input as allowed
+
+# Rules of one's own can deny what else is allowed, and not allow what else is
 # denied.
-test_own_reason if {
-	own := {"code": "weekend", "message": "It is the weekend."}
-	decision := authz.decision with input as allowed with data.patrol.custom.reason as own
-	decision == {"allow": false, "reasons": [own]}
+test_own_rules if {
+	weekend := {"code": "weekend", "message": "It is the weekend."}
+	night := {"code": "night", "message": "It is night."}
+	one := authz.decision with input as allowed with data.patrol.custom as {"deny": {weekend}}
+	one == {"allow": false, "reasons": [weekend]}
+	all := authz.decision with input as allowed with data.patrol.custom as {"deny": {weekend, night}}
+	codes(all) == ["night", "weekend"]
 	late := authz.decision with input as json.patch(allowed, [put("token/scopes", {})])
-		with data.patrol.custom.reason as own
+		with data.patrol.custom as {"deny": {weekend}}
 	codes(late) == ["out_of_scope", "weekend"]
 	revoked := authz.decision with input as json.patch(allowed, [put("token/revoked", true)])
-		with data.patrol.custom.reason as own
+		with data.patrol.custom as {"deny": {weekend}}
 	codes(revoked) == ["token_revoked"]
+	old := authz.decision with input as allowed with data.patrol.custom as {"reason": weekend, "deny": {night}}
+	codes(old) == ["night", "weekend"]
+}
+
+# What labels a decision has, if any, are told beside it.
+test_labels if {
+	labels := {"alert": "break-glass"}
+	yes := authz.decision with input as allowed with data.patrol.custom as {"labels": labels}
+	yes == {"allow": true, "reasons": [], "scope": "scope-1", "labels": labels}
+	no := authz.decision with input as json.patch(allowed, [put("token/scopes", {})])
+		with data.patrol.custom as {"labels": labels}
+	no.labels == labels
+}
+
+exception(code) := {"code": code, "because": "INC-123", "until": 1790500001}
+
+# An exception lifts its reason, and with it nothing that the reason hid.
+test_exceptions[note] if {
+	some note, case in {
+		"a disabled domain": {"patches": [put("domain/status", "disabled")], "waive": ["domain_disabled"], "codes": []},
+		"a frozen domain": {"patches": [put("domain/status", "frozen")], "waive": ["domain_frozen"], "codes": []},
+		"disabled is not frozen": {"patches": [put("domain/status", "disabled")], "waive": ["domain_frozen"], "codes": ["domain_disabled"]},
+		"no member, whose role is not there either": {"patches": [gone("membership")], "waive": ["not_a_member"], "codes": ["role_forbids"]},
+		"no member, of whom limits are not kept": {
+			"patches": [gone("membership"), limits({"approval": true})],
+			"waive": ["not_a_member"],
+			"codes": ["approval_required", "role_forbids"],
+		},
+		"neither member nor role": {"patches": [gone("membership")], "waive": ["not_a_member", "role_forbids"], "codes": []},
+		"the role": {
+			"patches": [put("request/operation", "write"), put("token/scopes/acme/models/write", {"*": "scope-1"})],
+			"waive": ["role_forbids"],
+			"codes": [],
+		},
+		"the lifetime": {"patches": [limits({"max_lifetime": 1})], "waive": ["lifetime_exceeded"], "codes": []},
+		"wildcards": {"patches": [limits({"wildcards": false})], "waive": ["wildcard_forbidden"], "codes": []},
+		"the approval": {"patches": [limits({"approval": true})], "waive": ["approval_required"], "codes": []},
+		"one of two limits": {"patches": [limits({"approval": true, "max_lifetime": 1})], "waive": ["approval_required"], "codes": ["lifetime_exceeded"]},
+		"the scope stays": {"patches": [put("token/scopes", {})], "waive": ["out_of_scope", "role_forbids"], "codes": ["out_of_scope"]},
+		"a 401 stays": {"patches": [put("token/revoked", true)], "waive": ["token_revoked"], "codes": ["token_revoked"]},
+		"an unknown domain stays": {"patches": [gone("domain")], "waive": ["domain_unknown"], "codes": ["domain_unknown"]},
+	}
+	waive := {exception(code) | some code in case.waive}
+	decision := authz.decision with input as json.patch(allowed, case.patches) with data.patrol.custom as {"waive": waive}
+	codes(decision) == case.codes
+}
+
+# An exception ends, at most 90 days from now.
+test_exceptions_end[note] if {
+	some note, case in {
+		"in the last second": {"until": 1790500001, "lifted": true},
+		"in 90 days": {"until": 1790500000 + 7776000, "lifted": true},
+		"now": {"until": 1790500000, "lifted": false},
+		"in more than 90 days": {"until": 1790500001 + 7776000, "lifted": false},
+		"never": {"until": "never", "lifted": false},
+		"null": {"until": null, "lifted": false},
+	}
+	waive := {{"code": "domain_frozen", "because": "INC-123", "until": case.until}}
+	decision := authz.decision with input as json.patch(allowed, [put("domain/status", "frozen")])
+		with data.patrol.custom as {"waive": waive}
+	decision.allow == case.lifted
 }

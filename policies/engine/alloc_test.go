@@ -16,9 +16,12 @@ import (
 
 // TestAllocations holds every way to be allowed, and the denials with most reasons,
 // to what a decision may allocate. The race detector allocates for itself.
+//
+// The bars are wide for as long as the policy, which says nothing twice, is evaluated by
+// topdown alone; the engine that compiles OPA's plan (issue 16) brings tight ones.
 func TestAllocations(t *testing.T) {
-	const allow, deny = 130, 350
-	const limited = 400 // to be allowed where the domain has limits: all reasons are asked for
+	const allow, deny = 700, 700
+	const limited = 900 // to be allowed where the domain has limits
 	s := load(t, nil)
 	anywhere := pat
 	anywhere.Scopes = []models.Scope{{ID: "s", Domain: "*", EntityType: "models", Entity: "*", Operation: "read"}}

@@ -62,8 +62,6 @@ type CheckOptions struct {
 	// MinCoverage is in percent of the policy's lines; 0 is [DefaultMinCoverage],
 	// less than 0 is no minimum.
 	MinCoverage float64
-	// Waive names cases of the safety suite that this policy may allow.
-	Waive []string
 	// TestTimeout bounds each test; 0 is [DefaultTestTimeout].
 	TestTimeout time.Duration
 	// Kinds are the kinds of upstreams that names of models are judged for: literals
@@ -130,7 +128,7 @@ func (r *Report) Err() error {
 // it pleases until ctx ends. Whoever checks bundles of strangers does so in a process
 // with limits.
 func Check(ctx context.Context, src Source, opts CheckOptions) (*Report, error) {
-	if err := ValidateWaivers(opts.Waive); err != nil {
+	if err := ValidateWaivers(src.Waive); err != nil {
 		return nil, err
 	}
 	if opts.MinCoverage == 0 {
@@ -175,13 +173,14 @@ func (c *check) run(ctx context.Context) (err error) {
 	}
 	c.report.Revision = c.bundle.revision
 
-	s := &Snapshot{timeout: DefaultTimeout, revision: c.bundle.revision}
+	s := &Snapshot{timeout: DefaultTimeout, revision: c.bundle.revision, breaches: new(breachCounts)}
 	for _, opt := range c.opts.Options {
 		opt(s)
 	}
 	if s.timeout <= 0 {
 		return errTimeoutOption(s.timeout)
 	}
+	s.waives = c.bundle.waives
 	c.ran[StageData] = true
 	s.catalog, err = checkData(ctx, c.bundle)
 	c.fail(StageData, codeData, err)

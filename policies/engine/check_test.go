@@ -130,12 +130,12 @@ func TestCheckRefuses(t *testing.T) {
 			[]string{"entrypoints entrypoint_invalid it defines no data.patrol.authz.decision"},
 		},
 		"a built-in that fails on nothing": {
-			edited(t, authz, "decision := {\"allow\": true", "decision := {\"allow\": false, \"reasons\": to_number(\"x\")} if input.now == 0 else := {\"allow\": true"),
+			edited(t, authz, "answer := {\"allow\": true", "answer := {\"allow\": false, \"reasons\": to_number(\"x\")} if input.now == 0 else := {\"allow\": true"),
 			engine.CheckOptions{},
 			[]string{"entrypoints entrypoint_invalid it does not deny a request about which nothing is known"},
 		},
 		"allows nothing known": {
-			edited(t, authz, "decision := {\"allow\": true", "decision := {\"allow\": true, \"reasons\": []} if not input.user else := {\"allow\": true"),
+			edited(t, authz, "answer := {\"allow\": true", "answer := {\"allow\": true, \"reasons\": []} if not input.user else := {\"allow\": true"),
 			engine.CheckOptions{},
 			[]string{"entrypoints entrypoint_invalid it allows a request about which nothing is known"},
 		},
@@ -216,10 +216,16 @@ func TestCheckRefuses(t *testing.T) {
 func TestCheckSafety(t *testing.T) {
 	const authz = "authz/authz.rego"
 	hole := func(when string) map[string]string {
-		return edited(t, authz, "\ndecision := {\"allow\": true", "\ndecision := {\"allow\": true, \"reasons\": []} if {\n\t"+when+
+		return edited(t, authz, "\nanswer := {\"allow\": true", "\nanswer := {\"allow\": true, \"reasons\": []} if {\n\t"+when+
 			"\n} else := {\"allow\": true")
 	}
 	const known = "input.user.id; input.request.domain; "
+	waivable := map[string][]string{
+		"domain_disabled": {"domain_disabled"}, "domain_frozen": {"domain_frozen"}, "role_forbids": {"role_forbids"}, "role_unknown": {"role_forbids"},
+		"membership_absent": {"not_a_member", "role_forbids"}, "types_membership": {"not_a_member", "role_forbids"},
+		"limit_lifetime": {"lifetime_exceeded"}, "limit_wildcards": {"wildcard_forbidden"}, "limit_approval": {"approval_required"},
+		"types_limits": {"lifetime_exceeded", "wildcard_forbidden", "approval_required"},
+	}
 	for name, files := range map[string]map[string]string{
 		"token_revoked":         hole(known + "input.token.revoked == true"),
 		"token_expired":         hole(known + "input.now == input.token.expires_at"),
@@ -266,10 +272,32 @@ func TestCheckSafety(t *testing.T) {
 				return strings.HasPrefix(line, "safety safety_violated authz/authz.rego:") && strings.Contains(line, ": "+name+": it allows "+hit.Title)
 			}), "%v", found(r))
 
-			waived, err := engine.CheckSafety(t.Context(), bundle(t, files), name)
-			require.NoError(t, err)
-			assert.Equal(t, engine.Waived, caseOf(t, waived, name).Outcome)
-			assert.NotContains(t, strings.Join(found(waived), "\n"), " "+name+":")
+			by, canBe := waivable[name]
+			for _, c := range []struct {
+				manifest, server []string
+				want             engine.Outcome
+			}{
+				{nil, []string{name}, engine.Failed},
+				{by, nil, engine.Failed},
+				{by, by, engine.Waived},
+				{by, []string{name}, engine.Waived}, // as settings were written before there were codes
+			} {
+				if !canBe && c.manifest == nil {
+					c.want = engine.Failed
+				} else if !canBe {
+					continue
+				}
+				list, err := json.Marshal(c.manifest)
+				require.NoError(t, err)
+				files[".manifest"] = `{"roots": ["patrol"]}`
+				if c.manifest != nil {
+					files[".manifest"] = fmt.Sprintf(`{"roots": ["patrol"], "metadata": {"waive": %s}}`, list)
+				}
+				r, err := engine.CheckSafety(t.Context(), bundle(t, files), c.server...)
+				require.NoError(t, err)
+				assert.Equal(t, c.want, caseOf(t, r, name).Outcome, "manifest %v, server %v", c.manifest, c.server)
+				assert.Equal(t, c.want == engine.Failed, strings.Contains(strings.Join(found(r), "\n"), " "+name+":"))
+			}
 		})
 	}
 	for _, c := range engine.SafetyCases() {
@@ -285,7 +313,7 @@ func caseOf(t *testing.T, r *engine.Report, name string) engine.SafetyResult {
 }
 
 func TestCheckWarns(t *testing.T) {
-	closed := check(t, edited(t, "authz/authz.rego", "\ndecision := {\"allow\": true", "\ndecision := {\"allow\": false, \"reasons\": [{\"code\": \"closed\", \"message\": \"Closed.\"}]} if {\n\ttrue\n} else := {\"allow\": true"), engine.CheckOptions{})
+	closed := check(t, edited(t, "authz/authz.rego", "\nanswer := {\"allow\": true", "\nanswer := {\"allow\": false, \"reasons\": [{\"code\": \"closed\", \"message\": \"Closed.\"}]} if {\n\ttrue\n} else := {\"allow\": true"), engine.CheckOptions{})
 	assert.Contains(t, fmt.Sprint(closed.Warnings), "nothing that the catalog and the roles permit is allowed")
 
 	skipping := check(t, map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntodo_test_later if false"}, engine.CheckOptions{})
@@ -295,8 +323,8 @@ func TestCheckWarns(t *testing.T) {
 }
 
 func TestCheckOptionsAndContext(t *testing.T) {
-	_, err := engine.Check(t.Context(), bundle(t, nil), engine.CheckOptions{Waive: []string{"gravity"}})
-	require.ErrorContains(t, err, `no case "gravity"; its cases are token_revoked`)
+	_, err := engine.Check(t.Context(), engine.Source{Files: bundle(t, nil).Files, Waive: []string{"gravity"}}, engine.CheckOptions{})
+	require.ErrorContains(t, err, `"gravity" cannot be waived; what can is domain_disabled, domain_frozen`)
 	_, err = engine.Check(t.Context(), bundle(t, nil), engine.CheckOptions{Options: []engine.Option{engine.WithTimeout(0)}})
 	require.ErrorContains(t, err, "must be positive")
 	ctx, cancel := context.WithCancel(t.Context())

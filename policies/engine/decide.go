@@ -40,11 +40,16 @@ func (s *Snapshot) decide(ctx context.Context, input *ast.Term) (models.Decision
 	if err != nil {
 		return models.Decision{}, fmt.Errorf("%s is malformed: %w", decisionRef, err)
 	}
+	if d.Allowed {
+		if err := s.uphold(ctx, input, &d); err != nil {
+			return models.Decision{}, err
+		}
+	}
 	d.Revision = s.revision
 	return d, nil
 }
 
-// readDecision reads {"allow", "reasons", "scope"?, "headers"?} and nothing else.
+// readDecision reads {"allow", "reasons", "scope"?, "headers"?, "labels"?} and nothing else.
 func readDecision(v ast.Value) (d models.Decision, err error) {
 	obj, ok := v.(ast.Object)
 	if !ok {
@@ -75,14 +80,20 @@ func readDecision(v ast.Value) (d models.Decision, err error) {
 			return d, err
 		}
 	}
+	if labels := obj.Get(key.labels); labels != nil {
+		fields++
+		if d.Labels, err = readLabels(labels.Value); err != nil {
+			return d, err
+		}
+	}
 	switch {
 	case obj.Len() != fields:
-		return d, fmt.Errorf("it has other fields than allow, reasons, scope and headers: %v", obj.Keys())
+		return d, fmt.Errorf("it has other fields than allow, reasons, scope, headers and labels: %v", obj.Keys())
 	case d.Allowed && len(d.Reasons) > 0:
 		return d, errors.New("it allows and has reasons not to")
 	case !d.Allowed && len(d.Reasons) == 0:
 		return d, errors.New("it denies without a reason")
-	case !d.Allowed && fields > 2:
+	case !d.Allowed && (d.ScopeID != "" || d.Headers != nil):
 		return d, errors.New("it denies, yet has scope or headers")
 	}
 	return d, nil
@@ -111,8 +122,20 @@ func readReasons(v ast.Value) ([]models.Reason, error) {
 	slices.SortFunc(reasons, func(a, b models.Reason) int {
 		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Message, b.Message))
 	})
+	// A denial remains one with fewer of its reasons. Those that say who asks come first,
+	// for they decide what the caller is told.
+	if len(reasons) > maxReasons {
+		slices.SortStableFunc(reasons, func(a, b models.Reason) int { return cmp.Compare(a.Code.Status(), b.Code.Status()) })
+		reasons = slices.Clone(reasons[:maxReasons])
+	}
 	return reasons, err
 }
+
+// The bounds of the reasons of a denial. What is beyond them is left out.
+const (
+	maxReasons = 64
+	maxMessage = 1000 // bytes
+)
 
 func readReason(v ast.Value) (models.Reason, error) {
 	obj, ok := v.(ast.Object)
@@ -126,8 +149,11 @@ func readReason(v ast.Value) (models.Reason, error) {
 	if !isReasonCode(code) {
 		return models.Reason{}, fmt.Errorf("a reason's code is %.80q; codes are 1 to 64 of a-z, 0-9 and _, letters first", code)
 	}
+	if !models.ReasonCode(code).OfPolicy() {
+		return models.Reason{}, fmt.Errorf("a reason's code is %s, which is Patrol's own, for what no policy decides", code)
+	}
 	message, err := readString("a reason's message", obj.Get(key.message))
-	return models.Reason{Code: models.ReasonCode(code), Message: message}, err
+	return models.Reason{Code: models.ReasonCode(code), Message: plain(message, maxMessage)}, err
 }
 
 func isReasonCode(s string) bool {
@@ -142,6 +168,37 @@ func readString(what string, t *ast.Term) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s is not a text", what)
+}
+
+// The bounds of labels.
+const (
+	maxLabels     = 16
+	maxLabelValue = 256 // bytes
+)
+
+// readLabels reads an object of names, spelled as codes are, and texts.
+func readLabels(v ast.Value) (map[string]string, error) {
+	obj, ok := v.(ast.Object)
+	if !ok || obj.Len() > maxLabels {
+		return nil, fmt.Errorf("labels is not an object of at most %d texts", maxLabels)
+	}
+	if obj.Len() == 0 {
+		return nil, nil
+	}
+	labels := make(map[string]string, obj.Len())
+	err := obj.Iter(func(k, x *ast.Term) error {
+		name, _ := k.Value.(ast.String)
+		value, ok := x.Value.(ast.String)
+		switch {
+		case name == "" || !isReasonCode(string(name)):
+			return fmt.Errorf("labels: %.80q is no name; names are 1 to 64 of a-z, 0-9 and _, letters first", string(name))
+		case !ok || len(value) > maxLabelValue:
+			return fmt.Errorf("labels: %s is not a text of at most %d bytes", string(name), maxLabelValue)
+		}
+		labels[string(name)] = plain(string(value), maxLabelValue)
+		return nil
+	})
+	return labels, err
 }
 
 // readHeaders reads an object of header names and values, which are for the

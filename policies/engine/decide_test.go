@@ -148,10 +148,10 @@ func TestDecideReadsDecisions(t *testing.T) {
 		document string
 		want     models.Decision
 	}{
-		"as little as can be": {`{"allow": true, "reasons": []}`, models.Decision{Allowed: true}},
+		"as little as can be": {`{"allow": true, "reasons": []}`, models.Decision{Allowed: true, ScopeID: "scope-1"}},
 		"reasons as a set":    {`{"allow": false, "reasons": {{"code": "b", "message": "B."}, {"code": "a", "message": "A."}}}`, models.Decision{Reasons: []models.Reason{{Code: "a", Message: "A."}, {Code: "b", Message: "B."}}}},
 		"reasons are sorted":  {`{"allow": false, "reasons": [{"code": "b", "message": "B."}, {"code": "a", "message": "A."}]}`, models.Decision{Reasons: []models.Reason{{Code: "a", Message: "A."}, {Code: "b", Message: "B."}}}},
-		"headers":             {`{"allow": true, "reasons": [], "headers": {"X-Patrol-Tier": "gold", "x-guardrails-note": "a b"}}`, models.Decision{Allowed: true, Headers: map[string]string{"X-Patrol-Tier": "gold", "x-guardrails-note": "a b"}}},
+		"headers":             {`{"allow": true, "reasons": [], "headers": {"X-Patrol-Tier": "gold", "x-guardrails-note": "a b"}}`, models.Decision{Allowed: true, ScopeID: "scope-1", Headers: map[string]string{"X-Patrol-Tier": "gold", "x-guardrails-note": "a b"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := load(t, policy("verdict := "+c.document))

@@ -19,7 +19,7 @@ import (
 // TestPolicyAgreesWithModel holds the Rego against the model over many inputs, most
 // of them near something that is allowed: same verdict, same reasons, same scope.
 // So it also holds that a request is allowed exactly when there is no reason to
-// deny it, which the Rego says twice.
+// deny it, and that the invariants are those reasons before any hides another.
 func TestPolicyAgreesWithModel(t *testing.T) {
 	s := load(t, nil)
 	inputs, seed := 104_000, uint64(1)
@@ -72,6 +72,12 @@ func compare(t *testing.T, s *engine.Snapshot, random *rand.Rand, n int) map[mod
 				want, scope, codes(got), got.ScopeID, err, text)
 			return counts
 		}
+		broken, granted, err := s.BrokenOf(input)
+		if err != nil || (len(broken) == 0) != (len(want) == 0) || len(want) == 0 && granted != scope || !slices.Equal(want, common(want, broken)) {
+			text, _ := json.MarshalIndent(input, "", "  ")
+			t.Errorf("the model says %v, scope %q; the invariants say %v, scope %q, error %v, on this input:\n%s", want, scope, broken, granted, err, text)
+			return counts
+		}
 		if got.Allowed {
 			counts["allow"]++
 		}
@@ -80,6 +86,16 @@ func compare(t *testing.T, s *engine.Snapshot, random *rand.Rand, n int) map[mod
 		}
 	}
 	return counts
+}
+
+// common are the elements of a that b has as well.
+func common(a, b []models.ReasonCode) (both []models.ReasonCode) {
+	for _, code := range a {
+		if slices.Contains(b, code) {
+			both = append(both, code)
+		}
+	}
+	return both
 }
 
 // generate draws an input of which most is as the server would make it, and then,

@@ -32,6 +32,9 @@ type Answer struct {
 	Reasons []models.Reason   `json:"reasons"`
 	ScopeID string            `json:"scope_id,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	// Waived is what it was allowed in spite of.
+	Waived []models.Waiver `json:"waived,omitempty"`
 
 	// Of a route: what is asked for, all of which must be allowed; nil if no route maps the
 	// request.
@@ -126,7 +129,7 @@ func (s *Snapshot) answer(ctx context.Context, in *input) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Allowed, a.ScopeID, a.Headers = d.Allowed, d.ScopeID, d.Headers
+	a.Allowed, a.ScopeID, a.Headers, a.Labels, a.Waived = d.Allowed, d.ScopeID, d.Headers, d.Labels, d.Waived
 	a.Reasons = append(a.Reasons, d.Reasons...)
 	return a, nil
 }

@@ -31,12 +31,13 @@ func InputOf(req models.Request, f Facts, now time.Time) (any, error) {
 // CheckSafety is that part of Check alone; running the tests of a policy takes much
 // longer.
 func CheckSafety(ctx context.Context, src Source, waive ...string) (*Report, error) {
+	src.Waive = waive
 	s, err := Load(ctx, src)
 	if err != nil {
 		return nil, err
 	}
 	c := &check{
-		src: src, opts: CheckOptions{Waive: waive}, report: &Report{}, snapshot: s,
+		src: src, report: &Report{}, snapshot: s,
 		failed: map[Stage]bool{}, ran: map[Stage]bool{},
 	}
 	return c.report, c.safety(ctx)
@@ -117,4 +118,25 @@ func Names(src Source, kinds ...string) ([]Finding, error) {
 	c := &check{src: src, opts: CheckOptions{Kinds: kinds}, bundle: b, report: &Report{}}
 	c.names()
 	return c.report.Warnings, nil
+}
+
+// BrokenOf returns the codes of the invariants that do not hold of an input, and the scope
+// that covers what it asks for.
+func (s *Snapshot) BrokenOf(input any) ([]models.ReasonCode, string, error) {
+	v, err := ast.InterfaceToValue(input)
+	if err != nil {
+		return nil, "", err
+	}
+	broken, granted := s.broken(v)
+	return broken.codes(), string(granted[0]), nil
+}
+
+// Upheld returns what holds an allowance of a request against the invariants, and
+// nothing else.
+func (s *Snapshot) Upheld(req models.Request, f Facts, now time.Time) (func() error, error) {
+	input, err := decisionInput(req, f, now)
+	return func() error {
+		d := models.Decision{Allowed: true, ScopeID: "scope-1"}
+		return s.uphold(context.Background(), input, &d)
+	}, err
 }

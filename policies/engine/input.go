@@ -140,6 +140,7 @@ var key = struct {
 
 	allow, reasons, scope, code, message *ast.Term // of what policies answer
 	format, fields, each, absent         *ast.Term // likewise
+	labels, because, until               *ast.Term // likewise
 }{
 	request: ast.StringTerm("request"), token: ast.StringTerm("token"), user: ast.StringTerm("user"),
 	domain: ast.StringTerm("domain"), membership: ast.StringTerm("membership"), now: ast.StringTerm("now"),
@@ -159,6 +160,7 @@ var key = struct {
 	allow: ast.StringTerm("allow"), reasons: ast.StringTerm("reasons"), scope: ast.StringTerm("scope"),
 	code: ast.StringTerm("code"), message: ast.StringTerm("message"), format: ast.StringTerm("format"), fields: ast.StringTerm("fields"),
 	each: ast.StringTerm("each"), absent: ast.StringTerm("absent"),
+	labels: ast.StringTerm("labels"), because: ast.StringTerm("because"), until: ast.StringTerm("until"),
 }
 
 func newValue(items ...[2]*ast.Term) *Value {

@@ -3,9 +3,9 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -47,21 +47,23 @@ func SafetyCases() []SafetyCase {
 	return cases
 }
 
-// ValidateWaivers checks that each name is one of a case of the safety suite.
+// ValidateWaivers checks that each name is a reason that can be waived. It lets names
+// of cases of the safety suite pass, which were waived before there were codes;
+// [WaiverNotes] says what they are worth.
 func ValidateWaivers(names []string) error {
 	for _, name := range names {
-		if !slices.ContainsFunc(safetySuite, func(c safetyCase) bool { return c.Name == name }) {
-			return fmt.Errorf("the safety suite has no case %q; its cases are %s", name, strings.Join(caseNames(), ", "))
+		if waivable(models.ReasonCode(name)) == 0 && !slices.ContainsFunc(safetySuite, func(c safetyCase) bool { return c.Name == name }) {
+			return fmt.Errorf("%.80q cannot be waived; what can is %s", name, joinCodes(WaivableCodes(), ", "))
 		}
 	}
 	return nil
 }
 
-func caseNames() (names []string) {
-	for _, c := range safetySuite {
-		names = append(names, c.Name)
-	}
-	return names
+// WaiverNotes says what there is to know about names that [ValidateWaivers] lets pass
+// and that are no codes.
+func WaiverNotes(names []string) []string {
+	_, notes := readWaivers(names)
+	return notes
 }
 
 // allowance is an input that the policy allows, and what is known of it.
@@ -100,16 +102,20 @@ func (c *check) safety(ctx context.Context) error {
 				return fmt.Errorf("safety case %s: %w", sc.Name, err)
 			}
 			d, err := c.snapshot.decide(ctx, ast.NewTerm(v))
+			_, breached := errors.AsType[*BreachError](err)
 			switch result.Tried++; {
 			case ctx.Err() != nil:
 				return fmt.Errorf("check policy %s: %w", c.src.Name, ctx.Err())
-			case err != nil:
-				errs++
-			case d.Allowed:
-				result.Outcome = Failed
+			case breached || err == nil && d.Allowed:
+				result.Outcome = Waived
+				if breached || len(d.Waived) == 0 {
+					result.Outcome = Failed
+				}
 				if result.Example, err = json.Marshal(input); err != nil {
 					return fmt.Errorf("safety case %s: %w", sc.Name, err)
 				}
+			case err != nil:
+				errs++
 			}
 			if result.Outcome == Failed {
 				break
@@ -120,11 +126,13 @@ func (c *check) safety(ctx context.Context) error {
 			Code: codeSafety, Message: fmt.Sprintf("%s: it allows %s", sc.Name, sc.Title),
 		}
 		switch {
-		case result.Outcome == Failed && slices.Contains(c.opts.Waive, sc.Name):
-			result.Outcome = Waived
+		case result.Outcome == Waived:
 			f.Code = codeWaived
 			c.warn(f)
 		case result.Outcome == Failed:
+			if want := waivedBy(sc.Name); want != 0 {
+				f.Message += fmt.Sprintf("; if it is meant to, the manifest's metadata.waive and the server's gate.waive must both name %s", joinCodes(want.codes(), ", "))
+			}
 			c.failed[StageSafety] = true
 			c.report.Findings = append(c.report.Findings, f)
 		case errs > 0:

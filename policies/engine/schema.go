@@ -64,11 +64,6 @@ func schemaSet() (*ast.SchemaSet, error) {
 // their schemas, and roles and routes against the catalog: what names an entity
 // type or operation that does not exist is a typing error, not a wish.
 func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
-	var docs struct {
-		Catalog models.Catalog         `json:"catalog"`
-		Roles   map[string]models.Role `json:"roles"`
-		Routes  map[string]RouteInfo   `json:"routes"`
-	}
 	inRoot, _ := b.data[root].(map[string]any)
 	var errs []error
 	for _, name := range []string{"catalog", "roles", "routes"} {
@@ -85,15 +80,16 @@ func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
 	if err := errors.Join(errs...); err != nil {
 		return models.Catalog{}, err
 	}
-	content, err := json.Marshal(inRoot)
+	catalog, err := readDocs(b)
 	if err != nil {
-		return models.Catalog{}, fmt.Errorf("read the data documents: %w", err)
+		return models.Catalog{}, err
 	}
-	if err := json.NewDecoder(bytes.NewReader(content)).Decode(&docs); err != nil {
-		return models.Catalog{}, fmt.Errorf("read the data documents: %w", err)
+	var docs struct {
+		Routes map[string]RouteInfo `json:"routes"`
 	}
-	catalog := docs.Catalog
-	catalog.Roles = docs.Roles
+	if err := decodeData(inRoot, &docs); err != nil {
+		return models.Catalog{}, err
+	}
 	known := func(where, entityType, operation string, place ...string) {
 		if _, ok := catalog.EntityTypes[entityType].Operations[operation]; !ok {
 			errs = append(errs, b.atData(place, fmt.Errorf("data.%s.%s: the catalog has no %s on %s", root, where, operation, entityType)))
@@ -161,6 +157,31 @@ func checkSchema(ctx context.Context, b *bundle, name string, doc any) error {
 		errs = append(errs, b.atData(place, e))
 	}
 	return errors.Join(errs...)
+}
+
+// readDocs reads the catalog and the roles, which must be as their schemas say.
+func readDocs(b *bundle) (models.Catalog, error) {
+	var docs struct {
+		Catalog models.Catalog         `json:"catalog"`
+		Roles   map[string]models.Role `json:"roles"`
+	}
+	inRoot, _ := b.data[root].(map[string]any)
+	if err := decodeData(inRoot, &docs); err != nil {
+		return models.Catalog{}, err
+	}
+	docs.Catalog.Roles = docs.Roles
+	return docs.Catalog, nil
+}
+
+func decodeData(inRoot map[string]any, docs any) error {
+	content, err := json.Marshal(inRoot)
+	if err == nil {
+		err = json.NewDecoder(bytes.NewReader(content)).Decode(docs)
+	}
+	if err != nil {
+		return fmt.Errorf("read the data documents: %w", err)
+	}
+	return nil
 }
 
 // schemaError is one way in which a document is not as its schema says.

@@ -39,6 +39,10 @@ type Snapshot struct {
 	digest   string // of what the policy consists of
 	standing *standing
 
+	exceptions document // of data.patrol.custom.waive; zero if there is none
+	waives     breach
+	breaches   *breachCounts
+
 	routes   *recall[routed]
 	needs    *recall[hinted]
 	choosers choosers
@@ -68,7 +72,7 @@ func WithRecall(n int) Option { return func(s *Snapshot) { s.recall = n } }
 // the entrypoints exist, and that a request about which nothing is known is
 // denied. Errors name file and line, or the place in the data.
 func Load(ctx context.Context, src Source, opts ...Option) (*Snapshot, error) {
-	s := &Snapshot{timeout: DefaultTimeout, recall: DefaultRecall, standing: new(standing)}
+	s := &Snapshot{timeout: DefaultTimeout, recall: DefaultRecall, standing: new(standing), breaches: new(breachCounts)}
 	for _, opt := range opts {
 		opt(s)
 	}
@@ -93,6 +97,7 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 	if err != nil {
 		return err
 	}
+	s.waives = b.waives
 	if s.catalog, err = checkData(ctx, b); err != nil {
 		return err
 	}
@@ -172,6 +177,11 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if s.definesExceptions() {
+		if s.exceptions, err = s.prepare(exceptionsRef); err != nil {
+			return err
+		}
+	}
 	if err := s.evaluateConstants(ctx); err != nil {
 		return err
 	}
@@ -183,7 +193,10 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 // try asks the policy about a request of which nothing is known.
 func (s *Snapshot) try(ctx context.Context) error {
 	d, err := s.decide(ctx, noFacts)
+	_, breached := errors.AsType[*BreachError](err)
 	switch {
+	case breached:
+		return errors.New("it allows a request about which nothing is known")
 	case err != nil:
 		return fmt.Errorf("it does not deny a request about which nothing is known: %w", err)
 	case d.Allowed:
@@ -199,3 +212,13 @@ func (s *Snapshot) Revision() string { return s.revision }
 // Catalog returns what can be asked for and granted. It is shared: callers must
 // not change it.
 func (s *Snapshot) Catalog() models.Catalog { return s.catalog }
+
+// definesExceptions reports whether the policy has data.patrol.custom.waive, as rules or
+// as data.
+func (s *Snapshot) definesExceptions() bool {
+	if len(s.compiler.GetRulesExact(exceptionsRef)) > 0 {
+		return true
+	}
+	_, err := s.documents.data.Find(exceptionsRef[1:])
+	return err == nil
+}

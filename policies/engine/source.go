@@ -29,6 +29,9 @@ type Source struct {
 	// [Load] looks at those that take part in evaluation, see [IsPolicyFile], and
 	// [Check] at the tests as well, see [IsTestFile]. Others are passed over.
 	Files map[string][]byte
+	// Waive are the invariants that the server lets its policies waive, see
+	// [WaivableCodes]. What a policy waives is what its manifest names as well.
+	Waive []string
 }
 
 // The names of a bundle's files, as OPA has them.
@@ -74,6 +77,8 @@ type bundle struct {
 	data         map[string]any
 	documents    map[string][]byte // what data is from, by file
 	capabilities *ast.Capabilities // nil if it brings none but those that are enforced
+	waivers      []string          // what the manifest waives, as it is written there
+	waives       breach
 }
 
 // manifest is what a bundle's .manifest may say.
@@ -117,6 +122,10 @@ func (src Source) parse() (*bundle, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	b.waivers, _ = manifestWaivers(m) // which were looked at when it was read
+	b.waives, _ = readWaivers(b.waivers)
+	permitted, _ := readWaivers(src.Waive)
+	b.waives &= permitted
 	if b.revision = m.Revision; b.revision == "" {
 		b.revision = src.Digest()
 	}
@@ -151,6 +160,9 @@ func (src Source) manifest() (m manifest, err error) {
 		return m, at(manifestFile, errors.New("rego_version must be 1 or left out"))
 	case len(m.Revision) > 200 || strings.ContainsFunc(m.Revision, func(r rune) bool { return r < ' ' || r > '~' }):
 		return m, at(manifestFile, errors.New("revision must be at most 200 printable ASCII characters"))
+	}
+	if _, err := manifestWaivers(m); err != nil {
+		return m, at(manifestFile, err)
 	}
 	return m, nil
 }

@@ -155,11 +155,16 @@ type suite struct {
 	data         map[string]any
 	capabilities *ast.Capabilities
 	timeout      time.Duration
+	facts        *Snapshot // what the invariants are about, and nothing else
 }
 
 func (c *check) suite() (*suite, error) {
 	s := &suite{name: c.src.Name, policy: c.bundle.modules, all: maps.Clone(c.bundle.modules), data: c.bundle.data, timeout: c.opts.TestTimeout}
+	s.facts = &Snapshot{waives: c.bundle.waives, breaches: new(breachCounts)}
 	var errs []error
+	if docs, err := readDocs(c.bundle); err == nil { // else the check says what is wrong with them
+		s.facts.catalog = docs
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.src.Files)) {
 		if !IsTestFile(name) {
 			continue
@@ -207,17 +212,25 @@ func (s *suite) stayOut() error {
 // found returns false. They run under the capabilities that the policy itself has.
 // Errors of built-in functions are errors of the test, since they are errors of a
 // decision.
-func (s *suite) each(ctx context.Context, modules map[string]*ast.Module, set func(*tester.Runner), found func(*tester.Result) bool) error {
+//
+// If they are upheld, a decision that allows what no policy may allow is an error of the
+// test as well.
+func (s *suite) each(ctx context.Context, modules map[string]*ast.Module, upheld bool, set func(*tester.Runner), found func(*tester.Result) bool) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	store := inmem.NewFromObjectWithOpts(s.data, inmem.OptRoundTripOnWrite(false))
+	capabilities := s.capabilities
+	if upheld {
+		modules, capabilities = s.upheld(modules)
+	}
 	r := tester.NewRunner().
 		SetCompiler(ast.NewCompiler().
-			WithCapabilities(s.capabilities).
+			WithCapabilities(capabilities).
 			WithEnablePrintStatements(true).
 			WithDefaultRegoVersion(ast.RegoV1)).
 		SetStore(store).
 		SetModules(modules).
+		AddCustomBuiltins(s.builtins()).
 		SetTimeout(s.timeout).
 		RaiseBuiltinErrors(true)
 	set(r)
@@ -241,7 +254,7 @@ func (s *suite) run(ctx context.Context, filter string) (*TestReport, *CoverageR
 	report := &TestReport{Tests: []TestResult{}}
 	coverage := cover.New()
 	var bad []*tester.Result
-	err := s.each(ctx, s.all, func(r *tester.Runner) {
+	err := s.each(ctx, s.all, true, func(r *tester.Runner) {
 		r.Filter(filter).SetCoverageQueryTracer(coverage).SetCoverageRuns(nil)
 	}, func(r *tester.Result) bool {
 		report.Tests = append(report.Tests, s.resultsOf(r)...)
@@ -326,7 +339,7 @@ func (s *suite) findFailures(ctx context.Context, all []TestResult, bad []*teste
 		names = append(names, regexp.QuoteMeta(r.Package+"."+r.Name))
 		watch.tests[ruleAt(r.Location)] = true
 	}
-	_ = s.each(ctx, s.all, func(r *tester.Runner) { // an error only leaves messages short
+	_ = s.each(ctx, s.all, true, func(r *tester.Runner) { // an error only leaves messages short
 		r.SetCoverageQueryTracer(&watch).Filter("^(" + strings.Join(names, "|") + ")$").SetParallel(1)
 	}, func(*tester.Result) bool { return true })
 	at := map[string]*ast.Location{}
@@ -378,7 +391,7 @@ func (s *suite) tryMutants(ctx context.Context, c *check) error {
 		}
 		modules, location := s.mutate(m.ref, m.value)
 		noticed := false
-		err := s.each(ctx, modules, func(*tester.Runner) {}, func(r *tester.Result) bool {
+		err := s.each(ctx, modules, false, func(*tester.Runner) {}, func(r *tester.Result) bool {
 			noticed = noticed || r.Fail || r.Error != nil
 			return !noticed
 		})

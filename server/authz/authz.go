@@ -53,6 +53,12 @@ type Journal interface {
 type Metrics interface {
 	Decided(outcome, reason, surface string, took time.Duration)
 	Cache(name string, hit bool)
+	// Breached counts that a policy allowed what no policy may allow, which then was
+	// not, by the reason that it should have given.
+	Breached(code string)
+	// Waived counts an allowance in spite of a reason to deny: by an exception of the
+	// policy, or else by a waiver.
+	Waived(code string, exception bool)
 }
 
 // Recorder keeps decisions. Implementations are safe for concurrent use. They are
@@ -438,3 +444,5 @@ type noMetrics struct{}
 
 func (noMetrics) Decided(string, string, string, time.Duration) {}
 func (noMetrics) Cache(string, bool)                            {}
+func (noMetrics) Breached(string)                               {}
+func (noMetrics) Waived(string, bool)                           {}

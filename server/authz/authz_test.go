@@ -465,6 +465,18 @@ func (m *countingMetrics) Decided(outcome, reason, surface string, _ time.Durati
 	m.decided[strings.Join([]string{outcome, reason, surface}, " ")]++
 }
 
+func (m *countingMetrics) Breached(code string) { m.count("breached " + code) }
+
+func (m *countingMetrics) Waived(code string, exception bool) {
+	m.count(fmt.Sprintf("waived %s %t", code, exception))
+}
+
+func (m *countingMetrics) count(what string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.decided[what]++
+}
+
 func (m *countingMetrics) Cache(name string, hit bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -111,6 +111,11 @@ func (a *Authorizer) evaluate(ctx context.Context, policy *engine.Snapshot, req 
 		v.Decision = models.Deny(models.PolicyError)
 		v.Revision = policy.Revision()
 		v.cause = fmt.Errorf("evaluate the policy: %w", err)
+		if breach, ok := errors.AsType[*engine.BreachError](err); ok {
+			for _, code := range breach.Codes {
+				a.cfg.Metrics.Breached(string(code))
+			}
+		}
 	}
 	return v
 }
@@ -166,6 +171,9 @@ func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, 
 		a.uses.note(rec, call, d, now)
 	}
 	a.cfg.Metrics.Decided(outcome, reason, call.Surface, now.Sub(start))
+	for _, w := range d.Waived {
+		a.cfg.Metrics.Waived(string(w.Code), w.Until != 0)
+	}
 	if cause != nil {
 		a.tell(ctx, call, d, rec != nil, cause)
 	}
@@ -187,7 +195,11 @@ func (a *Authorizer) tell(ctx context.Context, call Call, d models.Decision, ver
 		level = slog.LevelDebug
 	}
 	fields := []any{"decision_id", d.ID, "reason", d.FirstReason(), "surface", call.Surface, "revision", d.Revision, "error", cause}
-	const message = "a request was refused because it could not be judged"
+	message := "a request was refused because it could not be judged"
+	if breach, ok := errors.AsType[*engine.BreachError](cause); ok {
+		message = "a request was refused because the policy allows what no policy may allow"
+		fields = append(fields, "breach", breach.Codes, "rule", breach.Rule, "file", breach.File, "line", breach.Line)
+	}
 	if verified {
 		a.cfg.Logger.Log(ctx, level, message, fields...)
 		return

@@ -31,6 +31,20 @@ func (v *verdict) metadata(dry bool) *structpb.Struct {
 	} else {
 		put("reason", v.Reason())
 	}
+	if len(d.Labels) > 0 {
+		labels := make(map[string]*structpb.Value, len(d.Labels))
+		for name, value := range d.Labels {
+			labels[name] = structpb.NewStringValue(value)
+		}
+		fields["labels"] = structpb.NewStructValue(&structpb.Struct{Fields: labels})
+	}
+	if len(d.Waived) > 0 {
+		waived := make([]*structpb.Value, len(d.Waived))
+		for i, w := range d.Waived {
+			waived[i] = structpb.NewStringValue(string(w.Code))
+		}
+		fields["waived"] = structpb.NewListValue(&structpb.ListValue{Values: waived})
+	}
 	if dry {
 		fields["dry_run"] = structpb.NewBoolValue(true)
 		fields["would_be_status"] = structpb.NewNumberValue(float64(v.Status()))

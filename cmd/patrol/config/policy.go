@@ -27,7 +27,7 @@ type Bundle struct {
 // Gate is what a policy must be to come into force.
 type Gate struct {
 	MinCoverage int           `key:"min_coverage" doc:"How much of a policy its own tests must run, in percent of its lines."`
-	Waive       []string      `key:"waive" doc:"Cases of the safety suite that policies may allow after all, by name; patrol policy check lists them."`
+	Waive       []string      `key:"waive" doc:"What policies may waive, if their manifest names it too: domain_disabled, domain_frozen, not_a_member, role_forbids, lifetime_exceeded, wildcard_forbidden, approval_required."`
 	TestTimeout time.Duration `key:"test_timeout" doc:"Longest time for one test."`
 	CPUTime     time.Duration `key:"cpu_time" doc:"Longest CPU time for the whole check of a policy, in a process of its own."`
 	Timeout     time.Duration `key:"timeout" doc:"Longest time for it by the clock."`

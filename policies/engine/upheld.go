@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/tester"
+	"github.com/open-policy-agent/opa/v1/types"
+
+	"patrol/models"
+)
+
+// upheldName is a function that only tests of a policy have, and they do not see it: it
+// stands between data.patrol.authz.decision and whoever asks for it, and holds
+// allowances against the invariants, as the engine does outside of tests.
+const (
+	upheldName  = "patrol.upheld"
+	writtenName = "decision as written" // no name that Rego could have for a rule
+)
+
+var upheldDecl = &ast.Builtin{Name: upheldName, Decl: types.NewFunction(types.Args(types.A, types.A, types.A), types.A)}
+
+// upheld returns modules in which the decision is held against the invariants, and the
+// capabilities that they need.
+func (s *suite) upheld(modules map[string]*ast.Module) (map[string]*ast.Module, *ast.Capabilities) {
+	held := maps.Clone(modules)
+	var in *ast.Package
+	for _, name := range slices.Sorted(maps.Keys(modules)) {
+		if !slices.ContainsFunc(modules[name].Rules, isDecision) {
+			continue
+		}
+		m := modules[name].Copy()
+		in = m.Package
+		for _, r := range m.Rules {
+			if isDecision(r) {
+				for ; r != nil; r = r.Else {
+					r.Head.Name = writtenName
+					r.Head.Reference = ast.Ref{ast.VarTerm(writtenName)}
+				}
+			}
+		}
+		held[name] = m
+	}
+	if in == nil {
+		return modules, s.capabilities
+	}
+	written := ast.NewTerm(decisionRef[:len(decisionRef)-1].Append(ast.StringTerm(writtenName)))
+	exceptions := ast.SetComprehensionTerm(ast.VarTerm("e"), ast.NewBody(
+		ast.Equality.Expr(ast.VarTerm("e"), ast.RefTerm(append(slices.Clone(exceptionsRef), ast.VarTerm("i"))...))))
+	value := ast.VarTerm("held")
+	body := ast.NewBody(ast.NewExpr([]*ast.Term{ast.NewTerm(ast.MustParseRef(upheldName)), written, ast.NewTerm(ast.InputRootRef), exceptions, value}))
+	const module = "invariants"
+	rule := &ast.Rule{
+		Head: ast.RefHead(ast.Ref{ast.VarTerm("decision")}, value), Body: body, Location: ast.NewLocation(nil, "", 1, 1),
+	}
+	m := &ast.Module{Package: in.Copy(), Rules: []*ast.Rule{rule}}
+	rule.Module = m
+	held[module] = m
+	capabilities := *s.capabilities
+	capabilities.Builtins = append(slices.Clone(capabilities.Builtins), upheldDecl)
+	return held, &capabilities
+}
+
+func isDecision(r *ast.Rule) bool { return r.Ref().Equal(decisionRef) }
+
+// builtins are the functions that tests have beside the policy's.
+func (s *suite) builtins() []*tester.Builtin {
+	return []*tester.Builtin{{Decl: upheldDecl, Func: rego.Function3(
+		&rego.Function{Name: upheldName, Decl: upheldDecl.Decl},
+		func(_ rego.BuiltinContext, decision, input, exceptions *ast.Term) (*ast.Term, error) {
+			d, err := readDecision(decision.Value)
+			if err != nil || !d.Allowed {
+				return decision, nil //nolint:nilerr // a test may try what a malformed one is
+			}
+			return decision, s.facts.upholdOn(input.Value, exceptions.Value, &d)
+		},
+	)}}
+}
+
+// upholdOn is [Snapshot.uphold] with the exceptions at hand.
+func (s *Snapshot) upholdOn(input, exceptions ast.Value, d *models.Decision) error {
+	broken, granted := s.broken(input)
+	for _, w := range s.lifted(input, exceptions, broken) {
+		broken &^= waivable(w.Code)
+	}
+	switch {
+	case broken != 0:
+		return s.breached(broken, "")
+	case d.ScopeID != "" && !granted.has(d.ScopeID):
+		return s.breached(breachScope, d.ScopeID)
+	}
+	return nil
+}

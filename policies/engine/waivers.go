@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"patrol/models"
+)
+
+// WaivableCodes are the invariants that can be waived, by the code of the reason that a
+// policy gives where they do not hold.
+func WaivableCodes() (codes []models.ReasonCode) {
+	for _, i := range invariants {
+		if i.waivable {
+			codes = append(codes, i.code)
+		}
+	}
+	return codes
+}
+
+// Waives returns what this policy waives: what its manifest and the server both name.
+func (s *Snapshot) Waives() []models.ReasonCode { return s.waives.codes() }
+
+// waivedCases says which invariants a case of the safety suite is about, for settings
+// from when cases were what was waived.
+var waivedCases = map[string]breach{
+	"membership_absent": breachMember | breachRole,
+	"role_unknown":      breachRole,
+	"limit_lifetime":    breachLifetime,
+	"limit_wildcards":   breachWildcard,
+	"limit_approval":    breachApproval,
+	"types_limits":      breachLifetime | breachWildcard | breachApproval,
+	"types_membership":  breachMember | breachRole,
+}
+
+// readWaivers reads codes, and names of cases of the safety suite. notes says what is
+// there to know about names.
+func readWaivers(names []string) (b breach, notes []string) {
+	for _, name := range names {
+		code := waivable(models.ReasonCode(name))
+		switch byCase, isCase := waivedCases[name]; {
+		case code != 0:
+			b |= code
+		case isCase:
+			b |= byCase
+			notes = append(notes, fmt.Sprintf("%s is a case of the safety suite: write %s, the code of what is waived", name, joinCodes(byCase.codes(), ", ")))
+		default:
+			notes = append(notes, fmt.Sprintf("%s cannot be waived by any policy: what can is %s", name, joinCodes(WaivableCodes(), ", ")))
+		}
+	}
+	return b, notes
+}
+
+func joinCodes(codes []models.ReasonCode, sep string) string {
+	texts := make([]string, len(codes))
+	for i, code := range codes {
+		texts[i] = string(code)
+	}
+	return strings.Join(texts, sep)
+}
+
+// waivedBy is what must be waived for a policy to allow a case of the safety suite; 0 if
+// nothing can be.
+func waivedBy(name string) breach {
+	if code := waivable(models.ReasonCode(name)); code != 0 {
+		return code
+	}
+	return waivedCases[name]
+}
+
+// manifestWaivers reads metadata.waive of a manifest: a list of codes.
+func manifestWaivers(m manifest) ([]string, error) {
+	listed, ok := m.Metadata["waive"]
+	if !ok {
+		return nil, nil
+	}
+	list, ok := listed.([]any)
+	if !ok {
+		return nil, errors.New("metadata.waive must be a list of reason codes")
+	}
+	names := make([]string, 0, len(list))
+	for _, v := range list {
+		name, ok := v.(string)
+		if b, _ := readWaivers([]string{name}); !ok || b == 0 {
+			return nil, fmt.Errorf("metadata.waive: %v cannot be waived; what can is %s", v, joinCodes(WaivableCodes(), ", "))
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// exceptionsRef is where a policy makes exceptions of its own.
+var exceptionsRef = ast.MustParseRef("data.patrol.custom.waive")
+
+// MaxException is how far ahead an exception of a policy may end.
+const MaxException = 90 * 24 * time.Hour
+
+// maxExceptionReason bounds, in bytes, why an exception is made.
+const maxExceptionReason = 200
+
+// madeExceptions asks the policy for its exceptions, if they could lift something.
+func (s *Snapshot) madeExceptions(ctx context.Context, input *ast.Term, broken breach) (ast.Value, error) {
+	if broken&^s.waives == 0 || s.exceptions.ref == nil {
+		return nil, nil
+	}
+	v, err := s.eval(ctx, s.exceptions, input)
+	if errors.Is(err, errUndefined) {
+		return nil, nil
+	}
+	return v, err
+}
+
+// lifted returns what lifts the broken invariants of an input, as far as anything does:
+// waivers, and exceptions of the policy that have not ended. Of several exceptions from
+// one thing, the one that ends last is told.
+func (s *Snapshot) lifted(input, exceptions ast.Value, broken breach) (lifted []models.Waiver) {
+	for _, code := range (broken & s.waives).codes() {
+		lifted = append(lifted, models.Waiver{Code: code})
+	}
+	broken &^= s.waives
+	in, _ := input.(ast.Object)
+	now, timed := numberIn(in, key.now)
+	at, whole := now.Int64()
+	list, ok := exceptions.(interface{ Foreach(func(*ast.Term)) })
+	if _, isObject := exceptions.(ast.Object); !ok || isObject || !timed || !whole {
+		return lifted
+	}
+	list.Foreach(func(t *ast.Term) {
+		w, err := readException(t.Value)
+		if err == nil && at < w.Until && w.Until <= at+int64(MaxException/time.Second) && waivable(w.Code)&broken != 0 {
+			lifted = append(lifted, w)
+		}
+	})
+	slices.SortFunc(lifted, models.Waiver.Compare)
+	return slices.CompactFunc(lifted, func(a, b models.Waiver) bool { return a.Code == b.Code })
+}
+
+// readException reads {"code", "because", "until"} and nothing else.
+func readException(v ast.Value) (w models.Waiver, err error) {
+	obj, ok := v.(ast.Object)
+	if !ok || obj.Len() != 3 {
+		return w, errors.New("an exception is an object of code, because and until")
+	}
+	code, err := readString("the code", obj.Get(key.code))
+	if err != nil {
+		return w, err
+	}
+	if waivable(models.ReasonCode(code)) == 0 {
+		return w, fmt.Errorf("%.80q cannot be waived; what can is %s", code, joinCodes(WaivableCodes(), ", "))
+	}
+	because, err := readString("because", obj.Get(key.because))
+	if err != nil {
+		return w, err
+	}
+	until, ok := numberIn(obj, key.until)
+	end, whole := until.Int64()
+	if !ok || !whole || end <= 0 || end > math.MaxInt64/4 {
+		return w, errors.New("until is not a time in Unix seconds")
+	}
+	return models.Waiver{Code: models.ReasonCode(code), Because: plain(because, maxExceptionReason), Until: end}, nil
+}

@@ -105,7 +105,7 @@ func corpus(t testing.TB) map[string]refusedBundle {
 		}
 	}
 	const spin = `count({x | some i in numbers.range(1, 99999); some j in numbers.range(1, 99999); x := i * j; x < 0}) == 1`
-	const grow = `count(numbers.range(1, 500000000)) == 1`
+	const grow = `count({[i, j] | some i in numbers.range(1, 99999); some j in numbers.range(1, 99999)}) == 1`
 	// At once, before an evaluation can take too long.
 	thousand := strings.Repeat("a", 1000)
 	growAtOnce := fmt.Sprintf(`count(replace(replace(%q, "a", %q), "a", %q)) == 1`, thousand, thousand, thousand)

@@ -230,7 +230,7 @@ func (d *Delivery) admit(ctx context.Context, b *Bundle, active State) (*loaded,
 	result := Result{Passed: true, Findings: []engine.Finding{}, Warnings: []engine.Finding{}}
 	var err error
 	if !isEmbedded(b.Archive) {
-		result, err = d.cfg.Gate.check(ctx, b.Source)
+		result, err = d.cfg.Gate.check(ctx, b.Source, b.Digest() == active.Digest)
 	}
 	if err == nil && result.Passed && b.Digest() != active.Digest && active.Digest != "" {
 		result, err = d.cfg.Gate.replay(ctx, b.Source, d.base(ctx, active), result)

@@ -123,7 +123,9 @@ func NewGate(cfg GateConfig) (*Gate, error) {
 
 // Permit returns a bundle with what this server lets policies waive.
 func (g *Gate) Permit(src engine.Source) engine.Source {
-	src.Waive = g.cfg.Waive
+	if g != nil { // who has no gate takes the bundle in the binary alone
+		src.Waive = g.cfg.Waive
+	}
 	return src
 }
 
@@ -133,6 +135,7 @@ type checkInput struct {
 	MinCoverage float64       `json:"min_coverage"`
 	TestTimeout time.Duration `json:"test_timeout"`
 	Kinds       []string      `json:"kinds,omitempty"`
+	InForce     bool          `json:"in_force,omitempty"`
 }
 
 // The names of the jobs.
@@ -153,7 +156,7 @@ func Jobs() map[string]sandbox.Job {
 				return nil, err
 			}
 			return engine.Check(ctx, engine.Source(in.jobSource), engine.CheckOptions{
-				MinCoverage: in.MinCoverage, TestTimeout: in.TestTimeout, Kinds: in.Kinds,
+				MinCoverage: in.MinCoverage, TestTimeout: in.TestTimeout, Kinds: in.Kinds, InForce: in.InForce,
 				// Beside a busy server an evaluation may stand still for a while.
 				Options: []engine.Option{engine.WithTimeout(checkTimeout)},
 			})
@@ -177,8 +180,11 @@ const checkTimeout = 2 * time.Second
 
 // check holds a candidate against everything but its signature, which was verified
 // when it was read, and recorded decisions. The error is not about the candidate.
-func (g *Gate) check(ctx context.Context, src engine.Source) (Result, error) {
-	in := checkInput{jobSource: jobSource(g.Permit(src)), MinCoverage: g.cfg.MinCoverage, TestTimeout: g.cfg.TestTimeout, Kinds: g.cfg.Kinds}
+//
+// Of a policy that was in force before, findings of kinds that are new in this version are
+// warnings.
+func (g *Gate) check(ctx context.Context, src engine.Source, inForce bool) (Result, error) {
+	in := checkInput{jobSource: jobSource(g.Permit(src)), InForce: inForce, MinCoverage: g.cfg.MinCoverage, TestTimeout: g.cfg.TestTimeout, Kinds: g.cfg.Kinds}
 	var report engine.Report
 	if err := g.runner.Run(ctx, jobCheck, in, &report); err != nil {
 		return limited("check", err)

@@ -189,7 +189,7 @@ func TestReplayFails(t *testing.T) {
 			},
 		},
 		"a candidate that takes all the memory": {
-			with("reason := {\"code\": \"x\", \"message\": \"x\"} if {\n\tinput.now > 0\n\tcount(numbers.range(1, 500000000 + input.now)) == 1\n}"),
+			with("reason := {\"code\": \"x\", \"message\": \"x\"} if {\n\tinput.now > 0\n\tcount({[i, j] | some i in numbers.range(1, 99999); some j in numbers.range(1, 99999)}) == 1\n}"),
 			handOut(events),
 			ReplayOptions{Limits: sandbox.Limits{Memory: 256 << 20}},
 			func(t *testing.T, err error) {

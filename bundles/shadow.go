@@ -128,7 +128,7 @@ func (s *Shadow) consider(ctx context.Context, b *Bundle) error {
 		s.settle(nil)
 		return nil
 	}
-	result, err := s.cfg.Gate.check(ctx, b.Source)
+	result, err := s.cfg.Gate.check(ctx, b.Source, false)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ The exit status is 0 if all is well, 1 if the policy fails or the answer is no, 
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		p.policyInitCommand(), p.policyCheckCommand(), p.policyTestCommand(), p.policyFmtCommand(),
+		p.policyInitCommand(), p.policyUpgradeCommand(), p.policyCheckCommand(), p.policyTestCommand(), p.policyFmtCommand(),
 		p.policyInspectCommand(), p.policyDocsCommand(), p.policyEvalCommand(),
 		p.policyBuildCommand(), p.policySignCommand(), p.policyVerifyCommand(),
 	)

@@ -100,6 +100,7 @@ var partTitles = []struct {
 	{engine.PartRole, "What roles permit"},
 	{engine.PartOperation, "Catalog"},
 	{engine.PartRoute, "Routes"},
+	{engine.PartWaiver, "What the manifest waives"},
 	{engine.PartData, "Other data"},
 }
 
@@ -161,6 +162,11 @@ func writeDifference(b *strings.Builder, d engine.Difference, files [2]policyFil
 		fmt.Fprintf(b, " (%s:%d)", in.show(d.File), d.Line)
 	}
 	b.WriteString("\n")
+	if d.Kind == engine.Added && d.Part == engine.PartRule {
+		for line := range strings.SplitSeq(strings.TrimRight(d.After, "\n"), "\n") {
+			b.WriteString("    +" + line + "\n")
+		}
+	}
 	if d.Kind != engine.Changed || d.Before == d.After {
 		return
 	}

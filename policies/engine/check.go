@@ -21,13 +21,14 @@ const (
 	StageData        Stage = "data"        // catalog, roles and routes against their schemas and each other
 	StageCompile     Stage = "compile"     // strictly, under the enforced capabilities and schemas
 	StageEntrypoints Stage = "entrypoints" // the documents that the server asks for
+	StageRules       Stage = "rules"       // each can do what it says, and none fails on what callers send
 	StageMetadata    Stage = "metadata"    // titles, reason codes, entrypoints, as package metapolicies wants them
 	StageTests       Stage = "tests"       // the bundle's own exist, pass, and notice if the decision is wrong
 	StageCoverage    Stage = "coverage"    // enough of the policy is run by them
 	StageSafety      Stage = "safety"      // what no policy may allow, see [SafetyCases]
 )
 
-var stages = []Stage{StageRead, StageData, StageCompile, StageEntrypoints, StageMetadata, StageTests, StageCoverage, StageSafety}
+var stages = []Stage{StageRead, StageData, StageCompile, StageEntrypoints, StageRules, StageMetadata, StageTests, StageCoverage, StageSafety}
 
 // The codes of findings that OPA has none for.
 const (
@@ -62,6 +63,9 @@ type CheckOptions struct {
 	// MinCoverage is in percent of the policy's lines; 0 is [DefaultMinCoverage],
 	// less than 0 is no minimum.
 	MinCoverage float64
+	// InForce says that the policy was in force before: findings of kinds that earlier
+	// versions did not look for are warnings then, so that an upgrade stops no server.
+	InForce bool
 	// TestTimeout bounds each test; 0 is [DefaultTestTimeout].
 	TestTimeout time.Duration
 	// Kinds are the kinds of upstreams that names of models are judged for: literals
@@ -197,6 +201,9 @@ func (c *check) run(ctx context.Context) (err error) {
 		return nil
 	}
 	c.snapshot = s
+	if err := c.rules(ctx); err != nil {
+		return err
+	}
 	if err := c.metadata(ctx); err != nil {
 		return err
 	}

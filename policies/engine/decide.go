@@ -157,7 +157,7 @@ func readReason(v ast.Value) (models.Reason, error) {
 }
 
 func isReasonCode(s string) bool {
-	return len(s) <= 64 && s[0] >= 'a' && s[0] <= 'z' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
+	return s != "" && len(s) <= 64 && s[0] >= 'a' && s[0] <= 'z' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
 // readString reads a string that is not empty.

@@ -83,7 +83,8 @@ const (
 	PartRole      DiffPart = "role"      // what a role permits
 	PartOperation DiffPart = "operation" // of the catalog
 	PartRoute     DiffPart = "route"
-	PartData      DiffPart = "data" // any other document
+	PartWaiver    DiffPart = "waiver" // what the manifest and the server waive together
+	PartData      DiffPart = "data"   // any other document
 )
 
 // RequestDifference is a proxied request that stands for something else. Before and After are
@@ -112,10 +113,11 @@ func Diff(ctx context.Context, before, after Loaded, examples int) (*DiffReport,
 	a, b := before.Snapshot, after.Snapshot
 	r.Differences = slices.Concat(
 		diffRules(bundles[0], bundles[1]), diffReasons(a, b), diffRoles(a.catalog, b.catalog), diffOperations(a.catalog, b.catalog),
+		diffWaivers(bundles[0], bundles[1]),
 		diffData(bundles[0].data, bundles[1].data),
 	)
 	var err error
-	if r.Decisions, err = b.diffDecisions(ctx, a, cmp.Or(examples, defaultExamples)); err != nil {
+	if r.Decisions, err = b.diffDecisions(ctx, a, bundles, cmp.Or(examples, defaultExamples)); err != nil {
 		return nil, err
 	}
 	r.Requests, err = diffRequests(ctx, a, b, bundles)
@@ -299,6 +301,22 @@ func diffOperations(before, after models.Catalog) (found []Difference) {
 	return found
 }
 
+// diffWaivers compares what the manifests name, whether or not this server lets them.
+func diffWaivers(before, after *bundle) (found []Difference) {
+	named := func(b *bundle) map[string]bool {
+		all := map[string]bool{}
+		waives, _ := readWaivers(b.waivers)
+		for _, code := range waives.codes() {
+			all[string(code)] = true
+		}
+		return all
+	}
+	compared(named(before), named(after), func(a, b bool) bool { return a == b }, func(kind DiffKind, code string, _, _ bool) {
+		found = append(found, Difference{Part: PartWaiver, Kind: kind, Name: code, File: manifestFile})
+	})
+	return found
+}
+
 // longestText bounds the text of data that a difference tells.
 const longestText = 1000
 
@@ -333,11 +351,12 @@ func diffData(before, after map[string]any) (found []Difference) {
 }
 
 // diffDecisions has two policies decide what is known beforehand.
-func (s *Snapshot) diffDecisions(ctx context.Context, base *Snapshot, examples int) (*ReplayReport, error) {
+func (s *Snapshot) diffDecisions(ctx context.Context, base *Snapshot, bundles [2]*bundle, examples int) (*ReplayReport, error) {
 	cases, err := knownDecisions(base.catalog, s.catalog)
 	if err != nil {
 		return nil, err
 	}
+	cases = append(cases, seededRequests(bundles, s.catalog)...)
 	r := &replay{policy: s, opts: ReplayOptions{Examples: examples}, rules: s.reasonRules()}
 	found := &replayed{groups: map[groupKey]*ReplayGroup{}}
 	for _, c := range cases {

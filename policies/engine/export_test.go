@@ -36,8 +36,12 @@ func CheckSafety(ctx context.Context, src Source, waive ...string) (*Report, err
 	if err != nil {
 		return nil, err
 	}
+	b, err := src.parse()
+	if err != nil {
+		return nil, err
+	}
 	c := &check{
-		src: src, report: &Report{}, snapshot: s,
+		src: src, bundle: b, report: &Report{}, snapshot: s,
 		failed: map[Stage]bool{}, ran: map[Stage]bool{},
 	}
 	return c.report, c.safety(ctx)
@@ -139,4 +143,18 @@ func (s *Snapshot) Upheld(req models.Request, f Facts, now time.Time) (func() er
 		d := models.Decision{Allowed: true, ScopeID: "scope-1"}
 		return s.uphold(context.Background(), input, &d)
 	}, err
+}
+
+// CheckRules is that part of Check alone.
+func CheckRules(ctx context.Context, src Source) (*Report, error) {
+	s, err := Load(ctx, src, WithTimeout(10*time.Second))
+	if err != nil {
+		return nil, err
+	}
+	b, err := src.parse()
+	if err != nil {
+		return nil, err
+	}
+	c := &check{src: src, bundle: b, report: &Report{}, snapshot: s, failed: map[Stage]bool{}, ran: map[Stage]bool{}}
+	return c.report, c.rules(ctx)
 }

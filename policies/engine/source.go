@@ -204,9 +204,24 @@ func (b *bundle) addData(name string, content []byte) error {
 	}
 	b.documents[name] = content
 	if conflict := merge(b.data, tree); conflict != "" {
-		return at(name, fmt.Errorf("data%s is already defined by another file", conflict))
+		return at(name, fmt.Errorf("data%s is already defined by %s", conflict, b.definer(conflict, name)))
 	}
 	return nil
+}
+
+// definer is the file that has a part of data, other than one.
+func (b *bundle) definer(conflict, not string) string {
+	keys := strings.Split(strings.TrimPrefix(conflict, "."), ".")
+	for _, name := range slices.Sorted(maps.Keys(b.documents)) {
+		var above []string
+		if dir := path.Dir(name); dir != "." {
+			above = strings.Split(dir, "/")
+		}
+		if name != not && (len(above) <= len(keys) && slices.Equal(above, keys[:len(above)]) || len(above) > len(keys) && slices.Equal(above[:len(keys)], keys)) {
+			return name
+		}
+	}
+	return "another file"
 }
 
 // merge adds src to dst. Where both have a value that is not an object it returns

@@ -1,0 +1,554 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"regexp/syntax"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// One call of a built-in function cannot be interrupted, so each that could take long, or
+// much memory, is bounded in what it is given: one call ends long before an evaluation's
+// deadline. What is beyond a bound is an error, as any other error of a built-in function
+// is. The bounds are wide for what decisions are about: names, addresses, headers, times.
+const (
+	mostText      = 1 << 20   // bytes of all texts in a call that goes through them once
+	mostParsed    = 64 << 10  // bytes of what is parsed
+	mostOutput    = 4 << 20   // bytes of a text that is made
+	mostElements  = 1 << 17   // of an array or set that is made
+	mostPattern   = 2048      // bytes of a regular expression
+	mostSteps     = 4_000_000 // bytes of text × instructions of a regular expression
+	mostRescanned = 16_000_000
+	mostDigits    = 4096 // of a number
+	mostExponent  = 400
+	mostPairs     = 1 << 17 // of things that are compared with each other
+	mostWidth     = 1000    // of what sprintf pads
+	mostEdges     = 24      // of a graph whose paths are listed
+	mostKey       = 8 << 10 // bytes of a key or certificate
+)
+
+type bound func(args []*ast.Term) error
+
+// bounds are what each function is held to. Those that are not in it take time and memory
+// in proportion to what they are given, and that is bounded by what others make.
+var bounds = map[string]bound{
+	"plus": numbers, "minus": numbers, "mul": numbers, "div": numbers, "rem": numbers, "abs": numbers, "round": numbers, "ceil": numbers, "floor": numbers,
+	"sum": numbers, "product": digitsInAll, "bits.and": numbers, "bits.or": numbers, "bits.xor": numbers, "bits.negate": numbers, "bits.rsh": numbers,
+	"bits.lsh": all(numbers, shift), "format_int": numbers, "to_number": all(numbers, numberText, sizes(mostDigits)), "numbers.range": all(numbers, rangeOf), "numbers.range_step": all(numbers, rangeOf),
+
+	"regex.match": regexOnce(0, 1), "re_match": regexOnce(0, 1), "regex.is_valid": regexOnce(0, -1),
+	"regex.find_n": regexMany(0, 1), "regex.find_all_string_submatch_n": regexMany(0, 1), "regex.split": regexMany(0, 1), "regex.replace": all(regexMany(1, 0), replaced),
+	"regex.template_match": all(each(256), regexOnce(-1, 1)), "regex.globs_match": each(32), "glob.match": globs, "glob.quote_meta": sizes(mostText),
+
+	"concat": concatenated, "replace": replaced, "strings.replace_n": replacedAll, "split": pieces, "strings.split_n": pieces, "sprintf": formatted,
+	"indexof_n": sizes(mostParsed), "strings.render_template": template, "strings.any_prefix_match": pairs, "strings.any_suffix_match": pairs,
+	"trim": product2(1 << 24), "trim_left": product2(1 << 24), "trim_right": product2(1 << 24), "indexof": sizes(mostText), "internal.template_string": sizes(mostOutput),
+
+	"json.marshal": sizes(mostText), "json.marshal_with_options": all(sizes(mostText), indents), "yaml.marshal": sizes(mostParsed), "json.unmarshal": sizes(256 << 10), "json.is_valid": sizes(256 << 10),
+	"yaml.unmarshal": sizes(16 << 10), "yaml.is_valid": sizes(16 << 10), "json.patch": all(sizes(mostText), pairs), "json.filter": all(sizes(mostText), pairs), "json.remove": all(sizes(mostText), pairs),
+	"object.union": sizes(mostText), "object.union_n": sizes(mostText), "object.subset": sizes(mostText), "array.flatten": sizes(mostText), "walk": sizes(mostText),
+	"array.concat": lengths, "union": sizes(mostText), "intersection": sizes(mostText), "urlquery.encode_object": sizes(mostText), "urlquery.decode_object": sizes(mostParsed),
+	"graph.reachable": sizes(mostText), "graph.reachable_paths": edges,
+	"graphql.is_valid": graphql, "graphql.parse": graphql, "graphql.parse_and_verify": graphql, "graphql.parse_query": graphql, "graphql.parse_schema": graphql, "graphql.schema_is_valid": graphql,
+	"net.cidr_expand": addresses, "net.cidr_merge": elements(1000), "net.cidr_contains_matches": pairs, "net.cidr_contains": sizes(256), "net.cidr_intersects": sizes(256),
+	"units.parse": all(each(64), numberText), "units.parse_bytes": all(each(64), numberText), "semver.compare": each(1024), "semver.is_valid": each(1024), "uri.parse": each(mostParsed), "uri.is_valid": each(mostParsed),
+	"time.format": sizes(4096), "time.parse_ns": sizes(4096), "time.parse_rfc3339_ns": sizes(4096), "time.parse_duration_ns": sizes(4096), "uuid.parse": sizes(4096),
+	"time.add_date": numbers, "time.clock": numbers, "time.date": numbers, "time.diff": numbers, "time.weekday": numbers,
+	"crypto.x509.parse_certificates": sizes(mostParsed), "crypto.x509.parse_certificate_request": sizes(mostKey), "crypto.x509.parse_keypair": sizes(2 * mostKey),
+	"crypto.x509.parse_rsa_private_key": sizes(mostKey), "crypto.parse_private_keys": sizes(2 * mostKey), "io.jwt.decode": sizes(mostParsed),
+}
+
+func init() {
+	for _, alg := range []string{"hs256", "hs384", "hs512", "rs256", "rs384", "rs512", "ps256", "ps384", "ps512", "es256", "es384", "es512", "eddsa"} {
+		bounds["io.jwt.verify_"+alg] = sizes(2 * mostKey)
+	}
+	for name, within := range bounds {
+		stock := topdown.GetBuiltin(name)
+		if stock == nil {
+			continue // which the tests notice
+		}
+		topdown.RegisterBuiltinFunc(name, func(bctx topdown.BuiltinContext, args []*ast.Term, iter func(*ast.Term) error) error {
+			if err := within(args); err != nil {
+				return &topdown.Error{Code: topdown.BuiltinErr, Message: name + ": " + err.Error(), Location: bctx.Location}
+			}
+			return stock(bctx, args, iter)
+		})
+	}
+}
+
+var errTooMuch = errors.New("more than policies may have it work on; see the README of the policies")
+
+func tooMuch(what string, most int) error {
+	return fmt.Errorf("%s: more than %d is %w", what, most, errTooMuch)
+}
+
+func all(bounds ...bound) bound {
+	return func(args []*ast.Term) error {
+		for _, b := range bounds {
+			if err := b(args); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// perElement is what an element counts beside its own size.
+const perElement = 16
+
+// size returns how much a value is, and stops counting beyond most: values share parts,
+// so that one may be much larger than it looks.
+func size(v ast.Value, most int) (n int) {
+	add := func(t *ast.Term) bool {
+		n += perElement + size(t.Value, most-n)
+		return n > most
+	}
+	switch v := v.(type) {
+	case ast.String:
+		return len(v)
+	case ast.Number:
+		return len(v)
+	case *ast.Array:
+		v.Until(add)
+	case ast.Set:
+		v.Until(add)
+	case ast.Object:
+		v.Until(func(k, x *ast.Term) bool { return add(k) || add(x) })
+	}
+	return n
+}
+
+func sizes(most int) bound {
+	return func(args []*ast.Term) error {
+		n := 0
+		for _, t := range args {
+			if n += size(t.Value, most-n); n > most {
+				return tooMuch("bytes", most)
+			}
+		}
+		return nil
+	}
+}
+
+// each bounds each argument by itself.
+func each(most int) bound {
+	return func(args []*ast.Term) error {
+		for _, t := range args {
+			if size(t.Value, most) > most {
+				return tooMuch("bytes", most)
+			}
+		}
+		return nil
+	}
+}
+
+// written looks at how a number is written: 1e999999999 is short, and long to compute with.
+func written(text string) error {
+	if len(text) > mostDigits {
+		return tooMuch("digits", mostDigits)
+	}
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		exponent := strings.TrimLeft(text[i+1:], "+-0")
+		if len(exponent) > 3 || len(exponent) == 3 && exponent > fmt.Sprint(mostExponent) {
+			return tooMuch("the exponent", mostExponent)
+		}
+	}
+	return nil
+}
+
+func numbers(args []*ast.Term) (err error) {
+	look := func(t *ast.Term) bool {
+		if n, ok := t.Value.(ast.Number); ok {
+			err = written(string(n))
+		}
+		return err != nil
+	}
+	for _, t := range args {
+		switch v := t.Value.(type) {
+		case *ast.Array:
+			v.Until(look)
+		case ast.Set:
+			v.Until(look)
+		default:
+			look(t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// numberText bounds what a number is read from: its first part that may belong to one.
+func numberText(args []*ast.Term) error {
+	text := textAt(args, 0)
+	if end := strings.IndexFunc(text, func(r rune) bool { return !strings.ContainsRune("0123456789+-.eE", r) }); end >= 0 {
+		text = text[:end]
+	}
+	return written(text)
+}
+
+// digitsInAll bounds the digits of all numbers together, as many as their product has.
+func digitsInAll(args []*ast.Term) error {
+	if err := numbers(args); err != nil {
+		return err
+	}
+	n := 0
+	count := func(t *ast.Term) bool { n += size(t.Value, mostDigits); return n > mostDigits }
+	switch v := args[0].Value.(type) {
+	case *ast.Array:
+		v.Until(count)
+	case ast.Set:
+		v.Until(count)
+	}
+	if n > mostDigits {
+		return tooMuch("digits", mostDigits)
+	}
+	return nil
+}
+
+func integer(t *ast.Term) (int, bool) {
+	n, ok := t.Value.(ast.Number)
+	if !ok {
+		return 0, false
+	}
+	return n.Int()
+}
+
+func shift(args []*ast.Term) error {
+	if n, ok := integer(args[1]); !ok || n > mostDigits {
+		return tooMuch("bits", mostDigits)
+	}
+	return nil
+}
+
+// rangeOf bounds a range. What is not whole the function itself refuses.
+func rangeOf(args []*ast.Term) error {
+	from, ok1 := integer(args[0])
+	to, ok2 := integer(args[1])
+	if !ok1 || !ok2 {
+		if isWhole(args[0]) && isWhole(args[1]) {
+			return tooMuch("numbers", mostElements)
+		}
+		return nil
+	}
+	step := 1
+	if len(args) > 2 {
+		if n, ok := integer(args[2]); ok && n > 0 {
+			step = n
+		}
+	}
+	d := float64(to) - float64(from)
+	if d < 0 {
+		d = -d
+	}
+	if d/float64(step) >= mostElements {
+		return tooMuch("numbers", mostElements)
+	}
+	return nil
+}
+
+func isWhole(t *ast.Term) bool {
+	n, ok := t.Value.(ast.Number)
+	return ok && !strings.ContainsAny(string(n), ".")
+}
+
+func textAt(args []*ast.Term, i int) string {
+	if i < 0 || i >= len(args) {
+		return ""
+	}
+	s, _ := args[i].Value.(ast.String)
+	return string(s)
+}
+
+// programs remembers how large regular expressions are.
+var programs struct {
+	sync.Mutex
+	size map[string]int
+}
+
+// mostPrograms bounds how many are remembered.
+const mostPrograms = 1024
+
+// programSize is the number of instructions of a regular expression; 1 if it is none.
+func programSize(pattern string) int {
+	programs.Lock()
+	n, ok := programs.size[pattern]
+	programs.Unlock()
+	if ok {
+		return n
+	}
+	n = 1
+	if re, err := syntax.Parse(pattern, syntax.Perl); err == nil {
+		if p, err := syntax.Compile(re.Simplify()); err == nil {
+			n = len(p.Inst)
+		}
+	}
+	programs.Lock()
+	defer programs.Unlock()
+	if programs.size == nil || len(programs.size) >= mostPrograms {
+		programs.size = map[string]int{}
+	}
+	programs.size[pattern] = n
+	return n
+}
+
+// regexOnce bounds a function that goes through a text once; text is its argument, or -1.
+func regexOnce(pattern, text int) bound {
+	return func(args []*ast.Term) error {
+		p := textAt(args, pattern)
+		if len(p) > mostPattern {
+			return tooMuch("bytes of a pattern", mostPattern)
+		}
+		if steps := (len(textAt(args, text)) + 1) * programSize(p); steps > mostSteps {
+			return tooMuch("bytes of text times instructions of the pattern", mostSteps)
+		}
+		return nil
+	}
+}
+
+// regexMany bounds a function that may begin anew at each match.
+func regexMany(pattern, text int) bound {
+	once := regexOnce(pattern, text)
+	return func(args []*ast.Term) error {
+		if err := once(args); err != nil {
+			return err
+		}
+		n := len(textAt(args, text)) + 1
+		if n*n*programSize(textAt(args, pattern)) > mostRescanned {
+			return tooMuch("bytes of text squared times instructions of the pattern", mostRescanned)
+		}
+		return nil
+	}
+}
+
+func globs(args []*ast.Term) error {
+	pattern, text := textAt(args, 0), textAt(args, len(args)-1)
+	switch special := strings.Count(pattern, "*") + strings.Count(pattern, "?") + strings.Count(pattern, "{") + strings.Count(pattern, "["); {
+	case len(pattern) > 512:
+		return tooMuch("bytes of a pattern", 512)
+	case special > 16:
+		return tooMuch("special signs of a pattern", 16)
+	case len(text) > 2048:
+		return tooMuch("bytes", 2048)
+	}
+	if len(args) > 2 && size(args[1].Value, 1024) > 1024 {
+		return tooMuch("bytes of delimiters", 1024)
+	}
+	return nil
+}
+
+func concatenated(args []*ast.Term) error {
+	n, delimiter := 0, len(textAt(args, 0))
+	add := func(t *ast.Term) bool {
+		n += delimiter + size(t.Value, mostOutput)
+		return n > mostOutput
+	}
+	switch v := args[1].Value.(type) {
+	case *ast.Array:
+		v.Until(add)
+	case ast.Set:
+		v.Until(add)
+	}
+	if n > mostOutput {
+		return tooMuch("bytes", mostOutput)
+	}
+	return nil
+}
+
+// replaced bounds what a replacement makes: at most one for each byte of the text.
+func replaced(args []*ast.Term) error {
+	text, old, by := textAt(args, 0), textAt(args, 1), textAt(args, 2)
+	times := len(text) + 1
+	if old != "" && !strings.ContainsAny(old, `\*?+.()[]{}|^$`) {
+		times = strings.Count(text, old)
+	}
+	if len(text)+times*len(by) > mostOutput {
+		return tooMuch("bytes", mostOutput)
+	}
+	return nil
+}
+
+func replacedAll(args []*ast.Term) error {
+	longest := 0
+	if patterns, ok := args[0].Value.(ast.Object); ok {
+		if patterns.Len() > 1000 {
+			return tooMuch("replacements", 1000)
+		}
+		patterns.Foreach(func(k, v *ast.Term) { longest = max(longest, size(v.Value, mostOutput), size(k.Value, mostOutput)) })
+	}
+	if (len(textAt(args, 1))+1)*max(longest, 1) > mostOutput {
+		return tooMuch("bytes", mostOutput)
+	}
+	return nil
+}
+
+// pieces bounds how many parts a text is split into.
+func pieces(args []*ast.Term) error {
+	text, delimiter := textAt(args, 0), textAt(args, 1)
+	n := utf8.RuneCountInString(text)
+	if delimiter != "" {
+		n = strings.Count(text, delimiter) + 1
+	}
+	if n > mostElements {
+		return tooMuch("parts", mostElements)
+	}
+	return nil
+}
+
+// formatted bounds what sprintf makes.
+func formatted(args []*ast.Term) error {
+	format := textAt(args, 0)
+	values := size(args[len(args)-1].Value, mostOutput)
+	verbs := strings.Count(format, "%")
+	if verbs > 1000 || len(format) > mostParsed {
+		return tooMuch("verbs", 1000)
+	}
+	if err := numbers(args); err != nil {
+		return err
+	}
+	width := 0
+	for i := 0; i < len(format); i++ {
+		if format[i] != '%' {
+			continue
+		}
+		n := 0
+		for i++; i < len(format) && strings.IndexByte("0123456789.+-# []*", format[i]) >= 0; i++ {
+			switch c := format[i]; {
+			case c == '*':
+				return errors.New("a width that is an argument is not available here")
+			case c >= '0' && c <= '9' && n <= mostWidth:
+				n = 10*n + int(c-'0')
+			case n > mostWidth:
+			default:
+				width += n
+				n = 0
+			}
+		}
+		if width += n; width > mostWidth {
+			return tooMuch("what is padded", mostWidth)
+		}
+	}
+	if len(format)+max(verbs, 1)*values > mostOutput {
+		return tooMuch("bytes", mostOutput)
+	}
+	return nil
+}
+
+// template bounds templates to what ends: they may repeat once, and not call one another.
+func template(args []*ast.Term) error {
+	text := textAt(args, 0)
+	for _, word := range []string{"define", "template", "block", "printf", "print", "html", "js", "urlquery"} {
+		if strings.Contains(text, word) {
+			return fmt.Errorf("%s is not available here", word)
+		}
+	}
+	switch {
+	case len(text) > 4096:
+		return tooMuch("bytes", 4096)
+	case strings.Count(text, "range") > 1:
+		return tooMuch("repetitions", 1)
+	case size(args[1].Value, mostParsed) > mostParsed:
+		return tooMuch("bytes", mostParsed)
+	}
+	return nil
+}
+
+func length(t *ast.Term) int {
+	if v, ok := t.Value.(interface{ Len() int }); ok {
+		return v.Len()
+	}
+	return 1
+}
+
+// pairs bounds functions that hold each of one thing against each of another.
+func pairs(args []*ast.Term) error {
+	if length(args[0])*length(args[1]) > mostPairs || size(args[0].Value, mostText)+size(args[1].Value, mostText) > mostText {
+		return tooMuch("comparisons", mostPairs)
+	}
+	return nil
+}
+
+func product2(most int) bound {
+	return func(args []*ast.Term) error {
+		if len(textAt(args, 0))*len(textAt(args, 1)) > most {
+			return tooMuch("comparisons", most)
+		}
+		return nil
+	}
+}
+
+func lengths(args []*ast.Term) error { // array.concat
+	if length(args[0])+length(args[1]) > mostElements {
+		return tooMuch("elements", mostElements)
+	}
+	return nil
+}
+
+func elements(most int) bound {
+	return func(args []*ast.Term) error {
+		if length(args[0]) > most {
+			return tooMuch("elements", most)
+		}
+		return nil
+	}
+}
+
+// edges bounds a graph of which all paths are listed.
+func edges(args []*ast.Term) error {
+	n := 0
+	if graph, ok := args[0].Value.(ast.Object); ok {
+		graph.Foreach(func(_, v *ast.Term) { n += length(v) })
+	}
+	if n > mostEdges || length(args[1]) > mostEdges {
+		return tooMuch("edges", mostEdges)
+	}
+	return nil
+}
+
+func graphql(args []*ast.Term) error {
+	for _, t := range args {
+		if size(t.Value, 4096) > 4096 || strings.Count(string(textOfValue(t.Value)), "...") > 16 {
+			return tooMuch("bytes", 4096)
+		}
+	}
+	return nil
+}
+
+func textOfValue(v ast.Value) ast.String {
+	s, _ := v.(ast.String)
+	return s
+}
+
+// addresses bounds the network whose addresses are listed to 2^16.
+func addresses(args []*ast.Term) error {
+	address, bits, ok := strings.Cut(textAt(args, 0), "/")
+	least := 16
+	if strings.Contains(address, ":") {
+		least = 112
+	}
+	n := 0
+	for _, c := range bits {
+		n = 10*n + int(c-'0')
+		if n > 128 {
+			break
+		}
+	}
+	if ok && n < least {
+		return fmt.Errorf("a network of more than 2^16 addresses is %w", errTooMuch)
+	}
+	return nil
+}
+
+// indents bounds what json.marshal_with_options repeats on each line.
+func indents(args []*ast.Term) error {
+	if len(args) > 1 && size(args[1].Value, 256) > 256 {
+		return tooMuch("bytes of options", 256)
+	}
+	return nil
+}

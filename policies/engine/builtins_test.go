@@ -1,0 +1,206 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"patrol/models"
+	"patrol/policies/engine"
+)
+
+// big are what hostile calls are made of: a caller sends these, or a rule makes them.
+const big = `
+big := input.request.context.big
+
+a := strings.replace_n({"x": big}, "x")
+
+many := numbers.range(1, 20000)
+
+huge := json.unmarshal("1e999999999")
+
+doubled := [x | some i in numbers.range(1, 17); x := many]
+
+deep := {"l": d5, "r": d5} if {
+	d1 := {"l": many, "r": many}
+	d2 := {"l": d1, "r": d1}
+	d3 := {"l": d2, "r": d2}
+	d4 := {"l": d3, "r": d3}
+	d5 := {"l": d4, "r": d4}
+}
+
+digits := to_number(concat("", [d | some _ in numbers.range(1, 4000); d := "9"]))
+`
+
+// hostile are calls that would take long or much, by the function's name. Each may fail.
+var hostile = map[string][]string{
+	"abs":             {`abs(huge)`},
+	"array.concat":    {`array.concat(many, many)`},
+	"array.flatten":   {`array.flatten([[deep, deep], doubled])`},
+	"bits.and":        {`bits.and(huge, 1)`},
+	"bits.lsh":        {`bits.lsh(1, 10000000000)`, `bits.lsh(1, 2147483647)`},
+	"bits.negate":     {`bits.negate(huge)`},
+	"bits.or":         {`bits.or(huge, 1)`},
+	"bits.rsh":        {`bits.rsh(huge, 1)`},
+	"bits.xor":        {`bits.xor(huge, 1)`},
+	"ceil":            {`ceil(huge)`},
+	"concat":          {`concat(big, [x | some i in many; x := "a"])`},
+	"div":             {`huge / 3`},
+	"floor":           {`floor(huge)`},
+	"format_int":      {`format_int(huge, 2)`},
+	"glob.match":      {`glob.match("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", [], substring(big, 0, 2000))`, `glob.match("{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,a}}}}}}}}}}}}}}", [], substring(big, 0, 2000))`, `glob.match(big, [], big)`},
+	"graph.reachable": {`graph.reachable({x: many | some x in numbers.range(1, 100)}, {1})`},
+	"graph.reachable_paths": {`graph.reachable_paths({x: ys | some x in numbers.range(1, 40); ys := [y | some y in numbers.range(1, 40); y > x]}, {1})`,
+		`graph.reachable_paths({"a": ["b", "c", "d"], "b": ["e"], "c": ["e"], "d": ["e"], "e": ["f", "g", "h"], "f": ["i"], "g": ["i"], "h": ["i"], "i": ["j", "k", "l"], "j": ["m"], "k": ["m"], "l": ["m"], "m": ["n", "o", "p"]}, {"a"})`},
+	"graphql.parse":                    {`graphql.parse(big, big)`, `graphql.parse(concat("", [x | some i in numbers.range(1, 400); x := "{a "]), "type Query { a: Query }")`},
+	"graphql.is_valid":                 {`graphql.is_valid(concat("", ["{", concat(" ", [x | some i in numbers.range(1, 400); x := "a{b}"]), "}"]), "type Query { a: Query b: Int }")`},
+	"indexof":                          {`indexof(big, concat("", [substring(big, 0, 30000), "b"]))`},
+	"indexof_n":                        {`indexof_n(big, "a")`},
+	"io.jwt.decode":                    {`io.jwt.decode(concat(".", [big, big, big]))`},
+	"io.jwt.verify_rs256":              {`io.jwt.verify_rs256(big, big)`},
+	"json.filter":                      {`json.filter(deep, [x | some i in numbers.range(1, 1000); x := sprintf("l/l/%d", [i])])`},
+	"json.is_valid":                    {`json.is_valid(concat("", [x | some i in many; x := "["]))`},
+	"json.marshal":                     {`json.marshal(deep)`, `json.marshal(doubled)`},
+	"json.marshal_with_options":        {`json.marshal_with_options(many, {"pretty": true, "indent": big, "prefix": big})`},
+	"json.patch":                       {`json.patch(many, [x | some i in numbers.range(1, 50000); x := {"op": "add", "path": "/0", "value": 1}])`},
+	"json.remove":                      {`json.remove(deep, [x | some i in numbers.range(1, 1000); x := sprintf("l/l/%d", [i])])`},
+	"json.unmarshal":                   {`json.unmarshal(concat("", [x | some i in many; x := "["]))`, `json.unmarshal("1e999999999") + 1`},
+	"mul":                              {`(((digits * digits) * digits) * digits) * digits`, `huge * huge`},
+	"minus":                            {`huge - 1`},
+	"net.cidr_contains_matches":        {`net.cidr_contains_matches([x | some i in numbers.range(1, 3000); x := "10.0.0.0/8"], [x | some i in numbers.range(1, 3000); x := "10.0.0.1"])`},
+	"net.cidr_expand":                  {`net.cidr_expand("0.0.0.0/0")`, `net.cidr_expand("::/0")`, `net.cidr_expand("10.0.0.0/8")`},
+	"net.cidr_merge":                   {`net.cidr_merge([x | some i in numbers.range(1, 60000); x := sprintf("10.%d.%d.0/32", [i % 200, i % 250])])`},
+	"numbers.range":                    {`numbers.range(1, 1000000000)`, `numbers.range(1, 1e18)`, `numbers.range(huge, 1)`},
+	"numbers.range_step":               {`numbers.range_step(1, 1000000000, 2)`, `numbers.range_step(-1e18, 1e18, 1)`},
+	"object.union":                     {`object.union(deep, {"l": deep})`},
+	"object.union_n":                   {`object.union_n([deep, deep, deep])`},
+	"object.subset":                    {`object.subset(deep, deep)`},
+	"plus":                             {`huge + 1`},
+	"product":                          {`product(many)`, `product([x | some i in many; x := 99999999999999999999])`},
+	"regex.find_all_string_submatch_n": {`regex.find_all_string_submatch_n("(a*b|a)", big, -1)`},
+	"regex.find_n":                     {`regex.find_n("a*b|a", big, -1)`},
+	"regex.globs_match":                {`regex.globs_match(concat("", [x | some i in numbers.range(1, 100); x := "[a-z]*"]), concat("", [x | some i in numbers.range(1, 100); x := ".*"]))`, `regex.globs_match("a*a*a*a*a*a*a*a*", "a*a*a*a*a*a*b*")`},
+	"regex.is_valid":                   {`regex.is_valid("((a{100}){100}){100}")`, `regex.is_valid(big)`},
+	"regex.match":                      {`regex.match(input.request.context.big, input.request.context.big)`, `regex.match("(a{500}){2}b", big)`, `regex.match("((a?){30}){30}b", big)`},
+	"regex.replace":                    {`regex.replace(big, "a*b|a", "xxxxxxxxxx")`, `regex.replace(big, "a", big)`},
+	"regex.split":                      {`regex.split("a*b|a", big)`},
+	"regex.template_match":             {`regex.template_match("urn:{(a|a)*b}", big, "{", "}")`},
+	"rem":                              {`huge % 3`},
+	"replace":                          {`replace(big, "a", big)`, `replace(big, "", big)`},
+	"round":                            {`round(huge)`},
+	"semver.compare":                   {`semver.compare(big, big)`},
+	"split":                            {`split(big, "")`},
+	"sprintf":                          {`sprintf("%1000000000d", [1])`, `sprintf("%*d", [1000000000, 1])`, `sprintf("%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s", [concat("", [big, big, big, big])])`, `sprintf("%.999999f", [1])`, `sprintf("%v", [deep])`, `sprintf("%d", [huge])`},
+	"strings.any_prefix_match":         {`strings.any_prefix_match([x | some i in numbers.range(1, 3000); x := sprintf("%d", [i])], [x | some i in numbers.range(1, 3000); x := sprintf("x%d", [i])])`},
+	"strings.any_suffix_match":         {`strings.any_suffix_match([x | some i in numbers.range(1, 3000); x := sprintf("%d", [i])], [x | some i in numbers.range(1, 3000); x := sprintf("x%d", [i])])`},
+	"strings.render_template":          {`strings.render_template("{{range .a}}{{range $.a}}{{range $.a}}x{{end}}{{end}}{{end}}", {"a": many})`, `strings.render_template("{{define \"x\"}}{{template \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}", {})`, `strings.render_template("{{printf \"%1000000d\" 1}}", {})`},
+	"strings.replace_n":                {`strings.replace_n({"a": big}, big)`},
+	"strings.split_n":                  {`strings.split_n(big, "", -1)`},
+	"sum":                              {`sum([huge, 1])`},
+	"time.add_date":                    {`time.add_date(0, 1e18, 1e18, 1e18)`},
+	"time.format":                      {`time.format([0, "UTC", big])`},
+	"to_number":                        {`to_number(big)`, `to_number("1e999999999") + 1`},
+	"trim":                             {`trim(big, big)`},
+	"trim_left":                        {`trim_left(big, concat("", ["b", big]))`},
+	"trim_right":                       {`trim_right(big, concat("", ["b", big]))`},
+	"units.parse":                      {`units.parse("1e999999999G")`, `units.parse(big)`},
+	"units.parse_bytes":                {`units.parse_bytes("1e999999999G")`},
+	"uri.parse":                        {`uri.parse(big)`},
+	"urlquery.decode_object":           {`urlquery.decode_object(replace(big, "a", "a&"))`},
+	"walk":                             {`[x | walk(deep, [_, x])]`},
+	"yaml.is_valid":                    {`yaml.is_valid(concat("\n", ["a: &a [x,x,x,x,x,x,x,x,x]", "b: &b [*a,*a,*a,*a,*a,*a,*a,*a]", "c: &c [*b,*b,*b,*b,*b,*b,*b,*b]", "d: &d [*c,*c,*c,*c,*c,*c,*c]", "e: &e [*d,*d,*d,*d,*d,*d,*d]", "f: [*e,*e,*e,*e,*e,*e,*e,*e]"]))`},
+	"yaml.marshal":                     {`yaml.marshal(deep)`, `yaml.marshal(many)`},
+	"yaml.unmarshal":                   {`yaml.unmarshal(concat("", [x | some i in many; x := "["]))`, `yaml.unmarshal(concat("\n", ["a: &a [x,x,x,x,x,x,x,x,x]", "b: &b [*a,*a,*a,*a,*a,*a,*a,*a]", "c: &c [*b,*b,*b,*b,*b,*b,*b,*b]", "d: &d [*c,*c,*c,*c,*c,*c,*c]", "e: [*d,*d,*d,*d,*d,*d,*d,*d]"]))`},
+}
+
+// TestHostileCalls holds that no call of a built-in function outlasts the time of an
+// evaluation, or takes much memory, whatever it is given.
+func TestHostileCalls(t *testing.T) {
+	const timeout, slack = 250 * time.Millisecond, 50 * time.Millisecond
+	for name, calls := range hostile {
+		for i, call := range calls {
+			t.Run(fmt.Sprintf("%s/%d", name, i), func(t *testing.T) {
+				s := hostilePolicy(t, call, timeout)
+				req := readModel
+				req.Context = map[string]any{"big": strings.Repeat("a", 60_000)}
+				var took time.Duration
+				for range 5 { // a machine that is busy is no fault of the function
+					debug.FreeOSMemory()
+					before := resident(t)
+					began := time.Now()
+					_, _ = s.Decide(context.Background(), req, facts(), now)
+					took = time.Since(began)
+					assert.Less(t, resident(t)-before, int64(64<<20), call)
+					if took < timeout+slack {
+						break
+					}
+				}
+				assert.Less(t, took, timeout+slack, call)
+			})
+		}
+	}
+}
+
+// hostilePolicy evaluates a call for each request of a user.
+func hostilePolicy(t *testing.T, call string, timeout time.Duration) *engine.Snapshot {
+	t.Helper()
+	s, err := engine.Load(t.Context(), bundle(t, map[string]string{"authz/authz.rego": `package patrol.authz
+
+decision := {"allow": false, "reasons": [{"code": "nobody", "message": "Nobody asks."}]} if {
+	not input.user
+} else := {"allow": false, "reasons": [{"code": "called", "message": "It was called."}]} if {
+	called
+} else := {"allow": false, "reasons": [{"code": "undefined", "message": "It was not."}]}
+
+called if {
+	result := ` + call + `
+	result != "never"
+}
+` + big}), engine.WithTimeout(timeout))
+	require.NoError(t, err)
+	return s
+}
+
+// resident is the memory of this process, in bytes.
+func resident(t *testing.T) int64 {
+	t.Helper()
+	content, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(content))[1], 10, 64)
+	require.NoError(t, err)
+	return pages * int64(os.Getpagesize())
+}
+
+// TestBoundsAreWide holds that what policies do every day is within the bounds.
+func TestBoundsAreWide(t *testing.T) {
+	for call, want := range map[string]string{
+		`regex.match("^[a-z]+@([a-z0-9-]+\\.)+[a-z]{2,}$", "ann@example.com")`: "called",
+		`regex.replace("a-b-c", "-", "_") == "a_b_c"`:                          "called",
+		`glob.match("lab-*", [], "lab-1")`:                                     "called",
+		`net.cidr_contains("10.0.0.0/8", "10.1.2.3")`:                          "called",
+		`count(net.cidr_expand("10.0.0.0/24")) == 256`:                         "called",
+		`sprintf("%s is %5.2f of %v", ["x", 1.5, {"a": 1}]) != ""`:             "called",
+		`bits.lsh(1, 40) == 1099511627776`:                                     "called",
+		`json.unmarshal("{\"a\": [1, 2]}").a[1] == 2`:                          "called",
+		`count(split("a,b,c", ",")) == 3`:                                      "called",
+		`units.parse("10Gi") == 10737418240`:                                   "called",
+		`count(numbers.range(1, 100000)) == 100000`:                            "called",
+		`to_number("12") == 12`:                                                "called",
+		`time.weekday([1790500000000000000, "Europe/Berlin"]) != ""`:           "called",
+	} {
+		s := hostilePolicy(t, call, 10*time.Second)
+		d, err := s.Decide(t.Context(), readModel, facts(), now)
+		require.NoError(t, err, call)
+		assert.Equal(t, []models.ReasonCode{models.ReasonCode(want)}, codes(d), call)
+	}
+}

@@ -1,0 +1,56 @@
+package engine_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+
+	"patrol/policies/engine"
+)
+
+// slip is a rule as somebody writes it, with what the gate says of it.
+type slip struct {
+	Name string `json:"name"`
+	File string `json:"file"` // custom/rule.rego if it is not said
+	// Rego is the file; where it names no package it is one of package patrol.custom.
+	Rego string `json:"rego"`
+	// Want is the code of what is found, "" if it passes; Line is where.
+	Want string `json:"want"`
+	Line int    `json:"line"`
+}
+
+// TestCorpus holds that the gate finds what people do wrong, and nothing else.
+func TestCorpus(t *testing.T) {
+	content, err := os.ReadFile("testdata/slips.yaml")
+	require.NoError(t, err)
+	var corpus []slip
+	require.NoError(t, yaml.UnmarshalStrict(content, &corpus))
+	require.GreaterOrEqual(t, len(corpus), 66)
+	for _, c := range corpus {
+		t.Run(c.Name, func(t *testing.T) {
+			if c.File == "" {
+				c.File = "custom/rule.rego"
+			}
+			if !strings.HasPrefix(c.Rego, "package ") {
+				c.Rego = "package patrol.custom\n" + c.Rego // so that its first line is the second
+			}
+			r, err := engine.CheckRules(t.Context(), bundle(t, map[string]string{c.File: c.Rego}))
+			require.NoError(t, err)
+			if c.Want == "" {
+				assert.Empty(t, found(r))
+				return
+			}
+			require.NotEmpty(t, r.Findings)
+			for _, f := range r.Findings {
+				if f.Code == c.Want && f.File == c.File && (c.Line == 0 || f.Line == c.Line) {
+					return
+				}
+			}
+			t.Errorf("no %s at line %d: %v", c.Want, c.Line, found(r))
+		})
+	}
+}

@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"patrol/models"
+)
+
+// contextValues are one of each type that a caller can send.
+var contextValues = []struct {
+	name  string
+	value any
+}{
+	{"null", nil}, {"a boolean", true}, {"a number", 7}, {"a fraction", -0.5}, {"a text", "x"}, {"an empty text", ""}, {"an array", []any{1, "x"}}, {"an object", object{"x": 1}},
+}
+
+// The bounds of what is tried.
+const (
+	mostContextPaths = 64
+	mostContextBases = 40
+)
+
+// contextPath is a place in the context of a request that a rule reads.
+type contextPath struct {
+	path     []string
+	rule     *ast.Rule
+	location *ast.Location
+}
+
+// contextPaths are the places in the context that the policy reads.
+func (c *check) contextPaths() (paths []contextPath) {
+	known := map[string]bool{}
+	for _, m := range c.modules {
+		for _, r := range m.Rules {
+			named := map[ast.Var][]string{}
+			for _, e := range r.Body {
+				if terms, ok := e.Terms.([]*ast.Term); ok && len(terms) == 3 {
+					v, isVar := terms[1].Value.(ast.Var)
+					ref, isRef := terms[2].Value.(ast.Ref)
+					if isVar && isRef && ref[0].Equal(ast.InputRootDocument) {
+						named[v] = texts(ref[1:])
+					}
+				}
+			}
+			ast.WalkRefs(r, func(ref ast.Ref) bool {
+				path := texts(ref[1:])
+				if head, ok := ref[0].Value.(ast.Var); ok && named[head] != nil {
+					path = append(slices.Clone(named[head]), path...)
+				} else if !ref[0].Equal(ast.InputRootDocument) {
+					return false
+				}
+				if len(path) < 3 || path[0] != "request" || path[1] != "context" || known[strings.Join(path, "/")] || len(paths) >= mostContextPaths {
+					return false
+				}
+				known[strings.Join(path, "/")] = true
+				l := ref[0].Location
+				if l == nil {
+					l = r.Location
+				}
+				paths = append(paths, contextPath{path, r, l})
+				return false
+			})
+		}
+	}
+	return paths
+}
+
+// texts are the first parts of a reference, as far as they are texts.
+func texts(ref ast.Ref) (path []string) {
+	for _, t := range ref {
+		text, ok := t.Value.(ast.String)
+		if !ok {
+			break
+		}
+		path = append(path, string(text))
+	}
+	return path
+}
+
+// onInput tries each place in the context that the policy reads with every type of value.
+// What makes it fail lets any caller make it fail.
+func (c *check) onInput(ctx context.Context) (found []Finding, err error) {
+	paths := c.contextPaths()
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	allowed, err := c.allowances(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seeds := seedsOf(c.bundle)
+	for _, p := range paths {
+		bases := []object{}
+		for _, a := range allowed {
+			for _, s := range seeds {
+				if s.rule == p.rule && len(bases) < mostContextBases {
+					if input, ok := seeded(a.input, s.changes); ok {
+						bases = append(bases, input)
+					}
+				}
+			}
+		}
+		for _, a := range allowed[:min(len(allowed), mostContextBases)] {
+			bases = append(bases, a.input)
+		}
+		f, err := c.failsOn(ctx, p, bases)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, f...)
+	}
+	return found, nil
+}
+
+func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]Finding, error) {
+	for _, base := range bases {
+		for _, try := range contextValues {
+			v, err := ast.InterfaceToValue(edited(base, p.path, try.value))
+			if err != nil {
+				return nil, fmt.Errorf("try a context: %w", err)
+			}
+			_, err = c.snapshot.decide(ctx, ast.NewTerm(v))
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("check policy %s: %w", c.src.Name, ctx.Err())
+			}
+			if _, breached := errors.AsType[*BreachError](err); err == nil || breached {
+				continue
+			}
+			l, why := p.location, err.Error()
+			if e, ok := errors.AsType[*topdown.Error](err); ok {
+				why = e.Message
+				if e.Location != nil && e.Location.File != "" {
+					l = e.Location
+				}
+			}
+			return findings(StageRules, codeOnInput, atLocation(l, fmt.Errorf("where input.%s is %s, the policy fails, so that any caller can have a policy_error: %s",
+				strings.Join(p.path, "."), try.name, why))), nil
+		}
+	}
+	return nil, nil
+}
+
+// seededRequests are inputs that rules of either policy compare with, for the known
+// decisions.
+func seededRequests(bundles [2]*bundle, catalog models.Catalog) (all []knownDecision) {
+	in := func(b *bundle) map[string]bool {
+		texts := map[string]bool{}
+		for _, m := range b.modules {
+			for _, r := range m.Rules {
+				texts[m.Package.String()+r.String()] = true
+			}
+		}
+		return texts
+	}
+	known := map[string]bool{}
+	both := [2]map[string]bool{in(bundles[0]), in(bundles[1])}
+	for i, b := range bundles {
+		for _, s := range seedsOf(b) {
+			if s.rule.Module != nil && both[1-i][s.rule.Module.Package.String()+s.rule.String()] {
+				continue // the same in both
+			}
+			for entityType, operation := range operations(catalog) {
+				for _, role := range []string{"", "member"} {
+					input := knownInput(entityType, operation)
+					if role == "" {
+						input["user"] = knownUser(true)
+					} else {
+						input["membership"] = object{"role": role}
+					}
+					input, ok := seeded(input, s.changes)
+					if !ok {
+						continue
+					}
+					// A scope for what the rule is about.
+					ask := requestIn(input)
+					if ask.Validate() == nil {
+						input = edited(input, []string{"token", "scopes"}, object{ask.Domain: object{ask.EntityType: object{ask.Operation: object{ask.Entity: "s"}}}})
+						input = edited(input, []string{"domain", "id"}, ask.Domain)
+					}
+					text := fmt.Sprint(input)
+					if known[text] {
+						continue
+					}
+					known[text] = true
+					where := ""
+					if s.rule.Location != nil {
+						where = fmt.Sprintf("%s:%d", s.rule.Location.File, s.rule.Location.Row)
+					}
+					all = append(all, knownDecision{"what " + where + " is about", input})
+				}
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,360 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"patrol/models"
+)
+
+// The codes of findings about what rules of a policy cannot do, or do otherwise than they
+// say.
+const (
+	codeUnreachable = "rule_unreachable" // nothing that the server asks for depends on it
+	codeNeverTrue   = "never_true"       // it compares with what cannot be
+	codeMisplaced   = "rule_misplaced"   // a file of custom/ adds to another package
+	codeReserved    = "code_reserved"    // a reason's code is one of Patrol's own
+	codeMalformed   = "code_malformed"   // a reason or exception is not one
+	codeReasonOld   = "reason_deprecated"
+	codeConflict    = "reason_conflict"
+	codeOnInput     = "error_on_input" // a value in the context makes the policy fail
+	codeWaiverOld   = "waiver_by_case"
+)
+
+// customPackage is where a team's own rules are.
+var customPackage = ast.MustParseRef("data.patrol.custom")
+
+// authzPackage is where the reasons of the contract are given.
+var authzPackage = ast.MustParseRef("data.patrol.authz")
+
+// contractCodes are the reasons that policies decide by the contract. Rules of a team's
+// own have others.
+var contractCodes = []models.ReasonCode{
+	models.TokenRevoked, models.TokenExpired, models.UserDisabled, models.DomainUnknown, models.DomainDisabled, models.DomainFrozen,
+	models.NotAMember, models.RoleForbids, models.OutOfScope, models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired,
+	models.UnknownOperation, models.RouteUnmapped, "withdrawn", "ip_forbidden",
+}
+
+// rules runs the stage of that name: whether each rule can do what it says.
+func (c *check) rules(ctx context.Context) error {
+	c.ran[StageRules] = true
+	var found []Finding
+	add := func(code string, l *ast.Location, format string, args ...any) {
+		found = append(found, findings(StageRules, code, atLocation(l, fmt.Errorf(format, args...)))...)
+	}
+	misplaced := c.misplaced(add)
+	c.unreachable(add, misplaced)
+	c.literalCodes(add)
+	c.neverTrue(add)
+	c.oldReasons(add)
+	found = append(found, findings(StageRules, codeCompile, c.typed(ctx))...)
+	onInput, err := c.onInput(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range WaiverNotes(c.src.Waive) {
+		c.warn(Finding{Stage: StageRules, Code: codeWaiverOld, Message: name})
+	}
+	for _, f := range tidy(append(found, onInput...)) {
+		c.stricter(f)
+	}
+	return nil
+}
+
+// stricter notes a finding of a kind that earlier versions did not look for: for a policy
+// that is in force already it is a warning.
+func (c *check) stricter(f Finding) {
+	if c.opts.InForce {
+		f.Message += " (from now on no candidate passes with this)"
+		c.warn(f)
+		return
+	}
+	c.failed[f.Stage] = true
+	c.report.Findings = append(c.report.Findings, f)
+}
+
+type finder func(code string, l *ast.Location, format string, args ...any)
+
+// modules goes through the modules by name.
+func (c *check) modules(yield func(name string, m *ast.Module) bool) {
+	for _, name := range slices.Sorted(maps.Keys(c.bundle.modules)) {
+		if !yield(name, c.bundle.modules[name]) {
+			return
+		}
+	}
+}
+
+// misplaced finds files of custom/ that add to a package of others, which an upgrade
+// would overlook.
+func (c *check) misplaced(add finder) map[string]bool {
+	files := map[string]bool{}
+	for name, m := range c.modules {
+		if first, _, _ := strings.Cut(name, "/"); first != "custom" || m.Package.Path.HasPrefix(customPackage) {
+			continue
+		}
+		files[name] = true
+		for _, other := range []string{"patrol.authz", "patrol.http", "patrol.log"} {
+			if strings.TrimPrefix(m.Package.Path.String(), "data.") == other {
+				add(codeMisplaced, m.Package.Location, "a file of custom/ adds to package %s: own rules are deny and waive in package patrol.custom", other)
+			}
+		}
+	}
+	return files
+}
+
+// reachable are the rules that what the server asks for depends on.
+func (c *check) reachable() map[*ast.Rule]bool {
+	compiler := c.snapshot.compiler
+	reached := map[*ast.Rule]bool{}
+	var visit func(*ast.Rule)
+	visit = func(r *ast.Rule) {
+		for ; r != nil; r = r.Else {
+			if reached[r] {
+				return
+			}
+			reached[r] = true
+			for dep := range compiler.Graph.Dependencies(r) {
+				if next, ok := dep.(*ast.Rule); ok {
+					visit(next)
+				}
+			}
+		}
+	}
+	for _, ref := range []ast.Ref{decisionRef, requestRef, requestsRef, hintsRef, maskRef} {
+		for _, r := range compiler.GetRules(ref) {
+			visit(r)
+		}
+	}
+	return reached
+}
+
+// unreachable finds rules that nothing depends on which the server asks for.
+func (c *check) unreachable(add finder, misplaced map[string]bool) {
+	reached := map[string]bool{}
+	for r := range c.reachable() {
+		if r.Location != nil {
+			reached[placeOf(r.Location)] = true
+		}
+	}
+	for name, m := range c.modules {
+		for _, r := range m.Rules {
+			if r.Location == nil || reached[placeOf(r.Location)] {
+				continue
+			}
+			rule := r.Ref().GroundPrefix()
+			text := fmt.Sprintf("%s cannot fire: nothing that the server asks for depends on it", rule)
+			if code := literalCode(r); code != "" {
+				text += fmt.Sprintf(", so that nobody is ever denied for %s", code)
+			}
+			switch own := len(rule) == len(customPackage)+1 && rule.HasPrefix(customPackage); {
+			case own && slices.Contains([]string{"deny", "waive", "labels"}, lastOf(rule)):
+				text = fmt.Sprintf("%s cannot fire: the bundle's authz/authz.rego does not ask for it, as that of this version does; run 'patrol policy upgrade <folder>'", rule)
+			case rule.HasPrefix(customPackage):
+				text += "; own rules are deny, waive and labels in package patrol.custom"
+			case !misplaced[name] && strings.HasPrefix(m.Package.Path.String(), "data.patrol.custom"):
+				text += "; own rules are in package patrol.custom"
+			}
+			add(codeUnreachable, r.Location, "%s", text)
+		}
+	}
+}
+
+func placeOf(l *ast.Location) string { return fmt.Sprintf("%s:%d:%d", l.File, l.Row, l.Col) }
+
+func lastOf(ref ast.Ref) string {
+	text, _ := ref[len(ref)-1].Value.(ast.String)
+	return string(text)
+}
+
+// literalCode is the code of the reason that a rule gives, if its metadata or its head
+// has one.
+func literalCode(r *ast.Rule) string {
+	for _, a := range r.Annotations {
+		if code, ok := a.Custom["code"].(string); ok {
+			return code
+		}
+	}
+	found := ""
+	ast.WalkTerms(r, func(t *ast.Term) bool {
+		if obj, ok := t.Value.(ast.Object); ok && found == "" {
+			if code := obj.Get(key.code); code != nil && obj.Get(key.message) != nil {
+				text, _ := code.Value.(ast.String)
+				found = string(text)
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// literalCodes looks at reasons and exceptions as they are written, in rules and in
+// metadata.
+func (c *check) literalCodes(add finder) {
+	look := func(code, message any, l *ast.Location, pkg ast.Ref, exception bool) {
+		text, isText := code.(string)
+		switch {
+		case exception && waivable(models.ReasonCode(text)) == 0:
+			add(codeMalformed, l, "%v cannot be waived; what can is %s", code, joinCodes(WaivableCodes(), ", "))
+		case exception:
+		case !isText || text == "" || !isReasonCode(text):
+			add(codeMalformed, l, "%q is no reason code: they are 1 to 64 of a-z, 0-9 and _, letters first", fmt.Sprint(code))
+		case !models.ReasonCode(text).OfPolicy():
+			add(codeReserved, l, "the reason code %s is Patrol's own, for what no policy decides", text)
+		case slices.Contains(contractCodes, models.ReasonCode(text)) && !pkg.Equal(authzPackage):
+			add(codeReserved, l, "the reason code %s is the default policy's: rules of your own have codes of their own", text)
+		}
+		if m, ok := message.(string); ok && (strings.ContainsFunc(m, harmful) || len(m) > maxMessage) {
+			add(codeMalformed, l, "the message has characters that cannot be printed, or change the direction of what is around it, or more than %d bytes", maxMessage)
+		}
+	}
+	for _, m := range c.modules {
+		for _, r := range m.Rules {
+			seen := map[string]bool{}
+			ast.WalkTerms(r, func(t *ast.Term) bool {
+				obj, ok := t.Value.(ast.Object)
+				if !ok {
+					return false
+				}
+				code, message, because := obj.Get(key.code), obj.Get(key.message), obj.Get(key.because)
+				if code == nil || message == nil && because == nil || !ast.IsConstant(code.Value) {
+					return false
+				}
+				l := t.Location
+				if l == nil {
+					l = r.Location
+				}
+				if !seen[placeOf(l)] {
+					seen[placeOf(l)] = true
+					look(constantOf(code), constantOf(message), l, m.Package.Path, because != nil)
+				}
+				return false
+			})
+		}
+		for _, a := range m.Annotations { // what else is wrong with them the stage metadata tells
+			code, ok := a.Custom["code"].(string)
+			if ok && a.Location != nil && isReasonCode(code) && models.ReasonCode(code).OfPolicy() {
+				look(code, a.Custom["message"], a.Location, m.Package.Path, false)
+			}
+		}
+	}
+}
+
+func constantOf(t *ast.Term) any {
+	if t == nil {
+		return nil
+	}
+	v, err := ast.JSON(t.Value)
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+// oldReasons looks for data.patrol.custom.reason, which is one value where deny is a set.
+func (c *check) oldReasons(add finder) {
+	var all []*ast.Rule
+	for _, m := range c.modules {
+		for _, r := range m.Rules {
+			if r.Ref().GroundPrefix().Equal(customPackage.Append(ast.StringTerm("reason"))) {
+				all = append(all, r)
+			}
+		}
+	}
+	for _, r := range all {
+		c.warn(Finding{
+			Stage: StageRules, File: r.Location.File, Line: r.Location.Row, Column: r.Location.Col, Code: codeReasonOld,
+			Message: "data.patrol.custom.reason gives one reason at a time: write `deny contains …` in place of `reason := …` on this line",
+		})
+	}
+	if len(all) > 1 {
+		first := all[0].Location
+		add(codeConflict, all[1].Location, "data.patrol.custom.reason is defined here and by %s:%d: where both hold, every request is a policy_error; write `deny contains …`", first.File, first.Row)
+	}
+}
+
+// neverTrue finds comparisons of input with what it cannot be.
+func (c *check) neverTrue(add finder) {
+	catalog := c.snapshot.catalog
+	known := map[string]func(string) bool{
+		"request.entity_type": func(s string) bool { _, ok := catalog.EntityTypes[s]; return ok },
+		"request.operation": func(s string) bool {
+			for _, t := range catalog.EntityTypes {
+				if _, ok := t.Operations[s]; ok {
+					return true
+				}
+			}
+			return false
+		},
+		"membership.role": func(s string) bool { _, ok := catalog.Roles[s]; return ok },
+		"domain.status": func(s string) bool {
+			return slices.Contains([]string{string(models.DomainEnabled), string(models.DomainIsDisabled), string(models.DomainIsFrozen)}, s)
+		},
+	}
+	boolean := []string{"token.revoked", "user.admin", "user.disabled", "domain.limits.wildcards", "domain.limits.approval"}
+	for _, m := range c.modules {
+		if m.Package.Path.Equal(authzPackage) {
+			continue // which judges facts of types that they should not have
+		}
+		for _, r := range m.Rules {
+			for _, l := range literalsOf(r) {
+				at := strings.Join(l.path, ".")
+				text, isText := l.value.(string)
+				if is, ok := known[at]; ok && l.whole && (!isText || !is(text)) {
+					add(codeNeverTrue, l.location, "input.%s is never %v: %s", at, l.term, neverHints[at])
+				}
+				if _, isBool := l.value.(bool); l.whole && slices.Contains(boolean, at) && !isBool {
+					add(codeNeverTrue, l.location, "input.%s is true or false, never %v", at, l.term)
+				}
+			}
+		}
+	}
+}
+
+var neverHints = map[string]string{
+	"request.entity_type": "the catalog has no such entity type",
+	"request.operation":   "the catalog has no such operation",
+	"membership.role":     "there is no such role",
+	"domain.status":       "it is enabled, disabled or frozen",
+}
+
+// typed compiles the policy once more with the schema of the input for every file,
+// whether it names it or not.
+func (c *check) typed(ctx context.Context) error {
+	const synthetic = "schemas of "
+	modules := map[string]*ast.Module{}
+	for name, m := range c.modules {
+		modules[name] = m.Copy()
+	}
+	for pkg, schema := range map[string]string{
+		"patrol": "schema.authz_input", "patrol.http": "schema.http_input", "patrol.log": "{type: object}",
+	} {
+		module := fmt.Sprintf("# METADATA\n# scope: subpackages\n# schemas:\n#   - input: %s\npackage %s\n", schema, pkg)
+		m, err := ast.ParseModuleWithOpts(synthetic+pkg, module, ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
+		if err != nil {
+			return fmt.Errorf("write a schema: %w", err)
+		}
+		modules[synthetic+pkg] = m
+	}
+	again := &Snapshot{store: c.snapshot.store, txn: c.snapshot.txn}
+	typed := *c.bundle
+	typed.modules = modules
+	err := again.compile(ctx, &typed)
+	all, ok := errors.AsType[ast.Errors](err)
+	if !ok {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(e *ast.Error) bool {
+		return e.Location != nil && strings.HasPrefix(path.Base(e.Location.File), synthetic)
+	})
+	if len(all) == 0 {
+		return nil
+	}
+	return all
+}

@@ -282,10 +282,8 @@ func TestCheckSafety(t *testing.T) {
 				{by, by, engine.Waived},
 				{by, []string{name}, engine.Waived}, // as settings were written before there were codes
 			} {
-				if !canBe && c.manifest == nil {
-					c.want = engine.Failed
-				} else if !canBe {
-					continue
+				if !canBe && c.server == nil {
+					break // nobody can waive it
 				}
 				list, err := json.Marshal(c.manifest)
 				require.NoError(t, err)

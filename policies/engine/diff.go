@@ -356,7 +356,7 @@ func (s *Snapshot) diffDecisions(ctx context.Context, base *Snapshot, bundles [2
 	if err != nil {
 		return nil, err
 	}
-	cases = append(cases, seededRequests(bundles, s.catalog)...)
+	cases = append(cases, seededRequests(bundles, base.catalog, s.catalog)...)
 	r := &replay{policy: s, opts: ReplayOptions{Examples: examples}, rules: s.reasonRules()}
 	found := &replayed{groups: map[groupKey]*ReplayGroup{}}
 	for _, c := range cases {

@@ -2,8 +2,11 @@ package engine
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"patrol/policies"
 )
 
 // literal is a value that a rule compares a part of input with.
@@ -100,6 +103,22 @@ type seed struct {
 // mostSeeds bounds how many rules' literals are tried.
 const mostSeeds = 60
 
+// defaultRules are the rules of the default policy that decide, as text.
+var defaultRules = sync.OnceValue(func() map[string]bool {
+	texts := map[string]bool{}
+	const file = "authz/authz.rego"
+	content, err := policies.FS.ReadFile(file)
+	if err != nil {
+		return texts
+	}
+	if m, err := parseModule(file, content); err == nil {
+		for _, r := range m.Rules {
+			texts[r.String()] = true
+		}
+	}
+	return texts
+})
+
 // seedsOf are the literals of each rule that has any. Where a rule compares one place
 // with several values, the first is taken for one seed, the second for another.
 func seedsOf(b *bundle) (seeds []seed) {
@@ -110,6 +129,9 @@ func seedsOf(b *bundle) (seeds []seed) {
 			continue
 		}
 		for _, r := range m.Rules {
+			if defaultRules()[r.String()] {
+				continue // which its own cases are about
+			}
 			for round := 0; ; round++ {
 				counts := map[string]int{}
 				var changes []change

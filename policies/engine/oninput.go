@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -149,7 +150,7 @@ func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]F
 
 // seededRequests are inputs that rules of either policy compare with, for the known
 // decisions.
-func seededRequests(bundles [2]*bundle, catalog models.Catalog) (all []knownDecision) {
+func seededRequests(bundles [2]*bundle, catalogs ...models.Catalog) (all []knownDecision) {
 	in := func(b *bundle) map[string]bool {
 		texts := map[string]bool{}
 		for _, m := range b.modules {
@@ -166,9 +167,15 @@ func seededRequests(bundles [2]*bundle, catalog models.Catalog) (all []knownDeci
 			if s.rule.Module != nil && both[1-i][s.rule.Module.Package.String()+s.rule.String()] {
 				continue // the same in both
 			}
-			for entityType, operation := range operations(catalog) {
+			asked := map[[2]string]bool{}
+			for _, catalog := range catalogs {
+				for entityType, operation := range operations(catalog) {
+					asked[[2]string{entityType, operation}] = true
+				}
+			}
+			for _, of := range slices.SortedFunc(maps.Keys(asked), func(a, b [2]string) int { return strings.Compare(a[0]+a[1], b[0]+b[1]) }) {
 				for _, role := range []string{"", "member"} {
-					input := knownInput(entityType, operation)
+					input := knownInput(of[0], of[1])
 					if role == "" {
 						input["user"] = knownUser(true)
 					} else {

@@ -103,6 +103,9 @@ func (c *check) safety(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("safety case %s: %w", sc.Name, err)
 			}
+			if i == len(certain) && result.Outcome == Waived {
+				break // what else the literals break is another case
+			}
 			d, err := c.snapshot.decide(ctx, ast.NewTerm(v))
 			_, breached := errors.AsType[*BreachError](err)
 			switch result.Tried++; {

@@ -105,7 +105,7 @@ func corpus(t testing.TB) map[string]refusedBundle {
 		}
 	}
 	const spin = `count({x | some i in numbers.range(1, 99999); some j in numbers.range(1, 99999); x := i * j; x < 0}) == 1`
-	const grow = `count([j | some i in numbers.range(1, 9999); j := numbers.range(i, 130000 + i)]) == 1`
+	const grow = `{ z := sprintf("%01000d", [0]); y := replace(z, "0", z); count([x | some i in numbers.range(1, 9999); x := concat("", [y, format_int(i, 10)])]) == 1 }`
 	laughs := "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
 	for i := range 9 {
 		laughs += fmt.Sprintf("a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 8), i)

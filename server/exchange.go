@@ -142,11 +142,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 	if m, mount := s.mounted(r); m != nil {
 		x.route = m
-		// The timeouts of API requests would cut streams; what is mounted sets
-		// its own. A connection without deadlines has none to lift.
-		control := http.NewResponseController(w)
-		_ = control.SetReadDeadline(time.Time{})
-		_ = control.SetWriteDeadline(time.Time{})
+		// The timeouts of API requests hold here too, until what is mounted sets others.
 		mount.ServeHTTP(x, r)
 		return
 	}

@@ -219,10 +219,10 @@ func (s *Server) waitForPolicy(c *gin.Context, changed <-chan struct{}, wait tim
 	default:
 		return
 	}
-	// The timeouts of API requests would cut it. A connection without deadlines has
-	// none to lift.
+	// The timeouts of API requests would cut it. That for reading is for a body that
+	// was announced, too, which is read before the answer is sent.
 	control := http.NewResponseController(c.Writer)
-	_ = control.SetReadDeadline(time.Time{})
+	_ = control.SetReadDeadline(time.Now().Add(wait + s.cfg.HTTP.ReadTimeout))
 	_ = control.SetWriteDeadline(time.Now().Add(wait + s.cfg.HTTP.WriteTimeout))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

@@ -215,6 +215,9 @@ func TestTimeoutsSpareStreams(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, d *server.Deps) {
 		c.Listen, c.HTTP.ReadTimeout, c.HTTP.WriteTimeout = "127.0.0.1:0", 100*time.Millisecond, 250*time.Millisecond
 		d.Gateway = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			control := http.NewResponseController(w) // as the real one does
+			assert.NoError(t, control.SetReadDeadline(time.Time{}))
+			assert.NoError(t, control.SetWriteDeadline(time.Time{}))
 			for range 5 {
 				select {
 				case <-r.Context().Done():
@@ -240,16 +243,48 @@ func TestTimeoutsSpareStreams(t *testing.T) {
 		assert.Equal(t, strings.Repeat("tick ", 5), string(body))
 	}
 
-	// A body that does not come is given up.
-	conn, err := net.Dial("tcp", w.server.Addr())
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	_, err = io.WriteString(conn, "POST /authorize HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-	require.NoError(t, err)
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(soon)))
-	answer, err := io.ReadAll(conn)
-	require.NoError(t, err, "the server closed the connection")
-	assert.Contains(t, string(answer), "400 Bad Request")
+}
+
+// A body that does not come is given up, wherever it was announced.
+func TestBodiesThatDoNotComeAreGivenUp(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, d *server.Deps) {
+		withServeCredential(c, d)
+		c.Listen, c.MetricsListen, c.HTTP.ReadTimeout = "127.0.0.1:0", "127.0.0.1:0", 100*time.Millisecond
+		mount := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+		d.Gateway, d.ForwardAuth = mount, mount // which set no deadlines
+	})
+	w.run()
+	_, digest, _ := w.policy.Archive()
+	for _, c := range []struct{ at, head, want string }{
+		{w.server.Addr(), "POST /authorize HTTP/1.1", "400 Bad Request"},
+		{w.server.Addr(), "POST /api/v1/login HTTP/1.1", "4"},
+		{w.server.Addr(), "GET /healthz HTTP/1.1", "422 Unprocessable Entity"},
+		{w.server.Addr(), "GET /sign-in HTTP/1.1", ""},
+		{w.server.Addr(), "POST /proxy/acme/x HTTP/1.1", "204 No Content"},
+		{w.server.Addr(), "POST /forward-auth/x HTTP/1.1", "204 No Content"},
+		{w.server.Addr(), "GET /no/such HTTP/1.1", "404 Not Found"},
+		{
+			w.server.Addr(), "GET " + bundlePath + " HTTP/1.1\r\nPrefer: wait=60\r\nIf-None-Match: \"" + digest + "\"\r\nAuthorization: Bearer " + serveCredential,
+			"422 Unprocessable Entity",
+		},
+		{w.server.MetricsAddr(), "GET /metrics HTTP/1.1", "200 OK"},
+		{w.server.MetricsAddr(), "POST /other HTTP/1.1", "404 Not Found"},
+	} {
+		for _, body := range []string{"Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n5\r\n{"} {
+			t.Run(c.head[:12], func(t *testing.T) {
+				t.Parallel()
+				conn, err := net.Dial("tcp", c.at)
+				require.NoError(t, err)
+				t.Cleanup(func() { _ = conn.Close() })
+				_, err = io.WriteString(conn, c.head+"\r\nHost: x\r\n"+body)
+				require.NoError(t, err)
+				require.NoError(t, conn.SetReadDeadline(time.Now().Add(soon)))
+				answer, err := io.ReadAll(conn)
+				require.NoError(t, err, "the server closed the connection")
+				assert.Contains(t, string(answer), "HTTP/1.1 "+c.want)
+			})
+		}
+	}
 }
 
 // writeCertificate writes a certificate for localhost and returns it.

@@ -3,6 +3,7 @@ package forwardauth
 import (
 	"errors"
 	"io"
+	"sync"
 
 	"patrol/server/question"
 )
@@ -10,6 +11,37 @@ import (
 // firstBuffer is what is allocated before anything of a body has arrived. Buffers
 // double as they fill.
 const firstBuffer = 4 << 10
+
+var errAnswered = errors.New("the question was answered before its body had come")
+
+// arriving is a body that may still be waited for when its question is answered. A
+// read must not go on then: net/http would end it by lifting the deadline, and wait
+// for the rest without one.
+type arriving struct {
+	io.ReadCloser
+	mu       sync.Mutex // held by reads
+	answered bool
+}
+
+// Read reads until the question is answered.
+func (a *arriving) Read(b []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.answered {
+		return 0, errAnswered
+	}
+	return a.ReadCloser.Read(b)
+}
+
+// stop ends reading. If somebody waits for more, cut has to end that.
+func (a *arriving) stop(cut func()) {
+	if !a.mu.TryLock() {
+		cut()
+		a.mu.Lock()
+	}
+	a.answered = true
+	a.mu.Unlock()
+}
 
 // receive reads a body as it arrives, one byte more than may be looked at at most,
 // and accounts for it in q.

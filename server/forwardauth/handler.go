@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"patrol/models"
 	"patrol/server/bound"
@@ -87,6 +88,16 @@ func Mounted(r *http.Request) bool {
 
 // ServeHTTP answers one question.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// What has not come by then is not waited for: the server answers without it,
+		// and closes the connection. A writer that has no deadlines has no connection.
+		control := http.NewResponseController(w)
+		_ = control.SetReadDeadline(time.Now().Add(h.cfg.Timeout))
+		body := &arriving{ReadCloser: r.Body}
+		r = r.WithContext(r.Context()) // a copy: the body is the server's
+		r.Body = body
+		defer body.stop(func() { _ = control.SetReadDeadline(time.Now()) })
+	}
 	peer := h.peer(r)
 	dialect := h.speakers.dialect(peer)
 	defer func() {

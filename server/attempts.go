@@ -139,25 +139,29 @@ func (a *attempts) begin(g guess) (t *attempt, later bool, err error) {
 	if w := a.familiar.peek(t.network); w != nil && w.wait(t.at, familiarFor, 1) > 0 {
 		t.known = true
 	}
-	if wait := a.pairs[kind].wait(t.at, t.pair); wait > 0 {
-		return nil, false, tooMany(wait)
-	}
-	if !t.known {
-		if wait := a.accounts[kind].wait(t.at, account); wait > 0 {
-			return nil, false, tooMany(wait)
-		}
+	// Whoever shows nothing but where they come from is told the same for every account
+	// there, also for those that know the network.
+	if g.known == "" {
 		t.masked = max(a.networks[anybody].wait(t.at, t.prefix), a.wide.wait(t.at, t.wide))
 		if t.masked == 0 && a.hashing[t.prefix] >= atOnce {
 			t.masked = time.Second
 		}
+	}
+	refuse := func(wait time.Duration) (*attempt, bool, error) {
 		if t.masked > 0 {
-			over := !g.exists
-			if g.exists {
-				over = a.networks[existing].wait(t.at, t.prefix) > 0
-			}
-			if over {
-				return nil, true, tooMany(t.masked)
-			}
+			return nil, true, tooMany(t.masked)
+		}
+		return nil, false, tooMany(wait)
+	}
+	if wait := a.pairs[kind].wait(t.at, t.pair); wait > 0 {
+		return refuse(wait)
+	}
+	if !t.known {
+		if wait := a.accounts[kind].wait(t.at, account); wait > 0 {
+			return refuse(wait)
+		}
+		if t.masked > 0 && (!g.exists || a.networks[existing].wait(t.at, t.prefix) > 0) {
+			return refuse(0)
 		}
 	}
 	a.reserve(t, 1)

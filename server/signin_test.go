@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,6 +43,77 @@ func TestOneAddressAtManyAccounts(t *testing.T) {
 	try("203.0.113.2", "another@example.com", "wrong").is(401)
 	w.clock.Advance(time.Minute)
 	try(office, "another@example.com", "wrong").is(401)
+}
+
+// Which accounts know a network is not told in it when it is over its limit: not by a
+// sign-in from there, not by a session, and not when an account's own limit is reached.
+func TestWhoKnowsANetworkIsNotTold(t *testing.T) {
+	dbURL := testenv.SQLite(t)
+	w := newWorld(t, dbURL, behindProxies)
+	const office = "203.0.113.1"
+	signIn := func(w *world, from, email, password string) *answer {
+		return w.from(from).post("/api/v1/session", api.SignIn{Email: email, Password: password, Transport: "bearer"})
+	}
+	signIn(w, office, "ann@example.com", password).is(201)
+	alike := func(w *world) {
+		t.Helper()
+		for i := range 50 {
+			signIn(w, office, fmt.Sprintf("invented-%d@example.com", i), "wrong").problem(401, models.CodeBadCredentials)
+		}
+		for range 7 { // an account has 5 a minute
+			var all []api.Problem
+			for _, email := range []string{"another@example.com", "eve@example.com", "ann@example.com"} {
+				begin := time.Now()
+				answer := signIn(w, office, email, "wrong")
+				assert.GreaterOrEqual(t, time.Since(begin), 300*time.Millisecond, email)
+				p := answer.problem(429, models.CodeRateLimited)
+				p.RequestID = ""
+				all = append(all, p)
+			}
+			assert.Equal(t, all[0], all[1])
+			assert.Equal(t, all[0], all[2])
+		}
+		w.clock.Advance(time.Minute)
+		signIn(w, office, "ann@example.com", password).is(201)
+	}
+	alike(w)
+	again := newEmptyWorld(t, dbURL, behindProxies) // which knows by the session alone
+	again.clock.Advance(0)
+	alike(again)
+}
+
+// One address tries 300 accounts that exist: it is told to wait soon, and people
+// elsewhere sign in meanwhile.
+func TestOneAddressAtManyAccountsThatExist(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), behindProxies)
+	const accounts = 300
+	hash, err := server.HashPassword(password)
+	require.NoError(t, err)
+	for i := range accounts {
+		_, err := w.store.CreateUser(t.Context(), models.Actor{Kind: models.ActorSystem},
+			models.User{Email: fmt.Sprintf("many-%d@example.com", i), Name: "Many", PasswordHash: hash})
+		require.NoError(t, err)
+	}
+	try := func(from string, i int, password string) *answer {
+		return w.from(from).post("/api/v1/session", api.SignIn{Email: fmt.Sprintf("many-%d@example.com", i), Password: password, Transport: "bearer"})
+	}
+	const guesser = "203.0.113.1"
+	for i := range 50 {
+		try(guesser, i, "wrong").problem(401, models.CodeBadCredentials)
+	}
+	var more sync.WaitGroup
+	for i := 50; i < accounts; i++ {
+		more.Go(func() {
+			try(guesser, i, "wrong").problem(429, models.CodeRateLimited)
+		})
+		if i%50 == 0 {
+			try(fmt.Sprintf("198.51.100.%d", i%250), i, password).is(201)
+			try(fmt.Sprintf("198.51.100.%d", i%250), i-50, password).is(201)
+		}
+	}
+	more.Wait()
+	try(guesser, 299, password).problem(429, models.CodeRateLimited) // at 50 that exist, a right one counts no more
+	try("198.51.100.9", 299, password).is(201)
 }
 
 // An account whose limit strangers have used up is open to its owner: at a browser and

@@ -72,6 +72,7 @@ type HTTPConfig struct {
 	WriteTimeout      time.Duration // from the end of the headers to the end of the answer
 	IdleTimeout       time.Duration // between two requests of a connection
 	MaxHeaderBytes    int           // request line and headers
+	MaxConnections    int           // open at a time, per listener
 	MaxBodyBytes      int64         // body of an API request
 	MaxInFlight       int           // decisions that are made at a time, and again requests of other kinds; more are refused
 	DrainDelay        time.Duration // how long everything is still served after /readyz began to say no
@@ -124,6 +125,7 @@ func DefaultConfig() Config {
 			MaxHeaderBytes:    32 << 10,
 			MaxBodyBytes:      64 << 10,
 			MaxInFlight:       1024,
+			MaxConnections:    16384,
 			DrainDelay:        5 * time.Second,
 			ShutdownTimeout:   30 * time.Second,
 		},
@@ -208,6 +210,9 @@ func (c HTTPConfig) Validate() error {
 	}
 	if c.MaxHeaderBytes < 4<<10 {
 		errs = append(errs, errors.New("the maximum header size must be at least 4096 bytes"))
+	}
+	if c.MaxConnections < 4 {
+		errs = append(errs, errors.New("the number of connections must be at least 4"))
 	}
 	if c.MaxInFlight < 4 {
 		errs = append(errs, errors.New("the number of requests in flight must be at least 4"))

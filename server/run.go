@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"patrol/server/linger"
 )
@@ -112,7 +113,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	main := s.httpServer(inFlight, s.Handler())
 	servers := []*http.Server{main}
 	failed := make(chan error, 2)
-	connections := linger.Count(s.listeners.api)
+	connections := linger.Count(s.listeners.api, s.cfg.HTTP.MaxConnections)
+	main.ConnState = connections.State
 	if cert := s.listeners.certificate; cert != nil {
 		main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
 		tasks.Go(func() { cert.watch(background, s.log) })
@@ -123,7 +125,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	if s.listeners.metrics != nil {
 		own := s.httpServer(inFlight, s.metrics.handlerAt("/metrics"))
 		servers = append(servers, own)
-		go func() { failed <- own.Serve(s.listeners.metrics) }()
+		places := linger.Count(s.listeners.metrics, s.cfg.HTTP.MaxConnections)
+		own.ConnState = places.State
+		go func() { failed <- own.Serve(places) }()
 	}
 
 	var err error
@@ -173,11 +177,18 @@ func (s *Server) httpServer(base context.Context, h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: s.cfg.HTTP.ReadHeaderTimeout,
-		// Requests under a mount lift these two from themselves; see serve.
+		// The gateway lifts these two from its requests, and has limits of its own.
 		ReadTimeout:    s.cfg.HTTP.ReadTimeout,
 		WriteTimeout:   s.cfg.HTTP.WriteTimeout,
 		IdleTimeout:    s.cfg.HTTP.IdleTimeout,
 		MaxHeaderBytes: s.cfg.HTTP.MaxHeaderBytes,
+		// Over TLS alone. What a connection may send of bodies before they are read is for
+		// all its streams; who does not answer a ping is gone.
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 128, MaxReadFrameSize: 64 << 10, MaxDecoderHeaderTableSize: 4 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
+			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second,
+		},
 		// Failed handshakes and the like: the peer's doing, and as many as it likes.
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return base },

@@ -477,7 +477,7 @@ func serverConfig(cfg config.Config) server.Config {
 
 	c.HTTP.ReadHeaderTimeout, c.HTTP.ReadTimeout = cfg.HTTP.ReadHeaderTimeout, cfg.HTTP.ReadTimeout
 	c.HTTP.WriteTimeout, c.HTTP.IdleTimeout = cfg.HTTP.WriteTimeout, cfg.HTTP.IdleTimeout
-	c.HTTP.MaxInFlight = cfg.HTTP.MaxInFlight
+	c.HTTP.MaxInFlight, c.HTTP.MaxConnections = cfg.HTTP.MaxInFlight, cfg.HTTP.MaxConnections
 	c.HTTP.MaxHeaderBytes, c.HTTP.DrainDelay, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.DrainDelay, cfg.HTTP.ShutdownTimeout
 
 	c.LogRetention, c.LogMaxRows = cfg.DecisionLog.Retention, int64(cfg.DecisionLog.MaxRows)

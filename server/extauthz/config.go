@@ -39,6 +39,9 @@ type Config struct {
 	MaxReceiving int64
 	// ReceiveTimeout is how long a message may take to arrive.
 	ReceiveTimeout time.Duration
+	// MaxConnections is how many connections may be open at a time. One network has
+	// three quarters of them at most.
+	MaxConnections int
 	// MaxStreams is how many requests a connection may have under way.
 	MaxStreams int
 
@@ -103,6 +106,7 @@ func DefaultConfig() Config {
 		MaxMessageBytes: 17 << 20, // a JSON body of 16 MiB, and the head
 		MaxReceiving:    24 << 20,
 		ReceiveTimeout:  10 * time.Second,
+		MaxConnections:  16384,
 		MaxStreams:      256,
 		RemoveHeaders:   []string{"authorization"},
 		Keepalive: KeepaliveConfig{
@@ -138,6 +142,7 @@ func (c Config) Validate() error {
 	check(c.MaxMessageBytes >= 64<<10 && c.MaxMessageBytes <= maxMessage, "the largest message must be between 64KiB and %dMiB", maxMessage>>20)
 	check(c.MaxReceiving >= 1<<20, "the messages that arrive must have room for at least 1MiB")
 	check(c.ReceiveTimeout > 0, "the time for a message to arrive must be longer than zero")
+	check(c.MaxConnections >= 4, "the number of connections must be at least 4")
 	check(c.MaxStreams >= 1 && c.MaxStreams <= 1<<20, "the number of streams must be between 1 and %d", 1<<20)
 	for _, name := range c.RemoveHeaders {
 		check(removable(name), "header %q cannot be removed", name)

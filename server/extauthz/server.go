@@ -150,7 +150,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 
 	failed := make(chan error, 1)
-	connections := linger.Count(s.listener)
+	connections := linger.Count(s.listener, s.cfg.MaxConnections)
 	go func() { failed <- server.Serve(connections) }()
 	select {
 	case err := <-failed:

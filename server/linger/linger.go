@@ -8,9 +8,12 @@
 package linger
 
 import (
+	"container/list"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,30 +21,45 @@ import (
 // who connect anew for every request are connected most of the time at most.
 const quiet = time.Second
 
-// Listener counts the connections that it has accepted and that are still open.
+// Listener counts the connections that it has accepted and that are still open, and
+// has so many places for them.
 type Listener struct {
 	net.Listener
-	mu     sync.Mutex
-	open   int
-	change chan struct{} // closed at every change of open, and replaced
+	most      int
+	mu        sync.Mutex
+	open      int
+	change    chan struct{} // closed at every change of open, and replaced
+	byNetwork map[netip.Prefix]*group
+	groups    groups
+	clock     uint64 // counts up
 }
 
-// Count returns l as a listener that counts.
-func Count(l net.Listener) *Listener { return &Listener{Listener: l, change: make(chan struct{})} }
+// Count returns l as a listener that counts, with so many places.
+func Count(l net.Listener, most int) *Listener {
+	return &Listener{Listener: l, most: most, change: make(chan struct{}), byNetwork: map[netip.Prefix]*group{}}
+}
 
-// Accept waits for the next connection.
+// Accept waits for the next connection for which there is a place.
 func (l *Listener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &counted{Conn: conn, from: l}
+		c.exit = sync.OnceFunc(func() { l.exit(c) })
+		out := l.enter(c)
+		if out != nil {
+			_ = out.Close() // nobody is told anything over it
+		}
+		if out != c {
+			return c, nil
+		}
 	}
-	l.add(1)
-	return &counted{Conn: conn, close: sync.OnceFunc(func() { l.add(-1) })}, nil
 }
 
-func (l *Listener) add(n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// moved notes that n connections more are open.
+func (l *Listener) moved(n int) {
 	l.open += n
 	close(l.change)
 	l.change = make(chan struct{})
@@ -80,14 +98,22 @@ func (l *Listener) state() (open int, change <-chan struct{}) {
 	return l.open, l.change
 }
 
+// counted is a connection that has a place. The listener's lock is for what is not
+// set from the beginning.
 type counted struct {
 	net.Conn
-	close func()
+	from  *Listener
+	exit  func()
+	told  atomic.Bool // whether it is idle was told
+	group *group
+	gone  bool
+	idle  *list.Element // in the group's; nil: it is not idle
+	since uint64        // when it became so
 }
 
 // Close closes the connection.
 func (c *counted) Close() error {
-	c.close()
+	c.exit()
 	return c.Conn.Close()
 }
 

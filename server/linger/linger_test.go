@@ -69,7 +69,7 @@ func TestLinger(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				at := make(callers, 1)
-				l := linger.Count(at)
+				l := linger.Count(at, 100)
 				lasted := make(chan time.Duration, 1)
 				c.do(t, func() net.Conn { return call(t, at, l) }, func() {
 					begin := time.Now()
@@ -89,7 +89,7 @@ func TestLinger(t *testing.T) {
 func TestServing(t *testing.T) {
 	below, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	l := linger.Count(below)
+	l := linger.Count(below, 100)
 	s := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: long}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()

@@ -20,6 +20,7 @@ type ExtAuthz struct {
 	MaxMessage       Size          `key:"max_message" doc:"Largest message; above Envoy's max_request_bytes by the size of a request's head."`
 	MaxReceiving     Size          `key:"max_receiving" doc:"Memory for all messages that arrive or are judged; one of the largest size has room at least. Where it ends, those that have sent nothing for longest are denied."`
 	ReceiveTimeout   time.Duration `key:"receive_timeout" doc:"Time for a message to arrive; then it is denied."`
+	MaxConnections   int           `key:"max_connections" doc:"Most connections at a time. One network (IPv6: a /64) has three quarters of them at most; beyond that, a new one takes the place of one that has sent nothing, or is closed."`
 	MaxStreams       int           `key:"max_streams" doc:"Most requests under way on one connection."`
 	RemoveHeaders    []string      `key:"remove_headers" doc:"Headers that Envoy is told to take from allowed requests, besides those in Patrol's own name."`
 	TrustedProxies   []string      `key:"trusted_proxies" doc:"Addresses or networks in front of Envoy, whose X-Forwarded-For is believed. Empty: the client is who Envoy says."`
@@ -53,7 +54,7 @@ func defaultExtAuthz() ExtAuthz {
 	d := extauthz.DefaultConfig()
 	return ExtAuthz{
 		Timeout: d.Timeout, Margin: d.Margin, MaxInFlight: d.MaxInFlight, MaxMessage: Size(d.MaxMessageBytes),
-		MaxReceiving: Size(d.MaxReceiving), ReceiveTimeout: d.ReceiveTimeout, MaxStreams: d.MaxStreams, RemoveHeaders: d.RemoveHeaders,
+		MaxReceiving: Size(d.MaxReceiving), ReceiveTimeout: d.ReceiveTimeout, MaxConnections: d.MaxConnections, MaxStreams: d.MaxStreams, RemoveHeaders: d.RemoveHeaders,
 		KeepaliveTime: d.Keepalive.Time, KeepaliveTimeout: d.Keepalive.Timeout, MinClientPing: d.Keepalive.MinClientTime,
 		MaxConnectionAge: d.Keepalive.MaxConnectionAge, DrainDelay: d.DrainDelay, DrainTimeout: d.DrainTimeout,
 	}
@@ -74,7 +75,7 @@ func (c Config) ExtAuthzConfig() extauthz.Config {
 		Listen:  c.GRPCListen,
 		TLS:     extauthz.TLSConfig{CertFile: e.CertFile, KeyFile: e.KeyFile, ClientCAFile: e.ClientCAFile, ReloadInterval: c.TLS.ReloadInterval},
 		Timeout: e.Timeout, Margin: e.Margin, MaxInFlight: e.MaxInFlight, MaxMessageBytes: int(e.MaxMessage),
-		MaxReceiving: int64(e.MaxReceiving), ReceiveTimeout: e.ReceiveTimeout, MaxStreams: e.MaxStreams,
+		MaxReceiving: int64(e.MaxReceiving), ReceiveTimeout: e.ReceiveTimeout, MaxConnections: e.MaxConnections, MaxStreams: e.MaxStreams,
 		RemoveHeaders: e.RemoveHeaders, TrustedProxies: e.TrustedProxies, DryRun: e.DryRun, RouteDryRun: e.RouteDryRun, Reflection: e.Reflection,
 		Keepalive: extauthz.KeepaliveConfig{
 			Time: e.KeepaliveTime, Timeout: e.KeepaliveTimeout, MinClientTime: e.MinClientPing, MaxConnectionAge: e.MaxConnectionAge,
@@ -114,6 +115,7 @@ func (e ExtAuthz) validate(v *models.Invalid) {
 		v.Add("extauthz.max_receiving", "must be at least 1MiB")
 	}
 	checkDuration("extauthz.receive_timeout", e.ReceiveTimeout, 10*time.Millisecond, 0, v)
+	checkCount("extauthz.max_connections", e.MaxConnections, 4, v)
 	checkCount("extauthz.max_streams", e.MaxStreams, 1, v)
 	if e.MaxStreams > 1<<20 {
 		v.Add("extauthz.max_streams", "must be at most %d", 1<<20)

@@ -177,6 +177,7 @@ func (h HTTP) validate(v *models.Invalid) {
 	checkDuration("http.write_timeout", h.WriteTimeout, 10*time.Millisecond, 0, v)
 	checkDuration("http.drain_delay", h.DrainDelay, 0, 0, v)
 	checkDuration("http.shutdown_timeout", h.ShutdownTimeout, 10*time.Millisecond, 0, v)
+	checkCount("http.max_connections", h.MaxConnections, 4, v)
 	checkCount("http.max_in_flight", h.MaxInFlight, 4, v)
 	if h.MaxHeader < 4<<10 || h.MaxHeader > 16<<20 {
 		v.Add("http.max_header", "must be between 4KiB and 16MiB")

@@ -242,7 +242,6 @@ func TestTimeoutsSpareStreams(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		assert.Equal(t, strings.Repeat("tick ", 5), string(body))
 	}
-
 }
 
 // A body that does not come is given up, wherever it was announced.
@@ -272,7 +271,6 @@ func TestBodiesThatDoNotComeAreGivenUp(t *testing.T) {
 	} {
 		for _, body := range []string{"Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n5\r\n{"} {
 			t.Run(c.head[:12], func(t *testing.T) {
-				t.Parallel()
 				conn, err := net.Dial("tcp", c.at)
 				require.NoError(t, err)
 				t.Cleanup(func() { _ = conn.Close() })

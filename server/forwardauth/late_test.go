@@ -44,7 +44,6 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 			"when asked":       "Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n",
 		} {
 			t.Run(string(d)+"/"+name, func(t *testing.T) {
-				t.Parallel()
 				conn, err := net.Dial("tcp", s.Listener.Addr().String())
 				require.NoError(t, err)
 				t.Cleanup(func() { _ = conn.Close() })

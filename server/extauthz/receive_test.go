@@ -40,11 +40,9 @@ func (b *bed) peer(t *testing.T) *peer {
 	return p
 }
 
-// begin opens a call with a message of a declared size, of which it sends data.
-func (p *peer) begin(declared uint32, data []byte) (stream uint32) {
-	p.t.Helper()
-	stream = p.next
-	p.next += 2
+// callHeader is the header of a call.
+func callHeader(t *testing.T) []byte {
+	t.Helper()
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for _, f := range [][2]string{
@@ -55,9 +53,17 @@ func (p *peer) begin(declared uint32, data []byte) (stream uint32) {
 		{"content-type", "application/grpc"},
 		{"te", "trailers"},
 	} {
-		require.NoError(p.t, encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
+		require.NoError(t, encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
 	}
-	require.NoError(p.t, p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true}))
+	return block.Bytes()
+}
+
+// begin opens a call with a message of a declared size, of which it sends data.
+func (p *peer) begin(declared uint32, data []byte) (stream uint32) {
+	p.t.Helper()
+	stream = p.next
+	p.next += 2
+	require.NoError(p.t, p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: callHeader(p.t), EndHeaders: true}))
 	message := binary.BigEndian.AppendUint32([]byte{0}, declared)
 	for message = append(message, data...); len(message) > 0; {
 		n := min(len(message), 16<<10)

@@ -3,9 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"regexp/syntax"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -63,7 +61,7 @@ var bounds = map[string]bound{
 	"crypto.x509.parse_rsa_private_key": sizes(mostKey), "crypto.parse_private_keys": sizes(2 * mostKey), "io.jwt.decode": sizes(mostParsed),
 }
 
-func init() {
+func init() { //nolint:gochecknoinits // the functions are registered with OPA, for the process
 	for _, alg := range []string{"hs256", "hs384", "hs512", "rs256", "rs384", "rs512", "ps256", "ps384", "ps512", "es256", "es384", "es512", "eddsa"} {
 		bounds["io.jwt.verify_"+alg] = sizes(2 * mostKey)
 	}
@@ -264,83 +262,6 @@ func textAt(args []*ast.Term, i int) string {
 	}
 	s, _ := args[i].Value.(ast.String)
 	return string(s)
-}
-
-// programs remembers how large regular expressions are.
-var programs struct {
-	sync.Mutex
-	size map[string]int
-}
-
-// mostPrograms bounds how many are remembered.
-const mostPrograms = 1024
-
-// programSize is the number of instructions of a regular expression; 1 if it is none.
-func programSize(pattern string) int {
-	programs.Lock()
-	n, ok := programs.size[pattern]
-	programs.Unlock()
-	if ok {
-		return n
-	}
-	n = 1
-	if re, err := syntax.Parse(pattern, syntax.Perl); err == nil {
-		if p, err := syntax.Compile(re.Simplify()); err == nil {
-			n = len(p.Inst)
-		}
-	}
-	programs.Lock()
-	defer programs.Unlock()
-	if programs.size == nil || len(programs.size) >= mostPrograms {
-		programs.size = map[string]int{}
-	}
-	programs.size[pattern] = n
-	return n
-}
-
-// regexOnce bounds a function that goes through a text once; text is its argument, or -1.
-func regexOnce(pattern, text int) bound {
-	return func(args []*ast.Term) error {
-		p := textAt(args, pattern)
-		if len(p) > mostPattern {
-			return tooMuch("bytes of a pattern", mostPattern)
-		}
-		if steps := (len(textAt(args, text)) + 1) * programSize(p); steps > mostSteps {
-			return tooMuch("bytes of text times instructions of the pattern", mostSteps)
-		}
-		return nil
-	}
-}
-
-// regexMany bounds a function that may begin anew at each match.
-func regexMany(pattern, text int) bound {
-	once := regexOnce(pattern, text)
-	return func(args []*ast.Term) error {
-		if err := once(args); err != nil {
-			return err
-		}
-		n := len(textAt(args, text)) + 1
-		if n*n*programSize(textAt(args, pattern)) > mostRescanned {
-			return tooMuch("bytes of text squared times instructions of the pattern", mostRescanned)
-		}
-		return nil
-	}
-}
-
-func globs(args []*ast.Term) error {
-	pattern, text := textAt(args, 0), textAt(args, len(args)-1)
-	switch special := strings.Count(pattern, "*") + strings.Count(pattern, "?") + strings.Count(pattern, "{") + strings.Count(pattern, "["); {
-	case len(pattern) > 512:
-		return tooMuch("bytes of a pattern", 512)
-	case special > 16:
-		return tooMuch("special signs of a pattern", 16)
-	case len(text) > 2048:
-		return tooMuch("bytes", 2048)
-	}
-	if len(args) > 2 && size(args[1].Value, 1024) > 1024 {
-		return tooMuch("bytes of delimiters", 1024)
-	}
-	return nil
 }
 
 func concatenated(args []*ast.Term) error {

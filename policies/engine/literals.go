@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -137,10 +138,7 @@ func seedsOf(b *bundle) (seeds []seed) {
 				var changes []change
 				more, label := false, ""
 				for _, l := range literalsOf(r) {
-					at := ""
-					for _, part := range l.path {
-						at += "." + part
-					}
+					at := "." + strings.Join(l.path, ".")
 					counts[at]++
 					switch {
 					case counts[at] == round+1, round == 0 && counts[at] == 1:

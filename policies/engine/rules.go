@@ -201,7 +201,7 @@ func (c *check) literalCodes(add finder) {
 		text, isText := code.(string)
 		switch {
 		case exception && waivable(models.ReasonCode(text)) == 0:
-			add(codeMalformed, l, "%v cannot be waived; what can is %s", code, joinCodes(WaivableCodes(), ", "))
+			add(codeMalformed, l, "%v cannot be waived; what can is %s", code, joinCodes(WaivableCodes()))
 		case exception:
 		case !isText || text == "" || !isReasonCode(text):
 			add(codeMalformed, l, "%q is no reason code: they are 1 to 64 of a-z, 0-9 and _, letters first", fmt.Sprint(code))

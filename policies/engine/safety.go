@@ -53,7 +53,7 @@ func SafetyCases() []SafetyCase {
 func ValidateWaivers(names []string) error {
 	for _, name := range names {
 		if waivable(models.ReasonCode(name)) == 0 && !slices.ContainsFunc(safetySuite, func(c safetyCase) bool { return c.Name == name }) {
-			return fmt.Errorf("%.80q cannot be waived; what can is %s", name, joinCodes(WaivableCodes(), ", "))
+			return fmt.Errorf("%.80q cannot be waived; what can is %s", name, joinCodes(WaivableCodes()))
 		}
 	}
 	return nil
@@ -136,7 +136,7 @@ func (c *check) safety(ctx context.Context) error {
 			c.warn(f)
 		case result.Outcome == Failed:
 			if want := waivedBy(sc.Name); want != 0 {
-				f.Message += fmt.Sprintf("; if it is meant to, the manifest's metadata.waive and the server's gate.waive must both name %s", joinCodes(want.codes(), ", "))
+				f.Message += fmt.Sprintf("; if it is meant to, the manifest's metadata.waive and the server's gate.waive must both name %s", joinCodes(want.codes()))
 			}
 			c.stricter(f) // none of it is allowed, whatever the policy says
 		case errs > 0:

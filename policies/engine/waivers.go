@@ -50,20 +50,20 @@ func readWaivers(names []string) (b breach, notes []string) {
 			b |= code
 		case isCase:
 			b |= byCase
-			notes = append(notes, fmt.Sprintf("%s is a case of the safety suite: write %s, the code of what is waived", name, joinCodes(byCase.codes(), ", ")))
+			notes = append(notes, fmt.Sprintf("%s is a case of the safety suite: write %s, the code of what is waived", name, joinCodes(byCase.codes())))
 		default:
-			notes = append(notes, fmt.Sprintf("%s cannot be waived by any policy: what can is %s", name, joinCodes(WaivableCodes(), ", ")))
+			notes = append(notes, fmt.Sprintf("%s cannot be waived by any policy: what can is %s", name, joinCodes(WaivableCodes())))
 		}
 	}
 	return b, notes
 }
 
-func joinCodes(codes []models.ReasonCode, sep string) string {
+func joinCodes(codes []models.ReasonCode) string {
 	texts := make([]string, len(codes))
 	for i, code := range codes {
 		texts[i] = string(code)
 	}
-	return strings.Join(texts, sep)
+	return strings.Join(texts, ", ")
 }
 
 // waivedBy is what must be waived for a policy to allow a case of the safety suite; 0 if
@@ -89,7 +89,7 @@ func manifestWaivers(m manifest) ([]string, error) {
 	for _, v := range list {
 		name, ok := v.(string)
 		if b, _ := readWaivers([]string{name}); !ok || b == 0 {
-			return nil, fmt.Errorf("metadata.waive: %v cannot be waived; what can is %s", v, joinCodes(WaivableCodes(), ", "))
+			return nil, fmt.Errorf("metadata.waive: %v cannot be waived; what can is %s", v, joinCodes(WaivableCodes()))
 		}
 		names = append(names, name)
 	}
@@ -153,7 +153,7 @@ func readException(v ast.Value) (w models.Waiver, err error) {
 		return w, err
 	}
 	if waivable(models.ReasonCode(code)) == 0 {
-		return w, fmt.Errorf("%.80q cannot be waived; what can is %s", code, joinCodes(WaivableCodes(), ", "))
+		return w, fmt.Errorf("%.80q cannot be waived; what can is %s", code, joinCodes(WaivableCodes()))
 	}
 	because, err := readString("because", obj.Get(key.because))
 	if err != nil {

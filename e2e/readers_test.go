@@ -208,6 +208,26 @@ func (s seen) member(like func(string) string, list string, names ...string) (fo
 	return found
 }
 
+// deep returns what is at a path of exact names, in all objects of the lists on the way.
+func deep(value any, path ...string) (found []string) {
+	if len(path) == 0 {
+		return texts(value)
+	}
+	switch value := value.(type) {
+	case []any:
+		for _, element := range value {
+			found = append(found, deep(element, path...)...)
+		}
+	case []field:
+		for _, f := range value {
+			if f.name == path[0] {
+				found = append(found, deep(f.value, path[1:]...)...)
+			}
+		}
+	}
+	return found
+}
+
 // of returns the values of parameters of these names.
 func of(values url.Values, like func(string) string, names ...string) (found []string) {
 	for parameter, all := range values {
@@ -290,7 +310,16 @@ var readers = []reader{
 		return s.in(folded, true, "model", "name", "remote_host", "remote_model")
 	}},
 	{"openrouter", func(s seen) []string {
-		return append(s.in(exact, true, "model", "models", "preset"), s.member(exact, "plugins", "model", "analysis_models")...)
+		return append(s.in(exact, true, "model", "models", "preset"), append(s.member(exact, "plugins", "model", "analysis_models"), append(deep(s.json, "tools", "parameters", "model"), deep(s.json, "tools", "parameters", "analysis_models")...)...)...)
+	}},
+	{"vercel", func(s seen) []string {
+		return append(s.in(exact, true, "model", "models"), deep(s.json, "providerOptions", "gateway", "models")...)
+	}},
+	{"azure, with agents", func(s seen) (chosen []string) { // whose models are not the request's
+		for _, agent := range []string{"agent", "agent_reference"} {
+			chosen = append(chosen, deep(s.json, agent, "name")...)
+		}
+		return chosen
 	}},
 	{"groq, tensorzero", func(s seen) []string { return s.in(exact, true, "compound_custom", "tensorzero::model_name") }},
 	{"azure", func(s seen) []string {
@@ -323,7 +352,7 @@ var readers = []reader{
 			case name == "secchuamodel":
 			case strings.Contains(name, "model"), strings.Contains(name, "deployment"), strings.Contains(name, "fallback"), strings.Contains(name, "target"),
 				strings.HasPrefix(name, "xportkey"), strings.Contains(name, "apibase"), strings.HasSuffix(name, "hostport"), strings.Contains(name, "component"),
-				strings.Contains(name, "destination"), strings.HasPrefix(name, "nvcf"):
+				strings.Contains(name, "destination"), strings.HasPrefix(name, "nvcf"), strings.HasPrefix(name, "xbtendpoint"):
 				chosen = append(chosen, values...)
 			}
 		}

@@ -79,7 +79,9 @@ type BodyNeed struct {
 	// objects that name each theirs in one of Fields, or an object of strings. `tools[].model`
 	// stands for the member `model` of each object in the list `tools`, where it is there.
 	Each []string
-	// Absent are patterns of keys that must not be there, see [Names].
+	// Absent are patterns of keys that must not be there, see [Names]; `tools[].model` is as
+	// above, and `tools[].parameters.model` the `model` of an object that is the member
+	// `parameters` of one of those.
 	Absent []string
 	// Agree says that all of Fields must give the same name.
 	Agree bool
@@ -94,7 +96,11 @@ type BodyList struct {
 	Members map[string]string // of its objects, those that hold a name; and the entry of Each that says so
 	Absent  *Names            // of its objects, those that must not be there
 	members *Names
+	within  []innerNames
 }
+
+// innerNames are names that must not be in an object, which is a member of an object in a list.
+type innerNames struct{ member, absent *Names }
 
 // Refuses reports whether an object in the list must not have a member of this name, which is
 // not one of Members.
@@ -109,6 +115,14 @@ func (n *BodyNeed) Compiled() *BodyNeed {
 	compiled := *n
 	compiled.compile()
 	return &compiled
+}
+
+// RefusesIn reports whether an object that is this member of an object in the list must not have
+// a member of this name. With the name "" it reports whether there are such names.
+func (l *BodyList) RefusesIn(member, name string) bool {
+	return slices.ContainsFunc(l.within, func(in innerNames) bool {
+		return in.member.Has(member) && (name == "" || in.absent.Has(name))
+	})
 }
 
 func (n *BodyNeed) compile() {
@@ -136,7 +150,15 @@ func (n *BodyNeed) compile() {
 		}
 	}
 	for name, l := range n.lists {
-		l.Absent, l.members = NewNames(within[name]), NewNames(slices.Collect(maps.Keys(l.Members)))
+		var own []string
+		for _, pattern := range within[name] {
+			if member, inner, ok := strings.Cut(pattern, "."); ok {
+				l.within = append(l.within, innerNames{NewNames([]string{member}), NewNames([]string{inner})})
+			} else {
+				own = append(own, pattern)
+			}
+		}
+		l.Absent, l.members = NewNames(own), NewNames(slices.Collect(maps.Keys(l.Members)))
 	}
 	n.refused, n.declared = NewNames(refused), NewNames(slices.Concat(n.Fields, slices.Collect(maps.Keys(n.lists))))
 }

@@ -29,7 +29,7 @@ func TestNames(t *testing.T) {
 
 func TestBodyNeedNames(t *testing.T) {
 	need := (&models.BodyNeed{
-		Format: models.BodyJSON, Fields: []string{"model"}, Each: []string{"models", "tools[].model"}, Absent: []string{"api_base", "plugins[].*model*"},
+		Format: models.BodyJSON, Fields: []string{"model"}, Each: []string{"models", "tools[].model"}, Absent: []string{"api_base", "plugins[].*model*", "tools[].parameters.*model*"},
 	}).Compiled()
 	assert.Same(t, need, need.Compiled())
 	for name, want := range map[string][2]bool{ // refused, confused
@@ -43,6 +43,10 @@ func TestBodyNeedNames(t *testing.T) {
 	assert.True(t, need.List("models").Whole)
 	assert.Equal(t, map[string]string{"model": "tools[].model"}, need.List("tools").Members)
 	assert.True(t, need.List("plugins").Refuses("analysis_models"))
+	assert.False(t, need.List("plugins").RefusesIn("parameters", ""))
+	tools := need.List("tools")
+	assert.True(t, tools.RefusesIn("parameters", "") && tools.RefusesIn("Parameters", "analysis_models"))
+	assert.False(t, tools.RefusesIn("parameters", "properties") || tools.RefusesIn("function", "model") || tools.Refuses("parameters"))
 	assert.Nil(t, need.List("model"))
 	var none *models.BodyNeed
 	assert.False(t, none.Looks("model"))

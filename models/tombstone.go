@@ -31,8 +31,8 @@ func (t Tombstone) EndedToken() (id string, at time.Time) {
 		return id, t.At
 	case t.Action == "pat.rotate":
 		grace, err := time.ParseDuration(t.Detail["grace"])
-		if err != nil {
-			grace = 0 // fail closed
+		if err != nil || grace <= 0 { // fail closed
+			return id, t.At
 		}
 		return id, t.At.Add(grace + time.Second - 1).Truncate(time.Second)
 	}

@@ -317,7 +317,7 @@ func (t *tx) reapplyEnd(id string, stone models.Tombstone) (bool, error) {
 	if next := stone.Detail["rotated_to"]; next != "" {
 		update["rotated_to"] = next
 	}
-	if stone.Action == "pat.rotate" && end.After(t.now) {
+	if end.After(stone.At) && end.After(t.now) { // a grace that is not over
 		if !end.Before(row.ExpiresAt) && row.RotatedTo != "" {
 			return false, nil
 		}

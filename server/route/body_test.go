@@ -400,7 +400,7 @@ func TestReadModelFormAcrossWindows(t *testing.T) {
 }
 
 var lists = &models.BodyNeed{
-	Format: models.BodyJSON, Fields: []string{"model"}, Each: []string{"models", "tools[].model"}, Absent: []string{"api_base", "*host", "plugins[].*model*"},
+	Format: models.BodyJSON, Fields: []string{"model"}, Each: []string{"models", "tools[].model"}, Absent: []string{"api_base", "*host", "plugins[].*model*", "tools[].parameters.*model*"},
 }
 
 func TestReadBodyLists(t *testing.T) {
@@ -414,6 +414,7 @@ func TestReadBodyLists(t *testing.T) {
 		{`{"models":[],"tools":[]}`, []models.HTTPField{{Name: "models", List: true}}},
 		{`{"models":null,"tools":null}`, nil},
 		{`{"tools":[{"type":"x","model":"b"},{"function":{"model":"z"}},1,{"model":null}]}`, []models.HTTPField{{Name: "tools[].model", List: true, Values: []string{"b"}}}},
+		{`{"tools":[{"parameters":{"type":"object","properties":{"model":{"type":"string"}}}},{"parameters":null},{"parameters":["model"]}]}`, nil},
 		{`{"plugins":[{"id":"web","engine":"x"}],"model":"a"}`, []models.HTTPField{{Name: "model", Value: "a"}}},
 	} {
 		for _, r := range []io.Reader{strings.NewReader(test.body), iotest.OneByteReader(strings.NewReader(test.body))} {
@@ -424,34 +425,38 @@ func TestReadBodyLists(t *testing.T) {
 		}
 	}
 	for body, code := range map[string]models.ReasonCode{
-		`{"models":"b"}`:                            models.BodyInvalid,
-		`{"models":["b",1]}`:                        models.BodyInvalid,
-		`{"models":["b",null]}`:                     models.BodyInvalid,
-		`{"models":[["b"]]}`:                        models.BodyInvalid,
-		`{"models":[""]}`:                           models.BodyInvalid,
-		`{"models":["a,b"]}`:                        models.BodyInvalid,
-		`{"models":[{}]}`:                           models.BodyInvalid,
-		`{"models":[{"model":"b","model":"c"}]}`:    models.BodyInvalid,
-		`{"models":[{"model":1}]}`:                  models.BodyInvalid,
-		`{"models":[{"model":"b","Model":"c"}]}`:    models.RouteUnmapped,
-		`{"models":[{"model":"b","api_base":"c"}]}`: models.RouteUnmapped,
-		`{"models":{"x":["b"]}}`:                    models.BodyInvalid,
-		`{"models":["b"],"models":["c"]}`:           models.BodyInvalid,
-		`{"models":["b"],"mod\u0065ls":["c"]}`:      models.BodyInvalid,
-		`{"models":["b"],"Models":["c"]}`:           models.BodyInvalid,
-		`{"models":["b"`:                            models.BodyInvalid,
-		`{"models":`:                                models.BodyInvalid,
-		`{"tools":{"model":"b"}}`:                   models.BodyInvalid,
-		`{"tools":[{"model":["b"]}]}`:               models.BodyInvalid,
-		`{"tools":[{"Model":"b"}]}`:                 models.RouteUnmapped,
-		`{"tools":[{"model":"b","model":"c"}]}`:     models.BodyInvalid,
-		`{"tools":[{"model":"b"}],"tools":[]}`:      models.BodyInvalid,
-		`{"TOOLS":[]}`:                              models.BodyInvalid,
-		`{"plugins":[{"analysis_models":["b"]}]}`:   models.RouteUnmapped,
-		`{"plugins":{"model":"b"}}`:                 models.BodyInvalid,
-		`{"api_base":null}`:                         models.RouteUnmapped,
-		`{"ApiBase":"x"}`:                           models.RouteUnmapped,
-		`{"remote_host":"x"}`:                       models.RouteUnmapped,
+		`{"models":"b"}`:                                             models.BodyInvalid,
+		`{"models":["b",1]}`:                                         models.BodyInvalid,
+		`{"models":["b",null]}`:                                      models.BodyInvalid,
+		`{"models":[["b"]]}`:                                         models.BodyInvalid,
+		`{"models":[""]}`:                                            models.BodyInvalid,
+		`{"models":["a,b"]}`:                                         models.BodyInvalid,
+		`{"models":[{}]}`:                                            models.BodyInvalid,
+		`{"models":[{"model":"b","model":"c"}]}`:                     models.BodyInvalid,
+		`{"models":[{"model":1}]}`:                                   models.BodyInvalid,
+		`{"models":[{"model":"b","Model":"c"}]}`:                     models.RouteUnmapped,
+		`{"models":[{"model":"b","api_base":"c"}]}`:                  models.RouteUnmapped,
+		`{"models":{"x":["b"]}}`:                                     models.BodyInvalid,
+		`{"models":["b"],"models":["c"]}`:                            models.BodyInvalid,
+		`{"models":["b"],"mod\u0065ls":["c"]}`:                       models.BodyInvalid,
+		`{"models":["b"],"Models":["c"]}`:                            models.BodyInvalid,
+		`{"models":["b"`:                                             models.BodyInvalid,
+		`{"models":`:                                                 models.BodyInvalid,
+		`{"tools":{"model":"b"}}`:                                    models.BodyInvalid,
+		`{"tools":[{"model":["b"]}]}`:                                models.BodyInvalid,
+		`{"tools":[{"Model":"b"}]}`:                                  models.RouteUnmapped,
+		`{"tools":[{"model":"b","model":"c"}]}`:                      models.BodyInvalid,
+		`{"tools":[{"model":"b"}],"tools":[]}`:                       models.BodyInvalid,
+		`{"TOOLS":[]}`:                                               models.BodyInvalid,
+		`{"tools":[{"parameters":{"model":"b"}}]}`:                   models.RouteUnmapped,
+		`{"tools":[{"Parameters":{"Model":"b"}}]}`:                   models.RouteUnmapped,
+		`{"tools":[{"parameters":{"x":1,"analysis_models":["b"]}}]}`: models.RouteUnmapped,
+		`{"tools":[{"parameters":{"x":`:                              models.BodyInvalid,
+		`{"plugins":[{"analysis_models":["b"]}]}`:                    models.RouteUnmapped,
+		`{"plugins":{"model":"b"}}`:                                  models.BodyInvalid,
+		`{"api_base":null}`:                                          models.RouteUnmapped,
+		`{"ApiBase":"x"}`:                                            models.RouteUnmapped,
+		`{"remote_host":"x"}`:                                        models.RouteUnmapped,
 		`{"models":[` + strings.Repeat(`"x",`, 3) + `"` + strings.Repeat("m", 257) + `"]}`: models.BodyInvalid,
 	} {
 		_, err := route.ReadBody(lists, strings.NewReader(body), nil)

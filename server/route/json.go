@@ -165,7 +165,14 @@ func readElement(n *names, dec *jsontext.Decoder, name string, list *models.Body
 		switch {
 		case reads || whole:
 		case list.Refuses(member) || list.Whole && n.need.Looks(member):
-			return withCode(models.RouteUnmapped, ambiguous("%q has an object with %.60q, by which some servers let clients choose a model, or where it is, and this route does not read it", name, member))
+			return choosesIn(name, member)
+		case dec.PeekKind() == '{' && list.RefusesIn(member, ""):
+			return members(dec, func(inner string) error {
+				if list.RefusesIn(member, inner) {
+					return choosesIn(name, inner)
+				}
+				return skipValue(dec)
+			})
 		default:
 			return skipValue(dec)
 		}
@@ -190,6 +197,11 @@ func readElement(n *names, dec *jsontext.Decoder, name string, list *models.Body
 		return ambiguous("%q has an object that names nothing", name)
 	}
 	return err
+}
+
+// choosesIn refuses a member of an object in a list.
+func choosesIn(list, member string) error {
+	return withCode(models.RouteUnmapped, ambiguous("%q has an object with %.60q, by which some servers let clients choose a model, or where it is, and this route does not read it", list, member))
 }
 
 // addString reads a string, which is one of the names in field.

@@ -186,6 +186,40 @@ var restoreCases = []testCase{
 		require.NoError(e, err)
 		assert.Equal(e, models.DomainEnabled, d.Status)
 	}},
+	{name: "a token that was rotated is good for its grace after a restore, and without one not at all", test: func(e *env) {
+		ann := e.user("ann").ID
+		for _, c := range []struct {
+			name, grace  string
+			after        time.Duration // from the rotation to the restore, by this machine's clock
+			dead         bool
+			good, atMost time.Duration // from the rotation
+		}{
+			{"no grace, within the same second", "0s", time.Millisecond, true, 0, 0},
+			{"no grace, later", "0s", time.Hour, true, 0, 0},
+			{"no grace, of a machine whose clock is ahead", "0s", -2 * time.Second, true, 0, 0},
+			{"a grace that cannot be read", "a while", time.Millisecond, true, 0, 0},
+			{"within the grace", "1m", time.Second, false, time.Minute, time.Minute + time.Second},
+			{"after the grace", "1m", time.Hour, true, 0, 0},
+		} {
+			p := e.pat(ann, c.name)
+			stone := models.Tombstone{
+				At: e.clock.Now().Add(-c.after), Action: "pat.rotate", Subject: "pat:" + p.ID,
+				Detail: map[string]string{"rotated_to": "next", "grace": c.grace},
+			}
+			done, err := e.store.Reapply(e.ctx, actor, []models.Tombstone{stone})
+			require.NoError(e, err)
+			assert.Len(e, done, 1, c.name)
+			p = e.reread(p.ID)
+			assert.Equal(e, c.dead, p.RevokedAt != nil, c.name)
+			if _, end := stone.EndedToken(); c.grace != "1m" {
+				assert.Equal(e, stone.At, end, c.name)
+			}
+			if !c.dead {
+				assert.False(e, p.ExpiresAt.Before(stone.At.Add(c.good)), c.name)
+				assert.False(e, p.ExpiresAt.After(stone.At.Add(c.atMost)), c.name)
+			}
+		}
+	}},
 	{name: "limits and keys are as strict as they were, and no stricter", test: func(e *env) {
 		const hour = time.Hour
 		e.reports("a", "k1", "k2", "k3")

@@ -19,6 +19,8 @@ import (
 	"patrol/api"
 	"patrol/internal/testenv"
 	"patrol/models"
+	"patrol/policies/engine"
+	"patrol/server/decisionlog"
 	"patrol/server/forwardauth"
 )
 
@@ -60,6 +62,59 @@ package patrol.custom
 #   message: Not this one.
 reason := rego.metadata.rule().custom if input.request.entity == "lab-1"
 `
+
+// TestOneJudgeAskedAgain holds that whatever makes a decision again judges what was judged, and not
+// how the request spelled it: `policy replay`, `policy eval`, `policy explain`, the playground, a
+// shadow, and what a page says of today's policy.
+func TestOneJudgeAskedAgain(t *testing.T) {
+	rec := &taken{}
+	p := openPatrol(t, testenv.SQLite(t), newUpstream(t).url, options{kinds: models.DomainKinds{"acme": models.UpstreamOllama}, recorder: rec})
+	inForce := p.policy.Current()
+	stricter := defaultPolicy(t, map[string]string{"custom/custom.rego": laboratory})
+	masker, err := decisionlog.NewMasker(t.Context(), p.policy, nil, []byte("{}"))
+	require.NoError(t, err)
+	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	token, _ := p.mint(t, "member", "spelled", "acme:models:Library/LAB-1:execute")
+	lines := []string{"Host: x", "Content-Type: application/json", "Authorization: Bearer " + token}
+	const chat, asked = "/proxy/acme/api/chat", `{"domain":"acme","entity_type":"models","entity":"LAB-1:latest","operation":"execute"}`
+	for surface, ask := range map[string]func(){
+		"authorize": func() { exchange(t, p.http, http.MethodPost, "/authorize", lines, asked) },
+		"batch": func() {
+			exchange(t, p.http, http.MethodPost, "/authorize/batch", lines, `{"requests":[`+asked+`]}`)
+		},
+		"gateway": func() { exchange(t, p.http, http.MethodPost, chat, lines, `{"model":"LAB-1:latest"}`) },
+		"extauthz": func() {
+			_, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), checkRequest(http.MethodPost, chat, lines, `{"model":"LAB-1:latest"}`))
+			require.NoError(t, err)
+		},
+	} {
+		ask()
+		records := rec.take()
+		require.Len(t, records, 1, surface)
+		require.True(t, records[0].Decision.Allowed, surface)
+		var l models.LoggedDecision
+		require.NoError(t, masker.Logged(t.Context(), &records[0], &l))
+		assert.Equal(t, "acme:models:lab-1:execute", l.Request.Scope(), surface)
+		event := l.AppendEvent(nil, []byte("{}"))
+		for policy, want := range map[*engine.Snapshot]bool{inForce: true, stricter: false} {
+			again, err := policy.Again(t.Context(), &l, &engine.FactCache{})
+			require.NoError(t, err)
+			assert.Equal(t, want, again.Allowed, "%s: replayed", surface)
+			answer, err := policy.Evaluate(t.Context(), event)
+			require.NoError(t, err)
+			assert.Equal(t, want, answer.Allowed, "%s: evaluated", surface)
+			explained, err := policy.Explain(t.Context(), event)
+			require.NoError(t, err)
+			assert.Equal(t, want, explained.Allowed, "%s: explained", surface)
+			rejudged, err := policy.Rejudge(t.Context(), event, &engine.FactCache{})
+			require.NoError(t, err)
+			assert.False(t, rejudged.Unreadable, surface)
+			assert.Equal(t, want, rejudged.Kind == "", "%s: by a shadow", surface)
+		}
+	}
+}
 
 type nameCase struct {
 	Model  string `json:"model"`

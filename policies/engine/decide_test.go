@@ -237,6 +237,50 @@ func TestDecideTimesOut(t *testing.T) {
 	assert.Less(t, time.Since(began), 5*time.Second)
 }
 
+// busy is a context that stands for a machine which is busy with something else for a while,
+// when it is asked for its error: as an evaluation does each time it looks at the clock.
+type busy struct {
+	context.Context               //nolint:containedctx // it is one
+	times           int           // how often it still is busy
+	long            time.Duration // and for how long
+	met             int
+}
+
+func (b *busy) Err() error {
+	if b.times > 0 {
+		b.times--
+		b.met++
+		<-time.After(b.long)
+	}
+	return nil
+}
+
+// TestDecideOnABusyMachine holds that time in which an evaluation did not run ends none, once,
+// and that no evaluation goes on for ever.
+func TestDecideOnABusyMachine(t *testing.T) {
+	const limit = 200 * time.Millisecond
+	for name, plans := range map[string]bool{"topdown": false, "plan": true} {
+		t.Run(name, func(t *testing.T) {
+			s := load(t, policy(`verdict := {"allow": true, "reasons": []} if {
+	count([1 | some a in numbers.range(1, 3000); a != input.now]) == 3000
+}`), engine.WithTimeout(limit))
+			if plans {
+				hasten(t, s)
+			}
+			once := &busy{Context: t.Context(), times: 1, long: 2 * limit}
+			d, err := s.Decide(once, readModel, facts(), now)
+			require.NoError(t, err)
+			assert.True(t, d.Allowed)
+			assert.Equal(t, 1, once.met)
+
+			always := &busy{Context: t.Context(), times: 1000, long: 2 * limit}
+			_, err = s.Decide(always, readModel, facts(), now)
+			require.ErrorIs(t, err, engine.ErrTimeout)
+			assert.LessOrEqual(t, always.met, 6, "it is begun twice at most")
+		})
+	}
+}
+
 func TestDecideEndsWithItsContext(t *testing.T) {
 	s := load(t, policy(endless), engine.WithTimeout(time.Minute))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -130,7 +130,8 @@ func (s *Snapshot) quick(ctx context.Context, d document, input *ast.Term) (v as
 	if f == nil {
 		return nil, nil, false
 	}
-	v, err = f.eval(ctx, input, &deadline{ctx: ctx, at: time.Now().Add(s.timeout)})
+	limit := &deadline{ctx: ctx, at: time.Now().Add(s.timeout)}
+	v, err = f.eval(ctx, input, limit)
 	switch {
 	case errors.Is(err, errUnfit):
 		return nil, nil, false
@@ -138,7 +139,7 @@ func (s *Snapshot) quick(ctx context.Context, d document, input *ast.Term) (v as
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("evaluate %s: %w", d.ref, ctx.Err()), true
 		}
-		return nil, fmt.Errorf("evaluate %s: %w: more than %s", d.ref, ErrTimeout, s.timeout), true
+		return nil, fmt.Errorf("evaluate %s: %w: more than %s", d.ref, limit.late(s.timeout), s.timeout), true
 	}
 	if f.count.Add(1)%doubleCheck == 0 {
 		want, terr := s.topdown(ctx, d, input)

@@ -58,8 +58,10 @@ var hostile = map[string][]string{
 	"format_int":      {`format_int(huge, 2)`},
 	"glob.match":      {`glob.match("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", [], substring(big, 0, 2000))`, `glob.match("{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,{a,a}}}}}}}}}}}}}}", [], substring(big, 0, 2000))`, `glob.match(big, [], big)`},
 	"graph.reachable": {`graph.reachable({x: many | some x in numbers.range(1, 100)}, {1})`},
-	"graph.reachable_paths": {`graph.reachable_paths({x: ys | some x in numbers.range(1, 40); ys := [y | some y in numbers.range(1, 40); y > x]}, {1})`,
-		`graph.reachable_paths({"a": ["b", "c", "d"], "b": ["e"], "c": ["e"], "d": ["e"], "e": ["f", "g", "h"], "f": ["i"], "g": ["i"], "h": ["i"], "i": ["j", "k", "l"], "j": ["m"], "k": ["m"], "l": ["m"], "m": ["n", "o", "p"]}, {"a"})`},
+	"graph.reachable_paths": {
+		`graph.reachable_paths({x: ys | some x in numbers.range(1, 40); ys := [y | some y in numbers.range(1, 40); y > x]}, {1})`,
+		`graph.reachable_paths({"a": ["b", "c", "d"], "b": ["e"], "c": ["e"], "d": ["e"], "e": ["f", "g", "h"], "f": ["i"], "g": ["i"], "h": ["i"], "i": ["j", "k", "l"], "j": ["m"], "k": ["m"], "l": ["m"], "m": ["n", "o", "p"]}, {"a"})`,
+	},
 	"graphql.parse":                    {`graphql.parse(big, big)`, `graphql.parse(concat("", [x | some i in numbers.range(1, 400); x := "{a "]), "type Query { a: Query }")`},
 	"graphql.is_valid":                 {`graphql.is_valid(concat("", ["{", concat(" ", [x | some i in numbers.range(1, 400); x := "a{b}"]), "}"]), "type Query { a: Query b: Int }")`},
 	"indexof":                          {`indexof(big, concat("", [substring(big, 0, 30000), "b"]))`},

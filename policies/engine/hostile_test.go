@@ -83,9 +83,25 @@ func TestNoPolicyAllowsTheForbidden(t *testing.T) {
 // damagedText breaks up to three places of a policy.
 func damagedText(r *rand.Rand, text string) string {
 	changes := [][2]string{
-		{"not ", ""}, {"== false", "== true"}, {"== true", "!= null"}, {"disabled", "enabled"}, {"input.now <", "input.now >"}, {" < ", " <= "}, {"== set()", "!= set()"},
-		{"revoked", "name"}, {"is_number", "is_string"}, {"is_string", "is_number"}, {"!= null", "== null"}, {"\"*\"", "\"x\""}, {"input.membership.role", "input.user.id"}, {"else := forbidden", "else := set()"},
-		{"granting_scope", "token_unrevoked"}, {"unauthenticated", "unknown"}, {"admin == true", "admin == false"}, {"allow\": false", "allow\": true"}, {"in waived", "in {\"not_a_member\", \"role_forbids\"}"},
+		{"not ", ""},
+		{"== false", "== true"},
+		{"== true", "!= null"},
+		{"disabled", "enabled"},
+		{"input.now <", "input.now >"},
+		{" < ", " <= "},
+		{"== set()", "!= set()"},
+		{"revoked", "name"},
+		{"is_number", "is_string"},
+		{"is_string", "is_number"},
+		{"!= null", "== null"},
+		{"\"*\"", "\"x\""},
+		{"input.membership.role", "input.user.id"},
+		{"else := forbidden", "else := set()"},
+		{"granting_scope", "token_unrevoked"},
+		{"unauthenticated", "unknown"},
+		{"admin == true", "admin == false"},
+		{"allow\": false", "allow\": true"},
+		{"in waived", "in {\"not_a_member\", \"role_forbids\"}"},
 	}
 	for range 1 + r.IntN(3) {
 		lines := strings.Split(text, "\n")

@@ -82,6 +82,9 @@ func Apply(input map[string]any, changes []Change) map[string]any {
 // edited returns o with a value at a path. What is in its way is replaced; nothing is
 // written to.
 func edited(o object, path []string, value any) object {
+	if len(path) == 0 {
+		return o
+	}
 	c := maps.Clone(o)
 	if c == nil {
 		c = object{}

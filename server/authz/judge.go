@@ -187,6 +187,10 @@ func (a *Authorizer) record(ctx context.Context, r Record) error {
 	return a.cfg.Recorder.Record(ctx, r)
 }
 
+// couldNotJudge is logged; the error says why, such as that the policy allows what no
+// policy may allow.
+const couldNotJudge = "a request was refused because it could not be judged"
+
 // tell logs that a request could not be judged. For callers who showed no token
 // that verifies, of whom there may be any number, it does so once a second.
 func (a *Authorizer) tell(ctx context.Context, call Call, d models.Decision, verified bool, cause error) {
@@ -195,13 +199,11 @@ func (a *Authorizer) tell(ctx context.Context, call Call, d models.Decision, ver
 		level = slog.LevelDebug
 	}
 	fields := []any{"decision_id", d.ID, "reason", d.FirstReason(), "surface", call.Surface, "revision", d.Revision, "error", cause}
-	message := "a request was refused because it could not be judged"
 	if breach, ok := errors.AsType[*engine.BreachError](cause); ok {
-		message = "a request was refused because the policy allows what no policy may allow"
 		fields = append(fields, "breach", breach.Codes, "rule", breach.Rule, "file", breach.File, "line", breach.Line)
 	}
 	if verified {
-		a.cfg.Logger.Log(ctx, level, message, fields...)
+		a.cfg.Logger.Log(ctx, level, couldNotJudge, fields...)
 		return
 	}
 	a.unlogged.Add(1)
@@ -209,7 +211,7 @@ func (a *Authorizer) tell(ctx context.Context, call Call, d models.Decision, ver
 		if others := a.unlogged.Swap(0) - 1; others > 0 {
 			fields = append(fields, "others_not_logged", others)
 		}
-		a.cfg.Logger.Log(ctx, level, message, fields...)
+		a.cfg.Logger.Log(ctx, level, couldNotJudge, fields...)
 	})
 }
 

@@ -185,9 +185,10 @@ func (c *compiler) callee(name string) (*function, error) {
 }
 
 func (c *compiler) function(name string, params []ir.Local, blocks []*ir.Block) (*function, error) {
+	separate(params, blocks)
 	propagate(blocks)
 	fc := &funcCompiler{
-		compiler: c, f: &function{name: name, memo: -1}, survey: surveyBlocks(blocks),
+		compiler: c, f: &function{name: name, memo: -1, truth: -1}, survey: surveyBlocks(blocks),
 		index: map[ir.Local]int{}, known: map[ir.Local]known{},
 	}
 	if !c.whole {
@@ -202,6 +203,9 @@ func (c *compiler) function(name string, params []ir.Local, blocks []*ir.Block) 
 	}
 	if c.whole {
 		fc.f.first = 2
+	}
+	if l, ok := onlyTrue(params, blocks); ok {
+		fc.f.truth = fc.local(l)
 	}
 	for _, b := range blocks {
 		compiled, err := fc.block(b)

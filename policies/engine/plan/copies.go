@@ -1,6 +1,9 @@
 package plan
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/open-policy-agent/opa/v1/ir"
 )
 
@@ -61,11 +64,61 @@ func (s *survey) isCopy(l, from ir.Local) bool {
 	return true
 }
 
+// separate gives the locals of each block of a function names of their own, as far as no
+// value goes from one block to another: the planner uses the same locals for each rule.
+// It changes the plan. params are those of the function.
+func separate(params []ir.Local, blocks []*ir.Block) {
+	surveys := make([]*survey, len(blocks))
+	flows := map[ir.Local]bool{ir.Input: true, ir.Data: true}
+	for _, l := range params {
+		flows[l] = true
+	}
+	last := ir.Data
+	for i, b := range blocks {
+		surveys[i] = surveyBlocks([]*ir.Block{b})
+		for l, u := range surveys[i].locals {
+			flows[l] = flows[l] || !surveys[i].own(u)
+			last = max(last, l)
+		}
+	}
+	for i, b := range blocks[:max(len(blocks)-1, 0)] {
+		names := map[ir.Local]ir.Local{}
+		for _, l := range slices.Sorted(maps.Keys(surveys[i].locals)) {
+			if !flows[l] {
+				last++
+				names[l] = last
+			}
+		}
+		replace([]*ir.Block{b}, names, true)
+	}
+}
+
+// own reports whether all that reads a local reads what a statement before it wrote, in
+// the same block or one around it.
+func (s *survey) own(u *usage) bool {
+	for _, list := range [][]int{u.reads, u.mutates, u.checks} {
+		for _, n := range list {
+			if !slices.ContainsFunc(u.spots, func(w spot) bool { return w.at < n && n <= s.ends[w.block] }) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // substitute replaces locals wherever they are read.
-func substitute(blocks []*ir.Block, by map[ir.Local]ir.Local) {
+func substitute(blocks []*ir.Block, by map[ir.Local]ir.Local) { replace(blocks, by, false) }
+
+// replace replaces locals where they are read, and on demand where they are written.
+func replace(blocks []*ir.Block, by map[ir.Local]ir.Local, everywhere bool) {
 	local := func(l *ir.Local) {
 		if to, ok := by[*l]; ok {
 			*l = to
+		}
+	}
+	written := func(l *ir.Local) {
+		if everywhere {
+			local(l)
 		}
 	}
 	operand := func(o *ir.Operand) {
@@ -78,15 +131,37 @@ func substitute(blocks []*ir.Block, by map[ir.Local]ir.Local) {
 	for _, b := range blocks {
 		for _, stmt := range b.Stmts {
 			switch t := stmt.(type) {
+			case *ir.AssignIntStmt:
+				written(&t.Target)
+			case *ir.ResetLocalStmt:
+				written(&t.Target)
+			case *ir.MakeNullStmt:
+				written(&t.Target)
+			case *ir.MakeNumberIntStmt:
+				written(&t.Target)
+			case *ir.MakeNumberRefStmt:
+				written(&t.Target)
+			case *ir.MakeArrayStmt:
+				written(&t.Target)
+			case *ir.MakeObjectStmt:
+				written(&t.Target)
+			case *ir.MakeSetStmt:
+				written(&t.Target)
+			case *ir.IsDefinedStmt:
+				written(&t.Source)
+			case *ir.IsUndefinedStmt:
+				written(&t.Source)
 			case *ir.ReturnLocalStmt:
 				local(&t.Source)
 			case *ir.ResultSetAddStmt:
 				local(&t.Value)
 			case *ir.CallStmt:
+				written(&t.Result)
 				for i := range t.Args {
 					operand(&t.Args[i])
 				}
 			case *ir.CallDynamicStmt:
+				written(&t.Result)
 				for i := range t.Args {
 					local(&t.Args[i])
 				}
@@ -94,23 +169,30 @@ func substitute(blocks []*ir.Block, by map[ir.Local]ir.Local) {
 					operand(&t.Path[i])
 				}
 			case *ir.BlockStmt:
-				substitute(t.Blocks, by)
+				replace(t.Blocks, by, everywhere)
 			case *ir.NotStmt:
-				substitute([]*ir.Block{t.Block}, by)
+				replace([]*ir.Block{t.Block}, by, everywhere)
 			case *ir.ScanStmt:
+				written(&t.Key)
+				written(&t.Value)
 				local(&t.Source)
-				substitute([]*ir.Block{t.Block}, by)
+				replace([]*ir.Block{t.Block}, by, everywhere)
 			case *ir.WithStmt:
+				written(&t.Local)
 				operand(&t.Value)
-				substitute([]*ir.Block{t.Block}, by)
+				replace([]*ir.Block{t.Block}, by, everywhere)
 			case *ir.DotStmt:
+				written(&t.Target)
 				operand(&t.Source)
 				operand(&t.Key)
 			case *ir.LenStmt:
+				written(&t.Target)
 				operand(&t.Source)
 			case *ir.AssignVarStmt:
+				written(&t.Target)
 				operand(&t.Source)
 			case *ir.AssignVarOnceStmt:
+				written(&t.Target)
 				operand(&t.Source)
 			case *ir.EqualStmt:
 				operand(&t.A)
@@ -125,17 +207,22 @@ func substitute(blocks []*ir.Block, by map[ir.Local]ir.Local) {
 			case *ir.IsSetStmt:
 				operand(&t.Source)
 			case *ir.ArrayAppendStmt:
+				written(&t.Array)
 				operand(&t.Value)
 			case *ir.ObjectInsertStmt:
+				written(&t.Object)
 				operand(&t.Key)
 				operand(&t.Value)
 			case *ir.ObjectInsertOnceStmt:
+				written(&t.Object)
 				operand(&t.Key)
 				operand(&t.Value)
 			case *ir.ObjectMergeStmt:
+				written(&t.Target)
 				local(&t.A)
 				local(&t.B)
 			case *ir.SetAddStmt:
+				written(&t.Set)
 				operand(&t.Value)
 			}
 		}

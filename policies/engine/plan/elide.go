@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
 )
@@ -169,4 +171,80 @@ var infallible = map[string]bool{
 	"lt": true, "lte": true, "gt": true, "gte": true, "equal": true, "neq": true, "eq": true,
 	"is_array": true, "is_boolean": true, "is_null": true, "is_number": true, "is_object": true, "is_set": true, "is_string": true,
 	"type_name": true, "internal.member_2": true, "internal.member_3": true,
+}
+
+// onlyTrue returns the local that a function returns if true is all that it can be. The
+// rules of such a function need not be looked at once one of them holds, as topdown does
+// not either.
+func onlyTrue(params []ir.Local, blocks []*ir.Block) (ir.Local, bool) {
+	if len(blocks) < 2 || len(blocks[len(blocks)-1].Stmts) != 1 {
+		return 0, false
+	}
+	result, ok := blocks[len(blocks)-1].Stmts[0].(*ir.ReturnLocalStmt)
+	if !ok {
+		return 0, false
+	}
+	values := map[ir.Local]bool{result.Source: true} // locals whose only values must be true
+	for {
+		before := len(values)
+		if !allTrue(blocks, values) {
+			return 0, false
+		}
+		if values[ir.Input] || values[ir.Data] || slices.ContainsFunc(params, func(l ir.Local) bool { return values[l] }) {
+			return 0, false
+		}
+		if len(values) == before {
+			return result.Source, true
+		}
+	}
+}
+
+// allTrue reports whether some locals are given nothing but true, or the value of another
+// local, which it adds to them.
+func allTrue(blocks []*ir.Block, values map[ir.Local]bool) bool {
+	for _, b := range blocks {
+		for _, stmt := range b.Stmts {
+			ok := true
+			switch t := stmt.(type) {
+			case *ir.BlockStmt:
+				ok = allTrue(t.Blocks, values)
+			case *ir.ScanStmt:
+				ok = !values[t.Key] && !values[t.Value] && allTrue([]*ir.Block{t.Block}, values)
+			case *ir.NotStmt:
+				ok = allTrue([]*ir.Block{t.Block}, values)
+			case *ir.WithStmt:
+				ok = !values[t.Local] && allTrue([]*ir.Block{t.Block}, values)
+			case *ir.AssignVarOnceStmt:
+				if values[t.Target] {
+					switch v := t.Source.Value.(type) {
+					case ir.Bool:
+						ok = bool(v)
+					case ir.Local:
+						values[v] = true
+					default:
+						ok = false
+					}
+				}
+			case *ir.ResetLocalStmt:
+			default:
+				ok = !slices.ContainsFunc(written(stmt), func(l ir.Local) bool { return values[l] })
+			}
+			if !ok {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// written are the locals that a statement without blocks gives values to or adds to.
+func written(stmt ir.Stmt) []ir.Local {
+	s := surveyBlocks([]*ir.Block{{Stmts: []ir.Stmt{stmt}}})
+	var ls []ir.Local
+	for l, u := range s.locals {
+		if u.writes > 0 || len(u.mutates) > 0 {
+			ls = append(ls, l)
+		}
+	}
+	return ls
 }

@@ -113,6 +113,10 @@ func (ev *evaluator) run(f *function, locals []*ast.Term) *ast.Term {
 			}
 			break
 		}
+		if f.truth >= 0 && locals[f.truth] != nil {
+			t = locals[f.truth] // what other rules say cannot change it
+			break
+		}
 	}
 	ev.pop(locals)
 	return t

@@ -27,6 +27,7 @@ type function struct {
 	first  int // the local of the first argument
 	blocks []block
 	needs  needs
+	truth  int // the local that is true once the function is known to be; -1: it has other values
 }
 
 // needs are the slots that a function reads, directly or by what it calls.

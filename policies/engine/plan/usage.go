@@ -20,11 +20,20 @@ type usage struct {
 	made    ir.Stmt // the last statement that writes it, if that makes a number
 	tested  bool    // some statement asks whether it is defined
 
+	spots  []spot // the statements that write or reset it
+	checks []int  // those that look whether it is defined before they write it
+
 	at, end int // the statement that writes it, and the last of the block which that is in
 	block   *ir.Block
 	ways    []way  // from that block to each statement that adds to it
 	scope   *scope // the innermost scan body with all statements that name it; nil: none
 	named   bool
+}
+
+// spot is where a statement stands.
+type spot struct {
+	at    int
+	block *ir.Block
 }
 
 // way leads from a block into one that is nested in it.
@@ -133,6 +142,7 @@ func (s *survey) block(b *ir.Block, in *scope) {
 			u := s.of(l, in)
 			u.writes++
 			u.at, u.block = n, b
+			u.spots = append(u.spots, spot{n, b})
 		}
 		mutate := func(l ir.Local, added ir.Operand) {
 			u := s.of(l, in)
@@ -185,11 +195,14 @@ func (s *survey) block(b *ir.Block, in *scope) {
 		case *ir.AssignVarOnceStmt:
 			operand(t.Source)
 			test(t.Target)
+			s.of(t.Target, in).checks = append(s.of(t.Target, in).checks, n)
 			write(t.Target)
 		case *ir.AssignIntStmt:
 			write(t.Target)
 		case *ir.ResetLocalStmt:
-			s.of(t.Target, in).resets++
+			u := s.of(t.Target, in)
+			u.resets++
+			u.spots = append(u.spots, spot{n, b})
 		case *ir.MakeNullStmt:
 			write(t.Target)
 		case *ir.MakeNumberIntStmt:
@@ -263,5 +276,6 @@ func (s *survey) loop(t *ir.ScanStmt, n int, body *scope) {
 		u := s.of(l, body)
 		u.writes++
 		u.at, u.block = n, t.Block
+		u.spots = append(u.spots, spot{n, t.Block})
 	}
 }

@@ -248,7 +248,7 @@ func (r *Runner) failure(ctx, limited context.Context, job string, cmd *exec.Cmd
 	switch {
 	case state.ExitCode() == exitJob:
 		return &JobError{Message: strings.TrimSpace(stderr)}
-	case isOutOfMemory(stderr), strings.HasPrefix(stderr, "SIGSEGV") && peak(state) >= r.limits.Memory/4*3:
+	case isOutOfMemory(stderr), strings.HasPrefix(stderr, "SIGSEGV") && peak(state) >= r.limits.Memory/2:
 		// Go's collector does not look whether the kernel gave it memory for itself.
 		return &LimitError{Resource: Memory, Limits: r.limits}
 	case wasKilled(state) && used >= time.Duration(r.limits.seconds())*time.Second/2: // the kernel counts in ticks

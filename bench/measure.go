@@ -15,13 +15,17 @@ import (
 	"patrol/server/authz"
 )
 
-// LoadPolicy compiles the default policy.
+// LoadPolicy compiles the default policy and has its plans answer, as in a server.
 func LoadPolicy(ctx context.Context) (*engine.Snapshot, error) {
 	source, err := bundles.Open(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	return engine.Load(ctx, source)
+	policy, err := engine.Load(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	return policy, policy.Hasten(ctx, engine.DefaultTrials)
 }
 
 // OpenStore opens an empty database and saves the world in it. Close it after

@@ -129,9 +129,9 @@ type Case struct {
 // MaxAllocs is the bar for one evaluation.
 func (c Case) MaxAllocs() int {
 	if c.Allowed {
-		return 700 // until policy is evaluated otherwise, see TestAllocations in policies/engine
+		return 110
 	}
-	return 700
+	return 160
 }
 
 // Cases returns an allowed request of every holder first, then denials: an

@@ -86,6 +86,9 @@ func servePatrol(ctx context.Context, url, keys string) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := policy.Hasten(ctx, engine.DefaultTrials); err != nil {
+		return err
+	}
 	w := &bench.World{}
 	if w.Keys, err = models.ParseKeyring(keys); err != nil {
 		return err

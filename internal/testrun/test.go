@@ -141,7 +141,7 @@ func (r runner) report(left []string) {
 // testArgs returns the arguments of go. Two packages at a time keep the timing
 // of tests honest on small machines.
 func testArgs(race, long bool, extra []string) []string {
-	timeout := "30m"
+	timeout := "45m"
 	if long {
 		timeout = "3h"
 	}

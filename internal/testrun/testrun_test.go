@@ -130,7 +130,7 @@ func TestFailuresComeInPieces(t *testing.T) {
 }
 
 func TestTestArgs(t *testing.T) {
-	assert.Equal(t, []string{"test", "-p", "2", "-timeout", "30m", "-race", "./..."}, testArgs(true, false, nil))
+	assert.Equal(t, []string{"test", "-p", "2", "-timeout", "45m", "-race", "./..."}, testArgs(true, false, nil))
 	assert.Equal(t, []string{"test", "-p", "2", "-timeout", "3h", "-run", "X", "./models"}, testArgs(false, true, []string{"-run", "X", "./models"}))
 }
 

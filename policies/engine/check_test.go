@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"patrol/policies"
 	"patrol/policies/engine"
 )
 
@@ -25,15 +24,6 @@ func check(t testing.TB, replaced map[string]string, opts engine.CheckOptions) *
 	r, err := engine.Check(t.Context(), bundle(t, replaced), opts)
 	require.NoError(t, err)
 	return r
-}
-
-// edited is the file of the default bundle with one text replaced by another.
-func edited(t testing.TB, file, from, to string) map[string]string {
-	t.Helper()
-	content, err := policies.FS.ReadFile(file)
-	require.NoError(t, err)
-	require.Contains(t, string(content), from)
-	return map[string]string{file: strings.Replace(string(content), from, to, 1)}
 }
 
 // instead takes the tests of the default bundle away and puts files in.
@@ -47,13 +37,6 @@ func instead(t testing.TB, files map[string]string) map[string]string {
 	}
 	maps.Copy(all, files)
 	return all
-}
-
-func found(r *engine.Report) (lines []string) {
-	for _, f := range r.Findings {
-		lines = append(lines, fmt.Sprintf("%s %s %s", f.Stage, f.Code, f))
-	}
-	return lines
 }
 
 func outcomes(r *engine.Report) map[engine.Stage]engine.Outcome {

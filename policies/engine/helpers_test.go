@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"strings"
@@ -93,4 +94,20 @@ func asks(reqs []models.Request) string {
 		scopes[i] = req.Scope()
 	}
 	return strings.Join(scopes, " ")
+}
+
+// edited is the file of the default bundle with one text replaced by another.
+func edited(t testing.TB, file, from, to string) map[string]string {
+	t.Helper()
+	content, err := policies.FS.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(content), from)
+	return map[string]string{file: strings.Replace(string(content), from, to, 1)}
+}
+
+func found(r *engine.Report) (lines []string) {
+	for _, f := range r.Findings {
+		lines = append(lines, fmt.Sprintf("%s %s %s", f.Stage, f.Code, f))
+	}
+	return lines
 }

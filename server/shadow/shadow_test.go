@@ -409,15 +409,16 @@ func hungry() map[string]string {
 # METADATA
 # title: Somebody computes
 reason := {"code": "computed", "message": "It was computed."} if {
-	input.request.entity == "slow"
+	input.request.entity == concat("", ["sl", "ow"]) # the gate tries what is written out
 	some a in numbers.range(1, 100000)
 	some b in numbers.range(1, 100000)
 	a * b == 0 - 1
 }
 
 else := {"code": "kept", "message": "It was kept."} if {
-	input.request.entity == "fat"
-	bits.lsh(1, 9000000000) == 1
+	input.request.entity == concat("", ["f", "at"])
+	long := replace(sprintf("%01000d", [0]), "0", sprintf("%01000d", [0]))
+	count([x | some i in numbers.range(1, 99999); x := concat("", [long, format_int(i, 10)])]) == 1
 }
 
 else := {"code": "holiday", "message": "It is a holiday."} if {

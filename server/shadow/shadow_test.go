@@ -23,7 +23,6 @@ import (
 
 	"patrol/bundles"
 	"patrol/bundles/sandbox"
-	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/policies"
 	"patrol/policies/engine"
@@ -425,28 +424,6 @@ else := {"code": "holiday", "message": "It is a holiday."} if {
 	input.request.entity == "b"
 }
 `}
-}
-
-func TestWhatAPolicyTakesOnlyEndsItsOwnProcess(t *testing.T) {
-	if !sandbox.Enforced {
-		testenv.Missing(t, "rlimits", "this platform has no limits on processes")
-	}
-	b := newBed(t, setup{candidate: hungry()})
-	candidate := engine.Source{Files: files(t, hungry())}.Digest()
-	b.judging(candidate)
-	for range 5 {
-		b.record("b", "read")
-		b.record("d", "read")
-	}
-	b.record("slow", "read")
-	b.record("fat", "read")
-	for range 5 {
-		b.record("b", "read")
-	}
-	got := b.await(candidate, 17)
-	assert.Equal(t, map[string]int64{"same": 5, "newly_denied holiday": 10, "newly_denied policy_error": 1, "error": 1}, got)
-	assert.GreaterOrEqual(t, b.metric("patrol_policy_shadow_failures_total"), 1.0)
-	require.Eventually(t, func() bool { return b.Status().Failure == "" }, time.Minute, 5*time.Millisecond, "it goes on")
 }
 
 func TestAFullQueueDropsAndCounts(t *testing.T) {

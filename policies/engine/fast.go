@@ -175,7 +175,7 @@ func (s *Snapshot) slowDown(d document, why error) {
 	s.standing.slow.CompareAndSwap(nil, &reason)
 }
 
-// standing is how the plans of a policy have held out.
+// standing records whether the plans of a policy may answer.
 type standing struct {
 	slow atomic.Pointer[string] // why topdown answers for good, at least for some document
 }

@@ -228,7 +228,7 @@ type funcCompiler struct {
 	then   *ir.DotStmt // the next statement, if it is one
 }
 
-// known is what a local stands for, if that is known when the plan is compiled.
+// known describes the value of a local that is known when the plan is compiled.
 type known struct {
 	constant *ast.Term
 	node     *node
@@ -253,7 +253,7 @@ func (c *funcCompiler) local(l ir.Local) int {
 	return i
 }
 
-// value is what an operand stands for.
+// value resolves an operand.
 func (c *funcCompiler) value(o ir.Operand) operand {
 	switch v := o.Value.(type) {
 	case ir.StringIndex:

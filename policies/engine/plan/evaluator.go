@@ -181,7 +181,7 @@ func equal(a, b *ast.Term) bool {
 	return ast.ValueEqual(a.Value, b.Value)
 }
 
-// operand is what a statement reads.
+// operand describes where a statement reads a value.
 type operand struct {
 	constant *ast.Term
 	node     *node // of the input

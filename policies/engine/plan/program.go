@@ -45,7 +45,7 @@ var (
 // take long ask it as well.
 type Limit = topdown.Cancel
 
-// Input is what one evaluation reads.
+// Input holds the input of one evaluation.
 type Input struct {
 	// Slots are in the order of the shape. nil: absent.
 	Slots []*ast.Term

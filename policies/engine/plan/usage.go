@@ -6,7 +6,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ir"
 )
 
-// usage is what a function does with one of its locals. Statements are numbered in the
+// usage records the statements of a function that name one of its locals. Statements are numbered in the
 // order in which they are written.
 type usage struct {
 	writes  int // statements that give it a value

@@ -233,10 +233,9 @@ type known struct {
 	constant *ast.Term
 	node     *node
 	building bool // constant is a container to which more may be added
-	// An array that is only scanned, or an object in which only one look-up is made, is
-	// not made at all: these are its values, and its keys.
-	values, keys []operand
-	listed       bool
+	// An array that is only scanned is not made at all: these are its values.
+	values []operand
+	listed bool
 	// Of an array only whose first element is read, that is all there is.
 	first bool
 }

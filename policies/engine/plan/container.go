@@ -55,7 +55,7 @@ func (c *funcCompiler) add(l ir.Local, key, value operand, once bool) (step, err
 		return c.addFirst(l, value), nil
 	}
 	if k := c.known[l]; k.listed {
-		k.values, k.keys = append(k.values, value), append(k.keys, key)
+		k.values = append(k.values, value)
 		c.known[l] = k
 		return nil, nil
 	} else if k.building {

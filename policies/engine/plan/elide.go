@@ -38,7 +38,7 @@ func (c *funcCompiler) listOf(v ast.Value) known {
 	k := known{listed: true}
 	if array, ok := v.(*ast.Array); ok {
 		array.Foreach(func(t *ast.Term) {
-			k.values, k.keys = append(k.values, operand{constant: t}), append(k.keys, operand{})
+			k.values = append(k.values, operand{constant: t})
 		})
 	}
 	return k

@@ -18,8 +18,9 @@ type lookups struct {
 	clock func() time.Time
 	wide  *fairLine // for ids that never verified
 	slow  *fairLine // for addresses that fail too often
-	// proven remembers ids that verified here; they pass without waiting.
-	proven *otter.Cache[string, struct{}]
+	// proven remembers what ids verified against here; they pass without waiting. It
+	// outlives the cached facts, which every change of a token drops.
+	proven *otter.Cache[string, proof]
 
 	perMinute int
 	failures  *otter.Cache[netip.Prefix, *rate.Limiter]
@@ -30,7 +31,7 @@ func newLookups(cfg Config) *lookups {
 		clock:     cfg.Clock,
 		wide:      newFairLine(cfg.MaxLookups),
 		slow:      newFairLine(cfg.SlowLookups),
-		proven:    otter.Must(&otter.Options[string, struct{}]{MaximumSize: cfg.CacheSize}),
+		proven:    otter.Must(&otter.Options[string, proof]{MaximumSize: cfg.CacheSize}),
 		perMinute: cfg.FailuresPerMin,
 		failures: otter.Must(&otter.Options[netip.Prefix, *rate.Limiter]{
 			MaximumSize:      10_000,
@@ -75,10 +76,16 @@ func (l *lookups) limiter(ip netip.Addr) *rate.Limiter {
 	return limiter
 }
 
+// proof is the MAC that a token's secret verified against, and the key it was made with.
+type proof struct {
+	keyID string
+	mac   []byte
+}
+
 // proved notes that the token with this id verified.
-func (l *lookups) proved(id string) {
-	if _, ok := l.proven.GetIfPresent(id); !ok {
-		l.proven.Set(id, struct{}{})
+func (l *lookups) proved(id string, by proof) {
+	if last, ok := l.proven.GetIfPresent(id); !ok || last.keyID != by.keyID {
+		l.proven.Set(id, by)
 	}
 }
 

@@ -4,14 +4,14 @@ import (
 	"errors"
 
 	"patrol/models"
-	"patrol/server/bound"
+	"patrol/server/deadline"
 )
 
 // places are for requests that are being worked on: from the moment when their body
 // is there, so that nobody takes one by sending slowly, to their answer. Decisions
 // have as many as all the rest, so that neither keeps the other out.
 type places struct {
-	decisions, rest *bound.Budget
+	decisions, rest *deadline.Budget
 }
 
 // newPlaces makes n places of each kind. Of those for decisions, a quarter is for
@@ -19,7 +19,7 @@ type places struct {
 // quarters.
 func newPlaces(n int) places {
 	share := max(1, int64(n)*3/4)
-	return places{decisions: bound.NewBudget(int64(n), share), rest: bound.NewBudget(int64(n), share)}
+	return places{decisions: deadline.NewBudget(int64(n), share), rest: deadline.NewBudget(int64(n), share)}
 }
 
 // errBusy is the answer where there is no place.
@@ -44,7 +44,7 @@ func (x *exchange) enter() error {
 func (x *exchange) enterToDecide(token string) error {
 	decisions, by := x.server.places.decisions, ""
 	err := decisions.Take(by, 1)
-	if errors.Is(err, bound.ErrShare) {
+	if errors.Is(err, deadline.ErrShare) {
 		if id, ok := x.server.authz.Verified(token); ok {
 			by = id
 			err = decisions.Take(by, 1)

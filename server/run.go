@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"patrol/server/linger"
+	"patrol/server/drain"
 )
 
 // listeners are what a server listens on, from Listen on.
@@ -113,7 +113,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	main := s.httpServer(inFlight, s.Handler())
 	servers := []*http.Server{main}
 	failed := make(chan error, 2)
-	connections := linger.Count(s.listeners.api, s.cfg.HTTP.MaxConnections)
+	connections := drain.Count(s.listeners.api, s.cfg.HTTP.MaxConnections)
 	main.ConnState = connections.State
 	if cert := s.listeners.certificate; cert != nil {
 		main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
@@ -125,7 +125,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	if s.listeners.metrics != nil {
 		own := s.httpServer(inFlight, s.metrics.handlerAt("/metrics"))
 		servers = append(servers, own)
-		places := linger.Count(s.listeners.metrics, s.cfg.HTTP.MaxConnections)
+		places := drain.Count(s.listeners.metrics, s.cfg.HTTP.MaxConnections)
 		own.ConnState = places.State
 		go func() { failed <- own.Serve(places) }()
 	}

@@ -34,7 +34,7 @@ func (r runner) check(ctx context.Context, args []string) error {
 	}
 	packages := packagesOf(files)
 	fmt.Fprintf(r.out, "== %d files in %d packages changed since %s\n", len(files), len(packages), from)
-	steps := [][]string{{*opa, "fmt", "--fail", "--list", "policies", "metapolicies"}}
+	steps := [][]string{{*opa, "fmt", "--fail", "--list", "policies", "internal/metapolicies"}}
 	if len(packages) > 0 {
 		steps = append(steps,
 			append([]string{*lint, "run", "--allow-parallel-runners"}, packages...),

@@ -11,7 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 
-	"patrol/metapolicies"
+	"patrol/internal/metapolicies"
 )
 
 // metaPolicy is the policy about policies, ready to be asked.

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"patrol/models"
-	"patrol/server/question"
+	"patrol/server/check"
 	"patrol/server/request"
 	"patrol/server/route"
 )
@@ -64,7 +64,7 @@ func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
 		}
 	}
 	for _, name := range v.asked.raw {
-		if question.Reserved(name) {
+		if check.Reserved(name) {
 			m.put(name, "")
 		}
 	}

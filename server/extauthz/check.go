@@ -8,8 +8,8 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"patrol/models"
-	"patrol/server/bound"
-	"patrol/server/question"
+	"patrol/server/check"
+	"patrol/server/deadline"
 )
 
 // surface names this package in decisions and their metrics.
@@ -17,7 +17,7 @@ const surface = "extauthz"
 
 // verdict is what became of what was asked.
 type verdict struct {
-	question.Verdict
+	check.Verdict
 	asked asked
 }
 
@@ -30,7 +30,7 @@ type reply struct {
 // Check answers one question. Its error is always nil: see the package comment.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	start := time.Now()
-	r, err := bound.DoFor(ctx, s.gate, func() bool { return s.knows(req) }, func(ctx context.Context) reply { return s.answer(s.judge(ctx, req)) })
+	r, err := deadline.DoFor(ctx, s.gate, func() bool { return s.knows(req) }, func(ctx context.Context) reply { return s.answer(s.judge(ctx, req)) })
 	if err != nil {
 		r = s.refuse(ctx, req, err)
 	}
@@ -41,7 +41,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 // refuse answers a question that was not judged, touching as little of it as
 // possible.
 func (s *Server) refuse(ctx context.Context, req *authv3.CheckRequest, cause error) reply {
-	v := verdict{Verdict: question.Verdict{Decision: models.Deny(models.Unavailable)}}
+	v := verdict{Verdict: check.Verdict{Decision: models.Deny(models.Unavailable)}}
 	v.Decision.ID = models.NewID()
 	v.asked.dryRun = req.GetAttributes().GetContextExtensions()[extensionDryRun] == "true"
 	s.log.warn(ctx, "a request was refused without being judged", "decision_id", v.Decision.ID, "error", cause)
@@ -60,9 +60,9 @@ func (s *Server) knows(req *authv3.CheckRequest) bool {
 
 func outcomeOf(err error) string {
 	switch {
-	case errors.Is(err, bound.ErrOverload):
+	case errors.Is(err, deadline.ErrOverload):
 		return outcomeOverload
-	case errors.Is(err, bound.ErrTimeout):
+	case errors.Is(err, deadline.ErrTimeout):
 		return outcomeTimeout
 	default:
 		return outcomePanic
@@ -74,7 +74,7 @@ func (s *Server) judge(ctx context.Context, req *authv3.CheckRequest) verdict {
 	q, err := s.read(req)
 	if err != nil {
 		s.log.warn(ctx, "a question of Envoy could not be read", "error", err)
-		return verdict{Verdict: question.Verdict{Malformed: "Patrol could not read what the proxy asked."}}
+		return verdict{Verdict: check.Verdict{Malformed: "Patrol could not read what the proxy asked."}}
 	}
 	return verdict{Verdict: q.Judge(ctx, s.authz, s.logger), asked: q}
 }

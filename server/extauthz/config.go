@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"patrol/server/bound"
-	"patrol/server/question"
+	"patrol/server/check"
+	"patrol/server/deadline"
 	"patrol/server/route"
 )
 
@@ -157,8 +157,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (c Config) limits() bound.Limits {
-	return bound.Limits{Timeout: c.Timeout, Margin: c.Margin, MaxInFlight: c.MaxInFlight}
+func (c Config) limits() deadline.Limits {
+	return deadline.Limits{Timeout: c.Timeout, Margin: c.Margin, MaxInFlight: c.MaxInFlight}
 }
 
 // removable reports whether Envoy removes a header of this name: not its pseudo
@@ -166,7 +166,7 @@ func (c Config) limits() bound.Limits {
 // Envoy removes after it sets.
 func removable(name string) bool {
 	name = strings.ToLower(name)
-	return route.IsPlainName(name) && name != "host" && !question.IsIdentity(name)
+	return route.IsPlainName(name) && name != "host" && !check.IsIdentity(name)
 }
 
 // peers are addresses that are believed.

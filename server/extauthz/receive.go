@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"patrol/server/bound"
+	"patrol/server/deadline"
 )
 
 // checkMethod is the full name of the one method.
@@ -72,7 +72,7 @@ func (s *Server) serveCheck(stream grpc.ServerStream) error {
 	}
 	var res *authv3.CheckResponse
 	if req == nil {
-		res = s.refuse(stream.Context(), &authv3.CheckRequest{}, bound.ErrOverload).message
+		res = s.refuse(stream.Context(), &authv3.CheckRequest{}, deadline.ErrOverload).message
 	} else if res, err = s.Check(stream.Context(), req); err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func unmarshal(data mem.BufferSlice, req *authv3.CheckRequest) error {
 // question, which learns of it by an error.
 func (i *incoming) refuse() {
 	defer close(i.refused)
-	res := i.server.refuse(i.stream.Context(), &authv3.CheckRequest{}, bound.ErrOverload).message
+	res := i.server.refuse(i.stream.Context(), &authv3.CheckRequest{}, deadline.ErrOverload).message
 	if i.stream.SendMsg(res) == nil {
 		_ = i.under.WriteStatus(status.New(codes.OK, "")) // the peer is gone if this fails
 	}

@@ -10,13 +10,13 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"patrol/models"
-	"patrol/server/question"
+	"patrol/server/check"
 	"patrol/server/request"
 )
 
 // asked is one CheckRequest, read but not judged.
 type asked struct {
-	question.Question
+	check.Request
 	raw    []string // the names of the headers as they came, in lower case
 	values []string // room for those of the headers
 	dryRun bool     // the operator's route asks for it
@@ -48,13 +48,13 @@ func (s *Server) read(req *authv3.CheckRequest) (asked, error) {
 	if in == nil {
 		return asked{}, errMalformed
 	}
-	q := asked{Question: question.Question{Surface: surface, Method: in.GetMethod(), Target: in.GetPath(), Host: in.GetHost()}}
+	q := asked{Request: check.Request{Surface: surface, Method: in.GetMethod(), Target: in.GetPath(), Host: in.GetHost()}}
 	q.readHeaders(in)
 	q.readExtensions(attributes.GetContextExtensions())
 	if q.RequestID = q.Header.Get("X-Request-Id"); !request.ValidID(q.RequestID) {
 		q.RequestID = models.NewID()
 	}
-	q.Body = func() (question.Body, error) { return body(in, q.Header), nil }
+	q.Body = func() (check.Body, error) { return body(in, q.Header), nil }
 	// Envoy's socket address is the client's, or what its own trust in
 	// X-Forwarded-For makes of that.
 	source, err := netip.ParseAddr(attributes.GetSource().GetAddress().GetSocketAddress().GetAddress())
@@ -66,8 +66,8 @@ func (s *Server) read(req *authv3.CheckRequest) (asked, error) {
 
 // body is what Envoy sent of the body: as bytes, or as text in which bytes that
 // are not UTF-8 have been replaced, which pack_as_bytes decides.
-func body(in *authv3.AttributeContext_HttpRequest, header http.Header) question.Body {
-	b := question.Body{Data: in.GetRawBody()}
+func body(in *authv3.AttributeContext_HttpRequest, header http.Header) check.Body {
+	b := check.Body{Data: in.GetRawBody()}
 	if len(b.Data) == 0 {
 		b.Data, b.Replaced = []byte(in.GetBody()), true
 	}

@@ -20,15 +20,15 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/tap"
 
-	"patrol/server/bound"
-	"patrol/server/linger"
-	"patrol/server/question"
+	"patrol/server/check"
+	"patrol/server/deadline"
+	"patrol/server/drain"
 	"patrol/server/request"
 )
 
 // Authorizer decides; it is an *authz.Authorizer.
 type Authorizer interface {
-	question.Authorizer
+	check.Authorizer
 	// Ready returns nil if decisions are made on current facts.
 	Ready() error
 }
@@ -48,7 +48,7 @@ type Server struct {
 	logger      *slog.Logger
 	log         *sparseLog
 	metrics     *metrics
-	gate        *bound.Gate
+	gate        *deadline.Gate
 	room        *room
 	trusted     peers
 	remove      []string // from allowed requests, always
@@ -71,7 +71,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, authz: deps.Authz, logger: deps.Logger,
 		dryRun: cfg.DryRun, routeDryRun: cfg.RouteDryRun, refusals: request.Refusals{Pages: cfg.PagesURL},
-		remove: []string{strings.ToLower(question.HeaderGuardrails)},
+		remove: []string{strings.ToLower(check.HeaderGuardrails)},
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
@@ -80,7 +80,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	for _, name := range cfg.RemoveHeaders {
 		s.remove = append(s.remove, strings.ToLower(name))
 	}
-	s.gate = bound.NewGate(cfg.limits(), func(value any, stack []byte) {
+	s.gate = deadline.NewGate(cfg.limits(), func(value any, stack []byte) {
 		s.logger.Error("judging a question of Envoy panicked", "panic", value, "stack", string(stack))
 	})
 	s.room = newRoom(max(cfg.MaxReceiving, int64(cfg.MaxMessageBytes)+step))
@@ -150,7 +150,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 
 	failed := make(chan error, 1)
-	connections := linger.Count(s.listener, s.cfg.MaxConnections)
+	connections := drain.Count(s.listener, s.cfg.MaxConnections)
 	go func() { failed <- server.Serve(connections) }()
 	select {
 	case err := <-failed:

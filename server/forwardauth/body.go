@@ -5,7 +5,7 @@ import (
 	"io"
 	"sync"
 
-	"patrol/server/question"
+	"patrol/server/check"
 )
 
 // firstBuffer is what is allocated before anything of a body has arrived. Buffers
@@ -45,7 +45,7 @@ func (a *arriving) stop(cut func()) {
 
 // receive reads a body as it arrives, one byte more than may be looked at at most,
 // and accounts for it in q.
-func (h *Handler) receive(q *question.Question, body io.Reader) ([]byte, error) {
+func (h *Handler) receive(q *check.Request, body io.Reader) ([]byte, error) {
 	take := func(n int64) error {
 		err := h.room.Take("", n)
 		if err == nil {

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"patrol/server/bound"
-	"patrol/server/question"
+	"patrol/server/check"
+	"patrol/server/deadline"
 	"patrol/server/route"
 )
 
@@ -101,7 +101,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("the status %d for Envoy must be 400 to 499, or 503", s))
 	}
 	for _, name := range c.RemoveHeaders {
-		if !route.IsPlainName(name) || question.IsIdentity(name) {
+		if !route.IsPlainName(name) || check.IsIdentity(name) {
 			errs = append(errs, fmt.Errorf("header %q cannot be removed", name))
 		}
 	}
@@ -112,8 +112,8 @@ func (c Config) Validate() error {
 // has one; proxies do not say.
 const margin = 20 * time.Millisecond
 
-func (c Config) limits() bound.Limits {
-	return bound.Limits{Timeout: c.Timeout, Margin: margin, MaxInFlight: c.MaxInFlight}
+func (c Config) limits() deadline.Limits {
+	return deadline.Limits{Timeout: c.Timeout, Margin: margin, MaxInFlight: c.MaxInFlight}
 }
 
 // speaker is a range of addresses and what is spoken there.

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"patrol/models"
-	"patrol/server/question"
+	"patrol/server/check"
 	"patrol/server/route"
 )
 
@@ -40,14 +40,14 @@ var telling = []string{
 var errForeign = errors.New("the request does not speak the dialect of its peer")
 
 // read returns the question that r asks in the dialect d.
-func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Question, error) {
+func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*check.Request, error) {
 	own, hasHeaders := headersOf[d]
 	for _, name := range telling {
 		if (!hasHeaders || name != own.method && name != own.target) && r.Header[name] != nil {
 			return nil, fmt.Errorf("%w: it has %s", errForeign, name)
 		}
 	}
-	q := &question.Question{Surface: surface, Header: r.Header, Client: peer, KeepsQuery: true, KeepsType: true}
+	q := &check.Request{Surface: surface, Header: r.Header, Client: peer, KeepsQuery: true, KeepsType: true}
 	if client, ok := lastHop(r.Header); ok {
 		q.Client = client
 	}
@@ -62,7 +62,7 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Q
 		return nil, err
 	}
 	for name := range r.Header {
-		if question.Reserved(name) && !overwritten(d, name) {
+		if check.Reserved(name) && !overwritten(d, name) {
 			return nil, fmt.Errorf("%w: it has a header that speaks for Patrol", errForeign)
 		}
 	}
@@ -79,28 +79,28 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*question.Q
 // is another one only to some servers, such as X_Patrol_User.
 func overwritten(d Dialect, name string) bool {
 	if d == Nginx {
-		return question.IsIdentity(name) || strings.EqualFold(name, question.HeaderGuardrails)
+		return check.IsIdentity(name) || strings.EqualFold(name, check.HeaderGuardrails)
 	}
 	return route.IsPlainName(name)
 }
 
 // readEnvoy reads what Envoy has put into method, target and body.
-func (h *Handler) readEnvoy(q *question.Question, r *http.Request) error {
+func (h *Handler) readEnvoy(q *check.Request, r *http.Request) error {
 	target, ok := strings.CutPrefix(r.RequestURI, Prefix)
 	if !ok || !strings.HasPrefix(target, "/") {
 		return fmt.Errorf("%w: it does not ask under %s/", errForeign, Prefix)
 	}
 	q.Method, q.Target, q.Host = r.Method, target, r.Host
-	q.Body = func() (question.Body, error) {
+	q.Body = func() (check.Body, error) {
 		data, err := h.receive(q, r.Body)
 		if err != nil {
-			return question.Body{}, err
+			return check.Body{}, err
 		}
 		// Envoy replaces bytes that are not UTF-8 unless pack_as_bytes is set, and
 		// does not say which. Whether this is all of the body it says only if the
 		// operator lets that header pass.
 		whole := r.Header[partialBody]
-		return question.Body{
+		return check.Body{
 			Data: data, Replaced: true,
 			Truncated: len(data) > 0 && (len(whole) != 1 || whole[0] != "false") || int64(len(data)) > h.cfg.MaxBodyBytes,
 		}, nil
@@ -137,7 +137,7 @@ func lastHop(h http.Header) (netip.Addr, bool) {
 // entity_type, entity, operation and kind, the upstream's, percent-encoded where
 // necessary. What follows a question mark is not looked at: some proxies put the
 // client's query there.
-func readFixed(q *question.Question, target string) (problem string) {
+func readFixed(q *check.Request, target string) (problem string) {
 	path, _, _ := strings.Cut(target, "?")
 	rest := strings.TrimPrefix(strings.TrimPrefix(path, Prefix), "/")
 	if rest == "" {

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"patrol/models"
-	"patrol/server/bound"
-	"patrol/server/question"
+	"patrol/server/check"
+	"patrol/server/deadline"
 	"patrol/server/request"
 )
 
@@ -23,7 +23,7 @@ const surface = "forwardauth"
 
 // Deps are what a [Handler] works with.
 type Deps struct {
-	Authz question.Authorizer
+	Authz check.Authorizer
 	// Peer returns the address that a request's connection comes from, whatever
 	// headers say. nil: from the request's RemoteAddr.
 	Peer   func(*http.Request) netip.Addr
@@ -35,12 +35,12 @@ type Deps struct {
 // X-Request-Id that the answer's header already has.
 type Handler struct {
 	cfg      Config
-	authz    question.Authorizer
+	authz    check.Authorizer
 	peer     func(*http.Request) netip.Addr
 	log      *slog.Logger
 	speakers speakers
-	gate     *bound.Gate
-	room     *bound.Budget // for bodies
+	gate     *deadline.Gate
+	room     *deadline.Budget // for bodies
 	refusals request.Refusals
 	remove   string // what Envoy is told to remove, always
 }
@@ -60,12 +60,12 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 	if h.peer == nil {
 		h.peer = remote
 	}
-	h.gate = bound.NewGate(cfg.limits(), func(value any, stack []byte) {
+	h.gate = deadline.NewGate(cfg.limits(), func(value any, stack []byte) {
 		h.log.Error("judging a proxy's question panicked", "panic", value, "stack", string(stack))
 	})
 	room := max(cfg.MaxReceiving, 2*(cfg.MaxBodyBytes+firstBuffer))
-	h.room = bound.NewBudget(room, room)
-	h.remove = strings.Join(append([]string{question.HeaderGuardrails}, cfg.RemoveHeaders...), ", ")
+	h.room = deadline.NewBudget(room, room)
+	h.remove = strings.Join(append([]string{check.HeaderGuardrails}, cfg.RemoveHeaders...), ", ")
 	var err error
 	h.speakers, err = parsePeers(cfg.Peers)
 	return h, err
@@ -104,7 +104,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if cause := recover(); cause != nil {
 			// A 500 could be taken for a reason to let the request pass.
 			h.log.Error("answering a proxy panicked", "panic", cause, "stack", string(debug.Stack()))
-			h.deny(w, r, dialect, nil, question.Verdict{Decision: models.Deny(models.Unavailable)})
+			h.deny(w, r, dialect, nil, check.Verdict{Decision: models.Deny(models.Unavailable)})
 		}
 	}()
 	if dialect == "" {
@@ -119,12 +119,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q.RequestID = w.Header().Get("X-Request-Id")
-	v, err := bound.DoFor(r.Context(), h.gate, func() bool { return q.Known(h.authz) }, func(ctx context.Context) question.Verdict {
+	v, err := deadline.DoFor(r.Context(), h.gate, func() bool { return q.Known(h.authz) }, func(ctx context.Context) check.Verdict {
 		defer func() { h.room.Give("", q.Taken) }()
 		return q.Judge(ctx, h.authz, h.log)
 	})
 	if err != nil {
-		v = question.Verdict{Decision: models.Deny(models.Unavailable)}
+		v = check.Verdict{Decision: models.Deny(models.Unavailable)}
 		v.Decision.ID = models.NewID()
 		h.log.WarnContext(r.Context(), "a request was refused without being judged", "decision_id", v.Decision.ID, "dialect", dialect, "error", err)
 	}
@@ -136,7 +136,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // allow tells the proxy to let the request pass and what to tell the upstream.
-func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *question.Question, v question.Verdict) {
+func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *check.Request, v check.Verdict) {
 	header := w.Header()
 	for name, value := range v.Decision.Headers {
 		header.Set(name, value)
@@ -151,7 +151,7 @@ func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *question.Question, 
 	if d == Envoy {
 		remove := []string{h.remove}
 		for name := range q.Header {
-			if question.Reserved(name) && header[name] == nil {
+			if check.Reserved(name) && header[name] == nil {
 				remove = append(remove, name)
 			}
 		}
@@ -163,7 +163,7 @@ func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *question.Question, 
 }
 
 // deny tells the proxy what to tell its client. q is nil if it could not be read.
-func (h *Handler) deny(w http.ResponseWriter, r *http.Request, d Dialect, q *question.Question, v question.Verdict) {
+func (h *Handler) deny(w http.ResponseWriter, r *http.Request, d Dialect, q *check.Request, v check.Verdict) {
 	client := h.client(w, r)
 	if q != nil {
 		client.Target, client.Header = q.Target, q.Header

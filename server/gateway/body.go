@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"patrol/server/bound"
+	"patrol/server/deadline"
 	"patrol/server/route"
 )
 
@@ -38,15 +38,15 @@ var (
 
 // bodies is what all kept bodies may take together. Callers are token ids.
 type bodies struct {
-	memory, disk *bound.Budget
+	memory, disk *deadline.Budget
 	dir          string
 }
 
 // newBodies has room on disk for one body of the largest size at least.
 func newBodies(c Config) *bodies {
 	largest := max(c.MaxJSONBody, c.MaxMultipartBody) + diskStep
-	share := func(total, least int64) *bound.Budget {
-		return bound.NewBudget(max(total, least), max(total*int64(c.TokenShare)/100, least))
+	share := func(total, least int64) *deadline.Budget {
+		return deadline.NewBudget(max(total, least), max(total*int64(c.TokenShare)/100, least))
 	}
 	return &bodies{memory: share(c.BodyMemory, 0), disk: share(c.BodyDisk, largest), dir: c.TempDir}
 }
@@ -71,7 +71,7 @@ type kept struct {
 
 // keepBody reads the request's body, at most limit bytes. Errors of reading it
 // are returned as they are; those of keeping it wrap errKeep, and those of the
-// budgets are [bound.ErrShare] and [bound.ErrSpent].
+// budgets are [deadline.ErrShare] and [deadline.ErrSpent].
 func (x *exchange) keepBody(limit int64) (*kept, error) {
 	if x.r.ContentLength > limit {
 		return nil, errTooLarge

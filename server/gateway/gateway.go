@@ -17,7 +17,7 @@ import (
 
 	"patrol/models"
 	"patrol/server/authz"
-	"patrol/server/bound"
+	"patrol/server/deadline"
 	"patrol/server/request"
 	"patrol/server/route"
 )
@@ -61,7 +61,7 @@ type Gateway struct {
 	dialer    net.Dialer
 	transport *http.Transport
 	bodies    *bodies
-	places    *bound.Budget // for requests, by token once that has verified
+	places    *deadline.Budget // for requests, by token once that has verified
 	verified  func(token string) (id string, ok bool)
 	fresh     *http.Transport // uses each connection once
 	mu        sync.Mutex
@@ -83,7 +83,7 @@ func New[P Proxied](cfg Config, a Authorizer[P], log *slog.Logger) (*Gateway, er
 		},
 		targets: make(map[string]*target, len(cfg.Upstreams)),
 		bodies:  newBodies(cfg),
-		places:  bound.NewBudget(int64(cfg.MaxInFlight), max(1, int64(cfg.MaxInFlight)*3/4)), verified: a.Verified,
+		places:  deadline.NewBudget(int64(cfg.MaxInFlight), max(1, int64(cfg.MaxInFlight)*3/4)), verified: a.Verified,
 		scans:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		dialer:  net.Dialer{Timeout: cfg.DialTimeout},
 		keeping: map[string]*keeping{},
@@ -169,7 +169,7 @@ const stranger = ""
 // enter takes a place for a request that shows a token.
 func (g *Gateway) enter(token string) (by string, ok bool) {
 	err := g.places.Take(stranger, 1)
-	if errors.Is(err, bound.ErrShare) {
+	if errors.Is(err, deadline.ErrShare) {
 		if id, known := g.verified(token); known {
 			return id, g.places.Take(id, 1) == nil
 		}
@@ -328,12 +328,12 @@ func (x *exchange) readBody(ctx context.Context, need *models.BodyNeed) bool {
 		return x.refuse(ctx, models.Reason{
 			Code: models.BodyTooLarge, Message: fmt.Sprintf("The body is larger than the %d bytes that can be looked at on this route.", limit),
 		}, err)
-	case errors.Is(err, bound.ErrShare):
+	case errors.Is(err, deadline.ErrShare):
 		x.w.Header().Set("Retry-After", "1")
 		return x.refuse(ctx, models.Reason{
 			Code: models.RateLimited, Message: "This token has too many requests under way whose bodies are looked at. Try again shortly.",
 		}, err)
-	case errors.Is(err, bound.ErrSpent):
+	case errors.Is(err, deadline.ErrSpent):
 		x.w.Header().Set("Retry-After", "1")
 		return x.refuse(ctx, models.Reason{Code: models.Unavailable, Message: "Too many bodies are looked at now. Try again shortly."}, err)
 	case errors.Is(err, errKeep):

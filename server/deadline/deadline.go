@@ -1,4 +1,4 @@
-// Package bound makes sure that a question is answered: in time, by a bounded
+// Package deadline makes sure that a question is answered: in time, by a bounded
 // number of goroutines, and whatever the code that answers does.
 //
 // A proxy that asks before it forwards has a setting for what to do when nobody
@@ -14,7 +14,7 @@
 // The caller turns each of them into a denial. Work that was given up goes on
 // until it notices the end of its context; it keeps its place until then, so that
 // work that never ends fills the places instead of the memory.
-package bound
+package deadline
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package linger_test
+package drain_test
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"patrol/server/linger"
+	"patrol/server/drain"
 )
 
 // caller is the server's end of a connection from an address.
@@ -83,7 +83,7 @@ func TestPlaces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var at queue
-			l := linger.Count(&at, 8)
+			l := drain.Count(&at, 8)
 			var below []*caller
 			accepted := map[int]net.Conn{}
 			for _, s := range s.steps {
@@ -116,7 +116,7 @@ func TestPlaces(t *testing.T) {
 // Where no states are told, those who have sent something keep their places.
 func TestPlacesOfThoseWhoHaveSentSomething(t *testing.T) {
 	var at queue
-	l := linger.Count(&at, 4)
+	l := drain.Count(&at, 4)
 	var below []*caller
 	for n := range 4 {
 		client, server := net.Pipe()
@@ -137,7 +137,7 @@ func TestPlacesOfThoseWhoHaveSentSomething(t *testing.T) {
 // Places are given back however a connection ends.
 func TestPlacesAreGivenBack(t *testing.T) {
 	var at queue
-	l := linger.Count(&at, 4)
+	l := drain.Count(&at, 4)
 	for range 100 {
 		_, server := net.Pipe()
 		next := &caller{Conn: server, from: "192.0.2.1"}

@@ -1,11 +1,10 @@
-// Package linger is how a server leaves without anybody noticing: it says that it
-// is going, where health checks look, and serves on until those who ask have had
-// the time to look.
+// Package drain delays the shutdown of a server until health checks have seen that it
+// is not ready, and bounds its connections.
 //
-// Without that time, whoever asks learns of the end by a connection that is refused
-// or cut, and a request is lost. But nobody should have to wait for it where there
-// is nobody to tell: the time ends soon after the last connection.
-package linger
+// A server that closes its listener at once refuses or cuts connections, and requests
+// are lost. [Listener] counts open connections, so that the delay ends early if nobody
+// is connected.
+package drain
 
 import (
 	"container/list"

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"patrol/metapolicies"
+	"patrol/internal/metapolicies"
 )
 
 // TestRego runs the tests beside the rules, and holds them to covering every line.

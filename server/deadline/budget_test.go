@@ -1,4 +1,4 @@
-package bound_test
+package deadline_test
 
 import (
 	"math/rand/v2"
@@ -8,16 +8,16 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"patrol/server/bound"
+	"patrol/server/deadline"
 )
 
 func TestBudget(t *testing.T) {
-	b := bound.NewBudget(10, 6)
+	b := deadline.NewBudget(10, 6)
 	require.NoError(t, b.Take("ann", 6))
-	require.ErrorIs(t, b.Take("ann", 1), bound.ErrShare)
+	require.ErrorIs(t, b.Take("ann", 1), deadline.ErrShare)
 	require.NoError(t, b.Take("ben", 4))
-	require.ErrorIs(t, b.Take("ben", 1), bound.ErrSpent)
-	require.ErrorIs(t, b.Take("cid", 1), bound.ErrSpent)
+	require.ErrorIs(t, b.Take("ben", 1), deadline.ErrSpent)
+	require.ErrorIs(t, b.Take("cid", 1), deadline.ErrSpent)
 	b.Give("ann", 2)
 	require.NoError(t, b.Take("cid", 2))
 	b.Give("ann", 4)
@@ -28,7 +28,7 @@ func TestBudget(t *testing.T) {
 }
 
 func TestBudgetUnderUse(t *testing.T) {
-	b := bound.NewBudget(100, 60)
+	b := deadline.NewBudget(100, 60)
 	var all sync.WaitGroup
 	for _, caller := range []string{"ann", "ann", "ben", "ben", "cid"} {
 		all.Go(func() {
@@ -46,13 +46,13 @@ func TestBudgetUnderUse(t *testing.T) {
 }
 
 func TestBudgetMoves(t *testing.T) {
-	b := bound.NewBudget(4, 3)
+	b := deadline.NewBudget(4, 3)
 	for range 3 {
 		require.NoError(t, b.Take("", 1))
 		require.NoError(t, b.Move("", "a", 1))
 	}
 	require.NoError(t, b.Take("", 1))
-	require.ErrorIs(t, b.Move("", "a", 1), bound.ErrShare)
+	require.ErrorIs(t, b.Move("", "a", 1), deadline.ErrShare)
 	require.NoError(t, b.Move("", "", 1))
 	assert.EqualValues(t, 4, b.Used())
 	b.Give("", 1)

@@ -1,4 +1,4 @@
-package bound_test
+package deadline_test
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"patrol/server/bound"
+	"patrol/server/deadline"
 )
 
-var limits = bound.Limits{Timeout: 150 * time.Millisecond, Margin: 20 * time.Millisecond, MaxInFlight: 2}
+var limits = deadline.Limits{Timeout: 150 * time.Millisecond, Margin: 20 * time.Millisecond, MaxInFlight: 2}
 
-func gate() *bound.Gate { return bound.NewGate(limits, func(any, []byte) {}) }
+func gate() *deadline.Gate { return deadline.NewGate(limits, func(any, []byte) {}) }
 
 // bubble runs test on a clock of its own, and ends when no goroutine waits for more
 // work.
@@ -27,7 +27,7 @@ func bubble(t *testing.T, test func(*testing.T)) {
 }
 
 func TestDoReturnsWhatTheWorkReturns(t *testing.T) {
-	got, err := bound.Do(t.Context(), gate(), func(context.Context) string { return "yes" })
+	got, err := deadline.Do(t.Context(), gate(), func(context.Context) string { return "yes" })
 	require.NoError(t, err)
 	assert.Equal(t, "yes", got)
 }
@@ -55,8 +55,8 @@ func TestDoAnswersInTime(t *testing.T) {
 				}
 				release := make(chan struct{})
 				start := time.Now()
-				_, err := bound.Do(ctx, gate(), func(context.Context) int { <-release; return 1 })
-				require.ErrorIs(t, err, bound.ErrTimeout)
+				_, err := deadline.Do(ctx, gate(), func(context.Context) int { <-release; return 1 })
+				require.ErrorIs(t, err, deadline.ErrTimeout)
 				assert.LessOrEqual(t, time.Since(start), c.within)
 				close(release)
 			})
@@ -66,7 +66,7 @@ func TestDoAnswersInTime(t *testing.T) {
 
 func TestDoPrefersTheAnswerOfWorkThatNoticed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		got, err := bound.Do(t.Context(), gate(), func(ctx context.Context) string {
+		got, err := deadline.Do(t.Context(), gate(), func(ctx context.Context) string {
 			<-ctx.Done()
 			return "I was too slow"
 		})
@@ -80,19 +80,19 @@ func TestDoRefusesMoreThanItsPlaces(t *testing.T) {
 		g := gate()
 		release := make(chan struct{})
 		for range limits.MaxInFlight {
-			_, err := bound.Do(t.Context(), g, func(context.Context) int { <-release; return 1 })
-			require.ErrorIs(t, err, bound.ErrTimeout) // given up, not over
+			_, err := deadline.Do(t.Context(), g, func(context.Context) int { <-release; return 1 })
+			require.ErrorIs(t, err, deadline.ErrTimeout) // given up, not over
 		}
 		assert.Equal(t, limits.MaxInFlight, g.InFlight())
 		start := time.Now()
-		_, err := bound.Do(t.Context(), g, func(context.Context) int { return 1 })
-		require.ErrorIs(t, err, bound.ErrOverload)
+		_, err := deadline.Do(t.Context(), g, func(context.Context) int { return 1 })
+		require.ErrorIs(t, err, deadline.ErrOverload)
 		assert.Zero(t, time.Since(start))
 
 		close(release)
 		synctest.Wait()
 		assert.Zero(t, g.InFlight())
-		_, err = bound.Do(t.Context(), g, func(context.Context) int { return 1 })
+		_, err = deadline.Do(t.Context(), g, func(context.Context) int { return 1 })
 		assert.NoError(t, err)
 	})
 }
@@ -101,21 +101,21 @@ func TestAQuarterIsForThoseWhoAreKnown(t *testing.T) {
 	known := map[bool]func() bool{true: func() bool { return true }, false: func() bool { return false }}
 	for most, open := range map[int]int{1: 1, 3: 3, 4: 3, 100: 75} {
 		bubble(t, func(t *testing.T) {
-			g := bound.NewGate(bound.Limits{Timeout: 150 * time.Millisecond, MaxInFlight: most}, func(any, []byte) {})
+			g := deadline.NewGate(deadline.Limits{Timeout: 150 * time.Millisecond, MaxInFlight: most}, func(any, []byte) {})
 			release := make(chan struct{})
 			defer close(release)
 			fill := func(known func() bool) error {
-				_, err := bound.DoFor(t.Context(), g, known, func(context.Context) int { <-release; return 1 })
+				_, err := deadline.DoFor(t.Context(), g, known, func(context.Context) int { <-release; return 1 })
 				return err
 			}
 			for range open {
-				require.ErrorIs(t, fill(known[false]), bound.ErrTimeout)
+				require.ErrorIs(t, fill(known[false]), deadline.ErrTimeout)
 			}
-			require.ErrorIs(t, fill(known[false]), bound.ErrOverload)
+			require.ErrorIs(t, fill(known[false]), deadline.ErrOverload)
 			for range most - open {
-				require.ErrorIs(t, fill(known[true]), bound.ErrTimeout)
+				require.ErrorIs(t, fill(known[true]), deadline.ErrTimeout)
 			}
-			require.ErrorIs(t, fill(known[true]), bound.ErrOverload)
+			require.ErrorIs(t, fill(known[true]), deadline.ErrOverload)
 		})
 	}
 }
@@ -128,9 +128,9 @@ func TestDoSurvivesWhatTheWorkDoes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var told []any
 			var stack string
-			g := bound.NewGate(limits, func(value any, s []byte) { told, stack = append(told, value), string(s) })
-			_, err := bound.Do(t.Context(), g, work)
-			require.ErrorIs(t, err, bound.ErrPanic)
+			g := deadline.NewGate(limits, func(value any, s []byte) { told, stack = append(told, value), string(s) })
+			_, err := deadline.Do(t.Context(), g, work)
+			require.ErrorIs(t, err, deadline.ErrPanic)
 			require.Len(t, told, 1)
 			assert.Contains(t, stack, "bound_test", "the stack leads to the defect")
 			assert.Eventually(t, func() bool { return g.InFlight() == 0 }, 10*time.Second, time.Millisecond)
@@ -140,10 +140,10 @@ func TestDoSurvivesWhatTheWorkDoes(t *testing.T) {
 
 func TestLimitsValidate(t *testing.T) {
 	require.NoError(t, limits.Validate())
-	for name, spoil := range map[string]func(*bound.Limits){
-		"timeout":   func(l *bound.Limits) { l.Timeout = 0 },
-		"margin":    func(l *bound.Limits) { l.Margin = -1 },
-		"in flight": func(l *bound.Limits) { l.MaxInFlight = 0 },
+	for name, spoil := range map[string]func(*deadline.Limits){
+		"timeout":   func(l *deadline.Limits) { l.Timeout = 0 },
+		"margin":    func(l *deadline.Limits) { l.Margin = -1 },
+		"in flight": func(l *deadline.Limits) { l.MaxInFlight = 0 },
 	} {
 		l := limits
 		spoil(&l)
@@ -155,7 +155,7 @@ func TestLimitsValidate(t *testing.T) {
 func BenchmarkDo(b *testing.B) {
 	g := gate()
 	for b.Loop() {
-		if _, err := bound.Do(b.Context(), g, func(context.Context) int { return deep(200) }); err != nil {
+		if _, err := deadline.Do(b.Context(), g, func(context.Context) int { return deep(200) }); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package linger_test
+package drain_test
 
 import (
 	"net"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"patrol/server/linger"
+	"patrol/server/drain"
 )
 
 // long is longer than anything here lasts.
@@ -24,7 +24,7 @@ func (callers) Close() error                { return nil }
 func (callers) Addr() net.Addr              { return &net.TCPAddr{} }
 
 // call returns the server's end of a new connection.
-func call(t *testing.T, at callers, l *linger.Listener) net.Conn {
+func call(t *testing.T, at callers, l *drain.Listener) net.Conn {
 	t.Helper()
 	client, server := net.Pipe()
 	t.Cleanup(func() { _ = client.Close() })
@@ -69,7 +69,7 @@ func TestLinger(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				at := make(callers, 1)
-				l := linger.Count(at, 100)
+				l := drain.Count(at, 100)
 				lasted := make(chan time.Duration, 1)
 				c.do(t, func() net.Conn { return call(t, at, l) }, func() {
 					begin := time.Now()
@@ -89,7 +89,7 @@ func TestLinger(t *testing.T) {
 func TestServing(t *testing.T) {
 	below, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	l := linger.Count(below, 100)
+	l := drain.Count(below, 100)
 	s := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: long}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()

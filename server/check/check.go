@@ -1,17 +1,15 @@
-// Package question is what a proxy asks before it forwards a request: may this
-// pass? Proxies ask over gRPC (package extauthz) or HTTP (package forwardauth);
-// once asked, a question goes the same way, the one that requests to the built-in
-// gateway go:
+// Package check judges a request for a proxy that forwards it: over gRPC (package
+// extauthz) or HTTP (package forwardauth). Requests to the built-in gateway take the
+// same steps:
 //
-//  1. the token is taken from the one Authorization header and verified;
-//  2. package route reads the request, or refuses it as ambiguous;
-//  3. the policy says whether the body names the entity, and it is looked at;
-//  4. the request is mapped and judged.
+//  1. take the token from the one Authorization header and verify it;
+//  2. read the request with package route, or refuse it as ambiguous;
+//  3. read the body if the policy names the entity by it;
+//  4. map the request and judge it.
 //
-// What is different from the gateway is that the proxy, and not Patrol, forwards
-// the request: what Patrol would change on the way must be put to the proxy, and
-// what a proxy cannot be told to change is refused.
-package question
+// The proxy forwards the request, not Patrol. What must change on the way is told to the
+// proxy; what the proxy cannot be told to change is refused.
+package check
 
 import (
 	"bytes"
@@ -27,7 +25,7 @@ import (
 
 	"patrol/models"
 	"patrol/server/authz"
-	"patrol/server/bound"
+	"patrol/server/deadline"
 	"patrol/server/request"
 	"patrol/server/route"
 )
@@ -41,7 +39,7 @@ type Authorizer interface {
 }
 
 // Known reports whether the question is that of a token that has verified here.
-func (q *Question) Known(a Authorizer) bool {
+func (q *Request) Known(a Authorizer) bool {
 	token, ok := q.token()
 	if ok {
 		_, ok = a.Verified(token)
@@ -49,8 +47,8 @@ func (q *Question) Known(a Authorizer) bool {
 	return ok
 }
 
-// Question is one question, read from what the proxy sent.
-type Question struct {
+// Request is one question, read from what the proxy sent.
+type Request struct {
 	Surface string // see authz.Call
 	// RequestID is that of the client's request if the proxy says it, else of the
 	// proxy's own.
@@ -133,7 +131,7 @@ func (v Verdict) Reason() string {
 
 // Judge has the question decided. Why it was not decided is logged; what the
 // client did is not.
-func (q *Question) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Verdict {
+func (q *Request) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Verdict {
 	token, ok := q.token()
 	if !ok {
 		return Verdict{Malformed: "The request has more than one Authorization header."}
@@ -153,7 +151,7 @@ func (q *Question) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Ve
 // token returns the token that the request presents, "" if it presents none. ok
 // is false if there is more than one Authorization header. Envoy joins them with
 // commas, which no token contains.
-func (q *Question) token() (token string, ok bool) {
+func (q *Request) token() (token string, ok bool) {
 	values := q.Header["Authorization"]
 	switch {
 	case len(values) == 0:
@@ -170,7 +168,7 @@ func (q *Question) token() (token string, ok bool) {
 
 // decide has the question decided. *notWebSocket is set if it is about a WebSocket
 // where there is nothing but POST.
-func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logger, notWebSocket *bool) (d models.Decision, contentType string) {
+func (q *Request) decide(ctx context.Context, p *authz.Proxied, log *slog.Logger, notWebSocket *bool) (d models.Decision, contentType string) {
 	if q.Misconfigured != "" {
 		log.WarnContext(ctx, "a request was refused because of the proxy's configuration", "surface", q.Surface, "problem", q.Misconfigured)
 		return p.Refuse(ctx, models.Because(models.PolicyError)), ""
@@ -201,7 +199,7 @@ func (q *Question) decide(ctx context.Context, p *authz.Proxied, log *slog.Logge
 		}
 		if r.Body, err = q.readBody(need); err != nil {
 			log.DebugContext(ctx, "a request was not judged", "surface", q.Surface, "error", err)
-			if errors.Is(err, bound.ErrSpent) {
+			if errors.Is(err, deadline.ErrSpent) {
 				return p.Refuse(ctx, models.Because(models.Unavailable)), ""
 			}
 			return p.Refuse(ctx, bodyReason(err)), ""
@@ -226,7 +224,7 @@ var (
 )
 
 // check looks for what makes a request ambiguous when a proxy asks about it.
-func (q *Question) check(r models.HTTPRequest) error {
+func (q *Request) check(r models.HTTPRequest) error {
 	switch {
 	case strings.ContainsAny(q.Host, ", \t"): // two headers may have become one with a comma
 		return errHosts
@@ -241,13 +239,13 @@ func (q *Question) check(r models.HTTPRequest) error {
 // contradicts reports whether the path names another domain than the operator
 // does. An upstream that goes by the path would serve the one while the other was
 // judged.
-func (q *Question) contradicts(r models.HTTPRequest) bool {
+func (q *Request) contradicts(r models.HTTPRequest) bool {
 	return q.Fixed.Domain != "" && len(r.Segments) > 1 && r.Segments[0] == "proxy" && r.Segments[1] != q.Fixed.Domain
 }
 
 // upgrades reports whether the request asks for a WebSocket. Other upgrades are
 // offers, which proxies pass over.
-func (q *Question) upgrades() bool {
+func (q *Request) upgrades() bool {
 	for _, value := range q.Header["Upgrade"] {
 		for offer := range strings.SplitSeq(value, ",") {
 			if strings.EqualFold(strings.TrimSpace(offer), "websocket") {
@@ -279,7 +277,7 @@ func bodyReason(err error) models.Reason {
 
 // readBody returns what a policy learns of the body, nil if it is empty. An error
 // says that nobody can tell what the upstream will take it for.
-func (q *Question) readBody(need *models.BodyNeed) (*models.HTTPBody, error) {
+func (q *Request) readBody(need *models.BodyNeed) (*models.HTTPBody, error) {
 	body, err := q.Body()
 	switch {
 	case err != nil:
@@ -306,7 +304,7 @@ func (q *Question) readBody(need *models.BodyNeed) (*models.HTTPBody, error) {
 
 // carriesToken reports whether the target has something shaped like a token where
 // the proxy cannot be told to take it out.
-func (q *Question) carriesToken() bool {
+func (q *Request) carriesToken() bool {
 	path, query, _ := strings.Cut(q.Target, "?")
 	return masked(path) || q.KeepsQuery && masked(query)
 }
@@ -318,7 +316,7 @@ func masked(text string) bool {
 
 // TokenParameters returns the names, as they are written, of the query parameters
 // that have something shaped like a token in name or value.
-func (q *Question) TokenParameters() []string {
+func (q *Request) TokenParameters() []string {
 	_, query, _ := strings.Cut(q.Target, "?")
 	var names []string
 	for pair := range strings.SplitSeq(query, "&") {

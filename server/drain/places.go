@@ -1,4 +1,4 @@
-package linger
+package drain
 
 import (
 	"container/heap"

@@ -132,7 +132,7 @@ func TestDoSurvivesWhatTheWorkDoes(t *testing.T) {
 			_, err := deadline.Do(t.Context(), g, work)
 			require.ErrorIs(t, err, deadline.ErrPanic)
 			require.Len(t, told, 1)
-			assert.Contains(t, stack, "bound_test", "the stack leads to the defect")
+			assert.Contains(t, stack, "deadline_test", "the stack leads to the defect")
 			assert.Eventually(t, func() bool { return g.InFlight() == 0 }, 10*time.Second, time.Millisecond)
 		})
 	}

@@ -178,7 +178,7 @@ func Default() Config {
 		Database:   Database{Migrate: true, MaxBehind: 10 * time.Minute},
 		TLS:        TLS{ReloadInterval: 10 * time.Second},
 		Log:        Log{Level: "info", Format: "auto"},
-		Memory:     Memory{Headroom: 64 << 20},
+		Memory:     Memory{Headroom: 32 << 20},
 		HTTP: HTTP{
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       30 * time.Second,

@@ -143,6 +143,9 @@ func (k *keyKeeper) read() (models.Keyring, error) {
 	if path == "" {
 		return k.source, nil
 	}
+	if _, err := checkFiles(k.cfg, path); err != nil {
+		return models.Keyring{}, err
+	}
 	return readKeys(path)
 }
 

@@ -237,6 +237,9 @@ key is printed, to be put behind the others there, on every server.`,
 		if err != nil {
 			return fmt.Errorf("read the token keys: %w", err)
 		}
+		if _, err := checkFiles(o.cfg, from); err != nil {
+			return err
+		}
 		lines, err := newKeys(before, id, from)
 		if err != nil {
 			return err

@@ -56,6 +56,9 @@ func (o *operator) open(ctx context.Context, cmd *cobra.Command) (err error) {
 	if o.cfg, err = o.settings(cmd); err != nil {
 		return err
 	}
+	if _, err := checkFiles(o.cfg, privateFiles(o.cfg)...); err != nil {
+		return err
+	}
 	o.by = operatorActor(cmd)
 	// Only the first account may bring the database into being: any other command
 	// that finds none was most likely pointed at the wrong place.

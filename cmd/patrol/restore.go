@@ -53,6 +53,15 @@ again. All sessions and one-time codes end. With SQLite the database of before s
 				return err
 			}
 			r.by, r.say, r.backup = operatorActor(cmd), cmd.ErrOrStderr(), args[0]
+			warnings, err := checkFiles(r.cfg, append(append(privateFiles(r.cfg), r.backup), r.given...)...)
+			if err != nil {
+				return err
+			}
+			for _, text := range warnings {
+				if _, err := fmt.Fprintf(r.say, "patrol: warning: %s\n", text); err != nil {
+					return err
+				}
+			}
 			if r.cfg.Database.OnSQLite() {
 				return r.sqlite(cmd.Context())
 			}

@@ -150,6 +150,9 @@ func (n *node) close() error {
 // open puts the parts together. Nothing runs yet.
 func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, err error) {
 	metrics := server.NewMetrics()
+	if err := warnOfFiles(ctx, cfg, log); err != nil {
+		return nil, err
+	}
 	s, err := openStore(ctx, cfg, orNew, store.Config{Logger: log, OnQuery: metrics.Query})
 	if err != nil {
 		return nil, err
@@ -430,30 +433,6 @@ func (n *node) purge(ctx context.Context) {
 	if purged > 0 {
 		n.log.InfoContext(ctx, "the records of dead tokens were removed", "count", purged, "dead_for", n.purgeAfter)
 	}
-}
-
-// gatewayConfig translates the settings for the gateway.
-func gatewayConfig(cfg config.Config) gateway.Config {
-	c := gateway.DefaultConfig()
-	c.PublicURL = cfg.PublicURL.Reveal()
-	c.MaxJSONBody, c.MaxMultipartBody = int64(cfg.Gateway.MaxJSONBody), int64(cfg.Gateway.MaxMultipartBody)
-	c.BodyMemory, c.BodyDisk, c.TempDir = int64(cfg.Gateway.BodyMemory), int64(cfg.Gateway.BodyDisk), cfg.Gateway.BodyDir
-	c.BodyPause, c.TokenShare = cfg.Gateway.BodyPause, cfg.Gateway.TokenShare
-	c.MaxInFlight = cfg.Gateway.MaxInFlight
-	c.BodyTimeout, c.DialTimeout = cfg.Gateway.BodyTimeout, cfg.Gateway.DialTimeout
-	c.HeaderTimeout, c.MaxStream = cfg.Gateway.HeaderTimeout, cfg.Gateway.MaxStream
-	c.IdleTimeout = cfg.Gateway.IdleTimeout
-	c.Upstreams = map[string]gateway.Upstream{}
-	for domain, u := range cfg.AllUpstreams() {
-		headers := map[string]gateway.Secret{}
-		for name, value := range u.Headers {
-			headers[name] = gateway.Secret(value.Reveal())
-		}
-		c.Upstreams[domain] = gateway.Upstream{
-			URL: u.URL.Reveal(), Headers: headers, Credential: gateway.Secret(u.Credential.Reveal()), CredentialHeader: u.CredentialHeader,
-		}
-	}
-	return c
 }
 
 // pagesURL returns where people find the pages, "" if the port is not known before

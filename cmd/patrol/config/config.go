@@ -1,7 +1,9 @@
 package config
 
 import (
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +23,7 @@ type Config struct {
 	UpstreamKind   string              `key:"upstream_kind" flag:"upstream-kind" doc:"What kind of service the upstream is, which says when two spellings are one model's name: openai, vllm, litellm or ollama. It holds for every domain that is not in upstreams, for whoever forwards its requests. Empty: names are compared byte for byte."`
 	Upstreams      map[string]Upstream `key:"upstreams" doc:"Upstreams by domain; see below."`
 	TokenKeys      Secret              `key:"token_keys" doc:"Keys that tokens are hashed with: id:base64 of at least 32 random bytes, several separated by commas, the current one first; or the path of a file with them. Required with PostgreSQL. With SQLite a key is made in the data folder if there is none and no token yet."`
+	OpenFiles      bool                `key:"accept_open_files" doc:"Go on although every user of this machine can write a file that holds secrets or must not be forged: token keys, tombstones, a backup, a database, the settings. If others can only read such a file, the log warns of it either way."`
 	TrustedProxies []string            `key:"trusted_proxies" doc:"Addresses or networks of the proxies in front, whose X-Forwarded-For is believed. Empty: nobody's."`
 	Database       Database            `key:"database" doc:"The database."`
 	TLS            TLS                 `key:"tls" doc:"HTTPS on the listener. Certificates are read again when their files change."`
@@ -45,6 +48,10 @@ type Config struct {
 
 	// keyringFile is the file that token_keys_file (PATROL_TOKEN_KEYS_FILE) named.
 	keyringFile string
+	// read are the files that secrets came from, and settingsFile is the one that
+	// settings came from.
+	read         []string
+	settingsFile string
 }
 
 // Upstream is a service behind the gateway.
@@ -54,6 +61,8 @@ type Upstream struct {
 	Headers          map[string]Secret // set on every request; masked, because they often hold keys
 	Credential       Secret
 	CredentialHeader string // where Credential goes; Authorization if empty
+
+	credentialFile string // that Credential came from
 }
 
 // AnyDomain is the key in Upstreams of what every domain without an upstream of
@@ -264,6 +273,23 @@ func (c Config) TombstonesPath() string {
 		return c.Database.SQLitePath() + "-tombstones"
 	}
 	return ""
+}
+
+// SettingsFile returns the file that settings came from, "" if there was none.
+func (c Config) SettingsFile() string { return c.settingsFile }
+
+// PrivateFiles returns the files that are nobody else's: those that secrets come from,
+// keys of certificates, the database and the tombstones. Not all of them need be there.
+func (c Config) PrivateFiles() []string {
+	files := append(slices.Clone(c.read), c.TLS.KeyFile, c.ExtAuthz.KeyFile, c.Database.SQLitePath(), c.TombstonesPath())
+	if path, ok := c.KeyringFile(); ok {
+		files = append(files, path)
+	}
+	for _, domain := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		files = append(files, c.Upstreams[domain].credentialFile)
+	}
+	slices.Sort(files)
+	return slices.DeleteFunc(slices.Compact(files), func(path string) bool { return path == "" })
 }
 
 // AllUpstreams returns the upstreams by domain, with [AnyDomain] for the rest:

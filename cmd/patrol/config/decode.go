@@ -154,6 +154,7 @@ func (u *Upstream) decode(fields map[string]any, at string, invalid *models.Inva
 				invalid.Add(at+".credential", "give either credential or credential_file, not both")
 			}
 			u.Credential = Secret(text)
+			u.credentialFile, _ = raw.(string) // else it could not have been read
 		case "kind":
 			decode(reflect.ValueOf(&u.Kind).Elem(), raw, at+".kind", invalid)
 		case "credential_header":

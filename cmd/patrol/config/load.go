@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -66,6 +67,8 @@ func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
 		l.fill(s)
 	}
 	c.keyringFile = l.files["token_keys"]
+	c.read = slices.Sorted(maps.Values(l.files))
+	c.settingsFile = l.settingsFile
 	if c.Database.URL == "" {
 		c.Database.URL = SQLiteIn(c.DataDir)
 	}
@@ -77,11 +80,12 @@ func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
 }
 
 type loader struct {
-	settings []Setting
-	layers   []layer           // the highest first
-	origins  map[string]string // key → where its value came from
-	files    map[string]string // key → the file that held its value
-	invalid  models.Invalid
+	settings     []Setting
+	layers       []layer           // the highest first
+	origins      map[string]string // key → where its value came from
+	files        map[string]string // key → the file that held its value
+	settingsFile string
+	invalid      models.Invalid
 }
 
 func (l *loader) addFlags(flags *pflag.FlagSet) {
@@ -162,6 +166,7 @@ func (l *loader) addFile(flags *pflag.FlagSet, environ []string) error {
 	if err != nil {
 		return fmt.Errorf("the settings file cannot be read: %w", err)
 	}
+	l.settingsFile = path
 	k := koanf.New(".")
 	if err := k.Load(rawbytes.Provider(content), yaml.Parser()); err != nil {
 		return fmt.Errorf("the settings file %s is not valid YAML: %s", path, yamlProblem(err))

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"patrol/cmd/patrol/config"
+	"patrol/server/gateway"
+)
+
+// gatewayConfig translates the settings for the gateway.
+func gatewayConfig(cfg config.Config) gateway.Config {
+	c := gateway.DefaultConfig()
+	c.PublicURL = cfg.PublicURL.Reveal()
+	c.MaxJSONBody, c.MaxMultipartBody = int64(cfg.Gateway.MaxJSONBody), int64(cfg.Gateway.MaxMultipartBody)
+	c.BodyMemory, c.BodyDisk, c.TempDir = int64(cfg.Gateway.BodyMemory), int64(cfg.Gateway.BodyDisk), cfg.Gateway.BodyDir
+	c.BodyPause, c.TokenShare = cfg.Gateway.BodyPause, cfg.Gateway.TokenShare
+	c.MaxInFlight = cfg.Gateway.MaxInFlight
+	c.BodyTimeout, c.DialTimeout = cfg.Gateway.BodyTimeout, cfg.Gateway.DialTimeout
+	c.HeaderTimeout, c.MaxStream = cfg.Gateway.HeaderTimeout, cfg.Gateway.MaxStream
+	c.IdleTimeout = cfg.Gateway.IdleTimeout
+	c.Upstreams = map[string]gateway.Upstream{}
+	for domain, u := range cfg.AllUpstreams() {
+		headers := map[string]gateway.Secret{}
+		for name, value := range u.Headers {
+			headers[name] = gateway.Secret(value.Reveal())
+		}
+		c.Upstreams[domain] = gateway.Upstream{
+			URL: u.URL.Reveal(), Headers: headers, Credential: gateway.Secret(u.Credential.Reveal()), CredentialHeader: u.CredentialHeader,
+		}
+	}
+	return c
+}

@@ -20,6 +20,11 @@ type Policy struct {
 	// Promoted says that it was a promotion, whose pin ends by itself when the source
 	// holds the same.
 	Promoted bool `json:"promoted"`
+	// Departures are what the policy allows on this server in spite of a reason to deny.
+	Departures PolicyDepartures `json:"departures"`
+	// Breaches are what it allowed on this server since then and no policy may allow: none
+	// of it was allowed.
+	Breaches []PolicyBreach `json:"breaches"`
 	// Result is what the gate found out about it.
 	Result       PolicyResult `json:"result"`
 	SourceStatus PolicySource `json:"source_status"`
@@ -55,6 +60,29 @@ type PolicyResult struct {
 	Replay     *PolicyReplay   `json:"replay,omitempty"`
 	Findings   []PolicyFinding `json:"findings,omitempty"` // why it was refused
 	Warnings   []PolicyFinding `json:"warnings,omitempty"`
+	// Departures are null of a policy that does not load, and of one that an earlier
+	// version judged.
+	Departures *PolicyDepartures `json:"departures,omitempty"`
+}
+
+// PolicyDepartures are what a policy allows in spite of a reason to deny, and how.
+type PolicyDepartures struct {
+	Waives     []models.ReasonCode `json:"waives,omitempty"`     // by its manifest and the server's setting together
+	Exceptions []PolicyRule        `json:"exceptions,omitempty"` // where it makes exceptions
+	Labels     []PolicyRule        `json:"labels,omitempty"`     // where it gives labels
+}
+
+// PolicyRule is a rule of a policy.
+type PolicyRule struct {
+	Title string `json:"title,omitempty"`
+	File  string `json:"file"`
+	Line  int    `json:"line,omitzero"`
+}
+
+// PolicyBreach says how often a policy allowed what no policy may allow.
+type PolicyBreach struct {
+	Code  models.ReasonCode `json:"code"` // of the reason that it should have given
+	Count int64             `json:"count"`
 }
 
 // PolicyTests counts a policy's tests.

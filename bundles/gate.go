@@ -44,6 +44,8 @@ type Result struct {
 	// Replay is what recorded decisions would be, compared with what they are under
 	// the policy in force; nil if none is configured.
 	Replay *engine.ReplayReport `json:"replay,omitempty"`
+	// Departures are what it allows in spite of a reason to deny; nil if it does not load.
+	Departures *engine.Departures `json:"departures,omitempty"`
 }
 
 // Tests counts a candidate's tests.
@@ -224,7 +226,7 @@ func (g *Gate) replay(ctx context.Context, src engine.Source, base *engine.Sourc
 	report, err := Replay(ctx, g.Permit(src), g.cfg.Recorded, ReplayOptions{Base: base, Examples: keptExamples, Groups: keptGroups, Limits: g.cfg.Limits})
 	if err != nil {
 		refused, err := limited("replay", err)
-		refused.OPA, refused.Tests, refused.Coverage, refused.Safety = r.OPA, r.Tests, r.Coverage, r.Safety
+		refused.OPA, refused.Tests, refused.Coverage, refused.Safety, refused.Departures = r.OPA, r.Tests, r.Coverage, r.Safety, r.Departures
 		return refused, err
 	}
 	r.Replay = report
@@ -290,6 +292,12 @@ func (r Result) Summary() map[string]string {
 			s["waived"] = strings.Join(r.Safety.Waived, ", ")
 		}
 	}
+	if d := r.Departures; d != nil && len(d.Waives) > 0 {
+		s["waives"] = joined(d.Waives)
+	}
+	if d := r.Departures; d != nil && len(d.Exceptions) > 0 {
+		s["exceptions"] = strconv.Itoa(len(d.Exceptions))
+	}
 	if r.Replay != nil {
 		s["replay"] = fmt.Sprintf("%d decisions, %d newly allowed, %d newly denied",
 			r.Replay.Replayed, r.Replay.NewlyAllowed, r.Replay.NewlyDenied)
@@ -302,7 +310,7 @@ func (r Result) Summary() map[string]string {
 }
 
 func resultOf(r *engine.Report) Result {
-	out := Result{Passed: r.Passed, OPA: r.OPA, Findings: shorten(r.Findings), Warnings: shorten(r.Warnings)}
+	out := Result{Passed: r.Passed, OPA: r.OPA, Findings: shorten(r.Findings), Warnings: shorten(r.Warnings), Departures: r.Departures}
 	if r.Tests != nil {
 		out.Tests = &Tests{Passed: r.Tests.Passed, Failed: r.Tests.Failed, Skipped: r.Tests.Skipped}
 	}
@@ -323,4 +331,12 @@ func resultOf(r *engine.Report) Result {
 		}
 	}
 	return out
+}
+
+func joined[T ~string](list []T) string {
+	texts := make([]string, len(list))
+	for i, one := range list {
+		texts[i] = string(one)
+	}
+	return strings.Join(texts, ", ")
 }

@@ -245,10 +245,15 @@ func (s *Server) answerInForce(ctx context.Context, input []byte) *api.PolicyAns
 
 // wireTrial puts a result in the form of the API, which is that of the engine.
 func wireTrial(r *bundles.TrialResult, out *api.PlaygroundResult) error {
+	explained := r.Explanation
+	if explained != nil { // times are written in another form
+		explained = new(*explained)
+		explained.Waived = nil
+	}
 	for _, part := range [...]struct{ from, to any }{
 		{r.Findings, &out.Findings},
 		{r.Failed, &out.Failed},
-		{r.Explanation, &out.Answer},
+		{explained, &out.Answer},
 		{r.Replay, &out.Replay},
 		{r.Check, &out.Check},
 		{r.Exceeded, &out.Exceeded},
@@ -260,6 +265,9 @@ func wireTrial(r *bundles.TrialResult, out *api.PlaygroundResult) error {
 		if err != nil {
 			return fmt.Errorf("write the result of a trial: %w", err)
 		}
+	}
+	if out.Answer != nil {
+		out.Answer.Waived = wireWaived(r.Explanation.Waived)
 	}
 	for _, list := range [...]*[]api.PolicyFinding{&out.Findings, &out.Failed} {
 		if *list == nil {

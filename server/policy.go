@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,6 +61,7 @@ func (s *Server) Policy(ctx context.Context) (api.Policy, error) {
 		Since: status.Active.Since.UTC(), Pinned: status.Active.Pinned, Promoted: status.Active.Promoted, SyncError: status.SyncError,
 		SourceStatus: wirePolicySource(status.Source), Refusals: []api.PolicyEvent{},
 	}
+	out.Departures, out.Breaches = s.departures()
 	kept, err := s.store.PolicyRevisions(ctx)
 	if err != nil {
 		return api.Policy{}, err
@@ -76,6 +79,26 @@ func (s *Server) Policy(ctx context.Context) (api.Policy, error) {
 		out.Refusals = append(out.Refusals, wirePolicyEvent(e))
 	}
 	return out, nil
+}
+
+// departures are what the policy that decides here allows in spite of a reason to deny, and
+// what it allowed that no policy may allow.
+func (s *Server) departures() (out api.PolicyDepartures, breaches []api.PolicyBreach) {
+	policy := s.engine.Current()
+	d := policy.Departures()
+	out = api.PolicyDepartures{Waives: d.Waives}
+	for _, r := range d.Exceptions {
+		out.Exceptions = append(out.Exceptions, api.PolicyRule(r))
+	}
+	for _, r := range d.Labels {
+		out.Labels = append(out.Labels, api.PolicyRule(r))
+	}
+	breaches = []api.PolicyBreach{}
+	counts := policy.Breaches()
+	for _, code := range slices.Sorted(maps.Keys(counts)) {
+		breaches = append(breaches, api.PolicyBreach{Code: code, Count: counts[code]})
+	}
+	return out, breaches
 }
 
 // PolicyHistory returns what happened to the policy and what can be rolled back to.

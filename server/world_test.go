@@ -53,7 +53,8 @@ type world struct {
 	dir     string
 	users   map[string]models.User
 
-	listener net.Listener // where to serve; nil: anywhere
+	gate     *bundles.Gate // nil: none
+	listener net.Listener  // where to serve; nil: anywhere
 
 	mu       sync.Mutex
 	sessions map[string]string // by name, for as long as they last
@@ -116,7 +117,7 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	source, err := bundles.NewSource(bundles.Options{})
 	require.NoError(t, err)
 	w.policy, err = bundles.Begin(t.Context(), bundles.Config{
-		Source: source, Ledger: server.PolicyLedger(w.store), StartTimeout: time.Minute, Logger: log,
+		Source: source, Ledger: server.PolicyLedger(w.store), StartTimeout: time.Minute, Logger: log, Gate: w.gate,
 	})
 	require.NoError(t, err)
 	policy := w.policy.Engine()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -147,6 +148,17 @@ func printReport(out output, files policyFiles, r *engine.Report) error {
 	}
 	if r.Coverage != nil && stageFailed(r, engine.StageCoverage) {
 		b.WriteString(uncovered(files, r.Coverage))
+	}
+	if d := r.Departures; d != nil {
+		for _, code := range d.Waives {
+			fmt.Fprintf(&b, "%s is waived, by the manifest and this setting together\n", code)
+		}
+		for _, e := range d.Exceptions {
+			fmt.Fprintf(&b, "%s:%d:1: makes an exception: %s\n", files.show(e.File), e.Line, cmp.Or(e.Title, "it has no title"))
+		}
+		for _, l := range d.Labels {
+			fmt.Fprintf(&b, "%s:%d:1: gives labels: %s\n", files.show(l.File), l.Line, cmp.Or(l.Title, "it has no title"))
+		}
 	}
 	fmt.Fprintf(&b, "\n%s, revision %s, OPA %s: ", r.Policy, r.Revision, r.OPA)
 	switch n := len(r.Findings); {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -97,6 +100,16 @@ func answerText(a *engine.Answer) string {
 	}
 	for _, r := range a.Reasons {
 		fmt.Fprintf(&b, "  %s: %s\n", r.Code, r.Message)
+	}
+	for _, w := range a.Waived {
+		how := "waived by the policy's manifest and the server"
+		if w.Until != 0 {
+			how = fmt.Sprintf("by an exception until %s: %s", time.Unix(w.Until, 0).UTC().Format(time.RFC3339), w.Because)
+		}
+		fmt.Fprintf(&b, "  in spite of %s, %s\n", w.Code, how)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Labels)) {
+		fmt.Fprintf(&b, "  label %s: %s\n", name, a.Labels[name])
 	}
 	for _, w := range a.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", w)

@@ -197,7 +197,7 @@ func (e *explaining) decisionText(l *models.LoggedDecision, x *decisionExplained
 	if l.TokenID != "" {
 		fmt.Fprintf(&b, "  token %s of user %s\n", l.TokenID, l.UserID)
 	}
-	then := engine.Answer{Kind: engine.KindDecision, Allowed: l.Allowed, Reasons: l.Reasons, ScopeID: l.ScopeID}
+	then := engine.Answer{Kind: engine.KindDecision, Allowed: l.Allowed, Reasons: l.Reasons, ScopeID: l.ScopeID, Labels: l.Labels, Waived: l.Waived}
 	fmt.Fprintf(&b, "decided then, under revision %s: %s", l.Revision, answerText(&then))
 	if x.Explanation == nil {
 		b.WriteString("\n" + x.Unexplained + "\n")

@@ -65,6 +65,11 @@ func printInspection(out output, files policyFiles, in *engine.Inspection, annot
 		strings.Join(slices.Sorted(maps.Keys(in.Catalog.EntityTypes)), ", "), strings.Join(slices.Sorted(maps.Keys(in.Catalog.Roles)), ", "), in.Routes); err != nil {
 		return err
 	}
+	if len(in.Waives) > 0 {
+		if err := out.printf("waives        %s, where a server's gate.waive names it too\n\n", strings.Join(codeNames(in.Waives), ", ")); err != nil {
+			return err
+		}
+	}
 	where := func(r engine.RuleInfo) string { return files.show(r.File) + ":" + strconv.Itoa(r.Line) }
 	var entrypoints, codes, rules [][]string
 	for _, r := range in.Rules {
@@ -152,6 +157,9 @@ func policyMarkdown(in *engine.Inspection) string {
 	for _, r := range codes {
 		fmt.Fprintf(&b, "| `%s` | %d | %s |\n", r.Code, models.ReasonCode(r.Code).Status(), cell(r.Message))
 	}
+	if len(in.Waives) > 0 {
+		fmt.Fprintf(&b, "\nThe manifest waives `%s`: where a server's `gate.waive` names the same, it may be allowed in spite of it.\n", strings.Join(codeNames(in.Waives), "`, `"))
+	}
 	b.WriteString("\n## The rules\n")
 	for _, r := range in.Rules {
 		switch r.Scope {
@@ -175,6 +183,14 @@ func policyMarkdown(in *engine.Inspection) string {
 		}
 	}
 	return b.String()
+}
+
+func codeNames(codes []models.ReasonCode) []string {
+	names := make([]string, len(codes))
+	for i, code := range codes {
+		names[i] = string(code)
+	}
+	return names
 }
 
 // cell is text inside a Markdown table.

@@ -92,6 +92,8 @@ type Report struct {
 	Tests    *TestReport     `json:"tests,omitempty"`    // nil if they did not run
 	Coverage *CoverageReport `json:"coverage,omitempty"` // likewise
 	Safety   []SafetyResult  `json:"safety,omitempty"`   // likewise
+	// Departures are nil if the policy does not load.
+	Departures *Departures `json:"departures,omitempty"`
 }
 
 // StageResult is how a stage came out.
@@ -201,6 +203,7 @@ func (c *check) run(ctx context.Context) (err error) {
 		return nil
 	}
 	c.snapshot = s
+	c.report.Departures = new(s.Departures())
 	if err := c.rules(ctx); err != nil {
 		return err
 	}

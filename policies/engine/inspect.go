@@ -23,6 +23,9 @@ type Inspection struct {
 	Digest   string `json:"digest"`
 	OPA      string `json:"opa_version"`
 
+	// Waives are the reasons that the manifest waives, where servers let it.
+	Waives []models.ReasonCode `json:"waives,omitempty"`
+
 	Files   []FileInfo     `json:"files"`
 	Rules   []RuleInfo     `json:"rules"`
 	Catalog models.Catalog `json:"catalog"`
@@ -66,6 +69,8 @@ func Inspect(ctx context.Context, src Source) (*Inspection, error) {
 	if in.Catalog, err = checkData(ctx, b); err != nil {
 		return fail(err)
 	}
+	waives, _ := readWaivers(b.waivers)
+	in.Waives = waives.codes()
 	if in.RouteTable, err = routesOf(b.data); err != nil {
 		return fail(err)
 	}

@@ -122,6 +122,7 @@ func resultFacts(r api.PolicyResult) (facts []Fact) {
 	if x := r.Replay; x != nil {
 		add("Replay", "%s made again: %d newly allowed, %d newly denied", plural(int(x.Replayed), "decision", "decisions"), x.NewlyAllowed, x.NewlyDenied)
 	}
+	facts = append(facts, departureFacts(r.Departures)...)
 	if r.OPAVersion != "" {
 		add("OPA", "%s", r.OPAVersion)
 	}

@@ -15,6 +15,7 @@ import (
 // denied, every rule, and what proxied requests stand for.
 type Rules struct {
 	Revision string
+	Waives   []models.ReasonCode // by the manifest, where servers let it
 	Roles    []string
 	Types    []TypeRights
 	Codes    []DenialCode
@@ -96,7 +97,7 @@ func sourceLines(text string, first int) (lines []SourceLine) {
 
 // NewRules is the page of a policy.
 func NewRules(in *engine.Inspection) Rules {
-	page := Rules{Revision: in.Revision, Roles: slices.Sorted(maps.Keys(in.Catalog.Roles)), Routes: in.RouteTable}
+	page := Rules{Revision: in.Revision, Waives: in.Waives, Roles: slices.Sorted(maps.Keys(in.Catalog.Roles)), Routes: in.RouteTable}
 	for _, name := range slices.Sorted(maps.Keys(in.Catalog.EntityTypes)) {
 		page.Types = append(page.Types, typeRights(in.Catalog, name, page.Roles))
 	}

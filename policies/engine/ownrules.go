@@ -1,0 +1,60 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"patrol/models"
+)
+
+// OwnRule is a rule of a team's own that makes exceptions or gives labels.
+type OwnRule struct {
+	Title string `json:"title,omitempty"`
+	File  string `json:"file"` // data.patrol.custom, if data are what gives them
+	Line  int    `json:"line,omitempty"`
+}
+
+// labelsRef is where a policy gives labels.
+var labelsRef = customPackage.Append(ast.StringTerm("labels"))
+
+// Exceptions are the rules that make exceptions, in the order of files and lines.
+func (s *Snapshot) Exceptions() []OwnRule { return s.ownRules(exceptionsRef) }
+
+// LabelRules are the rules that give labels, likewise.
+func (s *Snapshot) LabelRules() []OwnRule { return s.ownRules(labelsRef) }
+
+func (s *Snapshot) ownRules(ref ast.Ref) (found []OwnRule) {
+	for _, r := range s.compiler.GetRules(ref) {
+		for ; r != nil; r = r.Else {
+			if r.Location == nil {
+				continue
+			}
+			one := OwnRule{File: r.Location.File, Line: r.Location.Row}
+			for _, a := range r.Annotations {
+				one.Title = plain(cmp.Or(one.Title, a.Title), maxMessage)
+			}
+			found = append(found, one)
+		}
+	}
+	slices.SortFunc(found, func(a, b OwnRule) int { return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
+	if _, err := s.documents.data.Find(ref[1:]); err == nil {
+		found = append(found, OwnRule{File: customPackage.String()})
+	}
+	return found
+}
+
+// Departures are what a policy allows in spite of a reason to deny, and how: what it waives
+// together with the server, and where it makes exceptions. Labels are where it gives labels.
+type Departures struct {
+	Waives     []models.ReasonCode `json:"waives,omitempty"`
+	Exceptions []OwnRule           `json:"exceptions,omitempty"`
+	Labels     []OwnRule           `json:"labels,omitempty"`
+}
+
+// Departures returns the policy's.
+func (s *Snapshot) Departures() Departures {
+	return Departures{Waives: s.Waives(), Exceptions: s.Exceptions(), Labels: s.LabelRules()}
+}

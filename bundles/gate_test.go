@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/bundles/sandbox"
+	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/policies/engine"
 )
@@ -21,6 +22,7 @@ func TestMain(m *testing.M) {
 	if sandbox.IsChild(os.Args[1:]) {
 		os.Exit(sandbox.Main(os.Args[1:], Jobs(), os.Stdin, os.Stdout, os.Stderr))
 	}
+	sandbox.Replace(testenv.Program())
 	os.Exit(m.Run())
 }
 

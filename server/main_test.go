@@ -14,5 +14,6 @@ func TestMain(m *testing.M) {
 	if sandbox.IsChild(os.Args[1:]) {
 		os.Exit(sandbox.Main(os.Args[1:], bundles.Jobs(), os.Stdin, os.Stdout, os.Stderr))
 	}
+	sandbox.Replace(testenv.Program())
 	testenv.Main(m)
 }

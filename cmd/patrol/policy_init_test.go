@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -149,7 +150,7 @@ func newCI(t *testing.T) *ciSystem {
 	self, err := os.Executable()
 	require.NoError(t, err)
 	served := filepath.Join(t.TempDir(), "patrol")
-	content, err := os.ReadFile(self)
+	content, err := os.ReadFile(cmp.Or(testenv.Program(), self))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(served, content, 0o600)) // as downloads are: not to be run
 	sum := sha256.Sum256(content)

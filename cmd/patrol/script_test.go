@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -39,6 +40,7 @@ func TestMain(m *testing.M) {
 	case "curl":
 		os.Exit(curl(os.Args[1:], os.Stdout, os.Stderr))
 	}
+	sandbox.Replace(testenv.Program())
 	testenv.Main(m)
 }
 
@@ -100,7 +102,7 @@ func params(t *testing.T, p testscript.Params, env map[string]string) testscript
 	bin := t.TempDir()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	require.NoError(t, os.Symlink(self, filepath.Join(bin, "patrol")))
+	require.NoError(t, os.Symlink(cmp.Or(testenv.Program(), self), filepath.Join(bin, "patrol")))
 	if _, err := exec.LookPath("curl"); err != nil {
 		require.NoError(t, os.Symlink(self, filepath.Join(bin, "curl")))
 	}

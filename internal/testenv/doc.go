@@ -35,5 +35,10 @@
 // PATROL_SKIPPED if it is set, so that a run over all packages can end with one
 // summary.
 //
+// # Children
+//
+// PATROL_TEST_PROGRAM names a patrol that tests start in place of themselves; `make
+// test` builds it without the race detector, see [Program].
+//
 // PATROL_LONG=1 asks for long fuzzing, property tests and soaks; see [Long].
 package testenv

@@ -40,6 +40,10 @@ func appendLine(name, line string) error {
 	return err
 }
 
+// Program returns the patrol that `make test` built for children, without the race
+// detector, or "" if the test's own program is to be used.
+func Program() string { return os.Getenv("PATROL_TEST_PROGRAM") }
+
 // Long reports whether PATROL_LONG=1 asks for long runs.
 func Long() bool { return os.Getenv("PATROL_LONG") == "1" }
 

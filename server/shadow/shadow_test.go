@@ -23,6 +23,7 @@ import (
 
 	"patrol/bundles"
 	"patrol/bundles/sandbox"
+	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/policies"
 	"patrol/policies/engine"
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 	if sandbox.IsChild(os.Args[1:]) {
 		os.Exit(sandbox.Main(os.Args[1:], bundles.Jobs(), os.Stdin, os.Stdout, os.Stderr))
 	}
+	sandbox.Replace(testenv.Program())
 	os.Exit(m.Run())
 }
 

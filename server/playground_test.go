@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -142,6 +144,31 @@ type instant struct{}
 
 func (instant) Try(context.Context, bundles.Trial) (*bundles.TrialResult, error) {
 	return &bundles.TrialResult{}, nil
+}
+
+// slow answers when it has taken that long, unless it is given up before.
+type slow time.Duration
+
+func (s slow) Try(ctx context.Context, _ bundles.Trial) (*bundles.TrialResult, error) {
+	select {
+	case <-time.After(time.Duration(s)):
+		return &bundles.TrialResult{}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// The time for reading and writing API requests does not end a trial that has more.
+func TestATrialMayTakeLongerThanOtherRequests(t *testing.T) {
+	const short = 100 * time.Millisecond
+	w := newWorld(t, testenv.SQLite(t), func(_ *server.Config, d *server.Deps) { d.Playground = slow(3 * short) })
+	session := w.session("pol")
+	bounded := httptest.NewUnstartedServer(w.server.Handler())
+	bounded.Config.ReadTimeout, bounded.Config.WriteTimeout = short, short
+	bounded.Start()
+	t.Cleanup(bounded.Close)
+	w.http = bounded
+	(&call{w: w, header: http.Header{}}).set("Authorization", "Bearer "+session).post("/api/v1/policy/playground", map[string]any{}).is(200)
 }
 
 func TestTrialsAreLimited(t *testing.T) {

@@ -424,3 +424,8 @@ type Problem struct {
 	DecisionID string              `json:"decision_id,omitempty"` // of a refused proxied request
 	Reasons    []models.Reason     `json:"reasons,omitempty"`     // likewise
 }
+
+// UserOf returns an account in the form of the API.
+func UserOf(u models.User) User {
+	return User{ID: u.ID, Email: u.Email, Name: u.Name, Admin: u.Admin, Policy: u.Policy, Disabled: u.Disabled, CreatedAt: u.CreatedAt.UTC()}
+}

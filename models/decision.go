@@ -19,6 +19,12 @@ type Request struct {
 	Context map[string]any
 }
 
+// Bounds of a request's context.
+const (
+	MaxContextDepth  = 32 // levels
+	MaxContextNumber = 64 // characters of a number
+)
+
 // Scope renders the request as the scope that would cover it,
 // `domain:type:entity:operation`, the form of RFC 6750's scope attribute.
 func (r Request) Scope() string {

@@ -192,7 +192,7 @@ func (p PAT) Status(now time.Time) Status {
 // WithMaxLifetime returns p as it counts under a maximum lifetime: a token
 // issued when a longer one was permitted ends when a new one would.
 func (p PAT) WithMaxLifetime(limit time.Duration) PAT {
-	if end := ceilSecond(p.CreatedAt.Add(limit)); limit > 0 && end.Before(p.ExpiresAt) {
+	if end := CeilSecond(p.CreatedAt.Add(limit)); limit > 0 && end.Before(p.ExpiresAt) {
 		p.ExpiresAt = end
 	}
 	return p
@@ -252,12 +252,13 @@ func (l Lifetime) Resolve(now time.Time, limit time.Duration, v *Invalid) time.T
 	case length > limit:
 		v.Add(field, "is longer than the maximum of %s", FormatDuration(limit))
 	default:
-		return ceilSecond(now.Add(length))
+		return CeilSecond(now.Add(length))
 	}
 	return time.Time{}
 }
 
-func ceilSecond(t time.Time) time.Time {
+// CeilSecond rounds a time up to a whole second, in UTC.
+func CeilSecond(t time.Time) time.Time {
 	if whole := t.Truncate(time.Second); whole.Equal(t) {
 		return whole.UTC()
 	}

@@ -13,6 +13,7 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/request"
 )
 
 // errBadPassword is the one answer to every failed sign-in: it does not tell
@@ -100,7 +101,7 @@ func (s *Server) checkPassword(ctx context.Context, by models.Actor, account mod
 		}
 		return false, err
 	}
-	match, outdated, err := s.passwords.Verify(ctx, password, account.PasswordHash, try.lane(), network(client))
+	match, outdated, err := s.passwords.Verify(ctx, password, account.PasswordHash, try.lane(), request.Network(client))
 	if err != nil {
 		try.finish(untried)
 		if try.masked > 0 && errors.Is(err, errBusyHashing) {
@@ -172,7 +173,7 @@ func (s *Server) rehash(ctx context.Context, by models.Actor, account models.Use
 }
 
 // SignOut ends the session of ctx.
-func (s *Server) SignOut(ctx context.Context, p Principal) error {
+func (s *Server) SignOut(ctx context.Context, p models.Principal) error {
 	if err := s.sessions.end(ctx); err != nil {
 		return err
 	}
@@ -181,7 +182,7 @@ func (s *Server) SignOut(ctx context.Context, p Principal) error {
 
 // Reauthenticate makes the sign-in of ctx recent again. It returns the session's
 // token, a new one if it is in a cookie.
-func (s *Server) Reauthenticate(ctx context.Context, p Principal, in api.Reauthenticate) (token string, err error) {
+func (s *Server) Reauthenticate(ctx context.Context, p models.Principal, in api.Reauthenticate) (token string, err error) {
 	if in.Password == "" {
 		var v models.Invalid
 		v.Add("password", "is required")
@@ -209,7 +210,7 @@ func (s *Server) Me(ctx context.Context, user models.User) (api.Me, error) {
 	return me, nil
 }
 
-func (s *Server) postSession(c *gin.Context, _ Principal) error {
+func (s *Server) postSession(c *gin.Context, _ models.Principal) error {
 	// Another site must not be able to sign its visitor in as somebody else.
 	if err := s.sameSite(c.Request); err != nil {
 		return err
@@ -227,7 +228,7 @@ func (s *Server) postSession(c *gin.Context, _ Principal) error {
 	return s.answerSession(c, http.StatusCreated, user, token, ends, in.Transport == transportBearer)
 }
 
-func (s *Server) postReauthenticate(c *gin.Context, p Principal) error {
+func (s *Server) postReauthenticate(c *gin.Context, p models.Principal) error {
 	var in api.Reauthenticate
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -259,7 +260,7 @@ func (s *Server) answerSession(c *gin.Context, status int, user models.User, tok
 	return nil
 }
 
-func (s *Server) deleteSession(c *gin.Context, p Principal) error {
+func (s *Server) deleteSession(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
 	bearer := s.sessions.bearer(ctx)
 	if err := s.SignOut(ctx, p); err != nil {
@@ -272,7 +273,7 @@ func (s *Server) deleteSession(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) getMe(c *gin.Context, p Principal) error {
+func (s *Server) getMe(c *gin.Context, p models.Principal) error {
 	me, err := s.Me(c.Request.Context(), p.User)
 	if err != nil {
 		return err
@@ -281,7 +282,7 @@ func (s *Server) getMe(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) getCatalog(c *gin.Context, _ Principal) error {
+func (s *Server) getCatalog(c *gin.Context, _ models.Principal) error {
 	writeJSON(c.Writer, http.StatusOK, s.engine.Current().Catalog())
 	return nil
 }

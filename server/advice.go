@@ -32,7 +32,7 @@ const (
 
 // Advise says which scopes of a token of p were not used in that many days, and
 // which could be narrower.
-func (s *Server) Advise(ctx context.Context, p Principal, id string, days int) (api.Advice, error) {
+func (s *Server) Advise(ctx context.Context, p models.Principal, id string, days int) (api.Advice, error) {
 	pat, err := s.PAT(ctx, p, id)
 	if err != nil {
 		return api.Advice{}, err
@@ -155,7 +155,7 @@ func newScopes(scopes []models.Scope) []api.NewScope {
 }
 
 // NarrowPAT leaves a token of p some of what it may do.
-func (s *Server) NarrowPAT(ctx context.Context, p Principal, id string, in api.Narrowing) (models.PAT, error) {
+func (s *Server) NarrowPAT(ctx context.Context, p models.Principal, id string, in api.Narrowing) (models.PAT, error) {
 	scopes := make([]models.Scope, len(in.Scopes))
 	for i, sc := range in.Scopes {
 		scopes[i] = newScope(sc)
@@ -177,7 +177,7 @@ func readDays(query url.Values, v *models.Invalid) int {
 	return days
 }
 
-func (s *Server) getAdviceOnAll(c *gin.Context, _ Principal) error {
+func (s *Server) getAdviceOnAll(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid
 	search := AdviceSearch{Days: readDays(query, &v), UserID: query.Get("user_id"), Owner: query.Get("owner"), Domain: query.Get("domain")}
@@ -200,7 +200,7 @@ func (s *Server) getAdviceOnAll(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-func (s *Server) getAdvice(c *gin.Context, p Principal) error {
+func (s *Server) getAdvice(c *gin.Context, p models.Principal) error {
 	var v models.Invalid
 	days := readDays(c.Request.URL.Query(), &v)
 	if err := v.Err(); err != nil {
@@ -214,7 +214,7 @@ func (s *Server) getAdvice(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) postNarrow(c *gin.Context, p Principal) error {
+func (s *Server) postNarrow(c *gin.Context, p models.Principal) error {
 	var in api.Narrowing
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -224,7 +224,7 @@ func (s *Server) postNarrow(c *gin.Context, p Principal) error {
 }
 
 // activity is what a token's page tells of its decisions; nil if no log is kept.
-func (s *Server) activity(ctx context.Context, p Principal, pat models.PAT) (*ui.Activity, error) {
+func (s *Server) activity(ctx context.Context, p models.Principal, pat models.PAT) (*ui.Activity, error) {
 	summary, err := s.PATDecisions(ctx, p, pat.ID)
 	if errors.Is(err, errNoDecisionLog) {
 		return nil, nil //nolint:nilnil // none is one of the answers
@@ -242,7 +242,7 @@ func (s *Server) activity(ctx context.Context, p Principal, pat models.PAT) (*ui
 }
 
 // formNarrowAll takes the advice that the page showed, if it still stands.
-func (s *Server) formNarrowAll(c *gin.Context, p Principal) error {
+func (s *Server) formNarrowAll(c *gin.Context, p models.Principal) error {
 	_, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -264,7 +264,7 @@ func (s *Server) formNarrowAll(c *gin.Context, p Principal) error {
 	return err
 }
 
-func (s *Server) pageAdvice(c *gin.Context, p Principal) error {
+func (s *Server) pageAdvice(c *gin.Context, p models.Principal) error {
 	query := c.Request.URL.Query()
 	if err := ui.CheckAdviceFilter(query); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // attempts bounds guessing at passwords. It counts failures in sliding windows: per
@@ -122,7 +123,7 @@ type attempt struct {
 // is over its limit, the account does not exist, and nothing was hashed. finish must be
 // called on an attempt.
 func (a *attempts) begin(g guess) (t *attempt, later bool, err error) {
-	t = &attempt{of: a, guess: g, prefix: network(g.from), wide: wideNetwork(g.from)}
+	t = &attempt{of: a, guess: g, prefix: request.Network(g.from), wide: wideNetwork(g.from)}
 	account := sha256.Sum256([]byte(g.account))
 	t.network = pairKey{account, sha256.Sum256([]byte("network " + t.prefix.String()))}
 	t.pair, t.known = t.network, g.known != ""
@@ -251,28 +252,13 @@ func kindOf(exists bool) int {
 	return invented
 }
 
-// network is what counts as one address: an IPv6 client has a /64 to itself.
-func network(addr netip.Addr) netip.Prefix { return prefixOf(addr, 64) }
-
 // wideNetwork is what one customer of a provider may have: an IPv6 /48. All IPv4
 // addresses stand alone, and have none.
 func wideNetwork(addr netip.Addr) netip.Prefix {
 	if !addr.Is6() {
 		return netip.Prefix{}
 	}
-	return prefixOf(addr, 48)
-}
-
-func prefixOf(addr netip.Addr, six int) netip.Prefix {
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = six
-	}
-	prefix, err := addr.Prefix(bits)
-	if err != nil { // no address: all of those count as one
-		return netip.Prefix{}
-	}
-	return prefix
+	return request.NetworkOf(addr, 48)
 }
 
 func tooMany(wait time.Duration) error {

@@ -13,6 +13,7 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/server/authz"
+	"patrol/server/request"
 )
 
 // maxBatch is how many requests one call of /authorize/batch may make.
@@ -42,7 +43,7 @@ type batchBody struct {
 	Requests    []authorizeItem `json:"requests"`
 }
 
-func (s *Server) authorize(c *gin.Context, _ Principal) error {
+func (s *Server) authorize(c *gin.Context, _ models.Principal) error {
 	var in authorizeBody
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -68,7 +69,7 @@ func (s *Server) authorize(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-func (s *Server) authorizeBatch(c *gin.Context, _ Principal) error {
+func (s *Server) authorizeBatch(c *gin.Context, _ models.Principal) error {
 	var in batchBody
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -111,15 +112,15 @@ func (s *Server) authorizeBatch(c *gin.Context, _ Principal) error {
 func (s *Server) authorizeCall(c *gin.Context, inBody *string) (authz.Call, error) {
 	x := exchangeOf(c.Request.Context())
 	call := authz.Call{Surface: "authorize", RequestID: x.requestID, IP: x.client, UserAgent: c.Request.UserAgent()}
-	cred := credentialOf(c.Request.Header)
-	bearer := cred.kind == patCredential || cred.kind == sessionCredential
+	cred := request.CredentialOf(c.Request.Header)
+	bearer := cred.Kind == request.AccessCredential || cred.Kind == request.SessionCredential
 	switch {
 	case bearer && inBody != nil:
 		return call, models.NewError(models.CodeMalformed, "the token is in both the body and the Authorization header; send it once")
 	case inBody != nil:
 		call.Token = *inBody
 	case bearer:
-		call.Token = cred.token
+		call.Token = cred.Token
 	}
 	return call, nil
 }
@@ -166,17 +167,11 @@ func (in authorizeItem) request(prefix string, v *models.Invalid) (models.Reques
 	return req, nil
 }
 
-// The bounds of a context, as package engine has them.
-const (
-	maxContextDepth  = 32
-	maxContextNumber = 64 // characters
-)
-
 // checkContext adds to v what a policy could not compute with: it would deny for
 // an error of the policy, when the error is in the request.
 func checkContext(field string, value any, depth int, v *models.Invalid) {
-	if depth > maxContextDepth {
-		v.Add(field, "nests deeper than %d levels", maxContextDepth)
+	if depth > models.MaxContextDepth {
+		v.Add(field, "nests deeper than %d levels", models.MaxContextDepth)
 		return
 	}
 	switch value := value.(type) {
@@ -189,8 +184,8 @@ func checkContext(field string, value any, depth int, v *models.Invalid) {
 			checkContext(field, x, depth+1, v)
 		}
 	case stdjson.Number:
-		if _, err := value.Float64(); err != nil || len(value) > maxContextNumber {
-			v.Add(field, "has a number with more than %d characters, or one too large", maxContextNumber)
+		if _, err := value.Float64(); err != nil || len(value) > models.MaxContextNumber {
+			v.Add(field, "has a number with more than %d characters, or one too large", models.MaxContextNumber)
 		}
 	}
 }

@@ -29,7 +29,7 @@ var errSessionCode = models.NewError(models.CodeBadCredentials, "this code is no
 
 // SessionCode makes a code that signs a program in as p, once, soon, and no more
 // recently than p is.
-func (s *Server) SessionCode(ctx context.Context, p Principal) (models.OneTimeCode, time.Time, error) {
+func (s *Server) SessionCode(ctx context.Context, p models.Principal) (models.OneTimeCode, time.Time, error) {
 	code, err := models.NewOneTimeCode(s.random)
 	if err != nil {
 		return models.OneTimeCode{}, time.Time{}, err
@@ -74,13 +74,13 @@ func (s *Server) signInByCode(ctx context.Context, by models.Actor, in api.SignI
 	return user, token, ends, err
 }
 
-func (s *Server) pageCode(c *gin.Context, p Principal) error {
+func (s *Server) pageCode(c *gin.Context, p models.Principal) error {
 	return s.show(c, p, http.StatusOK, ui.AskCode{AskPassword: !s.fresh(p)})
 }
 
 // formCode leads to the page that shows the code, once, and nothing else does. A session that a program
 // keeps is worth a recent sign-in.
-func (s *Server) formCode(c *gin.Context, p Principal) error {
+func (s *Server) formCode(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (s *Server) formCode(c *gin.Context, p Principal) error {
 	return s.leadToMade(c, p, ui.CodePath+"/shown", made{Secret: code.Reveal(), Expires: expires})
 }
 
-func (s *Server) pageCodeShown(c *gin.Context, p Principal) error {
+func (s *Server) pageCodeShown(c *gin.Context, p models.Principal) error {
 	what, there, err := s.takeMade(c, p)
 	if err != nil {
 		return err

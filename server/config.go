@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"runtime"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // Config is everything about the HTTP surface that an operator can choose. The
@@ -168,7 +168,7 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	check(c.DataDir != "", "the data directory is empty")
-	if _, err := parseProxies(c.TrustedProxies); err != nil {
+	if _, err := request.ParseProxies(c.TrustedProxies); err != nil {
 		errs = append(errs, err)
 	}
 	check(c.SetupValidFor > 0, "the setup code's validity must be longer than zero")
@@ -278,35 +278,6 @@ func publicOrigin(publicURL string) (string, error) {
 		return "", errors.New("the public URL must have no user, path, query or fragment: Patrol is served at the root of its host")
 	}
 	return u.Scheme + "://" + u.Host, nil
-}
-
-// proxies are the peers whose forwarding headers are read.
-type proxies []netip.Prefix
-
-func parseProxies(texts []string) (proxies, error) {
-	var out proxies
-	for _, text := range texts {
-		if addr, err := netip.ParseAddr(text); err == nil {
-			addr = addr.Unmap()
-			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
-			continue
-		}
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, fmt.Errorf("trusted proxy %q is neither an address nor a range such as 10.0.0.0/8", text)
-		}
-		out = append(out, prefix.Masked())
-	}
-	return out, nil
-}
-
-func (p proxies) trust(addr netip.Addr) bool {
-	for _, prefix := range p {
-		if prefix.Contains(addr) {
-			return true
-		}
-	}
-	return false
 }
 
 func (c Config) setupFile() string { return filepath.Join(c.DataDir, "setup-code") }

@@ -62,7 +62,7 @@ const summaryDays = 7
 
 // PATDecisions counts the decisions of the last seven days about a token of p, by
 // day and outcome.
-func (s *Server) PATDecisions(ctx context.Context, p Principal, id string) (api.DecisionSummary, error) {
+func (s *Server) PATDecisions(ctx context.Context, p models.Principal, id string) (api.DecisionSummary, error) {
 	if _, err := s.PAT(ctx, p, id); err != nil {
 		return api.DecisionSummary{}, err
 	}
@@ -125,7 +125,7 @@ func (s *Server) coverage(ctx context.Context, since time.Time) (api.LogCoverage
 	return out, nil
 }
 
-func (s *Server) getDecisions(c *gin.Context, _ Principal) error {
+func (s *Server) getDecisions(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid
 	filter := s.decisionFilter(query, &v)
@@ -175,7 +175,7 @@ func (s *Server) pastTime(query url.Values, name string, v *models.Invalid) time
 	return s.now().Add(-ago)
 }
 
-func (s *Server) getDecision(c *gin.Context, _ Principal) error {
+func (s *Server) getDecision(c *gin.Context, _ models.Principal) error {
 	d, err := s.Decision(c.Request.Context(), c.Param("decision"))
 	if err != nil {
 		return err
@@ -186,7 +186,7 @@ func (s *Server) getDecision(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-func (s *Server) getPATDecisions(c *gin.Context, p Principal) error {
+func (s *Server) getPATDecisions(c *gin.Context, p models.Principal) error {
 	out, err := s.PATDecisions(c.Request.Context(), p, c.Param("id"))
 	if err != nil {
 		return err

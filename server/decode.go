@@ -166,20 +166,9 @@ func fieldPath(p jsontext.Pointer) string {
 		if b.Len() > 0 {
 			b.WriteByte('.')
 		}
-		b.WriteString(maskTokens(name[:min(len(name), 64)]))
+		b.WriteString(truncate(models.MaskTokens(name), 64))
 	}
 	return b.String()
-}
-
-// maskTokens cuts text where something begins that may be a token, for text of
-// clients that answers and logs repeat.
-func maskTokens(text string) string {
-	for _, prefix := range [...]string{models.TokenPrefix, models.BearerPrefix} {
-		if i := strings.Index(text, prefix); i >= 0 {
-			text = text[:i+len(prefix)] + "***"
-		}
-	}
-	return text
 }
 
 // writeJSON answers with status and v.

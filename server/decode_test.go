@@ -184,8 +184,8 @@ func TestContextIsBounded(t *testing.T) {
 	}{
 		{"none", `null`, true},
 		{"numbers keep their digits", `{"id":12345678901234567890}`, true},
-		{"as deep as may be", deep(maxContextDepth), true},
-		{"too deep", deep(maxContextDepth + 1), false},
+		{"as deep as may be", deep(models.MaxContextDepth), true},
+		{"too deep", deep(models.MaxContextDepth + 1), false},
 		{"too long a number", `{"n":[` + strings.Repeat("1", 65) + `]}`, false},
 		{"too large a number", `{"n":1e999}`, false},
 		{"an array", `[]`, false},

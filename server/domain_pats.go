@@ -52,7 +52,7 @@ func within(domain string, o store.OwnedPAT) store.OwnedPAT {
 
 // RevokeWithin ends a token for a domain, as a whole. Its owner is shown the
 // reason.
-func (s *Server) RevokeWithin(ctx context.Context, p Principal, domain, id, reason string) error {
+func (s *Server) RevokeWithin(ctx context.Context, p models.Principal, domain, id, reason string) error {
 	var v models.Invalid
 	models.ValidateReason("reason", reason, true, &v)
 	if err := v.Err(); err != nil {
@@ -64,7 +64,7 @@ func (s *Server) RevokeWithin(ctx context.Context, p Principal, domain, id, reas
 
 // RevokeFor is [Server.RevokePAT] with a reason for the token's owner, which may be
 // "".
-func (s *Server) RevokeFor(ctx context.Context, p Principal, id, reason string) (models.PAT, error) {
+func (s *Server) RevokeFor(ctx context.Context, p models.Principal, id, reason string) (models.PAT, error) {
 	var v models.Invalid
 	models.ValidateReason("reason", reason, false, &v)
 	if err := v.Err(); err != nil {
@@ -124,7 +124,7 @@ func readTime(query url.Values, name string, v *models.Invalid) time.Time {
 	return at
 }
 
-func (s *Server) getDomainPATs(c *gin.Context, _ Principal) error {
+func (s *Server) getDomainPATs(c *gin.Context, _ models.Principal) error {
 	query, domain := c.Request.URL.Query(), c.Param("id")
 	var v models.Invalid
 	search := readSearch(query, &v)
@@ -157,9 +157,9 @@ func (s *Server) answerDomainPAT(c *gin.Context) error {
 	return nil
 }
 
-func (s *Server) getDomainPAT(c *gin.Context, _ Principal) error { return s.answerDomainPAT(c) }
+func (s *Server) getDomainPAT(c *gin.Context, _ models.Principal) error { return s.answerDomainPAT(c) }
 
-func (s *Server) postDomainRevoke(c *gin.Context, p Principal) error {
+func (s *Server) postDomainRevoke(c *gin.Context, p models.Principal) error {
 	var in api.Revocation
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -186,7 +186,7 @@ func (s *Server) postDomainRevoke(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) putApproval(c *gin.Context, p Principal) error {
+func (s *Server) putApproval(c *gin.Context, p models.Principal) error {
 	var in api.Approve
 	if err := s.readBodyIfAny(c, &in); err != nil {
 		return err
@@ -197,7 +197,7 @@ func (s *Server) putApproval(c *gin.Context, p Principal) error {
 	return s.answerDomainPAT(c)
 }
 
-func (s *Server) deleteApproval(c *gin.Context, p Principal) error {
+func (s *Server) deleteApproval(c *gin.Context, p models.Principal) error {
 	if _, err := s.store.WithdrawApproval(c.Request.Context(), p.Actor, c.Param("id"), c.Param("pat")); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // CreateDomain makes an enabled domain without members.
-func (s *Server) CreateDomain(ctx context.Context, p Principal, in api.NewDomain) (models.Domain, error) {
+func (s *Server) CreateDomain(ctx context.Context, p models.Principal, in api.NewDomain) (models.Domain, error) {
 	var v models.Invalid
 	models.ValidateDomainID("id", in.ID, &v)
 	models.ValidateName("name", in.Name, &v)
@@ -25,7 +25,7 @@ func (s *Server) CreateDomain(ctx context.Context, p Principal, in api.NewDomain
 }
 
 // UpdateDomain changes the name and status of a domain.
-func (s *Server) UpdateDomain(ctx context.Context, p Principal, id string, in api.DomainPatch) (models.Domain, error) {
+func (s *Server) UpdateDomain(ctx context.Context, p models.Principal, id string, in api.DomainPatch) (models.Domain, error) {
 	var v models.Invalid
 	if in.Name != nil {
 		models.ValidateName("name", *in.Name, &v)
@@ -41,7 +41,7 @@ func (s *Server) UpdateDomain(ctx context.Context, p Principal, id string, in ap
 
 // Domains returns the domains that p may know of: their own, or all for a
 // platform admin.
-func (s *Server) Domains(ctx context.Context, p Principal, page store.Page) ([]models.Domain, string, error) {
+func (s *Server) Domains(ctx context.Context, p models.Principal, page store.Page) ([]models.Domain, string, error) {
 	var filter store.DomainFilter
 	if !p.User.Admin {
 		filter.UserID = p.User.ID
@@ -51,7 +51,7 @@ func (s *Server) Domains(ctx context.Context, p Principal, page store.Page) ([]m
 
 // SetMember gives a user a role in a domain, and reports whether they had none
 // before.
-func (s *Server) SetMember(ctx context.Context, p Principal, domain, userID string, in api.SetMember) (member api.Member, created bool, err error) {
+func (s *Server) SetMember(ctx context.Context, p models.Principal, domain, userID string, in api.SetMember) (member api.Member, created bool, err error) {
 	var v models.Invalid
 	if in.Role == "" {
 		v.Add("role", "is required")
@@ -76,7 +76,7 @@ func wireDomain(d models.Domain) api.Domain {
 	return api.Domain{ID: d.ID, Name: d.Name, Status: d.Status, CreatedAt: d.CreatedAt.UTC()}
 }
 
-func (s *Server) getDomains(c *gin.Context, p Principal) error {
+func (s *Server) getDomains(c *gin.Context, p models.Principal) error {
 	var v models.Invalid
 	page := readPage(c.Request.URL.Query(), &v)
 	if err := v.Err(); err != nil {
@@ -90,7 +90,7 @@ func (s *Server) getDomains(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) postDomain(c *gin.Context, p Principal) error {
+func (s *Server) postDomain(c *gin.Context, p models.Principal) error {
 	var in api.NewDomain
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -104,7 +104,7 @@ func (s *Server) postDomain(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) getDomain(c *gin.Context, p Principal) error {
+func (s *Server) getDomain(c *gin.Context, p models.Principal) error {
 	domain, err := s.readableDomain(c.Request.Context(), p, c.Param("id"))
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func (s *Server) getDomain(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) patchDomain(c *gin.Context, p Principal) error {
+func (s *Server) patchDomain(c *gin.Context, p models.Principal) error {
 	var in api.DomainPatch
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (s *Server) patchDomain(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) getMembers(c *gin.Context, _ Principal) error {
+func (s *Server) getMembers(c *gin.Context, _ models.Principal) error {
 	var v models.Invalid
 	page := readPage(c.Request.URL.Query(), &v)
 	if err := v.Err(); err != nil {
@@ -140,7 +140,7 @@ func (s *Server) getMembers(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-func (s *Server) putMember(c *gin.Context, p Principal) error {
+func (s *Server) putMember(c *gin.Context, p models.Principal) error {
 	var in api.SetMember
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -157,7 +157,7 @@ func (s *Server) putMember(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) deleteMember(c *gin.Context, p Principal) error {
+func (s *Server) deleteMember(c *gin.Context, p models.Principal) error {
 	if err := s.store.RemoveMember(c.Request.Context(), p.Actor, c.Param("user"), c.Param("id")); err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -95,7 +94,7 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 func (x *exchange) actor(r *http.Request, kind models.ActorKind, userID, tokenID string) models.Actor {
 	a := models.Actor{
 		Kind: kind, UserID: userID, TokenID: tokenID,
-		UserAgent: maskTokens(truncate(r.UserAgent(), 200)), RequestID: x.requestID,
+		UserAgent: truncate(models.MaskTokens(r.UserAgent()), 200), RequestID: x.requestID,
 	}
 	if x.client.IsValid() {
 		a.IP = x.client.String()
@@ -114,7 +113,8 @@ func truncate(s string, n int) string {
 // client is, and accounts for the answer, a panic's too.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	x := &exchange{ResponseWriter: w, server: s, requestID: s.requestID(r), header: r.Header, peer: peerOf(r), client: s.trusted.client(r)}
+	x := &exchange{ResponseWriter: w, server: s, requestID: s.requestID(r), header: r.Header, peer: request.PeerOf(r)}
+	x.client = s.trusted.Client(x.peer, r.Header)
 	w.Header()["X-Request-Id"] = []string{x.requestID}
 	if s.stopping.Load() && r.Header["Upgrade"] == nil {
 		w.Header()["Connection"] = closeValue // let the next one go elsewhere
@@ -228,54 +228,6 @@ func (s *Server) requestID(r *http.Request) string {
 }
 
 var requestIDs = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-// peerOf returns the address at the other end of a connection, as it was accepted.
-func peerOf(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{} // a Unix socket, or a test
-	}
-	return peer.Addr().Unmap().WithZone("")
-}
-
-// client returns the address that a request comes from: the peer's, or if that
-// is a trusted proxy, the last address of X-Forwarded-For that is not one.
-func (p proxies) client(r *http.Request) netip.Addr {
-	addr := peerOf(r)
-	if len(p) == 0 || !p.trust(addr) {
-		return addr
-	}
-	lines := r.Header["X-Forwarded-For"]
-	for _, rest := range slices.Backward(lines) {
-		for rest != "" {
-			var hop string
-			if at := strings.LastIndexByte(rest, ','); at >= 0 {
-				rest, hop = rest[:at], rest[at+1:]
-			} else {
-				rest, hop = "", rest
-			}
-			next, ok := parseHop(strings.TrimSpace(hop))
-			if !ok {
-				return addr // as far as the chain can be believed
-			}
-			if addr = next; !p.trust(addr) {
-				return addr
-			}
-		}
-	}
-	return addr
-}
-
-// parseHop reads one entry of X-Forwarded-For; some proxies add a port.
-func parseHop(text string) (netip.Addr, bool) {
-	if addr, err := netip.ParseAddr(text); err == nil {
-		return addr.Unmap().WithZone(""), true
-	}
-	if hostPort, err := netip.ParseAddrPort(text); err == nil {
-		return hostPort.Addr().Unmap().WithZone(""), true
-	}
-	return netip.Addr{}, false
-}
 
 // The headers of every answer of the API (OWASP REST Security Cheat Sheet). The
 // slices are shared; nothing may write into them. With a length equal to their

@@ -175,5 +175,5 @@ func shownName(name string) string {
 	if name == "" {
 		return "(empty name)"
 	}
-	return maskTokens(strings.ToValidUTF8(truncate(name, 64), "?"))
+	return strings.ToValidUTF8(truncate(models.MaskTokens(name), 64), "?")
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // getHealth says that the process lives. It asks nothing of anybody.
-func (s *Server) getHealth(c *gin.Context, _ Principal) error {
+func (s *Server) getHealth(c *gin.Context, _ models.Principal) error {
 	writeJSON(c.Writer, http.StatusOK, api.Health{Status: "ok"})
 	return nil
 }
@@ -24,7 +24,7 @@ const readyTimeout = 2 * time.Second
 // and leaves the cause to the log, unless the files of the database are at fault, which no waiting mends. What `exclude` names is not looked at: a proxy
 // that goes elsewhere, or lets everything pass, where the database is slow must not
 // follow the database.
-func (s *Server) getReady(c *gin.Context, _ Principal) error {
+func (s *Server) getReady(c *gin.Context, _ models.Principal) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()
 	checks := map[string]func(context.Context) error{

@@ -13,6 +13,7 @@ import (
 	"github.com/alexedwards/scs/v2"
 
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // A browser that somebody signed in with is known to their account from then on, by a
@@ -99,5 +100,5 @@ func (s *Server) hasSessionFrom(ctx context.Context, userID string, by models.Ac
 func sameNetwork(a, b string) bool {
 	one, errA := netip.ParseAddr(a)
 	two, errB := netip.ParseAddr(b)
-	return errA == nil && errB == nil && network(one) == network(two)
+	return errA == nil && errB == nil && request.Network(one) == request.Network(two)
 }

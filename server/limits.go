@@ -19,7 +19,7 @@ import (
 
 // SetLimits replaces what a domain demands of tokens. It binds the next call, of
 // tokens that are in use already, too.
-func (s *Server) SetLimits(ctx context.Context, p Principal, domain string, in api.SetDomainLimits) (models.DomainLimits, error) {
+func (s *Server) SetLimits(ctx context.Context, p models.Principal, domain string, in api.SetDomainLimits) (models.DomainLimits, error) {
 	limits, err := newLimits(in)
 	if err != nil {
 		return models.DomainLimits{}, err
@@ -61,7 +61,7 @@ type domainLimits map[string]models.DomainLimits
 
 // limitsOf returns the limits of the domains that scopes name and p belongs to.
 // Others are nothing that p may know of.
-func (s *Server) limitsOf(ctx context.Context, p Principal, scopes []models.Scope) (domainLimits, error) {
+func (s *Server) limitsOf(ctx context.Context, p models.Principal, scopes []models.Scope) (domainLimits, error) {
 	limits := domainLimits{}
 	var ids []string
 	for _, sc := range scopes {
@@ -100,7 +100,7 @@ func (l domainLimits) checkExpiry(now, expires time.Time, v *models.Invalid) {
 
 // unapproved returns the domains that p's token names, that p belongs to, and that
 // would have to approve it before it works there.
-func (s *Server) unapproved(ctx context.Context, p Principal, pat models.PAT) ([]string, error) {
+func (s *Server) unapproved(ctx context.Context, p models.Principal, pat models.PAT) ([]string, error) {
 	limits, err := s.limitsOf(ctx, p, pat.Scopes)
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func wireLimits(l models.DomainLimits) api.DomainLimits {
 	return out
 }
 
-func (s *Server) getLimits(c *gin.Context, p Principal) error {
+func (s *Server) getLimits(c *gin.Context, p models.Principal) error {
 	domain, err := s.readableDomain(c.Request.Context(), p, c.Param("id"))
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (s *Server) getLimits(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) putLimits(c *gin.Context, p Principal) error {
+func (s *Server) putLimits(c *gin.Context, p models.Principal) error {
 	var in api.SetDomainLimits
 	if err := s.readBody(c, &in); err != nil {
 		return err

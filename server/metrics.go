@@ -145,7 +145,7 @@ func knownMethod(method string) string {
 	return "OTHER"
 }
 
-func (s *Server) getMetrics(c *gin.Context, _ Principal) error {
+func (s *Server) getMetrics(c *gin.Context, _ models.Principal) error {
 	s.metrics.handler.ServeHTTP(c.Writer, c.Request)
 	return nil
 }

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"patrol/models"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
@@ -291,7 +292,7 @@ func (p *provider) finish(ctx context.Context, f flow, query url.Values, freshFo
 // are counted for the address that they came from, which somebody has to send on
 // purpose: each costs a visit of its own.
 func (p *provider) exchange(ctx context.Context, found *discovered, f flow, code string, from netip.Addr) (*oauth2.Token, error) {
-	key := network(from)
+	key := request.Network(from)
 	p.counting.Lock()
 	wait := p.refused.wait(p.now(), key)
 	p.counting.Unlock()

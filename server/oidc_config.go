@@ -3,11 +3,12 @@ package server
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"slices"
 	"time"
+
+	"patrol/internal/secret"
 )
 
 // OIDCConfig names an OpenID Connect provider at which people can sign in, beside
@@ -15,8 +16,8 @@ import (
 type OIDCConfig struct {
 	Issuer       string // URL, exactly as the provider's discovery document has it
 	ClientID     string
-	ClientSecret Secret // "" for a public client
-	Name         string // of the provider, on the button
+	ClientSecret secret.Text // "" for a public client
+	Name         string      // of the provider, on the button
 	Scopes       []string
 
 	// AllowCreate makes accounts for people who have none here yet and whose
@@ -49,29 +50,6 @@ type OIDCConfig struct {
 
 // GroupMembership is what a group of the provider gives: a role in a domain.
 type GroupMembership struct{ Group, Domain, Role string }
-
-// Secret is a text that nobody may see. It masks itself when printed or logged.
-type Secret string
-
-// Reveal returns the secret.
-func (s Secret) Reveal() string { return string(s) }
-
-// String masks the secret.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return "***"
-}
-
-// GoString masks the secret.
-func (s Secret) GoString() string { return s.String() }
-
-// LogValue masks the secret.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
-
-// MarshalText masks the secret.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // DefaultOIDC returns the configuration of a provider as far as it does not depend
 // on the provider.

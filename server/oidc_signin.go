@@ -187,7 +187,7 @@ func (s *Server) beginBy(ctx context.Context, by models.Actor, user models.User,
 
 // confirmBy makes the session of ctx, which is p's, as recent as the sign-in at the
 // provider.
-func (s *Server) confirmBy(ctx context.Context, p Principal, user models.User, signedIn time.Time) (token string, err error) {
+func (s *Server) confirmBy(ctx context.Context, p models.Principal, user models.User, signedIn time.Time) (token string, err error) {
 	if user.ID != p.User.ID {
 		return "", errSomebodyElse
 	}
@@ -198,7 +198,7 @@ func (s *Server) confirmBy(ctx context.Context, p Principal, user models.User, s
 }
 
 // linkBy notes that p is who came from the provider.
-func (s *Server) linkBy(ctx context.Context, p Principal, who claims) error {
+func (s *Server) linkBy(ctx context.Context, p models.Principal, who claims) error {
 	if err := s.cfg.OIDC.admits(who.Email); err != nil {
 		return err
 	}

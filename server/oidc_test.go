@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/html"
 
+	"patrol/internal/secret"
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/models/store"
@@ -29,7 +30,7 @@ func withProvider(t *testing.T, dbURL string, change func(*server.OIDCConfig)) (
 	w := &world{t: t, listener: listener}
 	w.start(t, dbURL, func(c *server.Config, _ *server.Deps) {
 		c.PublicURL = base
-		c.OIDC.Issuer, c.OIDC.ClientID, c.OIDC.ClientSecret = idp.Issuer, "patrol", server.Secret(idp.ClientSecret)
+		c.OIDC.Issuer, c.OIDC.ClientID, c.OIDC.ClientSecret = idp.Issuer, "patrol", secret.Text(idp.ClientSecret)
 		c.OIDC.Name, c.OIDC.AllowCreate = "Example ID", true
 		c.OIDC.Scopes = append(c.OIDC.Scopes, "groups")
 		if change != nil {
@@ -434,7 +435,7 @@ func TestAFirstUserIsAnAdmin(t *testing.T) {
 	w := &world{t: t, listener: listener}
 	w.start(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) {
 		c.PublicURL = base
-		c.OIDC.Issuer, c.OIDC.ClientID, c.OIDC.ClientSecret = idp.Issuer, "patrol", server.Secret(idp.ClientSecret)
+		c.OIDC.Issuer, c.OIDC.ClientID, c.OIDC.ClientSecret = idp.Issuer, "patrol", secret.Text(idp.ClientSecret)
 		c.OIDC.AllowCreate, c.OIDC.AdminGroup, c.OIDC.Scopes = true, "admins", []string{"email", "groups"}
 	})
 	idp.At(w.clock.Now())

@@ -54,7 +54,7 @@ func (s *Server) wireOwned(o store.OwnedPAT) api.OwnedPAT {
 	return api.OwnedPAT{PAT: s.wirePAT(o.PAT), UserID: o.UserID, Email: o.Email}
 }
 
-func (s *Server) getInventory(c *gin.Context, _ Principal) error {
+func (s *Server) getInventory(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid
 	search := readSearch(query, &v)
@@ -73,7 +73,7 @@ func (s *Server) getInventory(c *gin.Context, _ Principal) error {
 
 // postLeaked revokes the token that is in the body, which is where it is the least
 // likely to be written down.
-func (s *Server) postLeaked(c *gin.Context, p Principal) error {
+func (s *Server) postLeaked(c *gin.Context, p models.Principal) error {
 	var in api.LeakedToken
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -115,7 +115,7 @@ func wireEvent(e store.AuditEvent) api.AuditEvent {
 	return out
 }
 
-func (s *Server) getAudit(c *gin.Context, _ Principal) error {
+func (s *Server) getAudit(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid
 	filter := store.AuditFilter{

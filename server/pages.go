@@ -14,6 +14,7 @@ import (
 
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
@@ -63,7 +64,7 @@ var pageRoutes = []route{
 const patsPage = "/profile/pats"
 
 // show answers with a page.
-func (s *Server) show(c *gin.Context, p Principal, status int, page ui.Page) error {
+func (s *Server) show(c *gin.Context, p models.Principal, status int, page ui.Page) error {
 	frame := ui.Frame{Now: s.now(), RequestID: RequestID(c.Request.Context()), Sent: s.formOf(c, p)}
 	if p.User.ID != "" {
 		frame.Viewer = &ui.Viewer{
@@ -80,7 +81,7 @@ func (s *Server) show(c *gin.Context, p Principal, status int, page ui.Page) err
 
 // formOf is the page of the form that the request sent, filled in but for secrets, "" if it
 // sent none. The answer stands under that address in the history of the browser.
-func (s *Server) formOf(c *gin.Context, p Principal) string {
+func (s *Server) formOf(c *gin.Context, p models.Principal) string {
 	if c.Request.Method != http.MethodPost {
 		return ""
 	}
@@ -92,7 +93,7 @@ func (s *Server) formOf(c *gin.Context, p Principal) string {
 }
 
 // again shows a form again after it was refused.
-func (s *Server) again(c *gin.Context, p Principal, cause error, page ui.Page) error {
+func (s *Server) again(c *gin.Context, p models.Principal, cause error, page ui.Page) error {
 	status := http.StatusUnprocessableEntity
 	if e, ok := errors.AsType[*models.Error](cause); ok {
 		status = statuses[e.Code]
@@ -166,7 +167,7 @@ func (s *Server) formUpTo(c *gin.Context, limit int64) (url.Values, error) {
 
 // failPage answers with a page that says what went wrong. Who is not signed in is
 // asked to, and finds the form as it was filled in afterwards.
-func (s *Server) failPage(c *gin.Context, p Principal, err error) {
+func (s *Server) failPage(c *gin.Context, p models.Principal, err error) {
 	x := exchangeOf(c.Request.Context())
 	p = s.viewer(c, p, err)
 	code := models.CodeOf(err)
@@ -216,8 +217,8 @@ func (s *Server) failPage(c *gin.Context, p Principal, err error) {
 // viewer is who looks at a page that says what went wrong: whoever is signed in, whom the
 // route may not have asked for or not have let in. It is a courtesy, and left out where there
 // is too much to do.
-func (s *Server) viewer(c *gin.Context, p Principal, cause error) Principal {
-	if p.User.ID != "" || errors.Is(cause, errBusy) || s.sessions.cookieValue(c.Request) == "" || credentialOf(c.Request.Header).kind != noCredential {
+func (s *Server) viewer(c *gin.Context, p models.Principal, cause error) models.Principal {
+	if p.User.ID != "" || errors.Is(cause, errBusy) || s.sessions.cookieValue(c.Request) == "" || request.CredentialOf(c.Request.Header).Kind != request.NoCredential {
 		return p
 	}
 	found, err := s.admitSession(c)
@@ -245,7 +246,7 @@ func (s *Server) askSignIn(c *gin.Context) {
 		next = ui.Resume(c.Request.URL.Path, form, s.cfg.Limits)
 	}
 	page := s.signInPage(emptySignIn, next, ui.NoticeEnded, ui.Problems{})
-	if err := s.show(c, Principal{}, http.StatusUnauthorized, page); err != nil {
+	if err := s.show(c, models.Principal{}, http.StatusUnauthorized, page); err != nil {
 		WriteError(c.Writer, c.Request, err)
 	}
 }
@@ -259,7 +260,7 @@ func signInFor(page string) string {
 }
 
 // fresh reports whether the sign-in is recent enough to hand out access.
-func (s *Server) fresh(p Principal) bool {
+func (s *Server) fresh(p models.Principal) bool {
 	return s.now().Sub(p.SignedInAt) <= s.cfg.Sessions.FreshFor
 }
 
@@ -267,7 +268,7 @@ func (s *Server) fresh(p Principal) bool {
 // that came with the form. Otherwise problems says what is missing, or, if the
 // session began at the identity provider, the error leads there; see failPage.
 // Handlers of routes by ownerConfirming call it before they do anything.
-func (s *Server) confirm(c *gin.Context, p Principal, password string) (ok bool, problems ui.Problems, err error) {
+func (s *Server) confirm(c *gin.Context, p models.Principal, password string) (ok bool, problems ui.Problems, err error) {
 	if s.fresh(p) {
 		return true, problems, nil
 	}
@@ -298,7 +299,7 @@ func (s *Server) confirm(c *gin.Context, p Principal, password string) (ok bool,
 }
 
 // choices are the domains of p, with what p may do there.
-func (s *Server) choices(ctx context.Context, p Principal) (ui.Choices, error) {
+func (s *Server) choices(ctx context.Context, p models.Principal) (ui.Choices, error) {
 	catalog := s.engine.Current().Catalog()
 	roles := map[string]models.Role{}
 	memberships, err := s.store.Memberships(ctx, p.User.ID)

@@ -21,21 +21,21 @@ func reauthenticate(password string) api.Reauthenticate {
 }
 
 // pageRoot leads to where most people want to go.
-func (s *Server) pageRoot(c *gin.Context, _ Principal) error {
+func (s *Server) pageRoot(c *gin.Context, _ models.Principal) error {
 	if s.setupOpen(c.Request.Context()) == nil {
 		return s.seeOther(c, "/setup", "")
 	}
 	return s.seeOther(c, patsPage, "")
 }
 
-func (s *Server) pageAsset(c *gin.Context, _ Principal) error {
+func (s *Server) pageAsset(c *gin.Context, _ models.Principal) error {
 	if !s.ui.ServeAsset(c.Writer, c.Request, c.Param("name")) {
 		return models.NewError(models.CodeNotFound, "there is nothing at this path")
 	}
 	return nil
 }
 
-func (s *Server) pageSignIn(c *gin.Context, _ Principal) error {
+func (s *Server) pageSignIn(c *gin.Context, _ models.Principal) error {
 	next := ui.LocalPath(c.Query("next"))
 	if s.sessions.cookieValue(c.Request) != "" {
 		if _, err := s.admitSession(c); err == nil {
@@ -45,10 +45,10 @@ func (s *Server) pageSignIn(c *gin.Context, _ Principal) error {
 			return s.seeOther(c, next, "")
 		}
 	}
-	return s.show(c, Principal{}, http.StatusOK, s.signInPage(emptySignIn, next, "", ui.Problems{}))
+	return s.show(c, models.Principal{}, http.StatusOK, s.signInPage(emptySignIn, next, "", ui.Problems{}))
 }
 
-func (s *Server) formSignIn(c *gin.Context, _ Principal) error {
+func (s *Server) formSignIn(c *gin.Context, _ models.Principal) error {
 	// Another site must not be able to sign its visitor in as somebody else.
 	if err := s.sameSite(c.Request); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (s *Server) formSignIn(c *gin.Context, _ Principal) error {
 		if !ok {
 			return err
 		}
-		return s.again(c, Principal{}, err, s.signInPage(in, next, "", problems))
+		return s.again(c, models.Principal{}, err, s.signInPage(in, next, "", problems))
 	}
 	x.userID = user.ID
 	s.sessions.setCookie(c.Writer, token, ends)
@@ -78,14 +78,14 @@ func (s *Server) formSignIn(c *gin.Context, _ Principal) error {
 	return s.seeOther(c, next, "")
 }
 
-func (s *Server) formSignOut(c *gin.Context, p Principal) error {
+func (s *Server) formSignOut(c *gin.Context, p models.Principal) error {
 	if err := s.SignOut(c.Request.Context(), p); err != nil {
 		return err
 	}
 	s.sessions.setCookie(c.Writer, "", s.now())
 	if p.AtProvider {
 		if logout := s.provider.logoutURL(s.BaseURL() + "/login"); logout != "" {
-			return s.show(c, Principal{}, http.StatusOK, ui.SignedOut(s.cfg.OIDC.Name, logout))
+			return s.show(c, models.Principal{}, http.StatusOK, ui.SignedOut(s.cfg.OIDC.Name, logout))
 		}
 	}
 	return s.seeOther(c, "/login", "")
@@ -93,7 +93,7 @@ func (s *Server) formSignOut(c *gin.Context, p Principal) error {
 
 // ChangePassword gives p another password and ends all sessions of p. The caller
 // renews the one of the request.
-func (s *Server) ChangePassword(ctx context.Context, p Principal, current, next string) error {
+func (s *Server) ChangePassword(ctx context.Context, p models.Principal, current, next string) error {
 	var v models.Invalid
 	models.ValidatePassword("password", next, p.User.Email, &v)
 	if err := v.Err(); err != nil {
@@ -110,13 +110,13 @@ func (s *Server) ChangePassword(ctx context.Context, p Principal, current, next 
 	return err
 }
 
-func (s *Server) pagePassword(c *gin.Context, p Principal) error {
+func (s *Server) pagePassword(c *gin.Context, p models.Principal) error {
 	return s.show(c, p, http.StatusOK, s.passwordPage(p, ui.Problems{}))
 }
 
 // passwordPage is the page on which p changes the password, or reads that there is
 // none.
-func (s *Server) passwordPage(p Principal, problems ui.Problems) ui.Page {
+func (s *Server) passwordPage(p models.Principal, problems ui.Problems) ui.Page {
 	name := ""
 	if s.provider != nil {
 		name = s.cfg.OIDC.Name
@@ -131,7 +131,7 @@ func (s *Server) passwordPage(p Principal, problems ui.Problems) ui.Page {
 	return page
 }
 
-func (s *Server) formPassword(c *gin.Context, p Principal) error {
+func (s *Server) formPassword(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (s *Server) formPassword(c *gin.Context, p Principal) error {
 	return s.seeOther(c, patsPage, "Your password is changed. All your other sessions have ended. Your tokens stay as they are.")
 }
 
-func (s *Server) pageSessions(c *gin.Context, p Principal) error {
+func (s *Server) pageSessions(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
 	stored, err := s.store.Sessions().ByUser(ctx, p.User.ID)
 	if err != nil {
@@ -191,7 +191,7 @@ func (s *Server) pageSessions(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, page)
 }
 
-func (s *Server) formEndSession(c *gin.Context, p Principal) error {
+func (s *Server) formEndSession(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ func (s *Server) formEndSession(c *gin.Context, p Principal) error {
 	return s.seeOther(c, "/profile/sessions", notice)
 }
 
-func (s *Server) pageHelp(c *gin.Context, p Principal) error {
+func (s *Server) pageHelp(c *gin.Context, p models.Principal) error {
 	choices, err := s.choices(c.Request.Context(), p)
 	if err != nil {
 		return err
@@ -226,7 +226,7 @@ func (s *Server) pageHelp(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.NewHelp(s.pageBase(c.Request), choices))
 }
 
-func (s *Server) pageTest(c *gin.Context, p Principal) error {
+func (s *Server) pageTest(c *gin.Context, p models.Principal) error {
 	choices, err := s.choices(c.Request.Context(), p)
 	if err != nil {
 		return err
@@ -237,7 +237,7 @@ func (s *Server) pageTest(c *gin.Context, p Principal) error {
 
 // formTest asks for a decision as /authorize does. Whoever holds a token may ask
 // about it.
-func (s *Server) formTest(c *gin.Context, p Principal) error {
+func (s *Server) formTest(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err

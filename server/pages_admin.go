@@ -63,7 +63,7 @@ func (s *Server) search(f ui.Filter) store.PATSearch {
 	}
 }
 
-func (s *Server) pageInventory(c *gin.Context, p Principal) error {
+func (s *Server) pageInventory(c *gin.Context, p models.Principal) error {
 	filter, err := tokenFilter(c.Request.URL.Query())
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func bulkFilter(values url.Values) (ui.Filter, error) {
 	return filter, err
 }
 
-func (s *Server) pageBulkRevoke(c *gin.Context, p Principal) error {
+func (s *Server) pageBulkRevoke(c *gin.Context, p models.Principal) error {
 	filter, err := bulkFilter(c.Request.URL.Query())
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (s *Server) pageBulkRevoke(c *gin.Context, p Principal) error {
 
 // formBulkRevoke revokes what the filter finds now, if that is as many as the
 // admin saw and typed.
-func (s *Server) formBulkRevoke(c *gin.Context, p Principal) error {
+func (s *Server) formBulkRevoke(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (s *Server) anyToken(ctx context.Context, pat *models.PAT) (ui.AdminToken, 
 	return page, nil
 }
 
-func (s *Server) pageAnyPAT(c *gin.Context, p Principal) error {
+func (s *Server) pageAnyPAT(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
 	pat, err := s.store.PAT(ctx, c.Param("id"))
 	if err != nil {
@@ -215,7 +215,7 @@ func (s *Server) pageAnyPAT(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, page)
 }
 
-func (s *Server) formRevokeAny(c *gin.Context, p Principal) error {
+func (s *Server) formRevokeAny(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -241,12 +241,12 @@ func (s *Server) formRevokeAny(c *gin.Context, p Principal) error {
 	return s.seeOther(c, "/admin/pats/"+url.PathEscape(pat.ID), "The token is revoked. Requests with it are refused from now on.")
 }
 
-func (s *Server) pageLeaked(c *gin.Context, p Principal) error {
+func (s *Server) pageLeaked(c *gin.Context, p models.Principal) error {
 	return s.show(c, p, http.StatusOK, ui.Leaked(ui.Problems{}))
 }
 
 // formLeaked finds a token by its text and shows it, ready to be revoked.
-func (s *Server) formLeaked(c *gin.Context, p Principal) error {
+func (s *Server) formLeaked(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -273,7 +273,7 @@ func (s *Server) formLeaked(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, page)
 }
 
-func (s *Server) pageUsers(c *gin.Context, p Principal) error {
+func (s *Server) pageUsers(c *gin.Context, p models.Principal) error {
 	after := c.Query("after")
 	found, next, err := s.store.Users(c.Request.Context(), store.UserFilter{}, store.Page{Limit: defaultPage, After: after})
 	if err != nil {
@@ -282,11 +282,11 @@ func (s *Server) pageUsers(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.Users(found, s.now(), next, after == ""))
 }
 
-func (s *Server) pageNewUser(c *gin.Context, p Principal) error {
+func (s *Server) pageNewUser(c *gin.Context, p models.Principal) error {
 	return s.show(c, p, http.StatusOK, ui.NewUser(api.NewUser{}, ui.Problems{}))
 }
 
-func (s *Server) formNewUser(c *gin.Context, p Principal) error {
+func (s *Server) formNewUser(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -314,7 +314,7 @@ func (s *Server) userHere(c *gin.Context, param string) (models.User, error) {
 	return *user, nil
 }
 
-func (s *Server) pageUser(c *gin.Context, p Principal) error {
+func (s *Server) pageUser(c *gin.Context, p models.Principal) error {
 	user, err := s.userHere(c, "id")
 	if err != nil {
 		return err
@@ -322,7 +322,7 @@ func (s *Server) pageUser(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.EditUser(user, user.ID == p.User.ID, ui.Problems{}))
 }
 
-func (s *Server) formUser(c *gin.Context, p Principal) error {
+func (s *Server) formUser(c *gin.Context, p models.Principal) error {
 	user, err := s.userHere(c, "id")
 	if err != nil {
 		return err
@@ -349,7 +349,7 @@ func (s *Server) formUser(c *gin.Context, p Principal) error {
 	return s.seeOther(c, "/admin/users", "The changes are saved.")
 }
 
-func (s *Server) pageAudit(c *gin.Context, p Principal) error {
+func (s *Server) pageAudit(c *gin.Context, p models.Principal) error {
 	query := c.Request.URL.Query()
 	if err := ui.CheckAuditFilter(query); err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 
 	"patrol/models"
 	"patrol/models/store"
-	proxied "patrol/server/route"
 	"patrol/server/ui"
 )
 
@@ -26,7 +25,7 @@ var decisionPageRoutes = []route{
 const decisionsPage = "/policy/decisions"
 
 // pageDecisions lists decisions; the address narrows it in the words of the API.
-func (s *Server) pageDecisions(c *gin.Context, p Principal) error {
+func (s *Server) pageDecisions(c *gin.Context, p models.Principal) error {
 	ctx, query := c.Request.Context(), c.Request.URL.Query()
 	filter := ui.DecodeDecisionFilter(query)
 	if s.decided == nil {
@@ -70,7 +69,7 @@ func (s *Server) pageDecisions(c *gin.Context, p Principal) error {
 }
 
 // againDecisions shows a filter that cannot be followed.
-func (s *Server) againDecisions(c *gin.Context, p Principal, cause error, filter ui.DecisionFilter, problems ui.Problems) error {
+func (s *Server) againDecisions(c *gin.Context, p models.Principal, cause error, filter ui.DecisionFilter, problems ui.Problems) error {
 	page := ui.Decisions{Filter: filter, Problems: problems}
 	if err := s.offerDecisions(c.Request.Context(), &page); err != nil {
 		return err
@@ -108,14 +107,14 @@ func (s *Server) offerDecisions(ctx context.Context, page *ui.Decisions) error {
 
 // formDecisions leads to the list that was asked for. An address is replaced by the
 // id of its user and a token by its own, before they become a part of an address.
-func (s *Server) formDecisions(c *gin.Context, p Principal) error {
+func (s *Server) formDecisions(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
 	}
 	filter, problems := ui.DecodeDecisionForm(form)
 	for name, field := range map[string]*string{"user": &filter.User, "domain": &filter.Domain} {
-		if proxied.Mask(*field) != *field {
+		if models.MaskTokens(*field) != *field {
 			*field = ""
 			problems.Add(name, "is no place for a token")
 		}
@@ -145,7 +144,7 @@ func (s *Server) formDecisions(c *gin.Context, p Principal) error {
 }
 
 // pageDecision explains one decision.
-func (s *Server) pageDecision(c *gin.Context, p Principal) error {
+func (s *Server) pageDecision(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
 	d, err := s.Decision(ctx, c.Param("decision"))
 	if err != nil {

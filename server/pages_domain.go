@@ -17,7 +17,7 @@ import (
 
 // administered returns the domains that p administers by membership. A frozen one
 // is not among them: its admins do not get in.
-func (s *Server) administered(ctx context.Context, p Principal) ([]models.Domain, error) {
+func (s *Server) administered(ctx context.Context, p models.Principal) ([]models.Domain, error) {
 	memberships, err := s.store.Memberships(ctx, p.User.ID)
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (s *Server) administered(ctx context.Context, p Principal) ([]models.Domain
 
 // administersAny reports whether p has domains to administer, for the navigation.
 // Pages about failures have one, too, so that not to know is no failure.
-func (s *Server) administersAny(ctx context.Context, p Principal) bool {
+func (s *Server) administersAny(ctx context.Context, p models.Principal) bool {
 	if p.User.Admin {
 		return true
 	}
@@ -53,7 +53,7 @@ func (s *Server) administersAny(ctx context.Context, p Principal) bool {
 
 // pageDomains lists all domains for platform admins, and for others those that they
 // administer.
-func (s *Server) pageDomains(c *gin.Context, p Principal) error {
+func (s *Server) pageDomains(c *gin.Context, p models.Principal) error {
 	if !p.User.Admin {
 		own, err := s.administered(c.Request.Context(), p)
 		if err != nil {
@@ -72,11 +72,11 @@ func (s *Server) pageDomains(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.Domains(found, s.now(), next, after == ""))
 }
 
-func (s *Server) pageNewDomain(c *gin.Context, p Principal) error {
+func (s *Server) pageNewDomain(c *gin.Context, p models.Principal) error {
 	return s.show(c, p, http.StatusOK, ui.NewDomain(api.NewDomain{}, ui.Problems{}))
 }
 
-func (s *Server) formNewDomain(c *gin.Context, p Principal) error {
+func (s *Server) formNewDomain(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func (s *Server) formNewDomain(c *gin.Context, p Principal) error {
 }
 
 // domainShown is the page of the domain that the address names.
-func (s *Server) domainShown(c *gin.Context, p Principal) (ui.DomainPage, error) {
+func (s *Server) domainShown(c *gin.Context, p models.Principal) (ui.DomainPage, error) {
 	ctx := c.Request.Context()
 	domain, err := s.readableDomain(ctx, p, c.Param("id"))
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *Server) domainShown(c *gin.Context, p Principal) (ui.DomainPage, error)
 	return page, nil
 }
 
-func (s *Server) pageDomain(c *gin.Context, p Principal) error {
+func (s *Server) pageDomain(c *gin.Context, p models.Principal) error {
 	page, err := s.domainShown(c, p)
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func (s *Server) pageDomain(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, page)
 }
 
-func (s *Server) formDomain(c *gin.Context, p Principal) error {
+func (s *Server) formDomain(c *gin.Context, p models.Principal) error {
 	page, err := s.domainShown(c, p)
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (s *Server) formDomain(c *gin.Context, p Principal) error {
 }
 
 // formMember gives a user a role: a member by id, anybody by address.
-func (s *Server) formMember(c *gin.Context, p Principal) error {
+func (s *Server) formMember(c *gin.Context, p models.Principal) error {
 	page, err := s.domainShown(c, p)
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func (s *Server) formMember(c *gin.Context, p Principal) error {
 	return s.seeOther(c, page.URL(), member.Email+" has the role "+member.Role+" now.")
 }
 
-func (s *Server) pageRemoveMember(c *gin.Context, p Principal) error {
+func (s *Server) pageRemoveMember(c *gin.Context, p models.Principal) error {
 	domain, err := s.readableDomain(c.Request.Context(), p, c.Param("id"))
 	if err != nil {
 		return err
@@ -203,7 +203,7 @@ func (s *Server) pageRemoveMember(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.RemoveMember(domain, user))
 }
 
-func (s *Server) formRemoveMember(c *gin.Context, p Principal) error {
+func (s *Server) formRemoveMember(c *gin.Context, p models.Principal) error {
 	if err := s.store.RemoveMember(c.Request.Context(), p.Actor, c.Param("user"), c.Param("id")); err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (s *Server) waiting(ctx context.Context, domain string) (int, error) {
 	return len(found), err
 }
 
-func (s *Server) formLimits(c *gin.Context, p Principal) error {
+func (s *Server) formLimits(c *gin.Context, p models.Principal) error {
 	page, err := s.domainShown(c, p)
 	if err != nil {
 		return err
@@ -240,7 +240,7 @@ func (s *Server) formLimits(c *gin.Context, p Principal) error {
 	return s.seeOther(c, page.URL(), "The limits are set. They bind from the next request on.")
 }
 
-func (s *Server) pageDomainPATs(c *gin.Context, p Principal) error {
+func (s *Server) pageDomainPATs(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
 	domain, err := s.readableDomain(ctx, p, c.Param("id"))
 	if err != nil {
@@ -269,7 +269,7 @@ func (s *Server) pageDomainPATs(c *gin.Context, p Principal) error {
 }
 
 // domainToken is the page of a token of the domain that the address names.
-func (s *Server) domainToken(c *gin.Context, p Principal) (ui.DomainToken, error) {
+func (s *Server) domainToken(c *gin.Context, p models.Principal) (ui.DomainToken, error) {
 	ctx := c.Request.Context()
 	domain, err := s.readableDomain(ctx, p, c.Param("id"))
 	if err != nil {
@@ -285,7 +285,7 @@ func (s *Server) domainToken(c *gin.Context, p Principal) (ui.DomainToken, error
 	}, nil
 }
 
-func (s *Server) pageDomainPAT(c *gin.Context, p Principal) error {
+func (s *Server) pageDomainPAT(c *gin.Context, p models.Principal) error {
 	page, err := s.domainToken(c, p)
 	if err != nil {
 		return err
@@ -294,7 +294,7 @@ func (s *Server) pageDomainPAT(c *gin.Context, p Principal) error {
 }
 
 // onDomainToken does what a form on the page of a domain's token asks for.
-func (s *Server) onDomainToken(c *gin.Context, p Principal, notice string, do func(ctx context.Context, page *ui.DomainToken, form url.Values) error) error {
+func (s *Server) onDomainToken(c *gin.Context, p models.Principal, notice string, do func(ctx context.Context, page *ui.DomainToken, form url.Values) error) error {
 	page, err := s.domainToken(c, p)
 	if err != nil {
 		return err
@@ -313,7 +313,7 @@ func (s *Server) onDomainToken(c *gin.Context, p Principal, notice string, do fu
 	return s.seeOther(c, page.URL(), notice)
 }
 
-func (s *Server) formDomainRevoke(c *gin.Context, p Principal) error {
+func (s *Server) formDomainRevoke(c *gin.Context, p models.Principal) error {
 	return s.onDomainToken(c, p, "The token is revoked. Its owner sees why.", func(ctx context.Context, page *ui.DomainToken, form url.Values) error {
 		page.Reason = ui.DecodeReason(form)
 		return s.RevokeWithin(ctx, p, page.Domain.ID, page.Token.ID, page.Reason)
@@ -321,14 +321,14 @@ func (s *Server) formDomainRevoke(c *gin.Context, p Principal) error {
 }
 
 // formApprove approves of the scopes that the form showed.
-func (s *Server) formApprove(c *gin.Context, p Principal) error {
+func (s *Server) formApprove(c *gin.Context, p models.Principal) error {
 	return s.onDomainToken(c, p, "The token is approved.", func(ctx context.Context, page *ui.DomainToken, form url.Values) error {
 		_, err := s.store.ApprovePAT(ctx, p.Actor, page.Domain.ID, page.Token.ID, append([]string{}, form["scope"]...))
 		return err
 	})
 }
 
-func (s *Server) formWithdraw(c *gin.Context, p Principal) error {
+func (s *Server) formWithdraw(c *gin.Context, p models.Principal) error {
 	return s.onDomainToken(c, p, "The approval is withdrawn.", func(ctx context.Context, page *ui.DomainToken, _ url.Values) error {
 		_, err := s.store.WithdrawApproval(ctx, p.Actor, page.Domain.ID, page.Token.ID)
 		return err

@@ -24,7 +24,7 @@ var historyPageRoutes = []route{
 	{method: "POST", path: "/policy/history/rollback", by: policyTeam, page: true, do: (*Server).formRollBack, accepts: accepts{form: []string{"revision"}}},
 }
 
-func (s *Server) pageHistory(c *gin.Context, p Principal) error {
+func (s *Server) pageHistory(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
 	history, err := s.PolicyHistory(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Server) keptPolicy(ctx context.Context, name string) (api.PolicyRevisio
 	return history.Kept[i], nil
 }
 
-func (s *Server) pageRollBack(c *gin.Context, p Principal) error {
+func (s *Server) pageRollBack(c *gin.Context, p models.Principal) error {
 	kept, err := s.keptPolicy(c.Request.Context(), c.Query("revision"))
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (s *Server) pageRollBack(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.RollBackPolicy(kept, s.policy.Status().Active.Revision, s.now(), ui.Problems{}))
 }
 
-func (s *Server) formRollBack(c *gin.Context, p Principal) error {
+func (s *Server) formRollBack(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (s *Server) formRollBack(c *gin.Context, p Principal) error {
 }
 
 // pageDiff compares two policies: revisions that are kept, and what the source holds.
-func (s *Server) pageDiff(c *gin.Context, p Principal) error {
+func (s *Server) pageDiff(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
 	kept, err := s.store.PolicyRevisions(ctx)
 	if err != nil {

@@ -57,7 +57,7 @@ func (s *Server) setFlow(w http.ResponseWriter, value string) {
 }
 
 // pageProvider leads to the provider to sign in.
-func (s *Server) pageProvider(c *gin.Context, _ Principal) error {
+func (s *Server) pageProvider(c *gin.Context, _ models.Principal) error {
 	if s.provider == nil {
 		return errNoOIDC
 	}
@@ -72,7 +72,7 @@ func (s *Server) pageProvider(c *gin.Context, _ Principal) error {
 
 // askProvider leads somebody whose sign-in is too old to the provider, and back to
 // the form filled in as it was sent.
-func (s *Server) askProvider(c *gin.Context, p Principal) error {
+func (s *Server) askProvider(c *gin.Context, p models.Principal) error {
 	next := c.Request.URL.Path
 	if form, err := s.form(c); err == nil {
 		next = ui.Resume(next, form, s.cfg.Limits)
@@ -81,7 +81,7 @@ func (s *Server) askProvider(c *gin.Context, p Principal) error {
 }
 
 // leadToProvider answers a form with a page that goes on at the provider.
-func (s *Server) leadToProvider(c *gin.Context, p Principal, why purpose, next, text string) error {
+func (s *Server) leadToProvider(c *gin.Context, p models.Principal, why purpose, next, text string) error {
 	ctx := c.Request.Context()
 	f, target, err := s.provider.begin(ctx, why, next, s.cfg.Sessions.FreshFor)
 	if err != nil {
@@ -105,7 +105,7 @@ func stateHash(f flow) string {
 }
 
 // pageCallback takes whoever comes back from the provider.
-func (s *Server) pageCallback(c *gin.Context, _ Principal) error {
+func (s *Server) pageCallback(c *gin.Context, _ models.Principal) error {
 	if s.provider == nil {
 		return errNoOIDC
 	}
@@ -205,13 +205,13 @@ func (s *Server) refuseVisit(c *gin.Context, f flow, err error) error {
 			back = patsPage
 		}
 		page := ui.Message{Heading: "That did not work", Lines: []string{problems.General}, Link: back, Label: "Back"}
-		return s.again(c, Principal{}, err, page)
+		return s.again(c, models.Principal{}, err, page)
 	}
-	return s.again(c, Principal{}, err, s.signInPage(emptySignIn, f.Next, "", problems))
+	return s.again(c, models.Principal{}, err, s.signInPage(emptySignIn, f.Next, "", problems))
 }
 
 // identityPage is what p may know of their connection with the provider.
-func (s *Server) identityPage(c *gin.Context, p Principal) (ui.Identity, error) {
+func (s *Server) identityPage(c *gin.Context, p models.Principal) (ui.Identity, error) {
 	page := ui.Identity{Name: s.cfg.OIDC.Name, HasPassword: p.User.PasswordHash != "", AskPassword: !s.fresh(p)}
 	identities, err := s.store.Identities(c.Request.Context(), p.User.ID)
 	for _, one := range identities {
@@ -223,7 +223,7 @@ func (s *Server) identityPage(c *gin.Context, p Principal) (ui.Identity, error) 
 	return page, err
 }
 
-func (s *Server) pageIdentity(c *gin.Context, p Principal) error {
+func (s *Server) pageIdentity(c *gin.Context, p models.Principal) error {
 	if s.provider == nil {
 		return errNoOIDC
 	}
@@ -236,7 +236,7 @@ func (s *Server) pageIdentity(c *gin.Context, p Principal) error {
 
 // formIdentity connects an account with the provider, or ends that. Either is a way
 // in for good, so it takes a recent sign-in.
-func (s *Server) formIdentity(c *gin.Context, p Principal) error {
+func (s *Server) formIdentity(c *gin.Context, p models.Principal) error {
 	if s.provider == nil {
 		return errNoOIDC
 	}

@@ -13,7 +13,7 @@ import (
 // patsPerPage is how many tokens a page lists.
 const patsPerPage = 100
 
-func (s *Server) pagePATs(c *gin.Context, p Principal) error {
+func (s *Server) pagePATs(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
 	filter, err := tokenFilter(c.Request.URL.Query())
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *Server) anyPAT(c *gin.Context, filter store.PATFilter) (bool, error) {
 
 // pageCreate shows the form, filled in as the address asks for; `from` is a token
 // of p to copy.
-func (s *Server) pageCreate(c *gin.Context, p Principal) error {
+func (s *Server) pageCreate(c *gin.Context, p models.Principal) error {
 	ctx, query := c.Request.Context(), c.Request.URL.Query()
 	choices, err := s.choices(ctx, p)
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *Server) pageCreate(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, page)
 }
 
-func (s *Server) formCreate(c *gin.Context, p Principal) error {
+func (s *Server) formCreate(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func (s *Server) formCreate(c *gin.Context, p Principal) error {
 
 // makeToken does what makes a token, once for a form, and leads to the page that shows the
 // token. What the user can mend goes to refused.
-func (s *Server) makeToken(c *gin.Context, p Principal, key string, old *models.PAT,
+func (s *Server) makeToken(c *gin.Context, p models.Principal, key string, old *models.PAT,
 	work func() (models.PAT, models.Token, error), refused func(ui.Problems, error) error,
 ) error {
 	var pat models.PAT
@@ -147,7 +147,7 @@ func (s *Server) makeToken(c *gin.Context, p Principal, key string, old *models.
 }
 
 // pageToken shows a token that was just made, once.
-func (s *Server) pageToken(c *gin.Context, p Principal) error {
+func (s *Server) pageToken(c *gin.Context, p models.Principal) error {
 	pat, shown, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func (s *Server) pageToken(c *gin.Context, p Principal) error {
 }
 
 // patShown returns a token of p that the address names, as pages show it.
-func (s *Server) patShown(c *gin.Context, p Principal) (models.PAT, ui.Token, error) {
+func (s *Server) patShown(c *gin.Context, p models.Principal) (models.PAT, ui.Token, error) {
 	pat, err := s.PAT(c.Request.Context(), p, c.Param("id"))
 	if err != nil {
 		return models.PAT{}, ui.Token{}, err
@@ -193,7 +193,7 @@ func (s *Server) patShown(c *gin.Context, p Principal) (models.PAT, ui.Token, er
 	return pat, ui.TokenOf(pat, s.now()), nil
 }
 
-func (s *Server) pagePAT(c *gin.Context, p Principal) error {
+func (s *Server) pagePAT(c *gin.Context, p models.Principal) error {
 	pat, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -223,7 +223,7 @@ func (s *Server) pagePAT(c *gin.Context, p Principal) error {
 	})
 }
 
-func (s *Server) pageEdit(c *gin.Context, p Principal) error {
+func (s *Server) pageEdit(c *gin.Context, p models.Principal) error {
 	_, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (s *Server) pageEdit(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.Edit(token, ui.DecodeEdit(c.Request.URL.Query(), token), ui.Problems{}))
 }
 
-func (s *Server) formEdit(c *gin.Context, p Principal) error {
+func (s *Server) formEdit(c *gin.Context, p models.Principal) error {
 	_, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -250,7 +250,7 @@ func (s *Server) formEdit(c *gin.Context, p Principal) error {
 	return s.seeOther(c, token.Link(), "The changes are saved.")
 }
 
-func (s *Server) pageRotate(c *gin.Context, p Principal) error {
+func (s *Server) pageRotate(c *gin.Context, p models.Principal) error {
 	_, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -263,7 +263,7 @@ func (s *Server) pageRotate(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, page)
 }
 
-func (s *Server) formRotate(c *gin.Context, p Principal) error {
+func (s *Server) formRotate(c *gin.Context, p models.Principal) error {
 	pat, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -294,7 +294,7 @@ func (s *Server) formRotate(c *gin.Context, p Principal) error {
 	})
 }
 
-func (s *Server) pageRevoke(c *gin.Context, p Principal) error {
+func (s *Server) pageRevoke(c *gin.Context, p models.Principal) error {
 	_, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -302,7 +302,7 @@ func (s *Server) pageRevoke(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.Revoke(token))
 }
 
-func (s *Server) formRevoke(c *gin.Context, p Principal) error {
+func (s *Server) formRevoke(c *gin.Context, p models.Principal) error {
 	_, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -313,7 +313,7 @@ func (s *Server) formRevoke(c *gin.Context, p Principal) error {
 	return s.seeOther(c, token.Link(), "The token is revoked. Requests with it are refused from now on.")
 }
 
-func (s *Server) pageDelete(c *gin.Context, p Principal) error {
+func (s *Server) pageDelete(c *gin.Context, p models.Principal) error {
 	_, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -324,14 +324,14 @@ func (s *Server) pageDelete(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.Delete(token))
 }
 
-func (s *Server) formDelete(c *gin.Context, p Principal) error {
+func (s *Server) formDelete(c *gin.Context, p models.Principal) error {
 	if err := s.store.DeletePAT(c.Request.Context(), p.Actor, p.User.ID, c.Param("id")); err != nil {
 		return err
 	}
 	return s.seeOther(c, patsPage, "The token is deleted.")
 }
 
-func (s *Server) pageRevokeAll(c *gin.Context, p Principal) error {
+func (s *Server) pageRevokeAll(c *gin.Context, p models.Principal) error {
 	alive, err := s.countAlive(c, p)
 	if err != nil {
 		return err
@@ -342,7 +342,7 @@ func (s *Server) pageRevokeAll(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.RevokeAll(alive))
 }
 
-func (s *Server) countAlive(c *gin.Context, p Principal) (int, error) {
+func (s *Server) countAlive(c *gin.Context, p models.Principal) (int, error) {
 	n := 0
 	page := store.Page{Limit: maxPage}
 	for {
@@ -357,7 +357,7 @@ func (s *Server) countAlive(c *gin.Context, p Principal) (int, error) {
 	}
 }
 
-func (s *Server) formRevokeAll(c *gin.Context, p Principal) error {
+func (s *Server) formRevokeAll(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -372,7 +372,7 @@ func (s *Server) formRevokeAll(c *gin.Context, p Principal) error {
 	return s.seeOther(c, patsPage, ui.Revoked(n))
 }
 
-func (s *Server) pageWiden(c *gin.Context, p Principal) error {
+func (s *Server) pageWiden(c *gin.Context, p models.Principal) error {
 	_, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -389,7 +389,7 @@ func (s *Server) pageWiden(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, page)
 }
 
-func (s *Server) formWiden(c *gin.Context, p Principal) error {
+func (s *Server) formWiden(c *gin.Context, p models.Principal) error {
 	_, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -427,7 +427,7 @@ func (s *Server) formWiden(c *gin.Context, p Principal) error {
 	return s.seeOther(c, token.Link(), "The scope is added.")
 }
 
-func (s *Server) pageNarrow(c *gin.Context, p Principal) error {
+func (s *Server) pageNarrow(c *gin.Context, p models.Principal) error {
 	pat, token, err := s.patShown(c, p)
 	if err != nil {
 		return err
@@ -444,7 +444,7 @@ func (s *Server) pageNarrow(c *gin.Context, p Principal) error {
 	return models.NewError(models.CodeNotFound, "the token has no such scope")
 }
 
-func (s *Server) formNarrow(c *gin.Context, p Principal) error {
+func (s *Server) formNarrow(c *gin.Context, p models.Principal) error {
 	pat, err := s.store.RemoveScope(c.Request.Context(), p.Actor, p.User.ID, c.Param("id"), c.Param("scope"))
 	if err != nil {
 		return err

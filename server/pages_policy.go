@@ -5,6 +5,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"patrol/models"
 	"patrol/server/ui"
 )
 
@@ -17,7 +18,7 @@ var policyPageRoutes = []route{
 
 const policyPage = "/policy"
 
-func (s *Server) pagePolicy(c *gin.Context, p Principal) error {
+func (s *Server) pagePolicy(c *gin.Context, p models.Principal) error {
 	policy, err := s.Policy(c.Request.Context())
 	if err != nil {
 		return err
@@ -25,7 +26,7 @@ func (s *Server) pagePolicy(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.NewPolicy(policy, s.now()))
 }
 
-func (s *Server) formPolicyResume(c *gin.Context, p Principal) error {
+func (s *Server) formPolicyResume(c *gin.Context, p models.Principal) error {
 	if _, err := s.form(c); err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (s *Server) formPolicyResume(c *gin.Context, p Principal) error {
 	return s.seeOther(c, policyPage, ui.PolicyResumed(policy))
 }
 
-func (s *Server) pagePolicyRules(c *gin.Context, p Principal) error {
+func (s *Server) pagePolicyRules(c *gin.Context, p models.Principal) error {
 	in, err := s.InspectPolicy(c.Request.Context())
 	if err != nil {
 		return err

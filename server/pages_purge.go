@@ -19,11 +19,11 @@ var purgePageRoutes = []route{
 	{method: "POST", path: ui.AnyPurgePath, by: platformAdmin, page: true, do: (*Server).formAnyPurge, accepts: accepts{form: []string{"older_than", "user", "all"}}},
 }
 
-func (s *Server) pagePurge(c *gin.Context, p Principal) error {
+func (s *Server) pagePurge(c *gin.Context, p models.Principal) error {
 	return s.show(c, p, http.StatusOK, ui.Purge("", ui.Problems{}))
 }
 
-func (s *Server) formPurge(c *gin.Context, p Principal) error {
+func (s *Server) formPurge(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *Server) purgedOf(c *gin.Context, values url.Values) (*models.User, erro
 	return user, err
 }
 
-func (s *Server) pageAnyPurge(c *gin.Context, p Principal) error {
+func (s *Server) pageAnyPurge(c *gin.Context, p models.Principal) error {
 	user, err := s.purgedOf(c, c.Request.URL.Query())
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (s *Server) pageAnyPurge(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.PurgeAny(user, "", ui.Problems{}))
 }
 
-func (s *Server) formAnyPurge(c *gin.Context, p Principal) error {
+func (s *Server) formAnyPurge(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err

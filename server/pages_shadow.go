@@ -18,7 +18,7 @@ var shadowPageRoutes = []route{
 	{method: "POST", path: "/policy/shadow/promote", by: policyTeam, page: true, do: (*Server).formPromote, accepts: accepts{form: []string{"revision"}}},
 }
 
-func (s *Server) pageShadow(c *gin.Context, p Principal) error {
+func (s *Server) pageShadow(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
 	shadow, err := s.PolicyShadow(ctx)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *Server) pageShadow(c *gin.Context, p Principal) error {
 
 var errOtherShadow = models.NewError(models.CodeConflict, "the shadow is another policy by now: look at that first")
 
-func (s *Server) pagePromote(c *gin.Context, p Principal) error {
+func (s *Server) pagePromote(c *gin.Context, p models.Principal) error {
 	shadow, err := s.PolicyShadow(c.Request.Context())
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (s *Server) pagePromote(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.PromotePolicy(shadow, ui.Problems{}))
 }
 
-func (s *Server) formPromote(c *gin.Context, p Principal) error {
+func (s *Server) formPromote(c *gin.Context, p models.Principal) error {
 	form, err := s.form(c)
 	if err != nil {
 		return err

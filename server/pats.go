@@ -16,7 +16,7 @@ import (
 
 // CreatePAT makes a token for p with what in asks for. The token is told here
 // and nowhere else.
-func (s *Server) CreatePAT(ctx context.Context, p Principal, in api.NewPAT) (models.PAT, models.Token, error) {
+func (s *Server) CreatePAT(ctx context.Context, p models.Principal, in api.NewPAT) (models.PAT, models.Token, error) {
 	now := s.now()
 	var v models.Invalid
 	models.ValidateName("name", in.Name, &v)
@@ -54,7 +54,7 @@ func (s *Server) CreatePAT(ctx context.Context, p Principal, in api.NewPAT) (mod
 }
 
 // RotatePAT replaces a token of p by a new one with the same name and scopes.
-func (s *Server) RotatePAT(ctx context.Context, p Principal, id string, in api.Rotation) (models.PAT, models.Token, error) {
+func (s *Server) RotatePAT(ctx context.Context, p models.Principal, id string, in api.Rotation) (models.PAT, models.Token, error) {
 	now := s.now()
 	var v models.Invalid
 	expires := lifetime(in.ExpiresIn, in.ExpiresAt).Resolve(now, s.cfg.Limits.MaxLifetime, &v)
@@ -104,7 +104,7 @@ func (s *Server) mint(now, expires time.Time) (models.PAT, models.Token, error) 
 }
 
 // PAT returns a token of p.
-func (s *Server) PAT(ctx context.Context, p Principal, id string) (models.PAT, error) {
+func (s *Server) PAT(ctx context.Context, p models.Principal, id string) (models.PAT, error) {
 	pat, err := s.store.PATOf(ctx, p.User.ID, id)
 	if err != nil {
 		return models.PAT{}, err
@@ -116,7 +116,7 @@ func (s *Server) PAT(ctx context.Context, p Principal, id string) (models.PAT, e
 }
 
 // UpdatePAT changes the name and description of a token of p.
-func (s *Server) UpdatePAT(ctx context.Context, p Principal, id string, in api.PATPatch) (models.PAT, error) {
+func (s *Server) UpdatePAT(ctx context.Context, p models.Principal, id string, in api.PATPatch) (models.PAT, error) {
 	var v models.Invalid
 	if in.Name != nil {
 		models.ValidateName("name", *in.Name, &v)
@@ -132,12 +132,12 @@ func (s *Server) UpdatePAT(ctx context.Context, p Principal, id string, in api.P
 
 // RevokePAT ends a token of p, or anybody's if p is a platform admin. Doing it
 // again changes nothing.
-func (s *Server) RevokePAT(ctx context.Context, p Principal, id string) (models.PAT, error) {
+func (s *Server) RevokePAT(ctx context.Context, p models.Principal, id string) (models.PAT, error) {
 	return s.RevokeFor(ctx, p, id, "")
 }
 
 // AddScope widens a token of p.
-func (s *Server) AddScope(ctx context.Context, p Principal, id string, in api.NewScope) (models.PAT, error) {
+func (s *Server) AddScope(ctx context.Context, p models.Principal, id string, in api.NewScope) (models.PAT, error) {
 	scope := newScope(in)
 	var v models.Invalid
 	scope.Validate(s.engine.Current().Catalog(), "", &v)
@@ -218,7 +218,7 @@ func (s *Server) answerPAT(c *gin.Context, pat models.PAT, err error) error {
 	return nil
 }
 
-func (s *Server) getPATs(c *gin.Context, p Principal) error {
+func (s *Server) getPATs(c *gin.Context, p models.Principal) error {
 	query := c.Request.URL.Query()
 	filter := store.PATFilter{UserID: p.User.ID, Status: models.Status(query.Get("status")), Name: query.Get("name")}
 	var v models.Invalid
@@ -239,7 +239,7 @@ func (s *Server) getPATs(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) postPAT(c *gin.Context, p Principal) error {
+func (s *Server) postPAT(c *gin.Context, p models.Principal) error {
 	var in api.NewPAT
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -264,7 +264,7 @@ func allMeant(values url.Values, instead string) error {
 	return v.Err()
 }
 
-func (s *Server) deletePATs(c *gin.Context, p Principal) error {
+func (s *Server) deletePATs(c *gin.Context, p models.Principal) error {
 	if err := allMeant(c.Request.URL.Query(), "one is revoked by POST /api/v1/pats/{id}/revoke"); err != nil {
 		return err
 	}
@@ -275,13 +275,13 @@ func (s *Server) deletePATs(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) getSelf(c *gin.Context, p Principal) error {
+func (s *Server) getSelf(c *gin.Context, p models.Principal) error {
 	return s.answerPAT(c, *p.PAT, nil)
 }
 
 // deleteSelf lets a token revoke itself, whatever its scopes: a program that
 // has to give up a leaked token needs nobody's help.
-func (s *Server) deleteSelf(c *gin.Context, p Principal) error {
+func (s *Server) deleteSelf(c *gin.Context, p models.Principal) error {
 	if _, err := s.store.RevokePAT(c.Request.Context(), p.Actor, p.User.ID, p.PAT.ID); err != nil {
 		return err
 	}
@@ -289,12 +289,12 @@ func (s *Server) deleteSelf(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) getPAT(c *gin.Context, p Principal) error {
+func (s *Server) getPAT(c *gin.Context, p models.Principal) error {
 	pat, err := s.PAT(c.Request.Context(), p, c.Param("id"))
 	return s.answerPAT(c, pat, err)
 }
 
-func (s *Server) patchPAT(c *gin.Context, p Principal) error {
+func (s *Server) patchPAT(c *gin.Context, p models.Principal) error {
 	var in api.PATPatch
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -303,7 +303,7 @@ func (s *Server) patchPAT(c *gin.Context, p Principal) error {
 	return s.answerPAT(c, pat, err)
 }
 
-func (s *Server) deletePAT(c *gin.Context, p Principal) error {
+func (s *Server) deletePAT(c *gin.Context, p models.Principal) error {
 	if err := s.store.DeletePAT(c.Request.Context(), p.Actor, p.User.ID, c.Param("id")); err != nil {
 		return err
 	}
@@ -311,7 +311,7 @@ func (s *Server) deletePAT(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) postRevoke(c *gin.Context, p Principal) error {
+func (s *Server) postRevoke(c *gin.Context, p models.Principal) error {
 	var in api.Revocation
 	if err := s.readBodyIfAny(c, &in); err != nil {
 		return err
@@ -332,7 +332,7 @@ func (s *Server) postRevoke(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) postRotate(c *gin.Context, p Principal) error {
+func (s *Server) postRotate(c *gin.Context, p models.Principal) error {
 	var in api.Rotation
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -345,7 +345,7 @@ func (s *Server) postRotate(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) postScope(c *gin.Context, p Principal) error {
+func (s *Server) postScope(c *gin.Context, p models.Principal) error {
 	var in api.NewScope
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -358,7 +358,7 @@ func (s *Server) postScope(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) deleteScope(c *gin.Context, p Principal) error {
+func (s *Server) deleteScope(c *gin.Context, p models.Principal) error {
 	if _, err := s.store.RemoveScope(c.Request.Context(), p.Actor, p.User.ID, c.Param("id"), c.Param("scope")); err != nil {
 		return err
 	}

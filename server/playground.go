@@ -80,7 +80,7 @@ func (t *trials) begin(user string, now time.Time, perMinute int) error {
 const fullFor = 5 * time.Second
 
 // TryPolicy tries changes to a copy of the policy in force, which stays as it is.
-func (s *Server) TryPolicy(ctx context.Context, p Principal, in api.PlaygroundTrial) (*ui.Tried, error) {
+func (s *Server) TryPolicy(ctx context.Context, p models.Principal, in api.PlaygroundTrial) (*ui.Tried, error) {
 	if s.playground == nil {
 		return nil, errNoPlayground
 	}
@@ -277,7 +277,7 @@ func wireTrial(r *bundles.TrialResult, out *api.PlaygroundResult) error {
 	return nil
 }
 
-func (s *Server) postPlayground(c *gin.Context, p Principal) error {
+func (s *Server) postPlayground(c *gin.Context, p models.Principal) error {
 	if s.playground == nil {
 		return errNoPlayground
 	}
@@ -300,7 +300,7 @@ func (s *Server) allowTrial(c *gin.Context) {
 	_ = http.NewResponseController(c.Writer).SetWriteDeadline(time.Now().Add(s.cfg.Playground.Timeout + s.cfg.HTTP.WriteTimeout))
 }
 
-func (s *Server) pagePlayground(c *gin.Context, p Principal) error {
+func (s *Server) pagePlayground(c *gin.Context, p models.Principal) error {
 	var form ui.PlaygroundForm
 	if id := c.Query("decision"); id != "" {
 		form.Do, form.Decision = ui.DoRecorded, id
@@ -311,7 +311,7 @@ func (s *Server) pagePlayground(c *gin.Context, p Principal) error {
 	return s.showPlayground(c, p, form)
 }
 
-func (s *Server) formPlayground(c *gin.Context, p Principal) error {
+func (s *Server) formPlayground(c *gin.Context, p models.Principal) error {
 	values, err := s.formUpTo(c, s.cfg.Playground.MaxBody)
 	if err != nil {
 		return err
@@ -325,7 +325,7 @@ func (s *Server) formPlayground(c *gin.Context, p Principal) error {
 
 // showPlayground does what the form says and shows it again. All that is edited goes to
 // and fro: the server keeps none of it.
-func (s *Server) showPlayground(c *gin.Context, p Principal, form ui.PlaygroundForm) error {
+func (s *Server) showPlayground(c *gin.Context, p models.Principal, form ui.PlaygroundForm) error {
 	if s.playground == nil {
 		return s.show(c, p, http.StatusOK, ui.Playground{Off: true})
 	}

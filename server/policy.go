@@ -19,6 +19,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/policies/engine"
+	"patrol/server/request"
 )
 
 // Policy is what the server needs to know of how the policy comes into force;
@@ -127,7 +128,7 @@ func (s *Server) PolicyHistory(ctx context.Context) (api.PolicyHistory, error) {
 
 // RollBackPolicy puts a revision in force that was before, and pins it. It is in
 // force on this server when it returns; the others follow within a second.
-func (s *Server) RollBackPolicy(ctx context.Context, p Principal, in api.PolicyRollback) (api.Policy, error) {
+func (s *Server) RollBackPolicy(ctx context.Context, p models.Principal, in api.PolicyRollback) (api.Policy, error) {
 	if in.Revision == "" {
 		var v models.Invalid
 		v.Add("revision", "is required")
@@ -141,7 +142,7 @@ func (s *Server) RollBackPolicy(ctx context.Context, p Principal, in api.PolicyR
 
 // ResumePolicy lifts the pin of a roll back, and has all servers look again at what
 // the policy's source holds.
-func (s *Server) ResumePolicy(ctx context.Context, p Principal) (api.Policy, error) {
+func (s *Server) ResumePolicy(ctx context.Context, p models.Principal) (api.Policy, error) {
 	if _, err := s.store.ResumePolicy(ctx, p.Actor); err != nil {
 		return api.Policy{}, err
 	}
@@ -155,7 +156,7 @@ func (s *Server) syncedPolicy(ctx context.Context) (api.Policy, error) {
 	return s.Policy(ctx)
 }
 
-func (s *Server) getPolicy(c *gin.Context, _ Principal) error {
+func (s *Server) getPolicy(c *gin.Context, _ models.Principal) error {
 	out, err := s.Policy(c.Request.Context())
 	if err != nil {
 		return err
@@ -164,7 +165,7 @@ func (s *Server) getPolicy(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-func (s *Server) getPolicyHistory(c *gin.Context, _ Principal) error {
+func (s *Server) getPolicyHistory(c *gin.Context, _ models.Principal) error {
 	out, err := s.PolicyHistory(c.Request.Context())
 	if err != nil {
 		return err
@@ -173,7 +174,7 @@ func (s *Server) getPolicyHistory(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-func (s *Server) postPolicyRollback(c *gin.Context, p Principal) error {
+func (s *Server) postPolicyRollback(c *gin.Context, p models.Principal) error {
 	var in api.PolicyRollback
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -186,7 +187,7 @@ func (s *Server) postPolicyRollback(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) postPolicyResume(c *gin.Context, p Principal) error {
+func (s *Server) postPolicyResume(c *gin.Context, p models.Principal) error {
 	out, err := s.ResumePolicy(c.Request.Context(), p)
 	if err != nil {
 		return err
@@ -206,7 +207,7 @@ const (
 
 // getPolicyBundle serves the bundle in force as bundle servers do: ETag and
 // If-None-Match, and long polling for those who prefer to wait.
-func (s *Server) getPolicyBundle(c *gin.Context, _ Principal) error {
+func (s *Server) getPolicyBundle(c *gin.Context, _ models.Principal) error {
 	archive, digest, changed := s.policy.Archive()
 	if holds(c.Request.Header.Values("If-None-Match"), digest) {
 		s.waitForPolicy(c, changed, preferredWait(c.Request.Header.Values("Prefer")))
@@ -285,16 +286,16 @@ func preferredWait(lines []string) time.Duration {
 }
 
 // admitBundleReader admits who holds the configured credential, or the policy team.
-func (s *Server) admitBundleReader(c *gin.Context) (Principal, error) {
-	if cred := credentialOf(c.Request.Header); cred.kind == patCredential && s.cfg.BundleCredential != "" {
-		given, want := sha256.Sum256([]byte(cred.token)), sha256.Sum256([]byte(s.cfg.BundleCredential))
+func (s *Server) admitBundleReader(c *gin.Context) (models.Principal, error) {
+	if cred := request.CredentialOf(c.Request.Header); cred.Kind == request.AccessCredential && s.cfg.BundleCredential != "" {
+		given, want := sha256.Sum256([]byte(cred.Token)), sha256.Sum256([]byte(s.cfg.BundleCredential))
 		if subtle.ConstantTimeCompare(given[:], want[:]) == 1 {
-			return Principal{}, nil
+			return models.Principal{}, nil
 		}
 	}
 	p, err := s.admitSession(c)
 	if err == nil && !p.User.Admin && !p.User.Policy {
-		return Principal{}, errPolicyTeamOnly
+		return models.Principal{}, errPolicyTeamOnly
 	}
 	return p, err
 }

@@ -117,7 +117,7 @@ func (s *Server) PolicyShadow(ctx context.Context) (api.PolicyShadow, error) {
 // PromotePolicy puts the shadow in force, on all servers, and pins it until the
 // policy's source holds the same. It is in force on this server when it returns; the
 // others follow within a second.
-func (s *Server) PromotePolicy(ctx context.Context, p Principal, in api.PolicyPromotion) (api.Policy, error) {
+func (s *Server) PromotePolicy(ctx context.Context, p models.Principal, in api.PolicyPromotion) (api.Policy, error) {
 	var v models.Invalid
 	if in.Revision == "" {
 		v.Add("revision", "is required: the digest or revision of the shadow that was looked at")
@@ -163,7 +163,7 @@ func (s *Server) usableShadow(ctx context.Context, name string) (string, error) 
 	return shadow.Digest, nil
 }
 
-func (s *Server) getPolicyShadow(c *gin.Context, _ Principal) error {
+func (s *Server) getPolicyShadow(c *gin.Context, _ models.Principal) error {
 	out, err := s.PolicyShadow(c.Request.Context())
 	if err != nil {
 		return err
@@ -172,7 +172,7 @@ func (s *Server) getPolicyShadow(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-func (s *Server) postPolicyPromote(c *gin.Context, p Principal) error {
+func (s *Server) postPolicyPromote(c *gin.Context, p models.Principal) error {
 	var in api.PolicyPromotion
 	if err := s.readBody(c, &in); err != nil {
 		return err

@@ -4,65 +4,20 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"patrol/models"
 	"patrol/server/authz"
+	"patrol/server/request"
 )
-
-// Principal is who makes a management call: a signed-in user, or a PAT acting on
-// itself. Methods that take one rely on the route table for who may come that
-// far, and check for themselves whose the thing is.
-type Principal struct {
-	User       models.User
-	SignedInAt time.Time    // when credentials were last given; zero for a PAT
-	AtProvider bool         // the session began at the identity provider, and is confirmed there
-	PAT        *models.PAT  // nil for a session
-	Actor      models.Actor // for the audit log
-}
-
-// credential is what an Authorization header holds.
-type credential struct {
-	kind  credentialKind
-	token string
-}
-
-type credentialKind int
-
-const (
-	noCredential      credentialKind = iota
-	patCredential                    // a Bearer token, whatever it looks like
-	sessionCredential                // a Bearer token with the prefix of session tokens
-	otherCredential                  // another scheme, or none
-)
-
-// credentialOf reads the Authorization header. There is at most one; serve has
-// seen to that. Scheme names are case-insensitive (RFC 9110 §11.1).
-func credentialOf(h http.Header) credential {
-	lines := h["Authorization"]
-	if len(lines) == 0 {
-		return credential{}
-	}
-	scheme, token, _ := strings.Cut(lines[0], " ")
-	token = strings.Trim(token, " ")
-	switch {
-	case !strings.EqualFold(scheme, "Bearer"):
-		return credential{kind: otherCredential}
-	case strings.HasPrefix(token, models.BearerPrefix):
-		return credential{kind: sessionCredential, token: token}
-	default:
-		return credential{kind: patCredential, token: token}
-	}
-}
 
 // admit finds out who calls and whether they are the caller that the route is
 // for. It may replace the request's context by one that holds the session.
-func (s *Server) admit(c *gin.Context, by caller) (Principal, error) {
+func (s *Server) admit(c *gin.Context, by caller) (models.Principal, error) {
 	switch by {
 	case anyone, askingProxy, tokenHolder:
-		return Principal{}, nil
+		return models.Principal{}, nil
 	case patItself:
 		return s.admitPAT(c)
 	case bundleReader:
@@ -70,24 +25,24 @@ func (s *Server) admit(c *gin.Context, by caller) (Principal, error) {
 	}
 	p, err := s.admitSession(c)
 	if err != nil {
-		return Principal{}, err
+		return models.Principal{}, err
 	}
 	switch by {
 	case session, owner, ownerConfirming, ownerOrPlatformAdmin:
 		return p, nil
 	case ownerFresh:
 		if age := s.now().Sub(p.SignedInAt); age > s.cfg.Sessions.FreshFor {
-			return Principal{}, errStaleSignIn
+			return models.Principal{}, errStaleSignIn
 		}
 		return p, nil
 	case platformAdmin:
 		if !p.User.Admin {
-			return Principal{}, errAdminOnly
+			return models.Principal{}, errAdminOnly
 		}
 		return p, nil
 	case policyTeam:
 		if !p.User.Admin && !p.User.Policy {
-			return Principal{}, errPolicyTeamOnly
+			return models.Principal{}, errPolicyTeamOnly
 		}
 		return p, nil
 	case domainReader:
@@ -96,7 +51,7 @@ func (s *Server) admit(c *gin.Context, by caller) (Principal, error) {
 	case domainAdmin:
 		return p, s.mayAdminister(c.Request.Context(), p, c.Param("id"))
 	}
-	return Principal{}, models.NewError(models.CodeForbidden, "nobody may call this")
+	return models.Principal{}, models.NewError(models.CodeForbidden, "nobody may call this")
 }
 
 var (
@@ -113,44 +68,44 @@ var (
 // admitSession admits a signed-in user: by the session token in the
 // Authorization header if there is one, else by the cookie. The user is read at
 // every call, so that disabling one ends their sessions.
-func (s *Server) admitSession(c *gin.Context) (Principal, error) {
+func (s *Server) admitSession(c *gin.Context) (models.Principal, error) {
 	r := c.Request
 	var token string
-	switch cred := credentialOf(r.Header); cred.kind {
-	case noCredential:
+	switch cred := request.CredentialOf(r.Header); cred.Kind {
+	case request.NoCredential:
 		if err := s.sameSite(r); err != nil {
-			return Principal{}, err
+			return models.Principal{}, err
 		}
 		token = s.sessions.cookieValue(r)
-	case sessionCredential:
-		token = strings.TrimPrefix(cred.token, models.BearerPrefix)
-	case patCredential:
-		if _, _, err := s.verifyPAT(c, cred.token); err != nil {
-			return Principal{}, err
+	case request.SessionCredential:
+		token = strings.TrimPrefix(cred.Token, models.BearerPrefix)
+	case request.AccessCredential:
+		if _, _, err := s.verifyPAT(c, cred.Token); err != nil {
+			return models.Principal{}, err
 		}
-		return Principal{}, errPATHere
+		return models.Principal{}, errPATHere
 	default:
-		return Principal{}, errSignInFirst
+		return models.Principal{}, errSignInFirst
 	}
 	ctx, err := s.sessions.load(r.Context(), token, r.Header["Authorization"] != nil)
 	if err != nil {
-		if credentialOf(r.Header).kind == sessionCredential && models.CodeOf(err) == models.CodeUnauthenticated {
+		if request.CredentialOf(r.Header).Kind == request.SessionCredential && models.CodeOf(err) == models.CodeUnauthenticated {
 			c.Header("WWW-Authenticate", challengeInvalid)
 		}
-		return Principal{}, err
+		return models.Principal{}, err
 	}
 	userID, signedInAt := s.sessions.user(ctx)
 	user, err := s.store.User(ctx, userID)
 	if err != nil {
-		return Principal{}, err
+		return models.Principal{}, err
 	}
 	if user == nil || user.Disabled {
-		return Principal{}, errSignInFirst
+		return models.Principal{}, errSignInFirst
 	}
 	x := exchangeOf(ctx)
 	x.userID = user.ID
 	c.Request = r.WithContext(ctx)
-	return Principal{User: *user, SignedInAt: signedInAt, AtProvider: s.provider != nil && s.sessions.atProvider(ctx), Actor: x.actor(r, models.ActorUser, user.ID, "")}, nil
+	return models.Principal{User: *user, SignedInAt: signedInAt, AtProvider: s.provider != nil && s.sessions.atProvider(ctx), Actor: x.actor(r, models.ActorUser, user.ID, "")}, nil
 }
 
 // sameSite refuses what a page of another site made a browser send. It is asked
@@ -163,22 +118,22 @@ func (s *Server) sameSite(r *http.Request) error {
 }
 
 // admitPAT admits a PAT that is alive, as whose owner is.
-func (s *Server) admitPAT(c *gin.Context) (Principal, error) {
-	cred := credentialOf(c.Request.Header)
-	switch cred.kind {
-	case noCredential, otherCredential:
-		return Principal{}, errNoPAT
-	case sessionCredential:
+func (s *Server) admitPAT(c *gin.Context) (models.Principal, error) {
+	cred := request.CredentialOf(c.Request.Header)
+	switch cred.Kind {
+	case request.NoCredential, request.OtherCredential:
+		return models.Principal{}, errNoPAT
+	case request.SessionCredential:
 		c.Header("WWW-Authenticate", challengeInvalid)
-		return Principal{}, errBadPAT
+		return models.Principal{}, errBadPAT
 	}
-	pat, user, err := s.verifyPAT(c, cred.token)
+	pat, user, err := s.verifyPAT(c, cred.Token)
 	if err != nil {
-		return Principal{}, err
+		return models.Principal{}, err
 	}
 	x := exchangeOf(c.Request.Context())
 	x.userID = user.ID
-	return Principal{User: *user, PAT: pat, Actor: x.actor(c.Request, models.ActorToken, user.ID, pat.ID)}, nil
+	return models.Principal{User: *user, PAT: pat, Actor: x.actor(c.Request, models.ActorToken, user.ID, pat.ID)}, nil
 }
 
 // verifyPAT returns the record of a PAT that may be used now, and its owner. The
@@ -217,7 +172,7 @@ func (s *Server) verifyPAT(c *gin.Context, text string) (*models.PAT, *models.Us
 }
 
 // readableDomain returns a domain that p may know of.
-func (s *Server) readableDomain(ctx context.Context, p Principal, id string) (models.Domain, error) {
+func (s *Server) readableDomain(ctx context.Context, p models.Principal, id string) (models.Domain, error) {
 	domain, err := s.store.Domain(ctx, id)
 	if err != nil {
 		return models.Domain{}, err
@@ -240,7 +195,7 @@ func (s *Server) readableDomain(ctx context.Context, p Principal, id string) (mo
 
 // mayAdminister returns nil if p may manage the members of a domain: a platform
 // admin always, the domain's admins unless it is frozen.
-func (s *Server) mayAdminister(ctx context.Context, p Principal, id string) error {
+func (s *Server) mayAdminister(ctx context.Context, p models.Principal, id string) error {
 	domain, err := s.readableDomain(ctx, p, id)
 	if err != nil || p.User.Admin {
 		return err

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -35,7 +36,7 @@ func bare() (*Server, *bytes.Buffer) {
 // answerTo is what a server answers whose one route, GET /it, does what do does.
 func answerTo(t *testing.T, s *Server, do func(*gin.Context) error) (*httptest.ResponseRecorder, api.Problem) {
 	t.Helper()
-	s.gin = s.newRouter([]route{{method: "GET", path: "/it", by: anyone, do: func(_ *Server, c *gin.Context, _ Principal) error { return do(c) }}})
+	s.gin = s.newRouter([]route{{method: "GET", path: "/it", by: anyone, do: func(_ *Server, c *gin.Context, _ models.Principal) error { return do(c) }}})
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/it", nil))
 	var p api.Problem
@@ -126,7 +127,7 @@ func TestDefectsAnswer500(t *testing.T) {
 
 func TestAClientThatLeftIsNoIncident(t *testing.T) {
 	s, logs := bare()
-	s.gin = s.newRouter([]route{{method: "GET", path: "/it", by: anyone, do: func(_ *Server, c *gin.Context, _ Principal) error {
+	s.gin = s.newRouter([]route{{method: "GET", path: "/it", by: anyone, do: func(_ *Server, c *gin.Context, _ models.Principal) error {
 		return fmt.Errorf("read: %w", c.Request.Context().Err())
 	}}})
 	ctx, leave := context.WithCancel(t.Context())
@@ -135,4 +136,24 @@ func TestAClientThatLeftIsNoIncident(t *testing.T) {
 	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/it", nil).WithContext(ctx))
 	assert.Equal(t, 503, w.Code)
 	assert.NotContains(t, logs.String(), "ERROR")
+}
+
+// TestMounted says which targets are the forward-auth handler's, by the path as it was sent.
+func TestMounted(t *testing.T) {
+	s, _ := bare()
+	s.forward = http.NotFoundHandler()
+	for i := range routes {
+		if routes[i].mount {
+			s.mounts = append(s.mounts, &routes[i])
+		}
+	}
+	for target, want := range map[string]bool{
+		"/forward-auth": true, "/forward-auth?domain=a": true, "/forward-auth/": true, "/forward-auth/a//b": true,
+		"/forward-authx": false, "/forward%2Dauth": false, "//forward-auth": false, "/": false,
+	} {
+		u, err := url.ParseRequestURI(target)
+		require.NoError(t, err)
+		m, _ := s.mounted(&http.Request{URL: u})
+		assert.Equal(t, want, m != nil, target)
+	}
 }

@@ -21,7 +21,7 @@ import (
 const purgePerCall = 2000
 
 // PurgePATs removes the records of p's tokens that are dead for some time.
-func (s *Server) PurgePATs(ctx context.Context, p Principal, olderThan string) (api.Purged, error) {
+func (s *Server) PurgePATs(ctx context.Context, p models.Principal, olderThan string) (api.Purged, error) {
 	var v models.Invalid
 	age := readAge("older_than", olderThan, &v)
 	if err := v.Err(); err != nil {
@@ -31,7 +31,7 @@ func (s *Server) PurgePATs(ctx context.Context, p Principal, olderThan string) (
 }
 
 // PurgeAnyPATs is [Server.PurgePATs] of another user, or of everybody.
-func (s *Server) PurgeAnyPATs(ctx context.Context, p Principal, in api.Purge) (api.Purged, error) {
+func (s *Server) PurgeAnyPATs(ctx context.Context, p models.Principal, in api.Purge) (api.Purged, error) {
 	var v models.Invalid
 	age := readAge("older_than", in.OlderThan, &v)
 	if (in.UserID == "") == !in.All {
@@ -43,7 +43,7 @@ func (s *Server) PurgeAnyPATs(ctx context.Context, p Principal, in api.Purge) (a
 	return s.purge(ctx, p, store.Purge{UserID: in.UserID, Age: age})
 }
 
-func (s *Server) purge(ctx context.Context, p Principal, what store.Purge) (api.Purged, error) {
+func (s *Server) purge(ctx context.Context, p models.Principal, what store.Purge) (api.Purged, error) {
 	what.Limit = purgePerCall
 	n, more, err := s.store.PurgePATs(ctx, p.Actor, what)
 	return api.Purged{Purged: n, More: more}, err
@@ -62,7 +62,7 @@ func readAge(field, text string, v *models.Invalid) time.Duration {
 	return age
 }
 
-func (s *Server) postPurge(c *gin.Context, p Principal) error {
+func (s *Server) postPurge(c *gin.Context, p models.Principal) error {
 	var in struct {
 		OlderThan string `json:"older_than"`
 	}
@@ -77,7 +77,7 @@ func (s *Server) postPurge(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) postAnyPurge(c *gin.Context, p Principal) error {
+func (s *Server) postAnyPurge(c *gin.Context, p models.Principal) error {
 	var in api.Purge
 	if err := s.readBody(c, &in); err != nil {
 		return err

@@ -44,7 +44,7 @@ func (s *Server) DecisionLog(ctx context.Context) (api.DecisionLog, error) {
 	return out, nil
 }
 
-func (s *Server) getDecisionLog(c *gin.Context, _ Principal) error {
+func (s *Server) getDecisionLog(c *gin.Context, _ models.Principal) error {
 	out, err := s.DecisionLog(c.Request.Context())
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func (s *Server) getDecisionLog(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-func (s *Server) getRefusals(c *gin.Context, _ Principal) error {
+func (s *Server) getRefusals(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid
 	filter := store.RefusalFilter{
@@ -80,7 +80,7 @@ func wireRefusals(r models.CountedRefusals) api.CountedRefusals {
 }
 
 // pageRefusals lists the same for people.
-func (s *Server) pageRefusals(c *gin.Context, p Principal) error {
+func (s *Server) pageRefusals(c *gin.Context, p models.Principal) error {
 	filter := ui.DecodeRefusalFilter(c.Request.URL.Query())
 	found, next, err := s.Refusals(c.Request.Context(), store.RefusalFilter{
 		Address: filter.Address, Reason: models.ReasonCode(filter.Reason),

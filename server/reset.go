@@ -49,7 +49,7 @@ func NewReset(ctx context.Context, to *store.Store, by models.Actor, userID, bas
 // NewReset makes a reset code for a user. Nobody makes one for themselves: who
 // stole a session could keep the account by it. base is the URL that the link
 // begins with.
-func (s *Server) NewReset(ctx context.Context, p Principal, userID, base string) (api.PasswordReset, error) {
+func (s *Server) NewReset(ctx context.Context, p models.Principal, userID, base string) (api.PasswordReset, error) {
 	if userID == p.User.ID {
 		return api.PasswordReset{}, models.NewError(models.CodeConflict,
 			"you cannot reset your own password; change it under Profile, Password, or ask another admin")
@@ -97,7 +97,7 @@ func (s *Server) ResetPassword(ctx context.Context, by models.Actor, in api.Rese
 	return changed, err
 }
 
-func (s *Server) postNewReset(c *gin.Context, p Principal) error {
+func (s *Server) postNewReset(c *gin.Context, p models.Principal) error {
 	reset, err := s.NewReset(c.Request.Context(), p, c.Param("id"), s.pageBase(c.Request))
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func (s *Server) postNewReset(c *gin.Context, p Principal) error {
 	return nil
 }
 
-func (s *Server) postReset(c *gin.Context, _ Principal) error {
+func (s *Server) postReset(c *gin.Context, _ models.Principal) error {
 	if err := s.sameSite(c.Request); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *Server) postReset(c *gin.Context, _ Principal) error {
 	return nil
 }
 
-func (s *Server) pageNewReset(c *gin.Context, p Principal) error {
+func (s *Server) pageNewReset(c *gin.Context, p models.Principal) error {
 	user, err := s.userHere(c, "id")
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func (s *Server) pageNewReset(c *gin.Context, p Principal) error {
 
 // formNewReset leads to the page that shows the link, once, as a new token is shown. Sent
 // again, it makes a new one, and the one before ends.
-func (s *Server) formNewReset(c *gin.Context, p Principal) error {
+func (s *Server) formNewReset(c *gin.Context, p models.Principal) error {
 	user, err := s.userHere(c, "id")
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func (s *Server) formNewReset(c *gin.Context, p Principal) error {
 	return s.leadToMade(c, p, "/admin/users/"+url.PathEscape(user.ID)+"/reset/link", made{Secret: reset.Code, URL: reset.URL, Expires: reset.ExpiresAt})
 }
 
-func (s *Server) pageResetLink(c *gin.Context, p Principal) error {
+func (s *Server) pageResetLink(c *gin.Context, p models.Principal) error {
 	user, err := s.userHere(c, "id")
 	if err != nil {
 		return err
@@ -164,11 +164,11 @@ func (s *Server) pageResetLink(c *gin.Context, p Principal) error {
 	return s.show(c, p, http.StatusOK, ui.ResetLink{User: user, Code: what.Secret, URL: what.URL, Expires: s.moment(what.Expires)})
 }
 
-func (s *Server) pageReset(c *gin.Context, _ Principal) error {
-	return s.show(c, Principal{}, http.StatusOK, ui.Reset("", ui.Problems{}))
+func (s *Server) pageReset(c *gin.Context, _ models.Principal) error {
+	return s.show(c, models.Principal{}, http.StatusOK, ui.Reset("", ui.Problems{}))
 }
 
-func (s *Server) formReset(c *gin.Context, _ Principal) error {
+func (s *Server) formReset(c *gin.Context, _ models.Principal) error {
 	if err := s.sameSite(c.Request); err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (s *Server) formReset(c *gin.Context, _ Principal) error {
 	}
 	in, problems := ui.DecodeReset(form)
 	if problems.Any() {
-		return s.again(c, Principal{}, nil, ui.Reset(in.Code, problems))
+		return s.again(c, models.Principal{}, nil, ui.Reset(in.Code, problems))
 	}
 	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
 	user, err := s.ResetPassword(ctx, x.actor(c.Request, models.ActorUser, "", ""), in)
@@ -187,8 +187,8 @@ func (s *Server) formReset(c *gin.Context, _ Principal) error {
 		if !ok {
 			return err
 		}
-		return s.again(c, Principal{}, err, ui.Reset(in.Code, problems))
+		return s.again(c, models.Principal{}, err, ui.Reset(in.Code, problems))
 	}
 	x.userID = user.ID
-	return s.show(c, Principal{}, http.StatusOK, ui.ResetDone(user.Email))
+	return s.show(c, models.Principal{}, http.StatusOK, ui.ResetDone(user.Email))
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"patrol/models"
+
 	"github.com/alexedwards/scs/v2"
 	"github.com/gin-gonic/gin"
 )
@@ -38,7 +40,7 @@ const (
 
 // leadToMade keeps what was made, and sends the browser to the page of p at path that
 // shows it.
-func (s *Server) leadToMade(c *gin.Context, p Principal, path string, what made) error {
+func (s *Server) leadToMade(c *gin.Context, p models.Principal, path string, what made) error {
 	plain, err := json.Marshal(what) //nolint:gosec // and encrypted below
 	if err != nil {
 		return err
@@ -67,7 +69,7 @@ func (s *Server) leadToMade(c *gin.Context, p Principal, path string, what made)
 
 // takeMade returns what a form made for p to see at the address of the request, and removes
 // it. there is false if it was shown before, or another browser asks, or too late.
-func (s *Server) takeMade(c *gin.Context, p Principal) (what made, there bool, err error) {
+func (s *Server) takeMade(c *gin.Context, p models.Principal) (what made, there bool, err error) {
 	ctx, path := c.Request.Context(), c.Request.URL.Path
 	drawn := s.revealKey(c.Request)
 	if drawn == nil || c.Request.Method != http.MethodGet { // looking at the headers is not seeing
@@ -128,7 +130,7 @@ func revealCipher(key []byte) (cipher.AEAD, error) {
 }
 
 // revealFor binds what was made to who made it and where it is shown.
-func revealFor(p Principal, path string) []byte { return []byte(p.User.ID + " " + path) }
+func revealFor(p models.Principal, path string) []byte { return []byte(p.User.ID + " " + path) }
 
 // revealRow names the row: no session token has this hash.
 func revealRow(id []byte) string {

@@ -58,7 +58,7 @@ type route struct {
 	method string // "*" on a mount: every method
 	path   string // in gin's notation
 	by     caller
-	do     func(*Server, *gin.Context, Principal) error
+	do     func(*Server, *gin.Context, models.Principal) error
 	// quiet keeps successes out of the access log unless it is at debug level.
 	quiet bool
 	// mount marks a path prefix that is served outside of gin's router, which
@@ -204,7 +204,7 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		x := exchangeOf(c.Request.Context())
 		x.route = r
-		var p Principal
+		var p models.Principal
 		var err error
 		if r.page {
 			defer func() { s.recoverPage(c, p, recover()) }()
@@ -233,7 +233,7 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 // failAstray answers a request that no route takes.
 func (s *Server) failAstray(c *gin.Context, page bool, err error) {
 	if page {
-		s.failPage(c, Principal{}, err)
+		s.failPage(c, models.Principal{}, err)
 		return
 	}
 	WriteError(c.Writer, c.Request, err)
@@ -241,7 +241,7 @@ func (s *Server) failAstray(c *gin.Context, page bool, err error) {
 
 // recoverPage answers a panic with a page, unless an answer was begun. [Server.serve] sees
 // to all others.
-func (s *Server) recoverPage(c *gin.Context, p Principal, cause any) {
+func (s *Server) recoverPage(c *gin.Context, p models.Principal, cause any) {
 	x := exchangeOf(c.Request.Context())
 	switch {
 	case cause == nil:

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,13 +10,14 @@ import (
 	"sync"
 	"time"
 
+	"patrol/internal/certificate"
 	"patrol/server/drain"
 )
 
 // listeners are what a server listens on, from Listen on.
 type listeners struct {
 	api, metrics net.Listener
-	certificate  *certificate // nil without TLS
+	certificate  *certificate.Watched // nil without TLS
 }
 
 // Run listens and serves until ctx ends; see [Server.Listen] and [Server.Serve].
@@ -32,7 +32,7 @@ func (s *Server) Run(ctx context.Context) error {
 // the attributes `http` and, if it has its own, `metrics`.
 func (s *Server) Listen(ctx context.Context) (err error) {
 	if s.cfg.TLS.CertFile != "" {
-		if s.listeners.certificate, err = loadCertificate(s.cfg.TLS); err != nil {
+		if s.listeners.certificate, err = certificate.Load("HTTP", certificate.Files{Cert: s.cfg.TLS.CertFile, Key: s.cfg.TLS.KeyFile}, "h2", "http/1.1"); err != nil {
 			return err
 		}
 	}
@@ -116,8 +116,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	connections := drain.Count(s.listeners.api, s.cfg.HTTP.MaxConnections)
 	main.ConnState = connections.State
 	if cert := s.listeners.certificate; cert != nil {
-		main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
-		tasks.Go(func() { cert.watch(background, s.log) })
+		main.TLSConfig = cert.Config()
+		tasks.Go(func() { cert.Watch(background, s.cfg.TLS.ReloadInterval, s.log) })
 		go func() { failed <- main.ServeTLS(connections, "", "") }()
 	} else {
 		go func() { failed <- main.Serve(connections) }()

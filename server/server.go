@@ -19,6 +19,7 @@ import (
 	"patrol/models/store"
 	"patrol/policies/engine"
 	"patrol/server/authz"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
@@ -68,7 +69,7 @@ type Server struct {
 
 	gin         *gin.Engine
 	mounts      []*route
-	trusted     proxies
+	trusted     request.Proxies
 	hsts        bool // public over https: browsers are told to stay there
 	crossOrigin *http.CrossOriginProtection
 	sessions    *sessions
@@ -119,7 +120,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		s.random = rand.Reader
 	}
 	var err error
-	if s.trusted, err = parseProxies(cfg.TrustedProxies); err != nil {
+	if s.trusted, err = request.ParseProxies(cfg.TrustedProxies); err != nil {
 		return nil, err
 	}
 	origin, err := publicOrigin(cfg.PublicURL)

@@ -147,22 +147,22 @@ func (s *Server) CreateFirstAdmin(ctx context.Context, by models.Actor, in api.S
 	return user, nil
 }
 
-func (s *Server) getSetup(c *gin.Context, _ Principal) error {
+func (s *Server) getSetup(c *gin.Context, _ models.Principal) error {
 	err := s.setupOpen(c.Request.Context())
 	if errors.Is(err, errSetupExpired) {
-		return s.show(c, Principal{}, http.StatusGone, ui.SetupPage(api.Setup{}, ui.Problems{}, true))
+		return s.show(c, models.Principal{}, http.StatusGone, ui.SetupPage(api.Setup{}, ui.Problems{}, true))
 	}
 	if err != nil && wantsPage(c.Request) {
-		s.failPage(c, Principal{}, err)
+		s.failPage(c, models.Principal{}, err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return s.show(c, Principal{}, http.StatusOK, ui.SetupPage(api.Setup{}, ui.Problems{}, false))
+	return s.show(c, models.Principal{}, http.StatusOK, ui.SetupPage(api.Setup{}, ui.Problems{}, false))
 }
 
-func (s *Server) postSetup(c *gin.Context, _ Principal) error {
+func (s *Server) postSetup(c *gin.Context, _ models.Principal) error {
 	if err := s.sameSite(c.Request); err != nil {
 		return err
 	}
@@ -190,9 +190,9 @@ func (s *Server) postSetup(c *gin.Context, _ Principal) error {
 	case err != nil:
 		return err
 	case form:
-		return s.show(c, Principal{}, http.StatusCreated, ui.SetupDone(user.Email))
+		return s.show(c, models.Principal{}, http.StatusCreated, ui.SetupDone(user.Email))
 	}
-	writeJSON(c.Writer, http.StatusCreated, wireUser(user))
+	writeJSON(c.Writer, http.StatusCreated, api.UserOf(user))
 	return nil
 }
 
@@ -210,5 +210,5 @@ func (s *Server) showSetupProblem(c *gin.Context, in api.Setup, err error) error
 		problems = ui.Problems{}
 		problems.Add("code", "is not the code in the file")
 	}
-	return s.again(c, Principal{}, err, ui.SetupPage(in, problems, errors.Is(err, errSetupExpired)))
+	return s.again(c, models.Principal{}, err, ui.SetupPage(in, problems, errors.Is(err, errSetupExpired)))
 }

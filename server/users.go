@@ -12,7 +12,7 @@ import (
 )
 
 // CreateUser makes an account. Without a password nobody can sign in to it yet.
-func (s *Server) CreateUser(ctx context.Context, p Principal, in api.NewUser) (models.User, error) {
+func (s *Server) CreateUser(ctx context.Context, p models.Principal, in api.NewUser) (models.User, error) {
 	user, err := s.newUser(ctx, in, false)
 	if err != nil {
 		return models.User{}, err
@@ -42,7 +42,7 @@ func (s *Server) newUser(ctx context.Context, in api.NewUser, passwordRequired b
 
 // UpdateUser changes an account. Nobody disables or demotes themselves: an admin
 // who did so by mistake could not undo it.
-func (s *Server) UpdateUser(ctx context.Context, p Principal, id string, in api.UserPatch) (models.User, error) {
+func (s *Server) UpdateUser(ctx context.Context, p models.Principal, id string, in api.UserPatch) (models.User, error) {
 	if in.Name != nil {
 		var v models.Invalid
 		models.ValidateName("name", *in.Name, &v)
@@ -56,11 +56,7 @@ func (s *Server) UpdateUser(ctx context.Context, p Principal, id string, in api.
 	return s.store.UpdateUser(ctx, p.Actor, id, store.UserPatch{Name: in.Name, Admin: in.Admin, Policy: in.Policy, Disabled: in.Disabled})
 }
 
-func wireUser(u models.User) api.User {
-	return api.User{ID: u.ID, Email: u.Email, Name: u.Name, Admin: u.Admin, Policy: u.Policy, Disabled: u.Disabled, CreatedAt: u.CreatedAt.UTC()}
-}
-
-func (s *Server) getUsers(c *gin.Context, _ Principal) error {
+func (s *Server) getUsers(c *gin.Context, _ models.Principal) error {
 	var v models.Invalid
 	page := readPage(c.Request.URL.Query(), &v)
 	if err := v.Err(); err != nil {
@@ -70,11 +66,11 @@ func (s *Server) getUsers(c *gin.Context, _ Principal) error {
 	if err != nil {
 		return err
 	}
-	writePage(c, users, next, wireUser)
+	writePage(c, users, next, api.UserOf)
 	return nil
 }
 
-func (s *Server) postUser(c *gin.Context, p Principal) error {
+func (s *Server) postUser(c *gin.Context, p models.Principal) error {
 	var in api.NewUser
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -84,11 +80,11 @@ func (s *Server) postUser(c *gin.Context, p Principal) error {
 		return err
 	}
 	c.Header("Location", "/api/v1/users/"+user.ID)
-	writeJSON(c.Writer, http.StatusCreated, wireUser(user))
+	writeJSON(c.Writer, http.StatusCreated, api.UserOf(user))
 	return nil
 }
 
-func (s *Server) getUser(c *gin.Context, _ Principal) error {
+func (s *Server) getUser(c *gin.Context, _ models.Principal) error {
 	user, err := s.store.User(c.Request.Context(), c.Param("id"))
 	if err != nil {
 		return err
@@ -96,11 +92,11 @@ func (s *Server) getUser(c *gin.Context, _ Principal) error {
 	if user == nil {
 		return models.NewError(models.CodeNotFound, "there is no such user")
 	}
-	writeJSON(c.Writer, http.StatusOK, wireUser(*user))
+	writeJSON(c.Writer, http.StatusOK, api.UserOf(*user))
 	return nil
 }
 
-func (s *Server) patchUser(c *gin.Context, p Principal) error {
+func (s *Server) patchUser(c *gin.Context, p models.Principal) error {
 	var in api.UserPatch
 	if err := s.readBody(c, &in); err != nil {
 		return err
@@ -109,6 +105,6 @@ func (s *Server) patchUser(c *gin.Context, p Principal) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(c.Writer, http.StatusOK, wireUser(user))
+	writeJSON(c.Writer, http.StatusOK, api.UserOf(user))
 	return nil
 }

@@ -42,7 +42,7 @@ func readWait(query url.Values) (bool, error) {
 
 // RevokeEverywhere is [Server.RevokeFor] that returns once no server on the database
 // can allow anything by the token.
-func (s *Server) RevokeEverywhere(c *gin.Context, p Principal, id, reason string) (models.PAT, api.Reached, error) {
+func (s *Server) RevokeEverywhere(c *gin.Context, p models.Principal, id, reason string) (models.PAT, api.Reached, error) {
 	var v models.Invalid
 	models.ValidateReason("reason", reason, false, &v)
 	if err := v.Err(); err != nil {
@@ -61,7 +61,7 @@ func (s *Server) RevokeEverywhere(c *gin.Context, p Principal, id, reason string
 }
 
 // revokeWithinEverywhere is the same for an admin of a domain.
-func (s *Server) revokeWithinEverywhere(c *gin.Context, p Principal, domain, id, reason string) (api.Reached, error) {
+func (s *Server) revokeWithinEverywhere(c *gin.Context, p models.Principal, domain, id, reason string) (api.Reached, error) {
 	var v models.Invalid
 	models.ValidateReason("reason", reason, true, &v)
 	if err := v.Err(); err != nil {

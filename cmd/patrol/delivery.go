@@ -12,6 +12,7 @@ import (
 	"patrol/bundles"
 	"patrol/bundles/sandbox"
 	"patrol/cmd/patrol/config"
+	"patrol/internal/secret"
 	"patrol/models/store"
 	"patrol/server"
 	"patrol/server/authz"
@@ -56,7 +57,7 @@ func latestDecisions(gate config.Gate, decisions *store.Decisions) bundles.Event
 }
 
 // policySource returns the source that name names.
-func policySource(b config.Bundle, name string, credential config.Secret, verifier *bundles.Verifier) (bundles.Source, error) {
+func policySource(b config.Bundle, name string, credential secret.Text, verifier *bundles.Verifier) (bundles.Source, error) {
 	interval := b.Interval
 	if strings.Contains(name, "://") {
 		interval = b.PollInterval

@@ -94,7 +94,7 @@ func startStandIn(ctx context.Context) (address string, stop func(), err error) 
 // fill makes accounts, domain and tokens. In a folder that has seen a demo before
 // it gives the accounts new passwords and makes the tokens anew.
 func (d *demo) fill(ctx context.Context, n *node) (err error) {
-	by := server.Principal{Actor: models.Actor{Kind: models.ActorSystem, UserAgent: "patrol serve --demo"}}
+	by := models.Principal{Actor: models.Actor{Kind: models.ActorSystem, UserAgent: "patrol serve --demo"}}
 	if err := onlyDemo(ctx, n.store); err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func onlyDemo(ctx context.Context, s *store.Store) error {
 
 // demoAccount makes an account with a new password, or gives the one that is there
 // a new password.
-func demoAccount(ctx context.Context, n *node, by server.Principal, in api.NewUser) (password string, u models.User, err error) {
+func demoAccount(ctx context.Context, n *node, by models.Principal, in api.NewUser) (password string, u models.User, err error) {
 	in.Password = newPassphrase()
 	u, err = n.server.CreateUser(ctx, by, in)
 	if models.CodeOf(err) != models.CodeTaken {

@@ -18,12 +18,8 @@ func gatewayConfig(cfg config.Config) gateway.Config {
 	c.IdleTimeout = cfg.Gateway.IdleTimeout
 	c.Upstreams = map[string]gateway.Upstream{}
 	for domain, u := range cfg.AllUpstreams() {
-		headers := map[string]gateway.Secret{}
-		for name, value := range u.Headers {
-			headers[name] = gateway.Secret(value.Reveal())
-		}
 		c.Upstreams[domain] = gateway.Upstream{
-			URL: u.URL.Reveal(), Headers: headers, Credential: gateway.Secret(u.Credential.Reveal()), CredentialHeader: u.CredentialHeader,
+			URL: u.URL.Reveal(), Headers: u.Headers, Credential: u.Credential, CredentialHeader: u.CredentialHeader,
 		}
 	}
 	return c

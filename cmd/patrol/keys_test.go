@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/cmd/patrol/config"
+	"patrol/internal/secret"
 )
 
 type usedKeys []string
@@ -44,7 +45,7 @@ func TestTokenKeys(t *testing.T) {
 			if tc.database != "" {
 				cfg.Database.URL = config.URL(tc.database)
 			}
-			cfg.TokenKeys = config.Secret(tc.ring)
+			cfg.TokenKeys = secret.Text(tc.ring)
 			ring, err := tokenKeys(t.Context(), cfg, tc.used, time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC))
 			if tc.err != "" {
 				require.ErrorContains(t, err, tc.err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 
 	"patrol/api"
@@ -38,19 +37,12 @@ func (p *process) report(ctx context.Context, err error) int {
 		_, _ = fmt.Fprintln(p.stderr, "patrol: interrupted")
 		return statusError
 	}
-	_, _ = fmt.Fprintf(p.stderr, "patrol: %s\n", withoutTokens(explain(err))) // nobody to tell if that fails
+	_, _ = fmt.Fprintf(p.stderr, "patrol: %s\n", models.MaskSecrets(explain(err))) // nobody to tell if that fails
 	if e, ok := errors.AsType[*api.Error](err); ok && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden) {
 		return statusDenied
 	}
 	return statusError
 }
-
-// tokenShape is the text of a PAT or of a session token.
-var tokenShape = regexp.MustCompile(`\b(?:(patrol_[0-9A-Za-z]{16}_)[0-9A-Za-z]{20,}|(patrols_)[0-9A-Za-z_-]{20,})`)
-
-// withoutTokens masks tokens in a message that may quote what was typed, such as
-// one about an argument that is none.
-func withoutTokens(text string) string { return tokenShape.ReplaceAllString(text, "${1}${2}***") }
 
 // explain words an error for whoever typed the command.
 func explain(err error) string {

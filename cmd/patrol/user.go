@@ -114,7 +114,7 @@ func (p *process) userListCommand() *cobra.Command {
 		if o.json() {
 			out := make([]api.User, len(users))
 			for i, u := range users {
-				out[i] = wireUser(u)
+				out[i] = api.UserOf(u)
 			}
 			return o.printJSON(out)
 		}
@@ -122,14 +122,10 @@ func (p *process) userListCommand() *cobra.Command {
 	})
 }
 
-func wireUser(u models.User) api.User {
-	return api.User{ID: u.ID, Email: u.Email, Name: u.Name, Admin: u.Admin, Policy: u.Policy, Disabled: u.Disabled, CreatedAt: u.CreatedAt.UTC()}
-}
-
 // printUsers shows accounts; in JSON it is given exactly one.
 func (o *operator) printUsers(users ...models.User) error {
 	if o.json() {
-		return o.printJSON(wireUser(users[0]))
+		return o.printJSON(api.UserOf(users[0]))
 	}
 	rows := make([][]string, len(users))
 	for i, u := range users {

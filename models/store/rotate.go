@@ -77,15 +77,13 @@ func (t *tx) retire(row patRow, successor string, grace time.Duration) error {
 	update := map[string]any{"rotated_to": successor, "name_held": false}
 	if grace == 0 {
 		update["revoked_at"] = t.now
-	} else if end := ceilSecond(t.now.Add(grace)); end.Before(row.ExpiresAt) {
+	} else if end := models.CeilSecond(t.now.Add(grace)); end.Before(row.ExpiresAt) {
 		update["expires_at"] = end
 	}
 	t.change(ChangeToken, row.ID, "")
 	t.outlives(row.ID, row.ExpiresAt)
 	return t.db.Model(&patRow{}).Where("id = ?", row.ID).Updates(update).Error
 }
-
-func ceilSecond(t time.Time) time.Time { return t.Add(time.Second - 1).Truncate(time.Second) }
 
 // RevokePAT ends a token for good, and with it the grace of the tokens that were
 // rotated to it, directly or over others: whoever revokes a token wants an end

@@ -321,7 +321,7 @@ func (t *tx) reapplyEnd(id string, stone models.Tombstone) (bool, error) {
 		if !end.Before(row.ExpiresAt) && row.RotatedTo != "" {
 			return false, nil
 		}
-		update["expires_at"] = minTime(ceilSecond(end), row.ExpiresAt)
+		update["expires_at"] = minTime(models.CeilSecond(end), row.ExpiresAt)
 	} else {
 		update["revoked_at"] = exact(stone.At)
 		update["revoked_by"] = models.RevokerOperator

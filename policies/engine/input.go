@@ -281,14 +281,11 @@ func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error
 
 var emptyObject = ast.ObjectTerm()
 
-// maxContextDepth bounds how deep a request's context may nest.
-const maxContextDepth = 32
-
 // contextTerm converts what encoding/json makes of a JSON value. Anything else,
 // such as a struct or a number that is none, is an error.
 func contextTerm(v any, depth int) (*ast.Term, error) {
-	if depth > maxContextDepth {
-		return nil, fmt.Errorf("nests deeper than %d levels", maxContextDepth)
+	if depth > models.MaxContextDepth {
+		return nil, fmt.Errorf("nests deeper than %d levels", models.MaxContextDepth)
 	}
 	switch v := v.(type) {
 	case nil:
@@ -306,7 +303,7 @@ func contextTerm(v any, depth int) (*ast.Term, error) {
 		return ast.FloatNumberTerm(v), nil
 	case json.Number:
 		// A number of any size is valid JSON, but OPA computes with all its digits.
-		if _, err := v.Float64(); err != nil || len(v) > 64 || !json.Valid([]byte(v)) {
+		if _, err := v.Float64(); err != nil || len(v) > models.MaxContextNumber || !json.Valid([]byte(v)) {
 			return nil, fmt.Errorf("%.64q is not a number that can be computed with", v.String())
 		}
 		return ast.NumberTerm(v), nil

@@ -137,7 +137,7 @@ func (q *Request) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Ver
 		return Verdict{Malformed: "The request has more than one Authorization header."}
 	}
 	p, d, ok := a.Begin(ctx, authz.Call{
-		Token: token, Kind: q.Kind, KeepsNames: true, Surface: q.Surface, RequestID: q.RequestID, IP: q.Client, UserAgent: route.Mask(q.Header.Get("User-Agent")),
+		Token: token, Kind: q.Kind, KeepsNames: true, Surface: q.Surface, RequestID: q.RequestID, IP: q.Client, UserAgent: models.MaskTokens(q.Header.Get("User-Agent")),
 	})
 	if !ok {
 		return Verdict{Decision: d}
@@ -148,22 +148,12 @@ func (q *Request) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Ver
 	return v
 }
 
-// token returns the token that the request presents, "" if it presents none. ok
-// is false if there is more than one Authorization header. Envoy joins them with
+// token returns the token that the request presents, "" if it presents none. ok is
+// false if there is more than one Authorization header. Envoy joins them with
 // commas, which no token contains.
 func (q *Request) token() (token string, ok bool) {
-	values := q.Header["Authorization"]
-	switch {
-	case len(values) == 0:
-		return "", true
-	case len(values) > 1 || strings.ContainsRune(values[0], ','):
-		return "", false
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return "", true
-	}
-	return strings.Trim(token, " "), true
+	token, ok = request.Bearer(q.Header)
+	return token, ok && !slices.ContainsFunc(q.Header["Authorization"], func(line string) bool { return strings.ContainsRune(line, ',') })
 }
 
 // decide has the question decided. *notWebSocket is set if it is about a WebSocket
@@ -311,7 +301,7 @@ func (q *Request) carriesToken() bool {
 
 func masked(text string) bool {
 	plain, err := url.PathUnescape(text)
-	return err == nil && route.Mask(plain) != plain
+	return err == nil && models.MaskTokens(plain) != plain
 }
 
 // TokenParameters returns the names, as they are written, of the query parameters
@@ -326,31 +316,4 @@ func (q *Request) TokenParameters() []string {
 		}
 	}
 	return names
-}
-
-// HeaderGuardrails is the best known of the headers by which guardrails are told
-// what they have seen already.
-const HeaderGuardrails = "X-Guardrails-Request"
-
-const guardrailsPrefix = "x-guardrails-"
-
-// IsIdentity reports whether name is one of the headers that tell an upstream who
-// is calling.
-func IsIdentity(name string) bool {
-	return strings.EqualFold(name, models.HeaderUser) || strings.EqualFold(name, models.HeaderDomain) || strings.EqualFold(name, models.HeaderTokenID)
-}
-
-// Reserved reports whether a header of this name speaks for Patrol or for a
-// guardrail, also to servers that take other characters for hyphens.
-func Reserved(name string) bool {
-	name = strings.Map(func(r rune) rune {
-		switch {
-		case 'A' <= r && r <= 'Z':
-			return r + 'a' - 'A'
-		case 'a' <= r && r <= 'z' || '0' <= r && r <= '9':
-			return r
-		}
-		return '-'
-	}, name)
-	return strings.HasPrefix(name, route.IdentityPrefix) || strings.HasPrefix(name, guardrailsPrefix)
 }

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -64,17 +63,10 @@ func hashKey(ctx context.Context, db Database) ([]byte, error) {
 	return key, err
 }
 
-// tokens matches what may be a token of Patrol that has more than its public id.
-var tokens = regexp.MustCompile(`patrols?_[0-9A-Za-z_-]{17,}`)
-
-const maskedToken = "patrol_***"
-
 // withoutTokens masks text that a client chose.
 func withoutTokens(text string) (masked string, found bool) {
-	if !strings.Contains(text, "patrol") || !tokens.MatchString(text) {
-		return text, false
-	}
-	return tokens.ReplaceAllString(text, maskedToken), true
+	masked = models.MaskTokens(text)
+	return masked, masked != text
 }
 
 // Logged makes a decision what is logged of it, in l. If the mask fails, there is

@@ -13,9 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"patrol/models"
-	"patrol/server/check"
 	"patrol/server/request"
-	"patrol/server/route"
 )
 
 // identityHeaders tell an upstream who is calling. Envoy has names in lower case.
@@ -64,13 +62,13 @@ func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
 		}
 	}
 	for _, name := range v.asked.raw {
-		if check.Reserved(name) {
+		if request.Reserved(name) {
 			m.put(name, "")
 		}
 	}
 	for name, values := range v.asked.Header {
-		if value := strings.Join(values, ","); name != "Authorization" && name != "Cookie" && route.Mask(value) != value {
-			m.put(strings.ToLower(name), route.Mask(value)) // a token that has lost its way
+		if value := strings.Join(values, ","); name != "Authorization" && name != "Cookie" && models.MaskTokens(value) != value {
+			m.put(strings.ToLower(name), models.MaskTokens(value)) // a token that has lost its way
 		}
 	}
 	if cookies, changed := withoutSession(v.asked.Header["Cookie"]); changed {

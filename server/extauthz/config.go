@@ -4,13 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
-	"patrol/server/check"
 	"patrol/server/deadline"
+	"patrol/server/request"
 	"patrol/server/route"
 )
 
@@ -147,7 +145,7 @@ func (c Config) Validate() error {
 	for _, name := range c.RemoveHeaders {
 		check(removable(name), "header %q cannot be removed", name)
 	}
-	if _, err := parsePeers(c.TrustedProxies); err != nil {
+	if _, err := request.ParseProxies(c.TrustedProxies); err != nil {
 		errs = append(errs, err)
 	}
 	check(c.Keepalive.Time >= time.Second && c.Keepalive.Timeout > 0, "the keepalive time must be at least 1s, its timeout longer than zero")
@@ -166,49 +164,5 @@ func (c Config) limits() deadline.Limits {
 // Envoy removes after it sets.
 func removable(name string) bool {
 	name = strings.ToLower(name)
-	return route.IsPlainName(name) && name != "host" && !check.IsIdentity(name)
-}
-
-// peers are addresses that are believed.
-type peers []netip.Prefix
-
-func parsePeers(texts []string) (peers, error) {
-	out := make(peers, 0, len(texts))
-	for _, text := range texts {
-		if addr, err := netip.ParseAddr(text); err == nil {
-			addr = addr.Unmap()
-			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
-			continue
-		}
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, fmt.Errorf("trusted proxy %q is neither an address nor a range such as 10.0.0.0/8", text)
-		}
-		out = append(out, prefix.Masked())
-	}
-	return out, nil
-}
-
-func (p peers) contain(addr netip.Addr) bool {
-	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
-}
-
-// client returns the address that a request comes from: source, or if that is
-// believed, the last address in forwarded, a value of X-Forwarded-For, that is
-// not.
-func (p peers) client(source netip.Addr, forwarded string) netip.Addr {
-	for forwarded != "" && p.contain(source) {
-		hop := forwarded
-		if at := strings.LastIndexByte(forwarded, ','); at >= 0 {
-			forwarded, hop = forwarded[:at], forwarded[at+1:]
-		} else {
-			forwarded = ""
-		}
-		next, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
-			break // as far as the chain can be believed
-		}
-		source = next.Unmap().WithZone("")
-	}
-	return source
+	return route.IsPlainName(name) && name != "host" && !request.IsIdentity(name)
 }

@@ -59,7 +59,7 @@ func (s *Server) read(req *authv3.CheckRequest) (asked, error) {
 	// X-Forwarded-For makes of that.
 	source, err := netip.ParseAddr(attributes.GetSource().GetAddress().GetSocketAddress().GetAddress())
 	if err == nil {
-		q.Client = s.trusted.client(source.Unmap().WithZone(""), strings.Join(q.Header["X-Forwarded-For"], ","))
+		q.Client = s.trusted.Client(request.Plain(source), q.Header)
 	}
 	return q, nil
 }

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/tap"
 
+	"patrol/internal/certificate"
 	"patrol/server/check"
 	"patrol/server/deadline"
 	"patrol/server/drain"
@@ -50,14 +51,14 @@ type Server struct {
 	metrics     *metrics
 	gate        *deadline.Gate
 	room        *room
-	trusted     peers
+	trusted     request.Proxies
 	remove      []string // from allowed requests, always
 	dryRun      bool
 	routeDryRun bool
 	refusals    request.Refusals
 
 	listener net.Listener
-	identity *identity // nil without TLS
+	identity *certificate.Watched // nil without TLS
 }
 
 // New returns a server that does not listen yet.
@@ -71,7 +72,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, authz: deps.Authz, logger: deps.Logger,
 		dryRun: cfg.DryRun, routeDryRun: cfg.RouteDryRun, refusals: request.Refusals{Pages: cfg.PagesURL},
-		remove: []string{strings.ToLower(check.HeaderGuardrails)},
+		remove: []string{strings.ToLower(request.HeaderGuardrails)},
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
@@ -85,7 +86,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	})
 	s.room = newRoom(max(cfg.MaxReceiving, int64(cfg.MaxMessageBytes)+step))
 	var err error
-	if s.trusted, err = parsePeers(cfg.TrustedProxies); err != nil {
+	if s.trusted, err = request.ParseProxies(cfg.TrustedProxies); err != nil {
 		return nil, err
 	}
 	if s.metrics, err = newMetrics(deps.Registerer, s.gate.InFlight); err != nil {
@@ -106,7 +107,7 @@ func (s *Server) Run(ctx context.Context) error {
 // attribute `grpc`.
 func (s *Server) Listen(ctx context.Context) (err error) {
 	if s.cfg.TLS.CertFile != "" {
-		if s.identity, err = loadIdentity(s.cfg.TLS); err != nil {
+		if s.identity, err = certificate.Load("gRPC", certificate.Files{Cert: s.cfg.TLS.CertFile, Key: s.cfg.TLS.KeyFile, ClientCA: s.cfg.TLS.ClientCAFile}, "h2"); err != nil {
 			return err
 		}
 	}
@@ -146,7 +147,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stop()
 	tasks.Go(func() { s.reportReady(background, checker) })
 	if s.identity != nil {
-		tasks.Go(func() { s.identity.watch(background, s.logger) })
+		tasks.Go(func() { s.identity.Watch(background, s.cfg.TLS.ReloadInterval, s.logger) })
 	}
 
 	failed := make(chan error, 1)
@@ -236,7 +237,7 @@ func (s *Server) grpcServer(streams context.Context, checker *health.Server) *gr
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: k.MinClientTime, PermitWithoutStream: true}),
 	}
 	if s.identity != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(s.identity.server())))
+		options = append(options, grpc.Creds(credentials.NewTLS(s.identity.Config())))
 	}
 	server := grpc.NewServer(options...)
 	server.RegisterService(&checkService, s)

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"patrol/server/check"
 	"patrol/server/deadline"
+	"patrol/server/request"
 	"patrol/server/route"
 )
 
@@ -101,7 +101,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("the status %d for Envoy must be 400 to 499, or 503", s))
 	}
 	for _, name := range c.RemoveHeaders {
-		if !route.IsPlainName(name) || check.IsIdentity(name) {
+		if !route.IsPlainName(name) || request.IsIdentity(name) {
 			errs = append(errs, fmt.Errorf("header %q cannot be removed", name))
 		}
 	}
@@ -129,7 +129,7 @@ func parsePeers(peers map[Dialect][]string) (speakers, error) {
 	var errs []error
 	for _, dialect := range Dialects() {
 		for _, text := range peers[dialect] {
-			prefix, err := parsePrefix(text)
+			prefix, err := request.ParseNetwork(text)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s peer %q is neither an address nor a range such as 10.0.0.0/8", dialect, text))
 				continue
@@ -148,15 +148,6 @@ func parsePeers(peers map[Dialect][]string) (speakers, error) {
 		}
 	}
 	return out, errors.Join(errs...)
-}
-
-func parsePrefix(text string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(text); err == nil {
-		addr = addr.Unmap()
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	prefix, err := netip.ParsePrefix(text)
-	return prefix.Masked(), err
 }
 
 // dialect returns what peer speaks, "" if it may not speak.

@@ -10,6 +10,7 @@ import (
 
 	"patrol/models"
 	"patrol/server/check"
+	"patrol/server/request"
 	"patrol/server/route"
 )
 
@@ -48,7 +49,7 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*check.Requ
 		}
 	}
 	q := &check.Request{Surface: surface, Header: r.Header, Client: peer, KeepsQuery: true, KeepsType: true}
-	if client, ok := lastHop(r.Header); ok {
+	if client, ok := request.LastHop(r.Header); ok {
 		q.Client = client
 	}
 	if !hasHeaders {
@@ -62,7 +63,7 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*check.Requ
 		return nil, err
 	}
 	for name := range r.Header {
-		if check.Reserved(name) && !overwritten(d, name) {
+		if request.Reserved(name) && !overwritten(d, name) {
 			return nil, fmt.Errorf("%w: it has a header that speaks for Patrol", errForeign)
 		}
 	}
@@ -79,7 +80,7 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*check.Requ
 // is another one only to some servers, such as X_Patrol_User.
 func overwritten(d Dialect, name string) bool {
 	if d == Nginx {
-		return check.IsIdentity(name) || strings.EqualFold(name, check.HeaderGuardrails)
+		return request.IsIdentity(name) || strings.EqualFold(name, request.HeaderGuardrails)
 	}
 	return route.IsPlainName(name)
 }
@@ -118,18 +119,6 @@ func only(h http.Header, name string) (string, error) {
 		return values[0], nil
 	}
 	return "", fmt.Errorf("%w: it must have %s once, not %d times", errForeign, name, len(h[name]))
-}
-
-// lastHop returns the address that the proxy says it was asked from: the last in
-// X-Forwarded-For, the only one that the proxy itself wrote.
-func lastHop(h http.Header) (netip.Addr, bool) {
-	lines := h["X-Forwarded-For"]
-	if len(lines) == 0 {
-		return netip.Addr{}, false
-	}
-	line := lines[len(lines)-1]
-	addr, err := netip.ParseAddr(strings.TrimSpace(line[strings.LastIndexByte(line, ',')+1:]))
-	return addr.Unmap().WithZone(""), err == nil
 }
 
 // readFixed reads what the operator says about the request in the path at which the

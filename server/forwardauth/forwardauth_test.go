@@ -296,15 +296,6 @@ func (l listener) Begin(ctx context.Context, call authz.Call) (*authz.Proxied, m
 	return l.World.Begin(ctx, call)
 }
 
-func TestMounted(t *testing.T) {
-	for uri, want := range map[string]bool{
-		"/forward-auth": true, "/forward-auth?domain=a": true, "/forward-auth/": true, "/forward-auth/a//b": true,
-		"/forward-authx": false, "/forward%2Dauth": false, "//forward-auth": false, "/": false,
-	} {
-		assert.Equal(t, want, forwardauth.Mounted(&http.Request{RequestURI: uri}), uri)
-	}
-}
-
 func TestConfigIsChecked(t *testing.T) {
 	require.NoError(t, forwardauth.DefaultConfig().Validate())
 	assert.False(t, forwardauth.DefaultConfig().Enabled())

@@ -58,32 +58,17 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 		h.log = slog.Default()
 	}
 	if h.peer == nil {
-		h.peer = remote
+		h.peer = request.PeerOf
 	}
 	h.gate = deadline.NewGate(cfg.limits(), func(value any, stack []byte) {
 		h.log.Error("judging a proxy's question panicked", "panic", value, "stack", string(stack))
 	})
 	room := max(cfg.MaxReceiving, 2*(cfg.MaxBodyBytes+firstBuffer))
 	h.room = deadline.NewBudget(room, room)
-	h.remove = strings.Join(append([]string{check.HeaderGuardrails}, cfg.RemoveHeaders...), ", ")
+	h.remove = strings.Join(append([]string{request.HeaderGuardrails}, cfg.RemoveHeaders...), ", ")
 	var err error
 	h.speakers, err = parsePeers(cfg.Peers)
 	return h, err
-}
-
-func remote(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{} // a Unix socket
-	}
-	return peer.Addr().Unmap().WithZone("")
-}
-
-// Mounted reports whether a request is for a [Handler], by its path as it was
-// sent.
-func Mounted(r *http.Request) bool {
-	rest, ok := strings.CutPrefix(r.RequestURI, Prefix)
-	return ok && (rest == "" || rest[0] == '/' || rest[0] == '?')
 }
 
 // ServeHTTP answers one question.
@@ -138,12 +123,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // allow tells the proxy to let the request pass and what to tell the upstream.
 func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *check.Request, v check.Verdict) {
 	header := w.Header()
-	for name, value := range v.Decision.Headers {
-		header.Set(name, value)
-	}
-	header.Set(models.HeaderUser, v.Decision.UserID)
-	header.Set(models.HeaderDomain, v.Request.Domain)
-	header.Set(models.HeaderTokenID, v.Decision.TokenID)
+	request.Identify(header, v.Decision, v.Request.Domain)
 	header.Set(request.HeaderDecision, v.Decision.ID)
 	header.Set("X-Patrol-Scope-Id", v.Decision.ScopeID)
 	header.Set("X-Patrol-Revision", v.Decision.Revision)
@@ -151,7 +131,7 @@ func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *check.Request, v ch
 	if d == Envoy {
 		remove := []string{h.remove}
 		for name := range q.Header {
-			if check.Reserved(name) && header[name] == nil {
+			if request.Reserved(name) && header[name] == nil {
 				remove = append(remove, name)
 			}
 		}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -9,6 +8,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"patrol/internal/secret"
 	"patrol/models"
 	"patrol/server/route"
 )
@@ -69,10 +69,10 @@ type Upstream struct {
 	// query or fragment.
 	URL string
 	// Headers are set on every request.
-	Headers map[string]Secret
+	Headers map[string]secret.Text
 	// Credential is sent in the header CredentialHeader, in the place of the
 	// caller's token, such as `Bearer sk-…`. Empty: none.
-	Credential Secret
+	Credential secret.Text
 	// CredentialHeader is where the credential goes; Authorization if empty.
 	CredentialHeader string
 }
@@ -80,27 +80,6 @@ type Upstream struct {
 // AnyDomain is the key of the upstream that every domain has which has none of
 // its own.
 const AnyDomain = "*"
-
-// Secret is text that nobody may see but the upstream. It masks itself in every
-// form of output; converting it to a string is the one way to the text.
-type Secret string
-
-// String masks the secret.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return "***"
-}
-
-// GoString masks the secret.
-func (s Secret) GoString() string { return s.String() }
-
-// LogValue masks the secret.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
-
-// MarshalText masks the secret.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // DefaultConfig returns the configuration that applies where nothing else is
 // said. It has no upstreams.
@@ -201,7 +180,7 @@ var ownHeaders = map[string]bool{
 	"x-forwarded-for": true, "x-forwarded-host": true, "x-forwarded-proto": true,
 }
 
-func validateHeader(field, name string, value Secret, v *models.Invalid) {
+func validateHeader(field, name string, value secret.Text, v *models.Invalid) {
 	lower := strings.ToLower(name)
 	switch {
 	case !route.IsPlainName(name):

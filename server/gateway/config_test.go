@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"patrol/internal/secret"
 	"patrol/models"
 	"patrol/server/authz"
 	"patrol/server/gateway"
@@ -28,7 +29,7 @@ func TestConfigValidate(t *testing.T) {
 	}
 	at := func(url string) func(*gateway.Config) { return forAny(gateway.Upstream{URL: url}) }
 	header := func(name, value string) func(*gateway.Config) {
-		return forAny(gateway.Upstream{URL: "http://a", Headers: map[string]gateway.Secret{name: gateway.Secret(value)}})
+		return forAny(gateway.Upstream{URL: "http://a", Headers: map[string]secret.Text{name: secret.Text(value)}})
 	}
 	for name, c := range map[string]struct {
 		change func(*gateway.Config)
@@ -93,7 +94,7 @@ func TestConfigValidate(t *testing.T) {
 }
 
 func TestSecretsMaskThemselves(t *testing.T) {
-	u := gateway.Upstream{URL: "http://a", Headers: map[string]gateway.Secret{"X-Key": "hunter2"}, Credential: "hunter2"}
+	u := gateway.Upstream{URL: "http://a", Headers: map[string]secret.Text{"X-Key": "hunter2"}, Credential: "hunter2"}
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "upstream", u, "credential", u.Credential)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "upstream", u, "credential", u.Credential)
@@ -107,5 +108,5 @@ func TestSecretsMaskThemselves(t *testing.T) {
 		assert.Contains(t, text, "***")
 	}
 	assert.Equal(t, "hunter2", string(u.Credential))
-	assert.Empty(t, gateway.Secret("").String())
+	assert.Empty(t, secret.Text("").String())
 }

@@ -172,11 +172,11 @@ func (x *exchange) rewrite(out *http.Request, t *target) {
 			}
 		}
 	}
-	identify(h, x.decision, x.domain)
+	request.Identify(h, x.decision, x.domain)
 	if x.requestID != "" {
 		h.Set("X-Request-Id", x.requestID)
 	}
-	if ip := clientIP(x.r); ip.IsValid() {
+	if ip := request.PeerOf(x.r); ip.IsValid() {
 		h.Set("X-Forwarded-For", ip.String())
 	}
 	scheme, host := x.public()

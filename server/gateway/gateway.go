@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"runtime"
 	"strings"
@@ -125,7 +124,7 @@ func (g *Gateway) Close() {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{g: g, w: w, r: r, body: &bodyReader{ReadCloser: r.Body, control: http.NewResponseController(w)}, requestID: w.Header().Get("X-Request-Id")}
 	defer x.open()()
-	token, ok := bearer(r.Header)
+	token, ok := request.Bearer(r.Header)
 	if !ok {
 		x.fail(http.StatusBadRequest, models.CodeMalformed, "The request has more than one Authorization header.")
 		return
@@ -142,7 +141,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	call := authz.Call{
 		Token: token, Request: models.Request{Domain: x.domain},
-		Surface: "gateway", KeepsNames: true, RequestID: x.requestID, IP: clientIP(r), UserAgent: route.Mask(r.UserAgent()),
+		Surface: "gateway", KeepsNames: true, RequestID: x.requestID, IP: request.PeerOf(r), UserAgent: models.MaskTokens(r.UserAgent()),
 	}
 	ctx := r.Context()
 	p, d, ok := g.begin(ctx, call)
@@ -177,39 +176,12 @@ func (g *Gateway) enter(token string) (by string, ok bool) {
 	return stranger, err == nil
 }
 
-// bearer returns the token that a request presents, "" if it presents none. A
-// scheme other than Bearer presents none (RFC 6750 §3.1). ok is false if there is
-// more than one Authorization header: nobody can tell which one counts.
-func bearer(h http.Header) (token string, ok bool) {
-	lines := h["Authorization"]
-	switch len(lines) {
-	case 0:
-		return "", true
-	case 1:
-		scheme, token, _ := strings.Cut(lines[0], " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			return "", true
-		}
-		return strings.Trim(token, " "), true
-	default:
-		return "", false
-	}
-}
-
 // domainOf returns the domain in a path below /proxy/.
 func domainOf(r models.HTTPRequest) (string, error) {
 	if len(r.Segments) < 2 || r.Segments[0] != "proxy" {
 		return "", fmt.Errorf("%w: the path is not /proxy/{domain}/…", route.ErrAmbiguous)
 	}
 	return r.Segments[1], nil
-}
-
-func clientIP(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{} // a Unix socket
-	}
-	return peer.Addr().Unmap().WithZone("")
 }
 
 // exchange is one request on its way through the gateway.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"patrol/internal/secret"
 	"patrol/models"
 	"patrol/server/gateway"
 )
@@ -157,7 +158,7 @@ func TestRequestHeaders(t *testing.T) {
 		upstream: func(_ http.ResponseWriter, r *http.Request) { got = r.Header },
 		config: func(c *gateway.Config) {
 			u := c.Upstreams[gateway.AnyDomain]
-			u.Headers = map[string]gateway.Secret{"x-team": "red"}
+			u.Headers = map[string]secret.Text{"x-team": "red"}
 			u.Credential = "Bearer sk-upstream"
 			c.Upstreams[gateway.AnyDomain] = u
 			c.PublicURL = "https://patrol.example"
@@ -217,7 +218,7 @@ func TestUpstreamsByDomain(t *testing.T) {
 		config: func(c *gateway.Config) {
 			u := c.Upstreams[gateway.AnyDomain]
 			other = u.URL
-			u.Headers = map[string]gateway.Secret{"X-Key": "of-any"}
+			u.Headers = map[string]secret.Text{"X-Key": "of-any"}
 			c.Upstreams[gateway.AnyDomain] = u
 			c.Upstreams["acme"] = gateway.Upstream{URL: other + "/acme", Credential: "acme-key", CredentialHeader: "X-Key"}
 			c.Upstreams["bare"] = gateway.Upstream{URL: other}

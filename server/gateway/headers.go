@@ -5,10 +5,9 @@ import (
 	"strings"
 
 	"patrol/models"
+	"patrol/server/request"
 	"patrol/server/route"
 )
-
-const guardrailsPrefix = "x-guardrails-"
 
 // untrusted are the request headers that do not pass, in lower case: credentials
 // meant for Patrol, and names under which one proxy or another tells its upstream
@@ -22,7 +21,7 @@ var untrusted = map[string]bool{
 }
 
 var untrustedPrefixes = []string{
-	route.IdentityPrefix, guardrailsPrefix,
+	route.IdentityPrefix, request.GuardrailsPrefix,
 	"x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-", "x-auth-request-", "x-authenticated-", "x-ms-client-principal",
 	"proxy-",
 }
@@ -36,7 +35,7 @@ func cleanRequestHeader(h http.Header) {
 			continue
 		}
 		for i, value := range values {
-			values[i] = route.Mask(value)
+			values[i] = models.MaskTokens(value)
 		}
 	}
 }
@@ -55,16 +54,6 @@ func dropped(lower string, names map[string]bool, prefixes []string) bool {
 		}
 	}
 	return false
-}
-
-// identify tells the upstream whom d allowed what in domain.
-func identify(h http.Header, d models.Decision, domain string) {
-	for name, value := range d.Headers {
-		h.Set(name, value)
-	}
-	h.Set(models.HeaderUser, d.UserID)
-	h.Set(models.HeaderDomain, domain)
-	h.Set(models.HeaderTokenID, d.TokenID)
 }
 
 // originWide are the answer headers that speak for the whole origin, or for

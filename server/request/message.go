@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"patrol/models"
-	"patrol/server/route"
 )
 
 const (
@@ -35,7 +34,7 @@ func (r Refusals) message(status int, why Refusal) string {
 	if asked := what(why); asked != "" {
 		said = append(said, asked)
 	}
-	return route.Mask(shorten(strings.Join(append(said, mends...), " "), maxMessage))
+	return models.MaskTokens(shorten(strings.Join(append(said, mends...), " "), maxMessage))
 }
 
 // sentence makes text end as a sentence does.
@@ -59,7 +58,7 @@ func clean(text string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(text, "\uFFFD"))
-	return route.Mask(strings.Join(strings.Fields(text), " "))
+	return models.MaskTokens(strings.Join(strings.Fields(text), " "))
 }
 
 // what says who asked for what, "" if that is not known or not to be told: a

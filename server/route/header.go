@@ -24,7 +24,7 @@ func judgedHeaders(header http.Header) map[string]string {
 		if isCredential(name) || strings.HasPrefix(name, IdentityPrefix) {
 			continue
 		}
-		value := Mask(strings.ToValidUTF8(strings.Join(values, ", "), "\uFFFD"))
+		value := models.MaskTokens(strings.ToValidUTF8(strings.Join(values, ", "), "\uFFFD"))
 		if prior, ok := headers[name]; ok { // two spellings of one name
 			value = prior + ", " + value
 		}
@@ -99,61 +99,4 @@ func fold(r rune) rune {
 	default:
 		return '-'
 	}
-}
-
-const (
-	// What a mask leaves of a token.
-	maskText = "***"
-	// minSecret is how many characters must follow a prefix before it is taken
-	// for a token: enough that a name such as patrol_small is none, few enough
-	// that a token which lost its end still is one.
-	minSecret = models.IDLength + 1 + 8
-)
-
-// Mask replaces everything in s that is shaped like a token of Patrol, or like
-// the greater part of one, leaving its prefix.
-func Mask(s string) string {
-	const common = "patrol" // of both prefixes
-	at := strings.Index(s, common)
-	if at < 0 {
-		return s
-	}
-	var b strings.Builder
-	for at >= 0 {
-		prefix := tokenPrefix(s[at:])
-		end := at + len(prefix)
-		for prefix != "" && end < len(s) && (isAlphanumeric(s[end]) || s[end] == '_' || s[end] == '-' && prefix == models.BearerPrefix) {
-			end++
-		}
-		if prefix == "" || !isToken(s[at+len(prefix):end], prefix) {
-			end = at + len(common) // look again behind it
-			b.WriteString(s[:end])
-		} else {
-			b.WriteString(s[:at+len(prefix)])
-			b.WriteString(maskText)
-		}
-		s = s[end:]
-		at = strings.Index(s, common)
-	}
-	b.WriteString(s)
-	return b.String()
-}
-
-func tokenPrefix(s string) string {
-	for _, prefix := range []string{models.TokenPrefix, models.BearerPrefix} {
-		if strings.HasPrefix(s, prefix) {
-			return prefix
-		}
-	}
-	return ""
-}
-
-// isToken reports whether rest, the characters after a prefix that a token may
-// have, is a token's: an id, a separator and a secret; of a session token, whose
-// shape is not fixed, as many characters.
-func isToken(rest, prefix string) bool {
-	if len(rest) < minSecret {
-		return false
-	}
-	return prefix == models.BearerPrefix || rest[models.IDLength] == '_'
 }

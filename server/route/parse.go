@@ -47,7 +47,7 @@ func Reason(err error) models.Reason {
 	if err == nil || !errors.Is(err, ErrAmbiguous) {
 		return r
 	}
-	found := Mask(strings.TrimPrefix(err.Error(), ErrAmbiguous.Error()+": "))
+	found := models.MaskTokens(strings.TrimPrefix(err.Error(), ErrAmbiguous.Error()+": "))
 	if len(found) > maxReason {
 		found = strings.ToValidUTF8(found[:maxReason], "") + "…"
 	}
@@ -149,7 +149,7 @@ func parsePath(raw string) ([]string, error) {
 		if err := checkSegment(segment); err != nil {
 			return nil, err
 		}
-		segments = append(segments, Mask(segment))
+		segments = append(segments, models.MaskTokens(segment))
 	}
 	return segments, nil
 }
@@ -208,8 +208,8 @@ func parseQuery(raw string) (map[string][]string, error) {
 		case isMethodOverride(name):
 			return nil, ambiguous("the query asks for another method")
 		}
-		name = Mask(name)
-		query[name] = append(query[name], Mask(value))
+		name = models.MaskTokens(name)
+		query[name] = append(query[name], models.MaskTokens(value))
 	}
 	return query, nil
 }

@@ -250,9 +250,9 @@ func TestMask(t *testing.T) {
 		"Bearer " + session + ", x":       "Bearer patrols_***, x",
 		"patrols_short":                   "patrols_short",
 	} {
-		got := route.Mask(text)
+		got := models.MaskTokens(text)
 		assert.Equal(t, want, got, text)
-		assert.Equal(t, got, route.Mask(got), "masking %q again", got)
+		assert.Equal(t, got, models.MaskTokens(got), "masking %q again", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"patrol/internal/secret"
 	"patrol/models"
 )
 
@@ -19,10 +20,10 @@ type Config struct {
 	DataDir        string              `key:"data_dir" flag:"data-dir" doc:"Folder for what this server keeps in files: the SQLite database and its token keys. Made on demand, for its owner only."`
 	Policy         string              `key:"policy" flag:"policy" doc:"Policy bundle: a folder, a .tar.gz archive, or the https:// URL of one. It is followed: what changes there comes into force once it has passed the gate. Empty: the one inside the binary."`
 	Upstream       URL                 `key:"upstream" flag:"upstream" doc:"Base URL of the service behind /proxy/<domain>/, for every domain that has no upstream of its own. The prefix is stripped."`
-	UpstreamCred   Secret              `key:"upstream_credential" doc:"What the upstream is sent as Authorization, such as 'Bearer sk-…', in place of the caller's token."`
+	UpstreamCred   secret.Text         `key:"upstream_credential" doc:"What the upstream is sent as Authorization, such as 'Bearer sk-…', in place of the caller's token."`
 	UpstreamKind   string              `key:"upstream_kind" flag:"upstream-kind" doc:"What kind of service the upstream is, which says when two spellings are one model's name: openai, vllm, litellm or ollama. It holds for every domain that is not in upstreams, for whoever forwards its requests. Empty: names are compared byte for byte."`
 	Upstreams      map[string]Upstream `key:"upstreams" doc:"Upstreams by domain; see below."`
-	TokenKeys      Secret              `key:"token_keys" doc:"Keys that tokens are hashed with: id:base64 of at least 32 random bytes, several separated by commas, the current one first; or the path of a file with them. Required with PostgreSQL. With SQLite a key is made in the data folder if there is none and no token yet."`
+	TokenKeys      secret.Text         `key:"token_keys" doc:"Keys that tokens are hashed with: id:base64 of at least 32 random bytes, several separated by commas, the current one first; or the path of a file with them. Required with PostgreSQL. With SQLite a key is made in the data folder if there is none and no token yet."`
 	OpenFiles      bool                `key:"accept_open_files" doc:"Go on although every user of this machine can write a file that holds secrets or must not be forged: token keys, tombstones, a backup, a database, the settings. If others can only read such a file, the log warns of it either way."`
 	TrustedProxies []string            `key:"trusted_proxies" doc:"Addresses or networks of the proxies in front, whose X-Forwarded-For is believed. Empty: nobody's."`
 	Database       Database            `key:"database" doc:"The database."`
@@ -57,9 +58,9 @@ type Config struct {
 // Upstream is a service behind the gateway.
 type Upstream struct {
 	URL              URL
-	Kind             string            // of service; see models.UpstreamKind
-	Headers          map[string]Secret // set on every request; masked, because they often hold keys
-	Credential       Secret
+	Kind             string                 // of service; see models.UpstreamKind
+	Headers          map[string]secret.Text // set on every request; masked, because they often hold keys
+	Credential       secret.Text
 	CredentialHeader string // where Credential goes; Authorization if empty
 
 	credentialFile string // that Credential came from

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"patrol/internal/secret"
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/server/decisionlog"
@@ -26,7 +27,7 @@ type DecisionLog struct {
 	FileMaxAge     time.Duration `key:"file_max_age" doc:"Age at which the same happens."`
 	FileMaxFiles   int           `key:"file_max_files" doc:"Most renamed files that are kept."`
 	Endpoint       URL           `key:"endpoint" doc:"URL that batches of decisions are posted to, gzipped JSON arrays, as OPA does. Empty: nowhere."`
-	EndpointToken  Secret        `key:"endpoint_token" doc:"Sent to the endpoint as a Bearer token."`
+	EndpointToken  secret.Text   `key:"endpoint_token" doc:"Sent to the endpoint as a Bearer token."`
 	EndpointBatch  Size          `key:"endpoint_batch" doc:"Largest batch, before it is gzipped."`
 	EndpointWait   time.Duration `key:"endpoint_timeout" doc:"Time for the endpoint to take a batch."`
 	Buffer         Size          `key:"buffer" doc:"Memory for decisions that wait to be written, and again for each place that they go to. If it is full, those of the token that has the most of it are dropped, allowances before denials. An eighth more is for refusals without a token that verifies."`

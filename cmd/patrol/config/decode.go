@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"patrol/internal/secret"
 	"patrol/models"
 )
 
@@ -153,7 +154,7 @@ func (u *Upstream) decode(fields map[string]any, at string, invalid *models.Inva
 			} else if fields["credential"] != nil {
 				invalid.Add(at+".credential", "give either credential or credential_file, not both")
 			}
-			u.Credential = Secret(text)
+			u.Credential = secret.Text(text)
 			u.credentialFile, _ = raw.(string) // else it could not have been read
 		case "kind":
 			decode(reflect.ValueOf(&u.Kind).Elem(), raw, at+".kind", invalid)
@@ -165,9 +166,9 @@ func (u *Upstream) decode(fields map[string]any, at string, invalid *models.Inva
 				invalid.Add(at+".headers", "must map header names to values")
 				continue
 			}
-			u.Headers = map[string]Secret{}
+			u.Headers = map[string]secret.Text{}
 			for _, header := range sortedKeys(headers) {
-				var value Secret
+				var value secret.Text
 				decode(reflect.ValueOf(&value).Elem(), headers[header], at+".headers."+header, invalid)
 				u.Headers[header] = value
 			}

@@ -22,7 +22,7 @@
 //
 // # Secrets
 //
-// A setting of type [Secret] can be given as it is or, under its key with
+// A setting of type [secret.Text] can be given as it is or, under its key with
 // `_file` appended, as the path of a file that holds it. Of the two, the one in
 // the higher layer counts. Secrets mask themselves wherever they are printed, and
 // a [URL] masks the password inside it.

@@ -17,6 +17,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 
+	"patrol/internal/secret"
 	"patrol/models"
 )
 
@@ -181,7 +182,7 @@ func (l *loader) addFile(flags *pflag.FlagSet, environ []string) error {
 // which may be a secret: the parser quotes it in backquotes.
 func yamlProblem(err error) string {
 	quoted := regexp.MustCompile("(?s)`.*`")
-	return quoted.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), masked)
+	return quoted.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), secret.Mask)
 }
 
 // refuseUnknown reports every key of a file that no setting has.

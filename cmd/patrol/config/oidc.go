@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"patrol/internal/secret"
 	"patrol/models"
 	"patrol/server"
 )
@@ -13,7 +14,7 @@ import (
 type OIDC struct {
 	Issuer            string        `key:"issuer" doc:"URL of the provider, exactly as its discovery document has it. Empty: people sign in with passwords alone. Needs public_url."`
 	ClientID          string        `key:"client_id" doc:"What the provider calls this installation."`
-	ClientSecret      Secret        `key:"client_secret" doc:"The client's secret. Empty: a public client."`
+	ClientSecret      secret.Text   `key:"client_secret" doc:"The client's secret. Empty: a public client."`
 	Name              string        `key:"name" doc:"What people know the provider by: the button reads 'Sign in with …'."`
 	Scopes            []string      `key:"scopes" doc:"Scopes to ask for. openid is always among them; many providers give groups only for a scope of their own."`
 	AllowCreate       bool          `key:"allow_create" doc:"Make an account for whoever signs in and has none, if the provider has verified their address. If false, people connect an account that is there."`
@@ -39,7 +40,7 @@ func defaultOIDC() OIDC {
 // ServerConfig translates the settings for the HTTP surface.
 func (o OIDC) ServerConfig() server.OIDCConfig {
 	c := server.OIDCConfig{
-		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: server.Secret(o.ClientSecret.Reveal()), Name: o.Name, Scopes: o.Scopes,
+		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret, Name: o.Name, Scopes: o.Scopes,
 		AllowCreate: o.AllowCreate, EmailDomains: o.EmailDomains, VerifiedClaim: o.VerifiedClaim, GroupsClaim: o.GroupsClaim,
 		RemoveMemberships: o.RemoveMemberships, AdminGroup: o.AdminGroup, MaxAge: o.MaxAge, RequireAuthTime: o.RequireAuthTime, Timeout: o.Timeout,
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"patrol/bundles"
+	"patrol/internal/secret"
 	"patrol/models"
 	"patrol/policies/engine"
 	"patrol/server/shadow"
@@ -16,11 +17,11 @@ type Bundle struct {
 	PollInterval    time.Duration `key:"poll_interval" doc:"How often a URL is asked, more or less, if its server knows no long polling; and the longest pause after failures."`
 	LongPoll        time.Duration `key:"long_poll" doc:"How long a server that knows long polling may wait for something new before it answers. 0: it is not asked to."`
 	Timeout         time.Duration `key:"timeout" doc:"Time to connect to a URL's server, and again to transfer a bundle."`
-	Credential      Secret        `key:"credential" doc:"What is sent to a URL's server as Bearer token."`
+	Credential      secret.Text   `key:"credential" doc:"What is sent to a URL's server as Bearer token."`
 	CAFile          string        `key:"ca_file" doc:"PEM file with the authorities, one of which must have signed the certificate of a URL's server. Empty: the system's."`
 	Keys            []string      `key:"keys" doc:"Keys that bundles must be signed with, each as id:algorithm:path, such as release:RS256:/etc/patrol/release.pem: a public key in PEM, or for HS256 a file with the shared secret. Empty: bundles need no signature. The bundle inside the binary needs none."`
 	Scope           string        `key:"scope" doc:"Scope that signatures must be for."`
-	ServeCredential Secret        `key:"serve_credential" doc:"Bearer token with which edge replicas and OPA may fetch the bundle in force at /api/v1/policy/bundle, at least 32 characters. Empty: only the signed-in policy team may."`
+	ServeCredential secret.Text   `key:"serve_credential" doc:"Bearer token with which edge replicas and OPA may fetch the bundle in force at /api/v1/policy/bundle, at least 32 characters. Empty: only the signed-in policy team may."`
 	PlanTrials      int           `key:"plan_trials" doc:"On how many made-up inputs the compiled plan of a policy is held against OPA's own evaluator, beside requests, before it decides; until then, and if they ever differ, OPA's evaluator does, which is slower. 0: the plan never decides."`
 }
 
@@ -39,12 +40,12 @@ type Gate struct {
 
 // Shadow is a policy that is judged beside the one in force.
 type Shadow struct {
-	Policy     string `key:"policy" doc:"Policy bundle that is judged beside the one in force and never decides: a folder, a .tar.gz archive, or the https:// URL of one. It is followed, signed and checked like 'policy'. Empty: none."`
-	Credential Secret `key:"credential" doc:"What is sent to the URL's server as Bearer token."`
-	Sample     int    `key:"sample" doc:"Share of decisions that are judged again, in percent."`
-	CPUShare   int    `key:"cpu_share" doc:"How much of one processor judging may take, in percent. What does not fit is passed over, and counted as dropped."`
-	Buffer     Size   `key:"buffer" doc:"Memory for decisions that wait to be judged."`
-	Memory     Size   `key:"memory" doc:"Most memory for the process that judges."`
+	Policy     string      `key:"policy" doc:"Policy bundle that is judged beside the one in force and never decides: a folder, a .tar.gz archive, or the https:// URL of one. It is followed, signed and checked like 'policy'. Empty: none."`
+	Credential secret.Text `key:"credential" doc:"What is sent to the URL's server as Bearer token."`
+	Sample     int         `key:"sample" doc:"Share of decisions that are judged again, in percent."`
+	CPUShare   int         `key:"cpu_share" doc:"How much of one processor judging may take, in percent. What does not fit is passed over, and counted as dropped."`
+	Buffer     Size        `key:"buffer" doc:"Memory for decisions that wait to be judged."`
+	Memory     Size        `key:"memory" doc:"Most memory for the process that judges."`
 }
 
 func defaultShadow() Shadow {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"patrol/internal/secret"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -41,7 +43,7 @@ func node(v reflect.Value) (*yaml.Node, error) {
 	out := &yaml.Node{}
 	var plain any
 	switch value := v.Interface().(type) {
-	case time.Duration, Size, Secret, URL:
+	case time.Duration, Size, secret.Text, URL:
 		plain = render(v)
 	case map[string]Upstream:
 		return upstreamsNode(value), nil

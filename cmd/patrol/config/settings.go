@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"patrol/internal/secret"
 	"patrol/models"
 )
 
@@ -41,7 +42,7 @@ func envName(key string) string {
 
 var (
 	durationType = reflect.TypeFor[time.Duration]()
-	secretType   = reflect.TypeFor[Secret]()
+	secretType   = reflect.TypeFor[secret.Text]()
 	urlType      = reflect.TypeFor[URL]()
 	sizeType     = reflect.TypeFor[Size]()
 )

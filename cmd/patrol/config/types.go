@@ -7,33 +7,9 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"patrol/internal/secret"
 )
-
-const masked = "***"
-
-// Secret is a setting that nobody may see. It masks itself in every form of
-// output; [Secret.Reveal] is the one way to the text.
-type Secret string
-
-// Reveal returns the secret.
-func (s Secret) Reveal() string { return string(s) }
-
-// String masks the secret.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return masked
-}
-
-// GoString masks the secret.
-func (s Secret) GoString() string { return s.String() }
-
-// LogValue masks the secret.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
-
-// MarshalText masks the secret.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // URL is a URL that may carry a credential. It masks that in every form of
 // output; [URL.Reveal] is the one way to the text.
@@ -51,13 +27,13 @@ func (u URL) String() string {
 	}
 	parsed, err := url.Parse(string(u))
 	if err != nil { // no telling what is secret in it
-		return masked
+		return secret.Mask
 	}
 	user := ""
 	if parsed.User != nil {
-		user = masked + "@"
+		user = secret.Mask + "@"
 		if _, ok := parsed.User.Password(); ok {
-			user = url.User(parsed.User.Username()).String() + ":" + masked + "@"
+			user = url.User(parsed.User.Username()).String() + ":" + secret.Mask + "@"
 		}
 		parsed.User = nil
 	}
@@ -82,7 +58,7 @@ func maskQuery(query string) string {
 		lower := strings.ToLower(name)
 		for _, word := range [...]string{"pass", "secret", "token", "key", "credential", "%"} {
 			if strings.Contains(lower, word) { // an escaped name may hide one of the words
-				parts[i] = name + "=" + masked
+				parts[i] = name + "=" + secret.Mask
 				break
 			}
 		}

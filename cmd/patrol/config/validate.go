@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"patrol/internal/secret"
 	"patrol/models"
 )
 
@@ -300,7 +301,7 @@ func checkURL(key string, u URL, v *models.Invalid) (parsed *url.URL, ok bool) {
 	return nil, false
 }
 
-func checkHeaderValue(key string, value Secret, v *models.Invalid) {
+func checkHeaderValue(key string, value secret.Text, v *models.Invalid) {
 	if !httpguts.ValidHeaderFieldValue(value.Reveal()) {
 		v.Add(key, "has characters that no header can carry, such as a line break")
 	}

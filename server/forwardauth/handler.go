@@ -151,6 +151,11 @@ func (h *Handler) deny(w http.ResponseWriter, r *http.Request, d Dialect, q *che
 	refusals := h.refusals
 	refusals.Told = func(status int) int { return h.told(d, status) }
 	a := v.Answer(refusals, client)
+	if d == Envoy {
+		// Envoy takes any answer with it for the begin of another protocol, and waits
+		// for that until its timeout.
+		a.Header.Del("Connection")
+	}
 	if d == Nginx { // which drops the body
 		a.InHeader()
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -101,24 +102,46 @@ const perElement = 16
 
 // size returns how much a value is, and stops counting beyond most: values share parts,
 // so that one may be much larger than it looks.
-func size(v ast.Value, most int) (n int) {
-	add := func(t *ast.Term) bool {
-		n += perElement + size(t.Value, most-n)
-		return n > most
+func size(v ast.Value, most int) int {
+	c := counters.Get().(*counter)
+	c.n, c.most = 0, most
+	c.count(v)
+	n := c.n
+	counters.Put(c)
+	return n
+}
+
+// counter counts. Its functions are made once, since each would be an allocation.
+type counter struct {
+	n, most int
+	add     func(*ast.Term) bool
+	addBoth func(_, _ *ast.Term) bool
+}
+
+var counters = sync.Pool{New: func() any {
+	c := new(counter)
+	c.add = func(t *ast.Term) bool {
+		c.n += perElement
+		c.count(t.Value)
+		return c.n > c.most
 	}
+	c.addBoth = func(k, x *ast.Term) bool { return c.add(k) || c.add(x) }
+	return c
+}}
+
+func (c *counter) count(v ast.Value) {
 	switch v := v.(type) {
 	case ast.String:
-		return len(v)
+		c.n += len(v)
 	case ast.Number:
-		return len(v)
+		c.n += len(v)
 	case *ast.Array:
-		v.Until(add)
+		v.Until(c.add)
 	case ast.Set:
-		v.Until(add)
+		v.Until(c.add)
 	case ast.Object:
-		v.Until(func(k, x *ast.Term) bool { return add(k) || add(x) })
+		v.Until(c.addBoth)
 	}
-	return n
 }
 
 func sizes(most int) bound {

@@ -24,15 +24,22 @@ func (s *Snapshot) Decide(ctx context.Context, req models.Request, f Facts, now 
 	if err := req.Validate(); err != nil {
 		return models.Decision{}, fmt.Errorf("judge a request: %w", err)
 	}
-	input, err := decisionInput(req, f, now)
+	q, err := s.askDecision(req, f, now)
 	if err != nil {
 		return models.Decision{}, err
 	}
-	return s.decide(ctx, input)
+	d, err := s.answerTo(ctx, q)
+	q.end()
+	return d, err
 }
 
+// decide judges an input that is one document.
 func (s *Snapshot) decide(ctx context.Context, input *ast.Term) (models.Decision, error) {
-	v, err := s.eval(ctx, s.decision, input)
+	return s.answerTo(ctx, &question{doc: input})
+}
+
+func (s *Snapshot) answerTo(ctx context.Context, q *question) (models.Decision, error) {
+	v, err := s.evalOn(ctx, s.decision, q)
 	if err != nil {
 		return models.Decision{}, err
 	}
@@ -41,7 +48,7 @@ func (s *Snapshot) decide(ctx context.Context, input *ast.Term) (models.Decision
 		return models.Decision{}, fmt.Errorf("%s is malformed: %w", decisionRef, err)
 	}
 	if d.Allowed {
-		if err := s.uphold(ctx, input, &d); err != nil {
+		if err := s.uphold(ctx, q, &d); err != nil {
 			return models.Decision{}, err
 		}
 	}

@@ -48,20 +48,25 @@ var errStarved = fmt.Errorf("%w, and had little of its time", ErrTimeout)
 // is over; if ctx ended, ctx's error is in the chain. An evaluation that was kept from
 // running until its time was over, by a burst of other work on the machine, is begun once more.
 func (s *Snapshot) eval(ctx context.Context, d document, input *ast.Term) (ast.Value, error) {
-	v, err := s.evalOnce(ctx, d, input)
+	return s.evalOn(ctx, d, &question{doc: input})
+}
+
+// evalOn is eval on an input that may be given in slots.
+func (s *Snapshot) evalOn(ctx context.Context, d document, q *question) (ast.Value, error) {
+	v, err := s.evalOnce(ctx, d, q)
 	if errors.Is(err, errStarved) {
-		v, err = s.evalOnce(ctx, d, input)
+		v, err = s.evalOnce(ctx, d, q)
 	}
 	return v, err
 }
 
-func (s *Snapshot) evalOnce(ctx context.Context, d document, input *ast.Term) (ast.Value, error) {
-	if d.fast.Load() != nil {
-		if v, err, ok := s.quick(ctx, d, input); ok {
+func (s *Snapshot) evalOnce(ctx context.Context, d document, q *question) (ast.Value, error) {
+	if f := d.fast.Load(); f != nil {
+		if v, err, ok := s.quick(ctx, d, f, q); ok {
 			return v, err
 		}
 	}
-	return s.topdown(ctx, d, input)
+	return s.topdown(ctx, d, q.document())
 }
 
 // topdown is eval by OPA's evaluator. It is used as it is, and not OPA's package rego

@@ -131,17 +131,17 @@ func (s *Snapshot) BrokenOf(input any) ([]models.ReasonCode, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	broken, granted := s.broken(v)
+	broken, granted := s.broken(readingOf(v))
 	return broken.codes(), string(granted[0]), nil
 }
 
 // Upheld returns what holds an allowance of a request against the invariants, and
 // nothing else.
 func (s *Snapshot) Upheld(req models.Request, f Facts, now time.Time) (func() error, error) {
-	input, err := decisionInput(req, f, now)
+	q, err := s.askDecision(req, f, now)
 	return func() error {
 		d := models.Decision{Allowed: true, ScopeID: "scope-1"}
-		return s.uphold(context.Background(), input, &d)
+		return s.uphold(context.Background(), q, &d)
 	}, err
 }
 

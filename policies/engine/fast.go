@@ -95,16 +95,23 @@ var errUnfit = errors.New("topdown is to answer")
 // eval evaluates the plan. The error is [errUndefined], [plan.ErrStopped], or
 // [errUnfit]: the input does not fit the shape, or the plan found an error, which
 // topdown tells better.
-func (f *fast) eval(ctx context.Context, input *ast.Term, limit *deadline) (ast.Value, error) {
+func (f *fast) eval(ctx context.Context, q *question) (ast.Value, error) {
+	if q.shape == f.shape {
+		return f.run(ctx, plan.Input{Slots: q.slots, Document: q.doc}, &q.limit)
+	}
 	slots := f.frames.Get().(*[]*ast.Term)
 	defer func() {
 		clear(*slots)
 		f.frames.Put(slots)
 	}()
-	if !f.shape.Fill(*slots, input) {
+	if !f.shape.Fill(*slots, q.document()) {
 		return nil, errUnfit
 	}
-	v, err := f.program.Eval(ctx, plan.Input{Slots: *slots, Document: input}, limit)
+	return f.run(ctx, plan.Input{Slots: *slots, Document: q.doc}, &q.limit)
+}
+
+func (f *fast) run(ctx context.Context, in plan.Input, limit *deadline) (ast.Value, error) {
+	v, err := f.program.Eval(ctx, in, limit)
 	switch {
 	case err == nil:
 		return v, nil
@@ -125,13 +132,9 @@ func (e *DisagreementError) Error() string {
 }
 
 // quick answers a document by its plan. ok is false if topdown is to answer.
-func (s *Snapshot) quick(ctx context.Context, d document, input *ast.Term) (v ast.Value, err error, ok bool) { //nolint:revive // ok says whether v and err count
-	f := d.fast.Load()
-	if f == nil {
-		return nil, nil, false
-	}
-	limit := &deadline{ctx: ctx, at: time.Now().Add(s.timeout)}
-	v, err = f.eval(ctx, input, limit)
+func (s *Snapshot) quick(ctx context.Context, d document, f *fast, q *question) (v ast.Value, err error, ok bool) { //nolint:revive // ok says whether v and err count
+	q.limit = deadline{ctx: ctx, at: time.Now().Add(s.timeout)}
+	v, err = f.eval(ctx, q)
 	switch {
 	case errors.Is(err, errUnfit):
 		return nil, nil, false
@@ -139,10 +142,10 @@ func (s *Snapshot) quick(ctx context.Context, d document, input *ast.Term) (v as
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("evaluate %s: %w", d.ref, ctx.Err()), true
 		}
-		return nil, fmt.Errorf("evaluate %s: %w: more than %s", d.ref, limit.late(s.timeout), s.timeout), true
+		return nil, fmt.Errorf("evaluate %s: %w: more than %s", d.ref, q.limit.late(s.timeout), s.timeout), true
 	}
 	if f.count.Add(1)%doubleCheck == 0 {
-		want, terr := s.topdown(ctx, d, input)
+		want, terr := s.topdown(ctx, d, q.document())
 		switch {
 		case errors.Is(terr, ErrTimeout) || ctx.Err() != nil: // topdown had no time to say
 		case !agree(v, err, want, terr):

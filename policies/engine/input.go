@@ -19,8 +19,9 @@ import (
 // the evaluations that use it, in any number of goroutines. It is immutable. A
 // nil *Value is an absent fact.
 type Value struct {
-	term *ast.Term
-	fact atomic.Pointer[models.Fact] // made when it is first asked for
+	term  *ast.Term
+	slots []*ast.Term                 // the same in the slots of a decision's input; nil: it does not fit
+	fact  atomic.Pointer[models.Fact] // made when it is first asked for
 }
 
 // Facts are what is known about a request beyond the request itself. What is nil
@@ -56,7 +57,7 @@ func TokenValue(p models.PAT) *Value {
 		}
 		items = append(items, ast.Item(key.approvals, ast.NewTerm(approvals)))
 	}
-	return newValue(items...)
+	return newValue(items...).fit(tokenFact)
 }
 
 // UserValue prepares `input.user`.
@@ -66,7 +67,7 @@ func UserValue(u models.User) *Value {
 		ast.Item(key.email, ast.StringTerm(u.Email)),
 		ast.Item(key.admin, ast.InternedTerm(u.Admin)),
 		ast.Item(key.disabled, ast.InternedTerm(u.Disabled)),
-	)
+	).fit(userFact)
 }
 
 // DomainValue prepares `input.domain`. A domain that demands nothing has no
@@ -83,12 +84,12 @@ func DomainValue(d models.Domain) *Value {
 			ast.Item(key.approval, ast.InternedTerm(l.Approval)),
 		)))
 	}
-	return newValue(items...)
+	return newValue(items...).fit(domainFact)
 }
 
 // MembershipValue prepares `input.membership`.
 func MembershipValue(m models.Membership) *Value {
-	return newValue(ast.Item(key.role, ast.StringTerm(m.Role)))
+	return newValue(ast.Item(key.role, ast.StringTerm(m.Role))).fit(membershipFact)
 }
 
 // Fact returns the part as JSON, made once: for logs of decisions, which are to

@@ -108,8 +108,8 @@ func (e *BreachError) Error() string {
 // uphold holds an allowance against the invariants, on the input that the policy
 // judged. What it returns an error for is not allowed. An allowance that names no scope
 // gets the one that covers the request. Where all is well it allocates nothing.
-func (s *Snapshot) uphold(ctx context.Context, input *ast.Term, d *models.Decision) error {
-	broken, granted := s.broken(input.Value)
+func (s *Snapshot) uphold(ctx context.Context, q *question, d *models.Decision) error {
+	broken, granted := s.broken(q.reading())
 	if broken == 0 {
 		switch {
 		case d.ScopeID == "":
@@ -120,6 +120,7 @@ func (s *Snapshot) uphold(ctx context.Context, input *ast.Term, d *models.Decisi
 		}
 		return s.breached(breachScope, d.ScopeID)
 	}
+	input := q.document()
 	exceptions, err := s.madeExceptions(ctx, input, broken)
 	if err != nil {
 		return errors.Join(s.breached(broken, ""), err)
@@ -191,36 +192,29 @@ var star = ast.StringTerm(models.Any)
 
 // broken returns the invariants that do not hold of an input, and by which scopes of
 // the token the request is granted.
-func (s *Snapshot) broken(input ast.Value) (b breach, granted grants) {
-	in, _ := input.(ast.Object)
-	request, token, user := child(in, key.request), child(in, key.token), child(in, key.user)
-	domain, membership := child(in, key.domain), child(in, key.membership)
-	now, timed := numberIn(in, key.now)
-
-	if !isSet(token, key.revoked, false) {
+func (s *Snapshot) broken(in reading) (b breach, granted grants) {
+	now, timed := numberOf(in.now)
+	if !is(in.revoked, false) {
 		b |= breachRevoked
 	}
-	if expires, ok := numberIn(token, key.expiresAt); !ok || !timed || compareNumbers(now, expires) >= 0 {
+	if expires, ok := numberOf(in.expiresAt); !ok || !timed || compareNumbers(now, expires) >= 0 {
 		b |= breachExpired
 	}
-	if !isSet(user, key.disabled, false) {
+	if !is(in.disabled, false) {
 		b |= breachUser
 	}
-	askedDomain, entityType := termIn(request, key.domain), termIn(request, key.entityType)
-	entity, operation := termIn(request, key.entity), termIn(request, key.operation)
-	kind, what := textOf(entityType), textOf(operation)
+	kind, what := textOf(in.entityType), textOf(in.operation)
 	if _, ok := s.catalog.EntityTypes[kind].Operations[what]; !ok {
 		b |= breachOperation
 	}
-	status := models.DomainStatus(textOf(termIn(domain, key.status)))
-	asked, isDomain := askedValue(askedDomain)
-	known, isKnown := askedValue(termIn(domain, key.id))
+	status := models.DomainStatus(textOf(in.status))
+	asked, isDomain := askedValue(in.domain)
+	known, isKnown := askedValue(in.domainID)
 	if !isDomain || !isKnown || asked != known || status != models.DomainEnabled && status != models.DomainIsDisabled && status != models.DomainIsFrozen {
 		b |= breachDomain
 	}
-	admin := isSet(user, key.admin, true)
-	role, member := askedValue(termIn(membership, key.role))
-	if !admin {
+	role, member := askedValue(in.role)
+	if !is(in.admin, true) {
 		switch status {
 		case models.DomainIsDisabled:
 			if !s.catalog.Roles[role].AdministersDomain() {
@@ -237,17 +231,15 @@ func (s *Snapshot) broken(input ast.Value) (b breach, granted grants) {
 		}
 	}
 	named := false
-	if name, ok := askedValue(entity); ok && isDomain && (kind != domainsType || name == asked) {
-		named = coveredBy(child(token, key.scopes), askedDomain, entityType, entity, operation, &granted)
+	if name, ok := askedValue(in.entity); ok && isDomain && (kind != domainsType || name == asked) {
+		named = coveredBy(objectOf(in.scopes), in.domain, in.entityType, in.entity, in.operation, &granted)
 		named = named && name != models.Any && asked != models.Any
 	}
 	if granted[0] == "" {
 		b |= breachScope
 	}
-	if limits := termIn(domain, key.limits); limits != nil {
-		if _, none := limits.Value.(ast.Null); !none {
-			b |= brokenLimits(limits.Value, token, askedDomain, now, timed, named)
-		}
+	if in.limits {
+		b |= brokenLimits(in, now, timed, named)
 	}
 	return b, granted
 }
@@ -271,20 +263,19 @@ func coveredBy(scopes ast.Object, domain, entityType, entity, operation *ast.Ter
 
 // brokenLimits returns the limits of the domain that the token does not keep. What is no
 // such limit is not kept.
-func brokenLimits(limits ast.Value, token ast.Object, domain *ast.Term, now ast.Number, timed, named bool) (b breach) {
-	of, _ := limits.(ast.Object)
-	most, bounded := numberIn(of, key.maxLifetime)
-	made, dated := numberIn(token, key.createdAt)
+func brokenLimits(in reading, now ast.Number, timed, named bool) (b breach) {
+	most, bounded := numberOf(in.maxLifetime)
+	made, dated := numberOf(in.createdAt)
 	switch {
 	case bounded && compareNumbers(most, "0") == 0:
 	case !bounded || !dated || !timed || !younger(now, made, most):
 		b |= breachLifetime
 	}
-	if !isSet(of, key.wildcards, true) && !named {
+	if !is(in.wildcards, true) && !named {
 		b |= breachWildcard
 	}
-	if !isSet(of, key.approval, false) {
-		if _, approved := numberIn(child(token, key.approvals), domain); !approved {
+	if !is(in.must, false) {
+		if _, approved := numberOf(termIn(objectOf(in.approvals), in.domain)); !approved {
 			b |= breachApproval
 		}
 	}
@@ -322,17 +313,18 @@ func termIn(o ast.Object, k *ast.Term) *ast.Term {
 	return o.Get(k)
 }
 
-func child(o ast.Object, k *ast.Term) ast.Object {
-	if t := termIn(o, k); t != nil {
-		inner, _ := t.Value.(ast.Object)
-		return inner
+func child(o ast.Object, k *ast.Term) ast.Object { return objectOf(termIn(o, k)) }
+
+func objectOf(t *ast.Term) ast.Object {
+	if t == nil {
+		return nil
 	}
-	return nil
+	o, _ := t.Value.(ast.Object)
+	return o
 }
 
-// isSet reports whether o has the truth value at k.
-func isSet(o ast.Object, k *ast.Term, want ast.Boolean) bool {
-	t := termIn(o, k)
+// is reports whether a term is the truth value.
+func is(t *ast.Term, want ast.Boolean) bool {
 	if t == nil {
 		return false
 	}
@@ -340,8 +332,9 @@ func isSet(o ast.Object, k *ast.Term, want ast.Boolean) bool {
 	return ok && b == want
 }
 
-func numberIn(o ast.Object, k *ast.Term) (ast.Number, bool) {
-	t := termIn(o, k)
+func numberIn(o ast.Object, k *ast.Term) (ast.Number, bool) { return numberOf(termIn(o, k)) }
+
+func numberOf(t *ast.Term) (ast.Number, bool) {
 	if t == nil {
 		return "", false
 	}

@@ -42,12 +42,14 @@ func (s *Snapshot) prove(ctx context.Context, d document, f *fast, trials int) e
 			return fmt.Errorf("make an input: %w", err)
 		}
 		input := ast.NewTerm(v)
-		got, gerr := f.eval(ctx, input, &deadline{ctx: ctx, at: time.Now().Add(trialTime)})
+		q := &question{doc: input, limit: deadline{ctx: ctx, at: time.Now().Add(trialTime)}}
+		got, gerr := f.eval(ctx, q)
 		if errors.Is(gerr, errUnfit) {
 			continue // topdown answers these
 		}
 		if errors.Is(gerr, plan.ErrStopped) { // a busy machine, perhaps
-			got, gerr = f.eval(ctx, input, &deadline{ctx: ctx, at: time.Now().Add(trialTime)})
+			q.limit = deadline{ctx: ctx, at: time.Now().Add(trialTime)}
+			got, gerr = f.eval(ctx, q)
 		}
 		want, werr := s.topdown(ctx, d, input)
 		if errors.Is(werr, ErrTimeout) {

@@ -23,6 +23,7 @@ const DefaultTimeout = 250 * time.Millisecond
 type Snapshot struct {
 	revision string
 	catalog  models.Catalog
+	names    map[string]*ast.Term // of the catalog
 	timeout  time.Duration
 	recall   int
 
@@ -101,6 +102,7 @@ func (s *Snapshot) load(ctx context.Context, src Source) error {
 	if s.catalog, err = checkData(ctx, b); err != nil {
 		return err
 	}
+	s.names = nameTerms(s.catalog)
 	if err := s.chooseFrom(b.data); err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func (s *suite) builtins() []*tester.Builtin {
 
 // upholdOn is [Snapshot.uphold] with the exceptions at hand.
 func (s *Snapshot) upholdOn(input, exceptions ast.Value, d *models.Decision) error {
-	broken, granted := s.broken(input)
+	broken, granted := s.broken(readingOf(input))
 	for _, w := range s.lifted(input, exceptions, broken) {
 		broken &^= waivable(w.Code)
 	}

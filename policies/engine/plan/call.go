@@ -33,6 +33,18 @@ func (c *funcCompiler) call(t *ir.CallStmt) (step, error) {
 			}
 		}
 	}
+	if f.memo >= 0 && !c.whole && c.notFalseNext(t.Result) {
+		return func(ev *evaluator, _ []*ast.Term) exit {
+			v := ev.remembered(f)
+			if v == nil {
+				return ev.missing()
+			}
+			if b, ok := v.Value.(ast.Boolean); ok && !bool(b) {
+				return leave
+			}
+			return next
+		}, nil
+	}
 	target := c.local(t.Result)
 	if f.memo >= 0 && !c.whole {
 		return func(ev *evaluator, locals []*ast.Term) exit {
@@ -125,19 +137,13 @@ func (c *funcCompiler) callBuiltin(t *ir.CallStmt) (step, error) {
 		return nil, fmt.Errorf("there is no function %s", t.Func)
 	}
 	void := decl.Decl.Result() == nil
-	args, target := c.operands(t.Args), c.local(t.Result)
-	if len(args) == 2 {
-		if fast := comparisons[t.Func]; fast != nil {
-			return func(ev *evaluator, locals []*ast.Term) exit {
-				a, b := args[0].get(ev, locals), args[1].get(ev, locals)
-				if a == nil || b == nil {
-					return leave
-				}
-				locals[target] = ast.InternedTerm(fast(a.Value.Compare(b.Value)))
-				return next
-			}, nil
-		}
+	if s := c.getOfLiteral(t); s != nil {
+		return s, nil
 	}
+	if s := c.test(t); s != nil {
+		return s, nil
+	}
+	args, target := c.operands(t.Args), c.local(t.Result)
 	f := c.Builtin(t.Func)
 	if f == nil {
 		return nil, fmt.Errorf("the built-in function %s does not exist", t.Func)
@@ -156,13 +162,13 @@ func (c *funcCompiler) callBuiltin(t *ir.CallStmt) (step, error) {
 			}
 		}
 		ev.found = ev.found[:0]
-		err := f(ev.builtin, operands, ev.collect)
+		err := f(ev.builtinContext(), operands, ev.collect)
 		ev.pop(operands)
 		switch {
 		case err != nil:
 			return ev.fail(builtinError(name, err))
 		case relation:
-			locals[target] = ast.ArrayTerm(append([]*ast.Term(nil), ev.found...)...)
+			locals[target] = ev.term(ast.NewArray(append([]*ast.Term(nil), ev.found...)...))
 		case void:
 		case len(ev.found) == 0:
 			return leave
@@ -181,16 +187,6 @@ func builtinError(name string, err error) error {
 		return ErrStopped
 	}
 	return fmt.Errorf("%s: %w", name, err)
-}
-
-// comparisons are built-in functions that compare two values of any types.
-var comparisons = map[string]func(int) bool{
-	"lt":    func(n int) bool { return n < 0 },
-	"lte":   func(n int) bool { return n <= 0 },
-	"gt":    func(n int) bool { return n > 0 },
-	"gte":   func(n int) bool { return n >= 0 },
-	"equal": func(n int) bool { return n == 0 },
-	"neq":   func(n int) bool { return n != 0 },
 }
 
 // callDynamic compiles a call of the function whose path is known only when it is

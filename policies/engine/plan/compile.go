@@ -225,7 +225,8 @@ type funcCompiler struct {
 	survey *survey
 	index  map[ir.Local]int
 	known  map[ir.Local]known
-	then   *ir.DotStmt // the next statement, if it is one
+	next   ir.Stmt // after the one that is compiled, in its block
+	skip   ir.Stmt // compiled with an earlier one
 }
 
 // known describes the value of a local that is known when the plan is compiled.
@@ -238,6 +239,8 @@ type known struct {
 	listed bool
 	// Of an array only whose first element is read, that is all there is.
 	first bool
+	// An object whose members are all written down.
+	literal *literal
 }
 
 func (c *funcCompiler) local(l ir.Local) int {
@@ -273,8 +276,10 @@ func (c *funcCompiler) read(l ir.Local) operand {
 		return operand{local: c.local(l)}
 	case k.node != nil:
 		return operand{node: k.node, slot: k.node.slot}
-	case k.listed || k.first:
+	case k.listed || k.first || k.literal != nil && (k.literal.elided || !k.literal.made):
 		panic("an elided container is read")
+	case k.literal != nil:
+		return operand{local: k.literal.local}
 	}
 	if k.building {
 		settle(k.constant.Value)
@@ -313,9 +318,12 @@ func (c *funcCompiler) operands(os []ir.Operand) []operand {
 func (c *funcCompiler) block(b *ir.Block) (block, error) {
 	var steps block
 	for i, stmt := range b.Stmts {
-		c.then = nil
+		if stmt == c.skip {
+			continue
+		}
+		c.next = nil
 		if i+1 < len(b.Stmts) {
-			c.then, _ = b.Stmts[i+1].(*ir.DotStmt)
+			c.next = b.Stmts[i+1]
 		}
 		s, err := c.statement(stmt)
 		if err != nil {

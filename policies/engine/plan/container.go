@@ -7,6 +7,30 @@ import (
 	"github.com/open-policy-agent/opa/v1/ir"
 )
 
+// Empty containers, which everybody shares. A container is its own from the first value
+// that is added to it.
+var (
+	noArray  = ast.NewArray()
+	noSet    = ast.NewSet()
+	noObject = ast.NewObject()
+)
+
+func emptyArray() ast.Value  { return ast.NewArray() }
+func emptySet() ast.Value    { return ast.NewSet() }
+func emptyObject() ast.Value { return ast.NewObject() }
+
+// shared is the empty container of the same type that everybody shares.
+func shared(v ast.Value) ast.Value {
+	switch v.(type) {
+	case *ast.Array:
+		return noArray
+	case ast.Set:
+		return noSet
+	default:
+		return noObject
+	}
+}
+
 // make compiles the statement that makes an empty container. One that gets only
 // constants, before anything reads it, is a constant itself.
 func (c *funcCompiler) make(l ir.Local, empty func() ast.Value) step {
@@ -22,8 +46,9 @@ func (c *funcCompiler) make(l ir.Local, empty func() ast.Value) step {
 		c.known[l] = known{constant: ast.NewTerm(empty()), building: true}
 		return nil
 	}
-	return func(_ *evaluator, locals []*ast.Term) exit {
-		locals[target] = ast.NewTerm(empty())
+	none := shared(empty())
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		locals[target] = ev.term(none)
 		return next
 	}
 }
@@ -58,6 +83,8 @@ func (c *funcCompiler) add(l ir.Local, key, value operand, once bool) (step, err
 		k.values = append(k.values, value)
 		c.known[l] = k
 		return nil, nil
+	} else if k.literal != nil {
+		return k.literal.add(c, l, key, value), nil
 	} else if k.building {
 		if value.constant != nil && (!isObject || key.constant != nil) {
 			return nil, insert(k.constant, key.constant, value.constant, once, c.f.name)
@@ -66,12 +93,16 @@ func (c *funcCompiler) add(l ir.Local, key, value operand, once bool) (step, err
 			c.known[l] = c.listOf(k.constant.Value)
 			return c.add(l, key, value, once)
 		}
+		if lit := c.literalOf(l, k.constant.Value); lit != nil {
+			c.known[l] = known{literal: lit}
+			return lit.add(c, l, key, value), nil
+		}
 		// The rest is not constant: go on from a copy.
 		delete(c.known, l)
 		target, start := c.local(l), k.constant
 		rest, err := c.add(l, key, value, once)
 		return func(ev *evaluator, locals []*ast.Term) exit {
-			locals[target] = ast.NewTerm(shallow(start.Value))
+			locals[target] = ev.term(shallow(start.Value))
 			return rest(ev, locals)
 		}, err
 	} else if k.constant != nil {
@@ -84,12 +115,7 @@ func (c *funcCompiler) add(l ir.Local, key, value operand, once bool) (step, err
 			if v == nil {
 				return leave
 			}
-			switch t := locals[target]; coll := t.Value.(type) {
-			case *ast.Array:
-				t.Value = coll.Append(v)
-			case ast.Set:
-				coll.Add(v)
-			}
+			addValue(locals[target], v)
 			return next
 		}, nil
 	}
@@ -105,17 +131,36 @@ func (c *funcCompiler) add(l ir.Local, key, value operand, once bool) (step, err
 	}, nil
 }
 
+// addValue adds to an array or a set that nobody else has yet.
+func addValue(t, value *ast.Term) {
+	switch coll := t.Value.(type) {
+	case *ast.Array:
+		if coll == noArray {
+			coll = ast.NewArrayWithCapacity(4)
+		}
+		t.Value = coll.Append(value)
+	case ast.Set:
+		if coll == noSet {
+			coll = ast.NewSetWithCapacity(1)
+			t.Value = coll
+		}
+		coll.Add(value)
+	}
+}
+
 // insert adds to a container that nobody else has yet. key is nil for arrays and sets.
 func insert(t, key, value *ast.Term, once bool, where string) error {
 	switch coll := t.Value.(type) {
-	case *ast.Array:
-		t.Value = coll.Append(value)
-	case ast.Set:
-		coll.Add(value)
+	case *ast.Array, ast.Set:
+		addValue(t, value)
 	case ast.Object:
 		old := coll.Get(key)
 		switch {
 		case old == nil:
+			if coll == noObject {
+				coll = ast.NewObjectWithCapacity(2)
+				t.Value = coll
+			}
 			coll.Insert(key, value)
 		case equal(old, value):
 		case once:

@@ -57,6 +57,32 @@ type evaluator struct {
 	builtin topdown.BuiltinContext
 	found   []*ast.Term // what a built-in function answered
 	collect func(*ast.Term) error
+	ctx     context.Context //nolint:containedctx // of this evaluation; for built-in functions
+	called  bool            // builtin is made
+	room    []ast.Term      // for terms of this evaluation
+}
+
+// roomFor is for how many terms room is made at once.
+const roomFor = 8
+
+// term is a new term.
+func (ev *evaluator) term(v ast.Value) *ast.Term {
+	if len(ev.room) == 0 {
+		ev.room = make([]ast.Term, roomFor)
+	}
+	t := &ev.room[0]
+	ev.room = ev.room[1:]
+	t.Value = v
+	return t
+}
+
+// builtinContext is what built-in functions are told; made when the first is called.
+func (ev *evaluator) builtinContext() topdown.BuiltinContext {
+	if !ev.called {
+		ev.called = true
+		ev.builtin = newBuiltinContext(ev.ctx, ev.limit)
+	}
+	return ev.builtin
 }
 
 func newEvaluator(p *Program) *evaluator {
@@ -71,27 +97,29 @@ func newEvaluator(p *Program) *evaluator {
 }
 
 func (ev *evaluator) begin(ctx context.Context, in Input, limit Limit) {
-	ev.slots, ev.document, ev.limit = in.Slots, in.Document, limit
-	ev.builtin = newBuiltinContext(ctx, limit)
+	ev.slots, ev.document, ev.limit, ev.ctx = in.Slots, in.Document, limit, ctx
 }
 
 // end drops what the evaluation made, so that the pool keeps no client's data alive.
 func (ev *evaluator) end() {
-	clear(ev.stack[:cap(ev.stack)])
+	clear(ev.stack) // frames that an error left; each other was cleared when it ended
 	ev.stack = ev.stack[:0]
 	clear(ev.memo)
 	clear(ev.known)
-	clear(ev.found[:cap(ev.found)])
-	ev.slots, ev.document, ev.limit, ev.value, ev.results, ev.found, ev.err = nil, nil, nil, nil, nil, ev.found[:0], nil
-	ev.builtin = topdown.BuiltinContext{}
+	ev.slots, ev.document, ev.limit, ev.value, ev.results, ev.err, ev.ctx, ev.room = nil, nil, nil, nil, nil, nil, nil, nil
+	if ev.called {
+		clear(ev.found[:cap(ev.found)])
+		ev.found, ev.called, ev.builtin = ev.found[:0], false, topdown.BuiltinContext{}
+	}
 }
 
 // push returns n undefined locals. pop gives them back.
 func (ev *evaluator) push(n int) []*ast.Term {
 	top := len(ev.stack)
 	if top+n > cap(ev.stack) {
-		// Frames in use keep the old memory; nothing is shared between frames.
-		ev.stack = append(make([]*ast.Term, 0, 2*(top+n)), ev.stack...)
+		// Frames in use keep the old memory; nothing is shared between frames. A copy of
+		// them would be what later frames begin with.
+		ev.stack = make([]*ast.Term, top, 2*(top+n))
 	}
 	ev.stack = ev.stack[:top+n]
 	return ev.stack[top : top+n : top+n]

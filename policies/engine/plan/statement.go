@@ -161,11 +161,11 @@ func (c *funcCompiler) assignment(stmt ir.Stmt) (step, error) {
 	case *ir.MakeNullStmt:
 		return c.assign(t.Target, operand{constant: ast.NullTerm()}), nil
 	case *ir.MakeArrayStmt:
-		return c.make(t.Target, func() ast.Value { return ast.NewArrayWithCapacity(int(t.Capacity)) }), nil
+		return c.make(t.Target, emptyArray), nil
 	case *ir.MakeObjectStmt:
-		return c.make(t.Target, func() ast.Value { return ast.NewObject() }), nil
+		return c.make(t.Target, emptyObject), nil
 	case *ir.MakeSetStmt:
-		return c.make(t.Target, func() ast.Value { return ast.NewSet() }), nil
+		return c.make(t.Target, emptySet), nil
 	case *ir.ArrayAppendStmt:
 		return c.add(t.Array, operand{}, c.operand(t.Value), false)
 	case *ir.SetAddStmt:
@@ -341,12 +341,15 @@ func (ev *evaluator) absent(from, key *ast.Term) exit {
 	return leave
 }
 
-var errNumberKey = errors.New("a number is used as the key of an object")
+var (
+	errNumberKey = errors.New("a number is used as the key of an object")
+	errPath      = errors.New("the empty path of an object that was not made")
+)
 
 // readNode gives a local the value at a node of the input.
 func (c *funcCompiler) readNode(l ir.Local, n *node) step {
 	if n.slot < 0 {
-		if c.then != nil && c.then.Source.Value == ir.Val(l) {
+		if then, ok := c.next.(*ir.DotStmt); ok && then.Source.Value == ir.Val(l) {
 			if step := c.assign(l, operand{node: n, slot: -1}); step == nil {
 				return nil // what is read of it next exists only if it does
 			}

@@ -16,6 +16,8 @@ type usage struct {
 	scans   int          // of the reads: by a scan, as its source
 	gets    []ir.Stmt    // of the reads: by a statement that looks up in it
 	adds    []ir.Operand // what is added
+	keys    []ir.Operand // under which keys, if it is added to an object
+	calls   []*ir.CallStmt
 	param   bool
 	made    ir.Stmt // the last statement that writes it, if that makes a number
 	tested  bool    // some statement asks whether it is defined
@@ -158,6 +160,11 @@ func (s *survey) block(b *ir.Block, in *scope) {
 			read(t.Value)
 		case *ir.CallStmt:
 			operand(t.Args...)
+			for _, o := range t.Args {
+				if l, ok := o.Value.(ir.Local); ok {
+					s.of(l, in).calls = append(s.of(l, in).calls, t)
+				}
+			}
 			write(t.Result)
 		case *ir.CallDynamicStmt:
 			read(t.Args...)
@@ -239,9 +246,11 @@ func (s *survey) block(b *ir.Block, in *scope) {
 		case *ir.ObjectInsertStmt:
 			operand(t.Key, t.Value)
 			mutate(t.Object, t.Value)
+			s.of(t.Object, in).keys = append(s.of(t.Object, in).keys, t.Key)
 		case *ir.ObjectInsertOnceStmt:
 			operand(t.Key, t.Value)
 			mutate(t.Object, t.Value)
+			s.of(t.Object, in).keys = append(s.of(t.Object, in).keys, t.Key)
 		case *ir.ObjectMergeStmt:
 			read(t.A, t.B)
 			write(t.Target)

@@ -182,27 +182,30 @@ func written(text string) error {
 	return nil
 }
 
-func numbers(args []*ast.Term) (err error) {
-	look := func(t *ast.Term) bool {
-		if n, ok := t.Value.(ast.Number); ok {
-			err = written(string(n))
-		}
-		return err != nil
-	}
+func numbers(args []*ast.Term) error {
 	for _, t := range args {
-		switch v := t.Value.(type) {
-		case *ast.Array:
-			v.Until(look)
-		case ast.Set:
-			v.Until(look)
-		default:
-			look(t)
-		}
-		if err != nil {
+		if err := numbersIn(t); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func numbersIn(t *ast.Term) (err error) {
+	switch v := t.Value.(type) {
+	case ast.Number:
+		return written(string(v))
+	case interface {
+		Until(func(*ast.Term) bool) bool
+	}: // an array or a set
+		v.Until(func(t *ast.Term) bool {
+			if n, ok := t.Value.(ast.Number); ok {
+				err = written(string(n))
+			}
+			return err != nil
+		})
+	}
+	return err
 }
 
 // numberText bounds what a number is read from: its first part that may belong to one.

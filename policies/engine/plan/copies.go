@@ -91,6 +91,67 @@ func separate(params []ir.Local, blocks []*ir.Block) {
 		}
 		replace([]*ir.Block{b}, names, true)
 	}
+	mentions := map[ir.Local]int{}
+	for l, u := range surveyBlocks(blocks).locals {
+		mentions[l] = u.mentions()
+	}
+	separateNested(blocks, mentions, &last)
+}
+
+// separateNested does the same for the blocks of each statement that has several: the
+// branches of an else. mentions counts where each local of the function is named.
+func separateNested(blocks []*ir.Block, mentions map[ir.Local]int, last *ir.Local) {
+	for _, b := range blocks {
+		for _, stmt := range b.Stmts {
+			switch t := stmt.(type) {
+			case *ir.BlockStmt:
+				separateBranches(t.Blocks, mentions, last)
+				separateNested(t.Blocks, mentions, last)
+			case *ir.NotStmt:
+				separateNested([]*ir.Block{t.Block}, mentions, last)
+			case *ir.ScanStmt:
+				separateNested([]*ir.Block{t.Block}, mentions, last)
+			case *ir.WithStmt:
+				separateNested([]*ir.Block{t.Block}, mentions, last)
+			}
+		}
+	}
+}
+
+func separateBranches(branches []*ir.Block, mentions map[ir.Local]int, last *ir.Local) {
+	if len(branches) < 2 {
+		return
+	}
+	surveys := make([]*survey, len(branches))
+	inside, flows := map[ir.Local]int{}, map[ir.Local]bool{ir.Input: true, ir.Data: true}
+	for i, b := range branches {
+		surveys[i] = surveyBlocks([]*ir.Block{b})
+		for l, u := range surveys[i].locals {
+			inside[l] += u.mentions()
+			flows[l] = flows[l] || !surveys[i].own(u)
+		}
+	}
+	for i, b := range branches[:len(branches)-1] {
+		names := map[ir.Local]ir.Local{}
+		for _, l := range slices.Sorted(maps.Keys(surveys[i].locals)) {
+			if !flows[l] && inside[l] == mentions[l] {
+				*last++
+				names[l] = *last
+			}
+		}
+		for l, name := range names {
+			n := surveys[i].locals[l].mentions()
+			mentions[name] = n
+			mentions[l] -= n
+			inside[l] -= n
+		}
+		replace([]*ir.Block{b}, names, true)
+	}
+}
+
+// mentions counts where the local is named.
+func (u *usage) mentions() int {
+	return u.writes + u.resets + len(u.reads) + len(u.mutates) + len(u.checks)
 }
 
 // own reports whether all that reads a local reads what a statement before it wrote, in

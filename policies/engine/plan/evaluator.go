@@ -46,6 +46,7 @@ type evaluator struct {
 	program  *Program
 	slots    []*ast.Term
 	document *ast.Term
+	parts    []*ast.Term // of the document, by the numbers of their nodes
 	stack    []*ast.Term
 	memo     []*ast.Term
 	known    []bool // of memo: computed, maybe to undefined
@@ -106,6 +107,7 @@ func (ev *evaluator) end() {
 	ev.stack = ev.stack[:0]
 	clear(ev.memo)
 	clear(ev.known)
+	clear(ev.parts)
 	ev.slots, ev.document, ev.limit, ev.value, ev.results, ev.err, ev.ctx, ev.room = nil, nil, nil, nil, nil, nil, nil, nil
 	if ev.called {
 		clear(ev.found[:cap(ev.found)])
@@ -167,20 +169,20 @@ func (ev *evaluator) fail(err error) exit {
 
 // input returns the document at a node of the shape; of the whole input for nil.
 func (ev *evaluator) input(n *node) *ast.Term {
-	if ev.document == nil && ev.program.shape != nil {
-		ev.document = ev.program.shape.Document(ev.slots)
-	}
-	t := ev.document
-	if n == nil {
-		return t
-	}
-	for _, k := range n.path {
-		if t == nil {
-			return nil
+	shape := ev.program.shape
+	if n != nil && n.number > 0 {
+		if ev.parts == nil {
+			ev.parts = make([]*ast.Term, shape.nodes+1)
 		}
-		t = lookUp(t, k)
+		if ev.parts[n.number] == nil {
+			ev.parts[n.number] = n.document(ev.slots)
+		}
+		return ev.parts[n.number]
 	}
-	return t
+	if ev.document == nil && shape != nil {
+		ev.document = shape.Document(ev.slots)
+	}
+	return ev.document
 }
 
 // lookUp is container[key], nil if there is none.

@@ -12,11 +12,13 @@ import (
 type Shape struct {
 	root  *node
 	paths [][]string
+	nodes int // that are objects, but for the root
 }
 
 // node is an object of the input that contains slots, or a slot.
 type node struct {
 	slot     int // -1: an object
+	number   int // of the object; 0: the root
 	from, to int // the slots in it
 	path     []*ast.Term
 	children map[string]*node
@@ -41,8 +43,12 @@ func NewShape(paths ...[]string) (*Shape, error) {
 			case child.to != i:
 				return nil, fmt.Errorf("slot %d: %v does not follow the others in %s", i, path, name)
 			}
-			if child.to = i + 1; last {
+			switch child.to = i + 1; {
+			case last:
 				child.slot = i
+			case child.number == 0:
+				s.nodes++
+				child.number = s.nodes
 			}
 			at = child
 		}

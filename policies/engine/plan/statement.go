@@ -254,6 +254,10 @@ func (c *funcCompiler) not(t *ir.NotStmt) (step, error) {
 }
 
 func (c *funcCompiler) equal(a, b ir.Operand, want bool) step {
+	if n := c.isOther(a, b); n != nil {
+		c.need(n)
+		return holds(func(ev *evaluator, _ []*ast.Term) bool { return !want && n.present(ev.slots) })
+	}
 	x, y := c.operand(a), c.operand(b)
 	if x.constant != nil && y.constant != nil {
 		if equal(x.constant, y.constant) == want {

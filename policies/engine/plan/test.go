@@ -68,6 +68,19 @@ func (c *funcCompiler) test(t *ir.CallStmt) step {
 	if (unary == nil || len(t.Args) != 1) && (binary == nil || len(t.Args) != 2) {
 		return nil
 	}
+	if v, known := c.typed(t); known != nil {
+		if c.notFalseNext(t.Result) {
+			return holds(func(ev *evaluator, _ []*ast.Term) bool { return v && known.present(ev.slots) })
+		}
+		target, answer := c.local(t.Result), ast.InternedTerm(v)
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			if !known.present(ev.slots) {
+				return leave
+			}
+			locals[target] = answer
+			return next
+		}
+	}
 	args := c.operands(t.Args)
 	a := args[0]
 	var ask func(ev *evaluator, locals []*ast.Term) (holds, defined bool)
@@ -101,6 +114,53 @@ func (c *funcCompiler) test(t *ir.CallStmt) step {
 		locals[target] = ast.InternedTerm(ok)
 		return next
 	}
+}
+
+// typed answers a test whose outcome depends only on whether there is an object of the
+// input; nil: it depends on more.
+func (c *funcCompiler) typed(t *ir.CallStmt) (answer bool, of *node) {
+	if unary := unaryTests[t.Func]; unary != nil {
+		if n := c.objectNode(t.Args[0]); n != nil {
+			return unary(noObject), c.reads(n)
+		}
+		return false, nil
+	}
+	if t.Func != "equal" && t.Func != "neq" {
+		return false, nil
+	}
+	n := c.isOther(t.Args[0], t.Args[1])
+	if n == nil {
+		return false, nil
+	}
+	return t.Func == "neq", c.reads(n)
+}
+
+// isOther is the object of the input that is compared with a constant that is no object.
+func (c *funcCompiler) isOther(a, b ir.Operand) *node {
+	for _, pair := range [][2]ir.Operand{{a, b}, {b, a}} {
+		if n := c.objectNode(pair[0]); n != nil {
+			if v := c.value(pair[1]); v.constant != nil && !isOf[ast.Object](v.constant.Value) {
+				return n
+			}
+		}
+	}
+	return nil
+}
+
+func (c *funcCompiler) reads(n *node) *node {
+	c.need(n)
+	return n
+}
+
+// objectNode is the object of the input, but not the whole of it, that an operand is
+// known to be.
+func (c *funcCompiler) objectNode(o ir.Operand) *node {
+	if l, ok := o.Value.(ir.Local); ok {
+		if n := c.known[l].node; n != nil && n.number > 0 {
+			return n
+		}
+	}
+	return nil
 }
 
 // notFalseNext reports whether a local is read by the next statement alone, which asks

@@ -429,3 +429,15 @@ type Problem struct {
 func UserOf(u models.User) User {
 	return User{ID: u.ID, Email: u.Email, Name: u.Name, Admin: u.Admin, Policy: u.Policy, Disabled: u.Disabled, CreatedAt: u.CreatedAt.UTC()}
 }
+
+// WaivedOf returns the reasons in spite of which a decision allowed.
+func WaivedOf(waived []models.Waiver) (out []Waived) {
+	for _, w := range waived {
+		one := Waived{Code: w.Code, Because: w.Because}
+		if w.Until != 0 {
+			one.Until = new(time.Unix(w.Until, 0).UTC())
+		}
+		out = append(out, one)
+	}
+	return out
+}

@@ -26,6 +26,7 @@ import (
 	"patrol/server/extauthz"
 	"patrol/server/forwardauth"
 	"patrol/server/gateway"
+	"patrol/server/manage"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -147,7 +148,7 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 
 	source, err := bundles.NewSource(bundles.Options{})
 	require.NoError(t, err)
-	delivery, err := bundles.Begin(ctx, bundles.Config{Source: source, Ledger: server.PolicyLedger(p.store), StartTimeout: patience, Logger: logger})
+	delivery, err := bundles.Begin(ctx, bundles.Config{Source: source, Ledger: manage.PolicyLedger(p.store), StartTimeout: patience, Logger: logger})
 	require.NoError(t, err)
 	p.policy = delivery.Engine()
 	p.facts = &facts{Store: p.store}

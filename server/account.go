@@ -49,7 +49,7 @@ func (s *Server) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (us
 	if account == nil {
 		account = &models.User{Email: email}
 	}
-	outdated, err := s.checkPassword(ctx, by, *account, in.Password, s.knownBrowser(exchangeOf(ctx).header, account.ID))
+	outdated, err := s.checkPassword(ctx, by, *account, in.Password, s.knownBrowser(request.Of(ctx).RequestHeader, account.ID))
 	if err != nil {
 		return user, "", ends, err
 	}
@@ -89,7 +89,7 @@ const (
 func (s *Server) checkPassword(ctx context.Context, by models.Actor, account models.User, password, known string) (outdated bool, err error) {
 	mask := time.NewTimer(maskFor)
 	defer mask.Stop()
-	client := exchangeOf(ctx).client
+	client := request.Of(ctx).Client
 	try, later, err := s.attempts.begin(guess{
 		account: account.Email, exists: account.ID != "", from: client, known: known,
 		session: func() bool { return s.hasSessionFrom(ctx, account.ID, by) },
@@ -168,7 +168,7 @@ func (s *Server) rehash(ctx context.Context, by models.Actor, account models.Use
 		err = s.store.RenewPasswordHash(ctx, by, account.ID, account.PasswordHash, hash)
 	}
 	if err != nil {
-		s.log.WarnContext(ctx, "a password hash could not be renewed", "request_id", RequestID(ctx), "error", err)
+		s.log.WarnContext(ctx, "a password hash could not be renewed", "request_id", request.ID(ctx), "error", err)
 	}
 }
 
@@ -197,19 +197,6 @@ func (s *Server) Reauthenticate(ctx context.Context, p models.Principal, in api.
 	return token, s.store.Audit(ctx, p.Actor, "session.reauthenticate", "user:"+p.User.ID, nil)
 }
 
-// Me returns what a user may know of themselves.
-func (s *Server) Me(ctx context.Context, user models.User) (api.Me, error) {
-	memberships, err := s.store.Memberships(ctx, user.ID)
-	if err != nil {
-		return api.Me{}, err
-	}
-	me := api.Me{ID: user.ID, Email: user.Email, Name: user.Name, Admin: user.Admin, Policy: user.Policy, Memberships: []api.MyMembership{}}
-	for _, m := range memberships {
-		me.Memberships = append(me.Memberships, api.MyMembership{Domain: m.Domain, Role: m.Role})
-	}
-	return me, nil
-}
-
 func (s *Server) postSession(c *gin.Context, _ models.Principal) error {
 	// Another site must not be able to sign its visitor in as somebody else.
 	if err := s.sameSite(c.Request); err != nil {
@@ -219,12 +206,12 @@ func (s *Server) postSession(c *gin.Context, _ models.Principal) error {
 	if err := s.readBody(c, &in); err != nil {
 		return err
 	}
-	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
-	user, token, ends, err := s.SignIn(ctx, x.actor(c.Request, models.ActorUser, "", ""), in)
+	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
+	user, token, ends, err := s.SignIn(ctx, x.Actor(models.ActorUser, "", ""), in)
 	if err != nil {
 		return err
 	}
-	x.userID = user.ID
+	x.UserID = user.ID
 	return s.answerSession(c, http.StatusCreated, user, token, ends, in.Transport == transportBearer)
 }
 
@@ -245,7 +232,7 @@ func (s *Server) postReauthenticate(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) answerSession(c *gin.Context, status int, user models.User, token string, ends time.Time, bearer bool) error {
-	me, err := s.Me(c.Request.Context(), user)
+	me, err := s.manage.Me(c.Request.Context(), user)
 	if err != nil {
 		return err
 	}
@@ -256,7 +243,7 @@ func (s *Server) answerSession(c *gin.Context, status int, user models.User, tok
 	case token != "":
 		out.SessionToken = models.BearerPrefix + token
 	}
-	writeJSON(c.Writer, status, out)
+	request.WriteJSON(c.Writer, status, out)
 	return nil
 }
 
@@ -274,16 +261,16 @@ func (s *Server) deleteSession(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) getMe(c *gin.Context, p models.Principal) error {
-	me, err := s.Me(c.Request.Context(), p.User)
+	me, err := s.manage.Me(c.Request.Context(), p.User)
 	if err != nil {
 		return err
 	}
-	writeJSON(c.Writer, http.StatusOK, me)
+	request.WriteJSON(c.Writer, http.StatusOK, me)
 	return nil
 }
 
 func (s *Server) getCatalog(c *gin.Context, _ models.Principal) error {
-	writeJSON(c.Writer, http.StatusOK, s.engine.Current().Catalog())
+	request.WriteJSON(c.Writer, http.StatusOK, s.manage.Catalog())
 	return nil
 }
 
@@ -292,7 +279,7 @@ func (s *Server) readBody(c *gin.Context, dst any) error {
 	if err := readJSON(c.Writer, c.Request, s.cfg.HTTP.MaxBodyBytes, dst); err != nil {
 		return err
 	}
-	return exchangeOf(c.Request.Context()).enter()
+	return request.Of(c.Request.Context()).Enter()
 }
 
 // readBodyIfAny is readBody where the body may be left out.

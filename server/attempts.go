@@ -1,15 +1,13 @@
 package server
 
 import (
-	"container/list"
 	"crypto/sha256"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
-	"patrol/models"
 	"patrol/server/request"
+	"patrol/server/window"
 )
 
 // attempts bounds guessing at passwords. It counts failures in sliding windows: per
@@ -36,12 +34,12 @@ type attempts struct {
 	now func() time.Time
 
 	mu       sync.Mutex
-	pairs    [2]*limit[pairKey]    // by whether the account exists
-	accounts [2]*limit[accountKey] // likewise
-	networks [2]*limit[netip.Prefix]
-	wide     *limit[netip.Prefix] // IPv6 networks of networks
-	hashing  map[netip.Prefix]int // attempts under way, of those that are not known
-	familiar *recent[pairKey]     // sign-ins to an account from an address
+	pairs    [2]*window.Limit[pairKey]    // by whether the account exists
+	accounts [2]*window.Limit[accountKey] // likewise
+	networks [2]*window.Limit[netip.Prefix]
+	wide     *window.Limit[netip.Prefix] // IPv6 networks of networks
+	hashing  map[netip.Prefix]int        // attempts under way, of those that are not known
+	familiar *window.Recent[pairKey]     // sign-ins to an account from an address
 }
 
 const (
@@ -79,13 +77,13 @@ type pairKey struct {
 
 func newAttempts(cfg LoginConfig, now func() time.Time) *attempts {
 	a := &attempts{
-		now: now, wide: newLimit[netip.Prefix](wideNetworks*cfg.PerNetwork, addressWindow, cfg.TrackedEntries),
-		hashing: map[netip.Prefix]int{}, familiar: newRecent[pairKey](cfg.TrackedEntries),
+		now: now, wide: window.NewLimit[netip.Prefix](wideNetworks*cfg.PerNetwork, addressWindow, cfg.TrackedEntries),
+		hashing: map[netip.Prefix]int{}, familiar: window.NewRecent[pairKey](cfg.TrackedEntries),
 	}
 	for i := range 2 {
-		a.pairs[i] = newLimit[pairKey](cfg.PerAddress, addressWindow, cfg.TrackedEntries)
-		a.accounts[i] = newLimit[accountKey](cfg.PerAccount, accountWindow, cfg.TrackedEntries)
-		a.networks[i] = newLimit[netip.Prefix](cfg.PerNetwork, addressWindow, cfg.TrackedEntries)
+		a.pairs[i] = window.NewLimit[pairKey](cfg.PerAddress, addressWindow, cfg.TrackedEntries)
+		a.accounts[i] = window.NewLimit[accountKey](cfg.PerAccount, accountWindow, cfg.TrackedEntries)
+		a.networks[i] = window.NewLimit[netip.Prefix](cfg.PerNetwork, addressWindow, cfg.TrackedEntries)
 	}
 	return a
 }
@@ -137,13 +135,13 @@ func (a *attempts) begin(g guess) (t *attempt, later bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t.at = a.now()
-	if w := a.familiar.peek(t.network); w != nil && w.wait(t.at, familiarFor, 1) > 0 {
+	if w := a.familiar.Peek(t.network); w != nil && w.Wait(t.at, familiarFor, 1) > 0 {
 		t.known = true
 	}
 	// Whoever shows nothing but where they come from is told the same for every account
 	// there, also for those that know the network.
 	if g.known == "" {
-		t.masked = max(a.networks[anybody].wait(t.at, t.prefix), a.wide.wait(t.at, t.wide))
+		t.masked = max(a.networks[anybody].Wait(t.at, t.prefix), a.wide.Wait(t.at, t.wide))
 		if t.masked == 0 && a.hashing[t.prefix] >= atOnce {
 			t.masked = time.Second
 		}
@@ -154,14 +152,14 @@ func (a *attempts) begin(g guess) (t *attempt, later bool, err error) {
 		}
 		return nil, false, tooMany(wait)
 	}
-	if wait := a.pairs[kind].wait(t.at, t.pair); wait > 0 {
+	if wait := a.pairs[kind].Wait(t.at, t.pair); wait > 0 {
 		return refuse(wait)
 	}
 	if !t.known {
-		if wait := a.accounts[kind].wait(t.at, account); wait > 0 {
+		if wait := a.accounts[kind].Wait(t.at, account); wait > 0 {
 			return refuse(wait)
 		}
-		if t.masked > 0 && (!g.exists || a.networks[existing].wait(t.at, t.prefix) > 0) {
+		if t.masked > 0 && (!g.exists || a.networks[existing].Wait(t.at, t.prefix) > 0) {
 			return refuse(0)
 		}
 	}
@@ -174,22 +172,22 @@ func (a *attempts) bound(t *attempt, kind int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
-	return a.accounts[kind].wait(now, t.network.account) > 0 || a.networks[anybody].wait(now, t.prefix) > 0 ||
-		a.wide.wait(now, t.wide) > 0 || a.hashing[t.prefix] >= atOnce
+	return a.accounts[kind].Wait(now, t.network.account) > 0 || a.networks[anybody].Wait(now, t.prefix) > 0 ||
+		a.wide.Wait(now, t.wide) > 0 || a.hashing[t.prefix] >= atOnce
 }
 
 // reserve counts an attempt that is under way, or with -1 ends that.
 func (a *attempts) reserve(t *attempt, n int) {
 	kind := kindOf(t.guess.exists)
-	a.pairs[kind].hold(t.pair, n)
+	a.pairs[kind].Hold(t.pair, n)
 	if t.known {
 		return
 	}
-	a.accounts[kind].hold(t.pair.account, n)
-	a.networks[anybody].hold(t.prefix, n)
-	a.wide.hold(t.wide, n)
+	a.accounts[kind].Hold(t.pair.account, n)
+	a.networks[anybody].Hold(t.prefix, n)
+	a.wide.Hold(t.wide, n)
 	if t.guess.exists {
-		a.networks[existing].hold(t.prefix, n)
+		a.networks[existing].Hold(t.prefix, n)
 	}
 	if a.hashing[t.prefix] += n; a.hashing[t.prefix] == 0 {
 		delete(a.hashing, t.prefix)
@@ -215,20 +213,20 @@ func (t *attempt) finish(o outcome) {
 	switch o {
 	case untried:
 	case right:
-		a.familiar.get(t.network).add(t.at, 1)
+		a.familiar.Get(t.network).Add(t.at, 1)
 	case wrong:
-		a.pairs[kind].count(t.at, t.pair)
+		a.pairs[kind].Count(t.at, t.pair)
 		if t.pair != t.network { // who is known fills the window of strangers there, not the other way round
-			a.pairs[kind].count(t.at, t.network)
+			a.pairs[kind].Count(t.at, t.network)
 		}
 		if t.known {
 			return
 		}
-		a.accounts[kind].count(t.at, t.pair.account)
-		a.networks[anybody].count(t.at, t.prefix)
-		a.wide.count(t.at, t.wide)
+		a.accounts[kind].Count(t.at, t.pair.account)
+		a.networks[anybody].Count(t.at, t.prefix)
+		a.wide.Count(t.at, t.wide)
 		if t.guess.exists {
-			a.networks[existing].count(t.at, t.prefix)
+			a.networks[existing].Count(t.at, t.prefix)
 		}
 	}
 }
@@ -262,118 +260,5 @@ func wideNetwork(addr netip.Addr) netip.Prefix {
 }
 
 func tooMany(wait time.Duration) error {
-	return waitFor(wait, "too many failed attempts; wait before the next")
-}
-
-// waitFor tells a client when to come again.
-func waitFor(wait time.Duration, message string) error {
-	err := models.NewError(models.CodeRateLimited, message)
-	err.RetryAfter = int((wait + time.Second - 1) / time.Second)
-	return err
-}
-
-// limit permits so many failures of each key within a length of time.
-type limit[K comparable] struct {
-	most    int
-	length  time.Duration
-	failed  *recent[K]
-	pending map[K]int // attempts under way, as many as there are at most
-}
-
-func newLimit[K comparable](most int, length time.Duration, size int) *limit[K] {
-	return &limit[K]{most: most, length: length, failed: newRecent[K](size), pending: map[K]int{}}
-}
-
-// wait returns how long it is until another attempt is permitted, 0 if it is now.
-// Looking makes no entry. The zero prefix stands for no network, and has no limit.
-func (l *limit[K]) wait(now time.Time, key K) time.Duration {
-	var failures window
-	if w := l.failed.peek(key); w != nil {
-		failures = *w
-	}
-	most := l.most - l.pending[key]
-	if any(key) == any(netip.Prefix{}) {
-		return 0
-	}
-	if most <= 0 { // those under way may be right
-		return max(time.Second, failures.wait(now, l.length, l.most))
-	}
-	return failures.wait(now, l.length, most)
-}
-
-// hold counts n attempts more as under way.
-func (l *limit[K]) hold(key K, n int) {
-	if l.pending[key] += n; l.pending[key] == 0 {
-		delete(l.pending, key)
-	}
-}
-
-// count notes a failure.
-func (l *limit[K]) count(now time.Time, key K) {
-	if any(key) == any(netip.Prefix{}) {
-		return
-	}
-	l.failed.get(key).add(now, l.most)
-}
-
-// window holds the times of the newest events, oldest first, in Unix nanoseconds.
-type window struct{ times []int64 }
-
-// wait returns how long it is until fewer than limit events lie within length
-// before now; 0 if that is so already.
-func (w *window) wait(now time.Time, length time.Duration, limit int) time.Duration {
-	if len(w.times) < limit {
-		return 0
-	}
-	return max(0, time.Unix(0, w.times[len(w.times)-limit]).Add(length).Sub(now))
-}
-
-// add notes an event and forgets all but the newest keep.
-func (w *window) add(now time.Time, keep int) {
-	if len(w.times) >= keep {
-		w.times = append(w.times[:0], w.times[len(w.times)-keep+1:]...)
-	}
-	w.times = append(w.times, now.UnixNano())
-	slices.Sort(w.times) // attempts end in another order than they began
-}
-
-// recent is a map of windows that forgets the one unused for longest when it is
-// full.
-type recent[K comparable] struct {
-	size  int
-	byKey map[K]*list.Element
-	order *list.List // of *entry[K], most recently used first
-}
-
-type entry[K comparable] struct {
-	key K
-	window
-}
-
-func newRecent[K comparable](size int) *recent[K] {
-	return &recent[K]{size: size, byKey: map[K]*list.Element{}, order: list.New()}
-}
-
-// get returns the window of key, a new one if there is none.
-func (r *recent[K]) get(key K) *window {
-	if w := r.peek(key); w != nil {
-		return w
-	}
-	if r.order.Len() >= r.size {
-		oldest := r.order.Back()
-		delete(r.byKey, r.order.Remove(oldest).(*entry[K]).key)
-	}
-	e := &entry[K]{key: key}
-	r.byKey[key] = r.order.PushFront(e)
-	return &e.window
-}
-
-// peek returns the window of key, or nil.
-func (r *recent[K]) peek(key K) *window {
-	element, ok := r.byKey[key]
-	if !ok {
-		return nil
-	}
-	r.order.MoveToFront(element)
-	return &element.Value.(*entry[K]).window
+	return window.TooSoon(wait, "too many failed attempts; wait before the next")
 }

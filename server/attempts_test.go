@@ -76,10 +76,9 @@ func (g guesser) try(in guess, o outcome) (wait int) {
 // entries is how much is remembered.
 func (g guesser) entries() (n int) {
 	for i := range 2 {
-		n += g.pairs[i].failed.order.Len() + g.accounts[i].failed.order.Len() + g.networks[i].failed.order.Len()
-		n += len(g.pairs[i].pending) + len(g.accounts[i].pending) + len(g.networks[i].pending)
+		n += g.pairs[i].Tracked() + g.accounts[i].Tracked() + g.networks[i].Tracked()
 	}
-	return n + g.wide.failed.order.Len() + len(g.wide.pending) + len(g.hashing) + g.familiar.order.Len()
+	return n + g.wide.Tracked() + len(g.hashing) + g.familiar.Len()
 }
 
 func TestAttemptsPerAccountAndAddress(t *testing.T) {
@@ -245,9 +244,9 @@ func TestAttemptsRaceForNothing(t *testing.T) {
 	}
 	all.Wait()
 	for i := range 2 {
-		assert.Empty(t, g.pairs[i].pending)
-		assert.Empty(t, g.accounts[i].pending)
-		assert.Empty(t, g.networks[i].pending)
+		assert.Zero(t, g.pairs[i].UnderWay())
+		assert.Zero(t, g.accounts[i].UnderWay())
+		assert.Zero(t, g.networks[i].UnderWay())
 	}
 	assert.Empty(t, g.hashing)
 }

@@ -5,7 +5,6 @@ import (
 	stdjson "encoding/json"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json/jsontext"
@@ -62,10 +61,10 @@ func (s *Server) authorize(c *gin.Context, _ models.Principal) error {
 		return err
 	}
 	call.Request, call.Full = req, full
-	if err := exchangeOf(c.Request.Context()).enterToDecide(call.Token); err != nil {
+	if err := request.Of(c.Request.Context()).EnterToDecide(call.Token, s.authz.Verified); err != nil {
 		return err
 	}
-	writeJSON(c.Writer, http.StatusOK, wireDecision(s.authz.Authorize(c.Request.Context(), call)))
+	request.WriteJSON(c.Writer, http.StatusOK, wireDecision(s.authz.Authorize(c.Request.Context(), call)))
 	return nil
 }
 
@@ -95,7 +94,7 @@ func (s *Server) authorizeBatch(c *gin.Context, _ models.Principal) error {
 		return err
 	}
 	call.Full = full
-	if err := exchangeOf(c.Request.Context()).enterToDecide(call.Token); err != nil {
+	if err := request.Of(c.Request.Context()).EnterToDecide(call.Token, s.authz.Verified); err != nil {
 		return err
 	}
 	decisions := s.authz.AuthorizeBatch(c.Request.Context(), call, requests)
@@ -103,15 +102,15 @@ func (s *Server) authorizeBatch(c *gin.Context, _ models.Principal) error {
 	for i, d := range decisions {
 		out.Decisions[i] = wireDecision(d)
 	}
-	writeJSON(c.Writer, http.StatusOK, out)
+	request.WriteJSON(c.Writer, http.StatusOK, out)
 	return nil
 }
 
 // authorizeCall takes the token from where it was sent: the body or a Bearer
 // header, not both. Another scheme in the header is no token.
 func (s *Server) authorizeCall(c *gin.Context, inBody *string) (authz.Call, error) {
-	x := exchangeOf(c.Request.Context())
-	call := authz.Call{Surface: "authorize", RequestID: x.requestID, IP: x.client, UserAgent: c.Request.UserAgent()}
+	x := request.Of(c.Request.Context())
+	call := authz.Call{Surface: "authorize", RequestID: x.ID, IP: x.Client, UserAgent: c.Request.UserAgent()}
 	cred := request.CredentialOf(c.Request.Header)
 	bearer := cred.Kind == request.AccessCredential || cred.Kind == request.SessionCredential
 	switch {
@@ -193,18 +192,6 @@ func checkContext(field string, value any, depth int, v *models.Invalid) {
 func wireDecision(d models.Decision) api.Decision {
 	return api.Decision{
 		Allowed: d.Allowed, DecisionID: d.ID, Reasons: d.Reasons, Status: d.Status(),
-		TokenID: d.TokenID, UserID: d.UserID, ScopeID: d.ScopeID, Revision: d.Revision, Labels: d.Labels, Waived: wireWaived(d.Waived),
+		TokenID: d.TokenID, UserID: d.UserID, ScopeID: d.ScopeID, Revision: d.Revision, Labels: d.Labels, Waived: api.WaivedOf(d.Waived),
 	}
-}
-
-// wireWaived is what a decision was allowed in spite of, with times as the API has them.
-func wireWaived(waived []models.Waiver) (out []api.Waived) {
-	for _, w := range waived {
-		one := api.Waived{Code: w.Code, Because: w.Because}
-		if w.Until != 0 {
-			one.Until = new(time.Unix(w.Until, 0).UTC())
-		}
-		out = append(out, one)
-	}
-	return out
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"patrol/models"
+	"patrol/server/manage"
 	"patrol/server/request"
 )
 
@@ -49,7 +50,7 @@ type Config struct {
 	OIDC     OIDCConfig
 	Limits   models.Limits
 
-	Playground PlaygroundConfig
+	Playground manage.PlaygroundConfig
 
 	// SetupValidFor is how long the setup code of a first start is good.
 	SetupValidFor time.Duration
@@ -148,7 +149,7 @@ func DefaultConfig() Config {
 			QueueTimeout:     5 * time.Second,
 		},
 		OIDC:          DefaultOIDC(),
-		Playground:    PlaygroundConfig{Timeout: 35 * time.Second, PerMinute: 20, MaxBody: 1 << 20, MaxReplay: 10_000},
+		Playground:    manage.PlaygroundConfig{Timeout: 35 * time.Second, PerMinute: 20, MaxBody: 1 << 20, MaxReplay: 10_000},
 		Limits:        models.DefaultLimits(),
 		SetupValidFor: 30 * time.Minute,
 	}

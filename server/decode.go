@@ -17,20 +17,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"patrol/models"
+	"patrol/server/request"
 )
 
 var (
-	jsonType    = []string{"application/json; charset=utf-8"}
-	problemType = []string{"application/problem+json"}
-
 	bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 	// strict refuses members that dst does not have. Duplicate names, invalid
 	// UTF-8 and names that differ in case are refused by the package's defaults.
 	strict = json.RejectUnknownMembers(true)
-	// stable writes the members of maps in order, so that equal answers are
-	// equal bytes.
-	stable = json.Deterministic(true)
 )
 
 // readJSON reads the body of r, one JSON object of at most limit bytes, into
@@ -166,27 +161,7 @@ func fieldPath(p jsontext.Pointer) string {
 		if b.Len() > 0 {
 			b.WriteByte('.')
 		}
-		b.WriteString(truncate(models.MaskTokens(name), 64))
+		b.WriteString(request.Truncate(models.MaskTokens(name), 64))
 	}
 	return b.String()
-}
-
-// writeJSON answers with status and v.
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header()["Content-Type"] = jsonType
-	writeBody(w, status, v)
-}
-
-// writeBody marshals before it writes, so that a defect there can still become a
-// 500.
-func writeBody(w http.ResponseWriter, status int, v any) {
-	buf := bodies.Get().(*bytes.Buffer)
-	defer bodies.Put(buf)
-	buf.Reset()
-	if err := json.MarshalWrite(buf, v, stable); err != nil {
-		panic(fmt.Errorf("marshal an answer: %w", err)) // the types are ours; recovered and logged
-	}
-	buf.WriteByte('\n')
-	w.WriteHeader(status)
-	_, _ = w.Write(buf.Bytes()) // the client is gone if this fails; nobody is left to tell
 }

@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"patrol/server/manage"
+	"patrol/server/request"
 )
 
 // What the tests from outside need to see.
@@ -93,20 +96,21 @@ func (s *Server) HashMoreCostly() error {
 const cheapMemory = 64 // KiB
 
 // LoadedPolicies is how many policies that are not in force are kept ready.
-func (s *Server) LoadedPolicies() int {
-	s.reader.loading.Lock()
-	defer s.reader.loading.Unlock()
-	return len(s.reader.loaded)
-}
+func (s *Server) LoadedPolicies() int { return s.manage.ReadyPolicies() }
 
 // OccupyExplaining takes all turns to explain decisions until release is called.
 func (s *Server) OccupyExplaining() (release func()) {
-	for range mostExplaining {
-		s.reader.explaining <- struct{}{}
+	var turns []func()
+	for range manage.MostExplaining {
+		done, err := s.manage.TakeTurn(context.Background())
+		if err != nil {
+			panic(err)
+		}
+		turns = append(turns, done)
 	}
 	return func() {
-		for range mostExplaining {
-			<-s.reader.explaining
+		for _, done := range turns {
+			done()
 		}
 	}
 }
@@ -118,16 +122,16 @@ func (s *Server) WaitingForPolicy() int { return len(s.pollers) }
 // hold no verified token can take. free gives them back.
 func (s *Server) Fill() (free func()) {
 	var decided int64
-	for s.places.decisions.Take("", 1) == nil {
+	for s.places.Decisions.Take("", 1) == nil {
 		decided++
 	}
 	for _, who := range []string{"one", "another"} {
-		for s.places.rest.Take(who, 1) == nil {
+		for s.places.Rest.Take(who, 1) == nil {
 		}
 	}
 	held := s.places
 	return func() {
-		held.decisions.Give("", decided)
-		s.places = newPlaces(s.cfg.HTTP.MaxInFlight)
+		held.Decisions.Give("", decided)
+		s.places = request.NewPlaces(s.cfg.HTTP.MaxInFlight)
 	}
 }

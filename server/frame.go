@@ -12,6 +12,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"patrol/models"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
@@ -175,5 +176,5 @@ func shownName(name string) string {
 	if name == "" {
 		return "(empty name)"
 	}
-	return strings.ToValidUTF8(truncate(models.MaskTokens(name), 64), "?")
+	return strings.ToValidUTF8(request.Truncate(models.MaskTokens(name), 64), "?")
 }

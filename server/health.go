@@ -9,11 +9,12 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // getHealth says that the process lives. It asks nothing of anybody.
 func (s *Server) getHealth(c *gin.Context, _ models.Principal) error {
-	writeJSON(c.Writer, http.StatusOK, api.Health{Status: "ok"})
+	request.WriteJSON(c.Writer, http.StatusOK, api.Health{Status: "ok"})
 	return nil
 }
 
@@ -48,9 +49,9 @@ func (s *Server) getReady(c *gin.Context, _ models.Principal) error {
 			if trouble := s.store.Trouble(); name == "database" && trouble != "" {
 				out.Causes = map[string]string{name: trouble}
 			}
-			s.log.WarnContext(ctx, "not ready", "check", name, "error", err, "request_id", RequestID(ctx))
+			s.log.WarnContext(ctx, "not ready", "check", name, "error", err, "request_id", request.ID(ctx))
 		}
 	}
-	writeJSON(c.Writer, status, out)
+	request.WriteJSON(c.Writer, status, out)
 	return nil
 }

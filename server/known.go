@@ -82,7 +82,7 @@ func (s *Server) knownBrowser(h http.Header, userID string) string {
 func (s *Server) hasSessionFrom(ctx context.Context, userID string, by models.Actor) bool {
 	sessions, err := s.store.Sessions().ByUser(ctx, userID)
 	if err != nil {
-		s.log.WarnContext(ctx, "the sessions of an account could not be looked up", "request_id", RequestID(ctx), "error", err)
+		s.log.WarnContext(ctx, "the sessions of an account could not be looked up", "request_id", request.ID(ctx), "error", err)
 		return false
 	}
 	for _, one := range sessions {

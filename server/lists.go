@@ -10,12 +10,11 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/manage"
+	"patrol/server/request"
 )
 
-const (
-	defaultPage = 50
-	maxPage     = 200
-)
+const defaultPage = 50
 
 // readPage reads `limit` and `after`, adding to v what is wrong with the first.
 // The store judges cursors.
@@ -23,8 +22,8 @@ func readPage(query url.Values, v *models.Invalid) store.Page {
 	page := store.Page{Limit: defaultPage, After: query.Get("after")}
 	if query.Has("limit") {
 		n, err := strconv.Atoi(query.Get("limit"))
-		if err != nil || n < 1 || n > maxPage {
-			v.Add("limit", "must be a whole number from 1 to %d", maxPage)
+		if err != nil || n < 1 || n > manage.MaxPage {
+			v.Add("limit", "must be a whole number from 1 to %d", manage.MaxPage)
 		}
 		page.Limit = n
 	}
@@ -40,5 +39,5 @@ func writePage[M, W any](c *gin.Context, items []M, next string, wire func(M) W)
 	if next != "" {
 		out.Next = &next
 	}
-	writeJSON(c.Writer, http.StatusOK, out)
+	request.WriteJSON(c.Writer, http.StatusOK, out)
 }

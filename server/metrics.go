@@ -105,8 +105,7 @@ func (m *Metrics) Query(operation string, took time.Duration, err error) {
 
 func (m *Metrics) signIn(outcome string) { m.signIns.WithLabelValues(outcome).Inc() }
 
-func (m *Metrics) answered(r *route, method string, status int, took time.Duration) {
-	name := r.name()
+func (m *Metrics) answered(name, method string, status int, took time.Duration) {
 	if name == "" {
 		name = "none"
 	}

@@ -27,6 +27,7 @@ import (
 	"patrol/models"
 	"patrol/server/request"
 	"patrol/server/ui"
+	"patrol/server/window"
 )
 
 // provider is the OpenID Connect provider at which people sign in (OpenID Connect
@@ -47,7 +48,7 @@ type provider struct {
 	retryAt time.Time // not asked again before; under asking
 
 	counting sync.Mutex
-	refused  *limit[netip.Prefix] // codes that the provider refused, by address; under counting
+	refused  *window.Limit[netip.Prefix] // codes that the provider refused, by address; under counting
 }
 
 // discovered is what the provider says of itself.
@@ -75,7 +76,7 @@ func newProvider(cfg OIDCConfig, base string, now func() time.Time, random io.Re
 	}
 	return &provider{
 		cfg: cfg, callback: base + oidcCallback, now: now, random: random,
-		refused: newLimit[netip.Prefix](mostRefusedCodes, time.Minute, mostRefusers),
+		refused: window.NewLimit[netip.Prefix](mostRefusedCodes, time.Minute, mostRefusers),
 		http: &http.Client{
 			Timeout:   cfg.Timeout,
 			Transport: boundedAnswers{http.DefaultTransport},
@@ -294,10 +295,10 @@ func (p *provider) finish(ctx context.Context, f flow, query url.Values, freshFo
 func (p *provider) exchange(ctx context.Context, found *discovered, f flow, code string, from netip.Addr) (*oauth2.Token, error) {
 	key := request.Network(from)
 	p.counting.Lock()
-	wait := p.refused.wait(p.now(), key)
+	wait := p.refused.Wait(p.now(), key)
 	p.counting.Unlock()
 	if wait > 0 {
-		return nil, waitFor(wait, "too many sign-ins from your address were refused by the identity provider; wait before the next")
+		return nil, window.TooSoon(wait, "too many sign-ins from your address were refused by the identity provider; wait before the next")
 	}
 	tokens, err := found.oauth.Exchange(ctx, code, oauth2.VerifierOption(f.Verifier))
 	if err != nil {
@@ -306,7 +307,7 @@ func (p *provider) exchange(ctx context.Context, found *discovered, f flow, code
 	if models.CodeOf(err) == models.CodeForbidden {
 		p.counting.Lock()
 		defer p.counting.Unlock()
-		p.refused.count(p.now(), key)
+		p.refused.Count(p.now(), key)
 	}
 	return tokens, err
 }

@@ -9,6 +9,7 @@ import (
 
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/request"
 )
 
 var (
@@ -109,7 +110,7 @@ func (s *Server) follow(ctx context.Context, by models.Actor, user models.User, 
 		case "":
 			user = updated
 		case models.CodeConflict: // the last admin who can sign in
-			s.log.WarnContext(ctx, "the last platform admin is in no group that makes admins, and stays one", "user_id", user.ID, "request_id", RequestID(ctx))
+			s.log.WarnContext(ctx, "the last platform admin is in no group that makes admins, and stays one", "user_id", user.ID, "request_id", request.ID(ctx))
 		default:
 			return models.User{}, err
 		}
@@ -135,7 +136,7 @@ func (s *Server) follow(ctx context.Context, by models.Actor, user models.User, 
 			err = s.store.RemoveMember(ctx, by, user.ID, want.Domain)
 		}
 		if models.CodeOf(err) == models.CodeNotFound {
-			s.log.WarnContext(ctx, "a group gives a role in a domain that does not exist", "domain", want.Domain, "request_id", RequestID(ctx))
+			s.log.WarnContext(ctx, "a group gives a role in a domain that does not exist", "domain", want.Domain, "request_id", request.ID(ctx))
 			err = nil
 		}
 		if err != nil {
@@ -148,7 +149,7 @@ func (s *Server) follow(ctx context.Context, by models.Actor, user models.User, 
 // given returns, for every domain that the mapping names, the role that groups
 // give, "" for none. What is taken away comes before what is given.
 func (s *Server) given(ctx context.Context, groups []string) []GroupMembership {
-	roles := s.engine.Current().Catalog().Roles
+	roles := s.manage.Catalog().Roles
 	var none, some []GroupMembership
 	seen, named := map[string]bool{}, []string{}
 	for _, m := range s.cfg.OIDC.Memberships {
@@ -159,7 +160,7 @@ func (s *Server) given(ctx context.Context, groups []string) []GroupMembership {
 			continue
 		}
 		if _, known := roles[m.Role]; !known {
-			s.log.WarnContext(ctx, "a group gives a role that the policy does not have", "role", m.Role, "domain", m.Domain, "request_id", RequestID(ctx))
+			s.log.WarnContext(ctx, "a group gives a role that the policy does not have", "role", m.Role, "domain", m.Domain, "request_id", request.ID(ctx))
 			continue
 		}
 		seen[m.Domain] = true
@@ -218,5 +219,5 @@ func (s *Server) logRefusal(ctx context.Context, err error) {
 	if e, ok := errors.AsType[*models.Error](err); ok && errors.Unwrap(e) != nil {
 		cause = errors.Unwrap(e)
 	}
-	s.log.WarnContext(ctx, "a sign-in at the identity provider was refused", "cause", cause.Error(), "request_id", RequestID(ctx))
+	s.log.WarnContext(ctx, "a sign-in at the identity provider was refused", "cause", cause.Error(), "request_id", request.ID(ctx))
 }

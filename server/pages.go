@@ -14,6 +14,7 @@ import (
 
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/manage"
 	"patrol/server/request"
 	"patrol/server/ui"
 )
@@ -65,7 +66,7 @@ const patsPage = "/profile/pats"
 
 // show answers with a page.
 func (s *Server) show(c *gin.Context, p models.Principal, status int, page ui.Page) error {
-	frame := ui.Frame{Now: s.now(), RequestID: RequestID(c.Request.Context()), Sent: s.formOf(c, p)}
+	frame := ui.Frame{Now: s.now(), RequestID: request.ID(c.Request.Context()), Sent: s.formOf(c, p)}
 	if p.User.ID != "" {
 		frame.Viewer = &ui.Viewer{
 			Name: p.User.Name, Email: p.User.Email, Admin: p.User.Admin, Policy: p.User.Policy,
@@ -86,7 +87,7 @@ func (s *Server) formOf(c *gin.Context, p models.Principal) string {
 		return ""
 	}
 	page := ui.Resume(c.Request.URL.Path, c.Request.PostForm, s.cfg.Limits)
-	if r := exchangeOf(c.Request.Context()).route; p.User.ID == "" && page != "" && r != nil && r.by != anyone {
+	if r := request.Of(c.Request.Context()).Route; p.User.ID == "" && page != "" && r != nil && !r.Open {
 		return signInFor(page)
 	}
 	return page
@@ -96,7 +97,7 @@ func (s *Server) formOf(c *gin.Context, p models.Principal) string {
 func (s *Server) again(c *gin.Context, p models.Principal, cause error, page ui.Page) error {
 	status := http.StatusUnprocessableEntity
 	if e, ok := errors.AsType[*models.Error](cause); ok {
-		status = statuses[e.Code]
+		status = request.Statuses[e.Code]
 		if e.RetryAfter > 0 {
 			c.Header("Retry-After", strconv.Itoa(e.RetryAfter))
 		}
@@ -108,7 +109,7 @@ func (s *Server) again(c *gin.Context, p models.Principal, cause error, page ui.
 // form again. notice is what the page says of what was done, "" for nothing.
 func (s *Server) seeOther(c *gin.Context, path, notice string) error {
 	// What went wrong beside what was done is told to people, too.
-	notice = strings.TrimSpace(strings.Join(append([]string{notice}, exchangeOf(c.Request.Context()).warnings.Texts()...), " "))
+	notice = strings.TrimSpace(strings.Join(append([]string{notice}, request.Of(c.Request.Context()).Warnings.Texts()...), " "))
 	if notice != "" {
 		s.leaveNotice(c.Request.Context(), notice)
 	}
@@ -125,7 +126,7 @@ const sessionNotice = "notice"
 func (s *Server) leaveNotice(ctx context.Context, text string) {
 	s.sessions.scs.Put(ctx, sessionNotice, text)
 	if _, _, err := s.sessions.scs.Commit(ctx); err != nil {
-		s.log.WarnContext(ctx, "a notice could not be stored", "request_id", RequestID(ctx), "error", err)
+		s.log.WarnContext(ctx, "a notice could not be stored", "request_id", request.ID(ctx), "error", err)
 	}
 }
 
@@ -135,7 +136,7 @@ func (s *Server) takeNotice(ctx context.Context) string {
 	}
 	text := s.sessions.scs.PopString(ctx, sessionNotice)
 	if _, _, err := s.sessions.scs.Commit(ctx); err != nil {
-		s.log.WarnContext(ctx, "a notice could not be removed", "request_id", RequestID(ctx), "error", err)
+		s.log.WarnContext(ctx, "a notice could not be removed", "request_id", request.ID(ctx), "error", err)
 	}
 	return text
 }
@@ -162,13 +163,13 @@ func (s *Server) formUpTo(c *gin.Context, limit int64) (url.Values, error) {
 		}
 		return nil, models.WrapError(models.CodeMalformed, "the form could not be read", err)
 	}
-	return c.Request.PostForm, exchangeOf(c.Request.Context()).enter()
+	return c.Request.PostForm, request.Of(c.Request.Context()).Enter()
 }
 
 // failPage answers with a page that says what went wrong. Who is not signed in is
 // asked to, and finds the form as it was filled in afterwards.
 func (s *Server) failPage(c *gin.Context, p models.Principal, err error) {
-	x := exchangeOf(c.Request.Context())
+	x := request.Of(c.Request.Context())
 	p = s.viewer(c, p, err)
 	code := models.CodeOf(err)
 	if code == models.CodeUnauthenticated {
@@ -182,12 +183,12 @@ func (s *Server) failPage(c *gin.Context, p models.Principal, err error) {
 		}
 		err, code = failed, models.CodeOf(failed)
 	}
-	status := statuses[code]
+	status := request.Statuses[code]
 	switch {
 	case errors.Is(err, context.Canceled) && c.Request.Context().Err() != nil:
 		status = http.StatusServiceUnavailable // for the access log alone
 	case status == 0 || status >= http.StatusInternalServerError:
-		x.cause = err
+		x.Cause = err
 		if status == 0 {
 			status = http.StatusInternalServerError
 		}
@@ -210,7 +211,7 @@ func (s *Server) failPage(c *gin.Context, p models.Principal, err error) {
 		page = ui.NotAPage(ui.Resume(c.Request.URL.Path, nil, s.cfg.Limits))
 	}
 	if err := s.show(c, p, status, page); err != nil {
-		WriteError(c.Writer, c.Request, err)
+		request.WriteError(c.Writer, c.Request, err)
 	}
 }
 
@@ -218,7 +219,7 @@ func (s *Server) failPage(c *gin.Context, p models.Principal, err error) {
 // route may not have asked for or not have let in. It is a courtesy, and left out where there
 // is too much to do.
 func (s *Server) viewer(c *gin.Context, p models.Principal, cause error) models.Principal {
-	if p.User.ID != "" || errors.Is(cause, errBusy) || s.sessions.cookieValue(c.Request) == "" || request.CredentialOf(c.Request.Header).Kind != request.NoCredential {
+	if p.User.ID != "" || errors.Is(cause, request.ErrBusy) || s.sessions.cookieValue(c.Request) == "" || request.CredentialOf(c.Request.Header).Kind != request.NoCredential {
 		return p
 	}
 	found, err := s.admitSession(c)
@@ -247,7 +248,7 @@ func (s *Server) askSignIn(c *gin.Context) {
 	}
 	page := s.signInPage(emptySignIn, next, ui.NoticeEnded, ui.Problems{})
 	if err := s.show(c, models.Principal{}, http.StatusUnauthorized, page); err != nil {
-		WriteError(c.Writer, c.Request, err)
+		request.WriteError(c.Writer, c.Request, err)
 	}
 }
 
@@ -300,23 +301,14 @@ func (s *Server) confirm(c *gin.Context, p models.Principal, password string) (o
 
 // choices are the domains of p, with what p may do there.
 func (s *Server) choices(ctx context.Context, p models.Principal) (ui.Choices, error) {
-	catalog := s.engine.Current().Catalog()
-	roles := map[string]models.Role{}
-	memberships, err := s.store.Memberships(ctx, p.User.ID)
+	roles, err := s.manage.Roles(ctx, p.User.ID)
 	if err != nil {
 		return ui.Choices{}, err
 	}
-	for _, m := range memberships {
-		role := catalog.Roles[m.Role]
-		if role == nil {
-			role = models.Role{} // a role that the policy no longer has permits nothing
-		}
-		roles[m.Domain] = role
-	}
 	var domains []ui.DomainRole
-	page := store.Page{Limit: maxPage}
+	page := store.Page{Limit: manage.MaxPage}
 	for {
-		found, next, err := s.Domains(ctx, p, page)
+		found, next, err := s.manage.Domains(ctx, p, page)
 		if err != nil {
 			return ui.Choices{}, err
 		}
@@ -328,7 +320,7 @@ func (s *Server) choices(ctx context.Context, p models.Principal) (ui.Choices, e
 			domains = append(domains, ui.DomainRole{Domain: d, Role: role})
 		}
 		if next == "" || len(domains) >= maxChoices {
-			return ui.NewChoices(catalog, s.cfg.Limits, domains), nil
+			return ui.NewChoices(s.manage.Catalog(), s.cfg.Limits, domains), nil
 		}
 		page.After = next
 	}
@@ -336,11 +328,6 @@ func (s *Server) choices(ctx context.Context, p models.Principal) (ui.Choices, e
 
 // maxChoices bounds the list of domains on a page.
 const maxChoices = 1000
-
-// counted returns a token with the expiry that counts.
-func (s *Server) counted(p models.PAT) models.PAT {
-	return p.WithMaxLifetime(s.cfg.Limits.MaxLifetime)
-}
 
 // pageBase is the address of this server for whoever reads a page: the public URL,
 // or else the one that they reached it by.

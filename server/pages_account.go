@@ -11,6 +11,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/server/authz"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
@@ -58,8 +59,8 @@ func (s *Server) formSignIn(c *gin.Context, _ models.Principal) error {
 		return err
 	}
 	in, next := ui.DecodeSignIn(form)
-	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
-	user, token, ends, err := s.SignIn(ctx, x.actor(c.Request, models.ActorUser, "", ""), in)
+	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
+	user, token, ends, err := s.SignIn(ctx, x.Actor(models.ActorUser, "", ""), in)
 	if err != nil {
 		problems, ok := ui.ProblemsOf(err)
 		if !ok {
@@ -67,7 +68,7 @@ func (s *Server) formSignIn(c *gin.Context, _ models.Principal) error {
 		}
 		return s.again(c, models.Principal{}, err, s.signInPage(in, next, "", problems))
 	}
-	x.userID = user.ID
+	x.UserID = user.ID
 	s.sessions.setCookie(c.Writer, token, ends)
 	if err := s.knowBrowser(c.Writer, user.ID); err != nil {
 		return err
@@ -259,7 +260,7 @@ func (s *Server) formTest(c *gin.Context, p models.Principal) error {
 		return s.again(c, p, nil, page)
 	}
 	decision := s.authz.Authorize(ctx, authz.Call{
-		Token: token, Request: page.Request, Surface: "page", RequestID: exchangeOf(ctx).requestID, IP: exchangeOf(ctx).client, UserAgent: c.Request.UserAgent(),
+		Token: token, Request: page.Request, Surface: "page", RequestID: request.Of(ctx).ID, IP: request.Of(ctx).Client, UserAgent: c.Request.UserAgent(),
 	})
 	page.Decision = &decision
 	return s.show(c, p, http.StatusOK, page)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/manage"
 	"patrol/server/ui"
 )
 
@@ -68,7 +68,7 @@ func (s *Server) pageInventory(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	found, next, err := s.store.SearchPATs(c.Request.Context(), s.search(filter), store.Page{Limit: defaultPage, After: filter.After})
+	found, next, err := s.manage.SearchPATs(c.Request.Context(), s.search(filter), store.Page{Limit: defaultPage, After: filter.After})
 	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
 		return s.seeOther(c, "/admin/pats", "")
 	}
@@ -77,33 +77,9 @@ func (s *Server) pageInventory(c *gin.Context, p models.Principal) error {
 	}
 	owned := make([]ui.Owned, len(found))
 	for i, one := range found {
-		owned[i] = ui.Owned{Token: ui.TokenOf(s.counted(one.PAT), s.now()), Email: one.Email}
+		owned[i] = ui.Owned{Token: ui.TokenOf(s.manage.Counted(one.PAT), s.now()), Email: one.Email}
 	}
 	return s.show(c, p, http.StatusOK, ui.Inventory(owned, filter, next))
-}
-
-// living returns the ids of the tokens that a filter finds and that are alive.
-func (s *Server) living(ctx context.Context, filter ui.Filter) ([]string, error) {
-	search := s.search(filter)
-	if search.Status != "" && search.Status != models.StatusActive {
-		return nil, nil
-	}
-	search.Status = models.StatusActive
-	var ids []string
-	page := store.Page{Limit: maxPage}
-	for {
-		found, next, err := s.store.SearchPATs(ctx, search, page)
-		if err != nil {
-			return nil, err
-		}
-		for _, one := range found {
-			ids = append(ids, one.ID)
-		}
-		if next == "" {
-			return ids, nil
-		}
-		page.After = next
-	}
 }
 
 // tokenFilter reads how a list of tokens is narrowed.
@@ -128,7 +104,7 @@ func (s *Server) pageBulkRevoke(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	ids, err := s.living(c.Request.Context(), filter)
+	ids, err := s.manage.LivePATs(c.Request.Context(), s.search(filter))
 	if err != nil {
 		return err
 	}
@@ -150,7 +126,7 @@ func (s *Server) formBulkRevoke(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	ids, err := s.living(ctx, filter)
+	ids, err := s.manage.LivePATs(ctx, s.search(filter))
 	if err != nil {
 		return err
 	}
@@ -168,7 +144,7 @@ func (s *Server) formBulkRevoke(c *gin.Context, p models.Principal) error {
 		return s.again(c, p, nil, ui.BulkRevoke(filter, len(ids), reason, problems))
 	}
 	for _, id := range ids {
-		if _, err := s.RevokeFor(ctx, p, id, reason); err != nil && models.CodeOf(err) != models.CodeNotFound {
+		if _, err := s.manage.RevokeFor(ctx, p, id, reason); err != nil && models.CodeOf(err) != models.CodeNotFound {
 			return err
 		}
 	}
@@ -184,35 +160,19 @@ func requireReason(reason string, problems *ui.Problems) {
 }
 
 // anyToken is the page of a token whoever's it is.
-func (s *Server) anyToken(ctx context.Context, pat *models.PAT) (ui.AdminToken, error) {
-	if pat == nil {
-		return ui.AdminToken{}, errNoToken
+func (s *Server) anyToken(pat store.OwnedPAT) ui.AdminToken {
+	return ui.AdminToken{
+		Token: ui.TokenOf(s.manage.Counted(pat.PAT), s.now()), OwnerURL: "/admin/users/" + url.PathEscape(pat.UserID), Email: pat.Email,
+		Meanings: ui.NewChoices(s.manage.Catalog(), s.cfg.Limits, nil).Meanings(pat.Scopes),
 	}
-	owner, err := s.store.User(ctx, pat.UserID)
-	if err != nil {
-		return ui.AdminToken{}, err
-	}
-	page := ui.AdminToken{
-		Token: ui.TokenOf(s.counted(*pat), s.now()), OwnerURL: "/admin/users/" + url.PathEscape(pat.UserID),
-		Meanings: ui.NewChoices(s.engine.Current().Catalog(), s.cfg.Limits, nil).Meanings(pat.Scopes),
-	}
-	if owner != nil {
-		page.Email = owner.Email
-	}
-	return page, nil
 }
 
 func (s *Server) pageAnyPAT(c *gin.Context, p models.Principal) error {
-	ctx := c.Request.Context()
-	pat, err := s.store.PAT(ctx, c.Param("id"))
+	pat, err := s.manage.AnyPAT(c.Request.Context(), c.Param("id"))
 	if err != nil {
 		return err
 	}
-	page, err := s.anyToken(ctx, pat)
-	if err != nil {
-		return err
-	}
-	return s.show(c, p, http.StatusOK, page)
+	return s.show(c, p, http.StatusOK, s.anyToken(pat))
 }
 
 func (s *Server) formRevokeAny(c *gin.Context, p models.Principal) error {
@@ -223,18 +183,15 @@ func (s *Server) formRevokeAny(c *gin.Context, p models.Principal) error {
 	ctx, reason := c.Request.Context(), ui.DecodeReason(form)
 	var problems ui.Problems
 	if requireReason(reason, &problems); problems.Any() {
-		pat, err := s.store.PAT(ctx, c.Param("id"))
+		pat, err := s.manage.AnyPAT(ctx, c.Param("id"))
 		if err != nil {
 			return err
 		}
-		page, err := s.anyToken(ctx, pat)
-		if err != nil {
-			return err
-		}
+		page := s.anyToken(pat)
 		page.Reason, page.Problems = reason, problems
 		return s.again(c, p, nil, page)
 	}
-	pat, err := s.RevokeFor(ctx, p, c.Param("id"), reason)
+	pat, err := s.manage.RevokeFor(ctx, p, c.Param("id"), reason)
 	if err != nil {
 		return err
 	}
@@ -252,7 +209,7 @@ func (s *Server) formLeaked(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	ctx := c.Request.Context()
-	pat, err := s.FindLeaked(ctx, ui.Pasted(form.Get("token")))
+	pat, err := s.manage.FindLeaked(ctx, ui.Pasted(form.Get("token")))
 	switch models.CodeOf(err) {
 	case "":
 	case models.CodeInvalid:
@@ -265,17 +222,18 @@ func (s *Server) formLeaked(c *gin.Context, p models.Principal) error {
 	default:
 		return err
 	}
-	page, err := s.anyToken(ctx, &pat)
+	owned, err := s.manage.WithOwner(ctx, pat)
 	if err != nil {
 		return err
 	}
-	page.Leaked, page.Reason = true, leakedReason
+	page := s.anyToken(owned)
+	page.Leaked, page.Reason = true, manage.LeakedReason
 	return s.show(c, p, http.StatusOK, page)
 }
 
 func (s *Server) pageUsers(c *gin.Context, p models.Principal) error {
 	after := c.Query("after")
-	found, next, err := s.store.Users(c.Request.Context(), store.UserFilter{}, store.Page{Limit: defaultPage, After: after})
+	found, next, err := s.manage.Users(c.Request.Context(), store.Page{Limit: defaultPage, After: after})
 	if err != nil {
 		return err
 	}
@@ -292,7 +250,7 @@ func (s *Server) formNewUser(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	in := ui.DecodeNewUser(form)
-	user, err := s.CreateUser(c.Request.Context(), p, in)
+	user, err := s.manage.CreateUser(c.Request.Context(), p, in)
 	if err != nil {
 		if problems, ok := ui.ProblemsOf(err); ok {
 			return s.again(c, p, err, ui.NewUser(in, problems))
@@ -303,19 +261,12 @@ func (s *Server) formNewUser(c *gin.Context, p models.Principal) error {
 }
 
 // userHere is the account that the address names.
-func (s *Server) userHere(c *gin.Context, param string) (models.User, error) {
-	user, err := s.store.User(c.Request.Context(), c.Param(param))
-	if err != nil {
-		return models.User{}, err
-	}
-	if user == nil {
-		return models.User{}, models.NewError(models.CodeNotFound, "there is no such user")
-	}
-	return *user, nil
+func (s *Server) userHere(c *gin.Context) (models.User, error) {
+	return s.manage.User(c.Request.Context(), c.Param("id"))
 }
 
 func (s *Server) pageUser(c *gin.Context, p models.Principal) error {
-	user, err := s.userHere(c, "id")
+	user, err := s.userHere(c)
 	if err != nil {
 		return err
 	}
@@ -323,7 +274,7 @@ func (s *Server) pageUser(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) formUser(c *gin.Context, p models.Principal) error {
-	user, err := s.userHere(c, "id")
+	user, err := s.userHere(c)
 	if err != nil {
 		return err
 	}
@@ -336,7 +287,7 @@ func (s *Server) formUser(c *gin.Context, p models.Principal) error {
 	if problems.Any() {
 		return s.again(c, p, nil, ui.EditUser(user, self, problems))
 	}
-	if _, err := s.UpdateUser(c.Request.Context(), p, user.ID, in); err != nil {
+	if _, err := s.manage.UpdateUser(c.Request.Context(), p, user.ID, in); err != nil {
 		if problems, ok := ui.ProblemsOf(err); ok {
 			user.Name = *in.Name
 			if !self {
@@ -358,7 +309,7 @@ func (s *Server) pageAudit(c *gin.Context, p models.Principal) error {
 	asked := store.AuditFilter{Action: filter.Action, Subject: filter.Subject}
 	asked.Since, asked.Until = filter.Days()
 	if filter.Actor != "" {
-		user, err := s.store.UserByEmail(ctx, models.NormalizeEmail(filter.Actor))
+		user, err := s.manage.UserByEmail(ctx, models.NormalizeEmail(filter.Actor))
 		if err != nil {
 			return err
 		}
@@ -367,7 +318,7 @@ func (s *Server) pageAudit(c *gin.Context, p models.Principal) error {
 			asked.UserID = user.ID
 		}
 	}
-	found, next, err := s.store.AuditEvents(ctx, asked, store.Page{Limit: defaultPage, After: filter.After})
+	found, next, err := s.manage.AuditEvents(ctx, asked, store.Page{Limit: defaultPage, After: filter.After})
 	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
 		return s.seeOther(c, "/admin/audit", "")
 	}
@@ -378,7 +329,7 @@ func (s *Server) pageAudit(c *gin.Context, p models.Principal) error {
 	for i, e := range found {
 		actors[i] = e.Actor.UserID
 	}
-	emails, _, err := s.store.Names(ctx, actors, nil)
+	emails, _, err := s.manage.Names(ctx, actors, nil)
 	if err != nil {
 		return err
 	}

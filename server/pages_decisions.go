@@ -28,7 +28,7 @@ const decisionsPage = "/policy/decisions"
 func (s *Server) pageDecisions(c *gin.Context, p models.Principal) error {
 	ctx, query := c.Request.Context(), c.Request.URL.Query()
 	filter := ui.DecodeDecisionFilter(query)
-	if s.decided == nil {
+	if !s.manage.HasLog() {
 		return s.show(c, p, http.StatusOK, ui.Decisions{Off: true})
 	}
 	var v models.Invalid
@@ -37,7 +37,7 @@ func (s *Server) pageDecisions(c *gin.Context, p models.Principal) error {
 		problems, _ := ui.ProblemsOf(err)
 		return s.againDecisions(c, p, err, filter, problems)
 	}
-	found, next, err := s.Decisions(ctx, asked, store.Page{Limit: defaultPage, After: filter.After})
+	found, next, err := s.manage.Decisions(ctx, asked, store.Page{Limit: defaultPage, After: filter.After})
 	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
 		filter.After = ""
 		return s.seeOther(c, decisionsPage+filter.Query(), "")
@@ -49,7 +49,7 @@ func (s *Server) pageDecisions(c *gin.Context, p models.Principal) error {
 	for i, d := range found {
 		users, tokens[i] = append(users, d.UserID), d.TokenID
 	}
-	emails, names, err := s.store.Names(ctx, users, tokens)
+	emails, names, err := s.manage.Names(ctx, users, tokens)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (s *Server) pageDecisions(c *gin.Context, p models.Principal) error {
 	if err := s.offerDecisions(ctx, &page); err != nil {
 		return err
 	}
-	reach, err := s.DecisionLog(ctx)
+	reach, err := s.manage.DecisionLog(ctx)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (s *Server) againDecisions(c *gin.Context, p models.Principal, cause error,
 
 // offerDecisions fills in what the filter offers to choose from.
 func (s *Server) offerDecisions(ctx context.Context, page *ui.Decisions) error {
-	in, err := s.InspectPolicy(ctx)
+	in, err := s.manage.InspectPolicy(ctx)
 	if err != nil {
 		return err
 	}
@@ -93,16 +93,8 @@ func (s *Server) offerDecisions(ctx context.Context, page *ui.Decisions) error {
 	}
 	slices.Sort(page.Codes)
 	page.Codes = slices.Compact(page.Codes)
-	kept, err := s.store.PolicyRevisions(ctx)
-	if err != nil {
-		return err
-	}
-	for _, r := range kept {
-		if !slices.Contains(page.Known, r.Revision) {
-			page.Known = append(page.Known, r.Revision)
-		}
-	}
-	return nil
+	page.Known, err = s.manage.KeptRevisions(ctx)
+	return err
 }
 
 // formDecisions leads to the list that was asked for. An address is replaced by the
@@ -120,7 +112,7 @@ func (s *Server) formDecisions(c *gin.Context, p models.Principal) error {
 		}
 	}
 	if strings.Contains(filter.User, "@") {
-		user, err := s.store.UserByEmail(c.Request.Context(), filter.User)
+		user, err := s.manage.UserByEmail(c.Request.Context(), filter.User)
 		if err != nil {
 			return err
 		}
@@ -146,18 +138,18 @@ func (s *Server) formDecisions(c *gin.Context, p models.Principal) error {
 // pageDecision explains one decision.
 func (s *Server) pageDecision(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
-	d, err := s.Decision(ctx, c.Param("decision"))
+	d, err := s.manage.Decision(ctx, c.Param("decision"))
 	if err != nil {
 		return err
 	}
-	emails, names, err := s.store.Names(ctx, []string{d.UserID}, []string{d.TokenID})
+	emails, names, err := s.manage.Names(ctx, []string{d.UserID}, []string{d.TokenID})
 	if err != nil {
 		return err
 	}
-	explained, err := s.ExplainDecision(ctx, d)
+	explained, err := s.manage.ExplainDecision(ctx, d)
 	if err != nil {
 		return err
 	}
 	row := ui.DecisionRow{LoggedDecision: d, When: s.moment(d.At), Email: emails[d.UserID], TokenName: names[d.TokenID]}
-	return s.show(c, p, http.StatusOK, ui.NewDecision(row, explained))
+	return s.show(c, p, http.StatusOK, ui.NewDecision(row, ui.Explained(explained)))
 }

@@ -10,33 +10,12 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/manage"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
 // The pages of a domain, for its admins and platform admins.
-
-// administered returns the domains that p administers by membership. A frozen one
-// is not among them: its admins do not get in.
-func (s *Server) administered(ctx context.Context, p models.Principal) ([]models.Domain, error) {
-	memberships, err := s.store.Memberships(ctx, p.User.ID)
-	if err != nil {
-		return nil, err
-	}
-	var own []models.Domain
-	for _, m := range memberships {
-		if !s.engine.Current().Catalog().Roles[m.Role].AdministersDomain() {
-			continue
-		}
-		d, err := s.store.Domain(ctx, m.Domain)
-		if err != nil {
-			return nil, err
-		}
-		if d != nil && d.Status != models.DomainIsFrozen {
-			own = append(own, *d)
-		}
-	}
-	return own, nil
-}
 
 // administersAny reports whether p has domains to administer, for the navigation.
 // Pages about failures have one, too, so that not to know is no failure.
@@ -44,9 +23,9 @@ func (s *Server) administersAny(ctx context.Context, p models.Principal) bool {
 	if p.User.Admin {
 		return true
 	}
-	own, err := s.administered(ctx, p)
+	own, err := s.manage.Administered(ctx, p)
 	if err != nil {
-		s.log.WarnContext(ctx, "a page came without its administration", "request_id", RequestID(ctx), "error", err)
+		s.log.WarnContext(ctx, "a page came without its administration", "request_id", request.ID(ctx), "error", err)
 	}
 	return len(own) > 0
 }
@@ -55,7 +34,7 @@ func (s *Server) administersAny(ctx context.Context, p models.Principal) bool {
 // administer.
 func (s *Server) pageDomains(c *gin.Context, p models.Principal) error {
 	if !p.User.Admin {
-		own, err := s.administered(c.Request.Context(), p)
+		own, err := s.manage.Administered(c.Request.Context(), p)
 		if err != nil {
 			return err
 		}
@@ -65,7 +44,7 @@ func (s *Server) pageDomains(c *gin.Context, p models.Principal) error {
 		return s.show(c, p, http.StatusOK, ui.OwnDomains(own, s.now()))
 	}
 	after := c.Query("after")
-	found, next, err := s.store.Domains(c.Request.Context(), store.DomainFilter{}, store.Page{Limit: defaultPage, After: after})
+	found, next, err := s.manage.Domains(c.Request.Context(), p, store.Page{Limit: defaultPage, After: after})
 	if err != nil {
 		return err
 	}
@@ -82,7 +61,7 @@ func (s *Server) formNewDomain(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	in := ui.DecodeNewDomain(form)
-	domain, err := s.CreateDomain(c.Request.Context(), p, in)
+	domain, err := s.manage.CreateDomain(c.Request.Context(), p, in)
 	if err != nil {
 		if problems, ok := ui.ProblemsOf(err); ok {
 			return s.again(c, p, err, ui.NewDomain(in, problems))
@@ -95,19 +74,19 @@ func (s *Server) formNewDomain(c *gin.Context, p models.Principal) error {
 // domainShown is the page of the domain that the address names.
 func (s *Server) domainShown(c *gin.Context, p models.Principal) (ui.DomainPage, error) {
 	ctx := c.Request.Context()
-	domain, err := s.readableDomain(ctx, p, c.Param("id"))
+	domain, err := s.manage.ReadableDomain(ctx, p, c.Param("id"))
 	if err != nil {
 		return ui.DomainPage{}, err
 	}
-	members, next, err := s.store.Members(ctx, domain.ID, store.Page{Limit: maxPage, After: c.Query("after")})
+	members, next, err := s.manage.Members(ctx, domain.ID, store.Page{Limit: manage.MaxPage, After: c.Query("after")})
 	if err != nil {
 		return ui.DomainPage{}, err
 	}
 	page := ui.DomainPage{
-		Domain: domain, Catalog: s.engine.Current().Catalog(), Platform: p.User.Admin, Limits: ui.LimitsOf(domain.Limits),
+		Domain: domain, Catalog: s.manage.Catalog(), Platform: p.User.Admin, Limits: ui.LimitsOf(domain.Limits),
 	}
 	if domain.Limits.Approval {
-		if page.Waiting, err = s.waiting(ctx, domain.ID); err != nil {
+		if page.Waiting, err = s.manage.CountWaiting(ctx, domain.ID); err != nil {
 			return ui.DomainPage{}, err
 		}
 	}
@@ -138,7 +117,7 @@ func (s *Server) formDomain(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	name, status := form.Get("name"), models.DomainStatus(form.Get("status"))
-	_, err = s.UpdateDomain(c.Request.Context(), p, page.Domain.ID, api.DomainPatch{Name: &name, Status: &status})
+	_, err = s.manage.UpdateDomain(c.Request.Context(), p, page.Domain.ID, api.DomainPatch{Name: &name, Status: &status})
 	if err != nil {
 		var ok bool
 		if page.Problems, ok = ui.ProblemsOf(err); ok {
@@ -163,7 +142,7 @@ func (s *Server) formMember(c *gin.Context, p models.Principal) error {
 	ctx, id := c.Request.Context(), form.Get("id")
 	page.Email, page.Role = models.NormalizeEmail(form.Get("user")), form.Get("role")
 	if id == "" {
-		user, err := s.store.UserByEmail(ctx, page.Email)
+		user, err := s.manage.UserByEmail(ctx, page.Email)
 		if err != nil {
 			return err
 		}
@@ -173,7 +152,7 @@ func (s *Server) formMember(c *gin.Context, p models.Principal) error {
 		}
 		id = user.ID
 	}
-	member, _, err := s.SetMember(ctx, p, page.Domain.ID, id, api.SetMember{Role: page.Role})
+	member, _, err := s.manage.SetMember(ctx, p, page.Domain.ID, id, api.SetMember{Role: page.Role})
 	if err != nil {
 		var ok bool
 		if page.Problems, ok = ui.ProblemsOf(err); ok {
@@ -185,18 +164,11 @@ func (s *Server) formMember(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) pageRemoveMember(c *gin.Context, p models.Principal) error {
-	domain, err := s.readableDomain(c.Request.Context(), p, c.Param("id"))
+	domain, err := s.manage.ReadableDomain(c.Request.Context(), p, c.Param("id"))
 	if err != nil {
 		return err
 	}
-	member, err := s.store.Membership(c.Request.Context(), c.Param("user"), domain.ID)
-	if err != nil {
-		return err
-	}
-	if member == nil { // of others a domain's admins learn nothing here
-		return models.NewError(models.CodeNotFound, "the domain has no such member")
-	}
-	user, err := s.userHere(c, "user")
+	user, err := s.manage.MemberOf(c.Request.Context(), domain.ID, c.Param("user"))
 	if err != nil {
 		return err
 	}
@@ -204,18 +176,10 @@ func (s *Server) pageRemoveMember(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) formRemoveMember(c *gin.Context, p models.Principal) error {
-	if err := s.store.RemoveMember(c.Request.Context(), p.Actor, c.Param("user"), c.Param("id")); err != nil {
+	if err := s.manage.RemoveMember(c.Request.Context(), p, c.Param("id"), c.Param("user")); err != nil {
 		return err
 	}
 	return s.seeOther(c, "/admin/domains/"+url.PathEscape(c.Param("id")), "The member is removed.")
-}
-
-// waiting counts the tokens that would work in a domain but for its approval, up to
-// a page of them.
-func (s *Server) waiting(ctx context.Context, domain string) (int, error) {
-	missing := false
-	found, _, err := s.store.SearchPATs(ctx, store.PATSearch{Within: domain, Approved: &missing, Status: models.StatusActive}, store.Page{Limit: maxPage})
-	return len(found), err
 }
 
 func (s *Server) formLimits(c *gin.Context, p models.Principal) error {
@@ -230,7 +194,7 @@ func (s *Server) formLimits(c *gin.Context, p models.Principal) error {
 	if page.Limits, page.Problems = ui.DecodeLimits(form); page.Problems.Any() {
 		return s.again(c, p, nil, page)
 	}
-	if _, err := s.SetLimits(c.Request.Context(), p, page.Domain.ID, page.Limits.Submit()); err != nil {
+	if _, err := s.manage.SetLimits(c.Request.Context(), p, page.Domain.ID, page.Limits.Submit()); err != nil {
 		var ok bool
 		if page.Problems, ok = ui.ProblemsOf(err); ok {
 			return s.again(c, p, err, page)
@@ -242,7 +206,7 @@ func (s *Server) formLimits(c *gin.Context, p models.Principal) error {
 
 func (s *Server) pageDomainPATs(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
-	domain, err := s.readableDomain(ctx, p, c.Param("id"))
+	domain, err := s.manage.ReadableDomain(ctx, p, c.Param("id"))
 	if err != nil {
 		return err
 	}
@@ -252,8 +216,8 @@ func (s *Server) pageDomainPATs(c *gin.Context, p models.Principal) error {
 	}
 	filter.Domain = "" // it is this one
 	search := s.search(filter)
-	search.Within, search.Approved = domain.ID, filter.Approved()
-	found, next, err := s.store.SearchPATs(ctx, search, store.Page{Limit: defaultPage, After: filter.After})
+	search.Approved = filter.Approved()
+	found, next, err := s.manage.SearchPATsWithin(ctx, domain.ID, search, store.Page{Limit: defaultPage, After: filter.After})
 	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
 		return s.seeOther(c, c.Request.URL.Path, "")
 	}
@@ -262,8 +226,7 @@ func (s *Server) pageDomainPATs(c *gin.Context, p models.Principal) error {
 	}
 	owned := make([]ui.Owned, len(found))
 	for i, one := range found {
-		one = within(domain.ID, one)
-		owned[i] = ui.Owned{Token: ui.TokenOf(s.counted(one.PAT), s.now()), Email: one.Email}
+		owned[i] = ui.Owned{Token: ui.TokenOf(s.manage.Counted(one.PAT), s.now()), Email: one.Email}
 	}
 	return s.show(c, p, http.StatusOK, ui.DomainTokens(domain, owned, filter, next))
 }
@@ -271,17 +234,17 @@ func (s *Server) pageDomainPATs(c *gin.Context, p models.Principal) error {
 // domainToken is the page of a token of the domain that the address names.
 func (s *Server) domainToken(c *gin.Context, p models.Principal) (ui.DomainToken, error) {
 	ctx := c.Request.Context()
-	domain, err := s.readableDomain(ctx, p, c.Param("id"))
+	domain, err := s.manage.ReadableDomain(ctx, p, c.Param("id"))
 	if err != nil {
 		return ui.DomainToken{}, err
 	}
-	pat, err := s.DomainPAT(ctx, domain.ID, c.Param("pat"))
+	pat, err := s.manage.DomainPAT(ctx, domain.ID, c.Param("pat"))
 	if err != nil {
 		return ui.DomainToken{}, err
 	}
 	return ui.DomainToken{
-		Domain: domain, Token: ui.TokenOf(s.counted(pat.PAT), s.now()), Email: pat.Email,
-		Meanings: ui.NewChoices(s.engine.Current().Catalog(), s.cfg.Limits, nil).Meanings(pat.Scopes),
+		Domain: domain, Token: ui.TokenOf(s.manage.Counted(pat.PAT), s.now()), Email: pat.Email,
+		Meanings: ui.NewChoices(s.manage.Catalog(), s.cfg.Limits, nil).Meanings(pat.Scopes),
 	}, nil
 }
 
@@ -316,21 +279,19 @@ func (s *Server) onDomainToken(c *gin.Context, p models.Principal, notice string
 func (s *Server) formDomainRevoke(c *gin.Context, p models.Principal) error {
 	return s.onDomainToken(c, p, "The token is revoked. Its owner sees why.", func(ctx context.Context, page *ui.DomainToken, form url.Values) error {
 		page.Reason = ui.DecodeReason(form)
-		return s.RevokeWithin(ctx, p, page.Domain.ID, page.Token.ID, page.Reason)
+		return s.manage.RevokeWithin(ctx, p, page.Domain.ID, page.Token.ID, page.Reason)
 	})
 }
 
 // formApprove approves of the scopes that the form showed.
 func (s *Server) formApprove(c *gin.Context, p models.Principal) error {
 	return s.onDomainToken(c, p, "The token is approved.", func(ctx context.Context, page *ui.DomainToken, form url.Values) error {
-		_, err := s.store.ApprovePAT(ctx, p.Actor, page.Domain.ID, page.Token.ID, append([]string{}, form["scope"]...))
-		return err
+		return s.manage.ApprovePAT(ctx, p, page.Domain.ID, page.Token.ID, append([]string{}, form["scope"]...))
 	})
 }
 
 func (s *Server) formWithdraw(c *gin.Context, p models.Principal) error {
 	return s.onDomainToken(c, p, "The approval is withdrawn.", func(ctx context.Context, page *ui.DomainToken, _ url.Values) error {
-		_, err := s.store.WithdrawApproval(ctx, p.Actor, page.Domain.ID, page.Token.ID)
-		return err
+		return s.manage.WithdrawApproval(ctx, p, page.Domain.ID, page.Token.ID)
 	})
 }

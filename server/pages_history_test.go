@@ -16,6 +16,7 @@ import (
 	"patrol/internal/testenv"
 	"patrol/policies/engine"
 	"patrol/server"
+	"patrol/server/manage"
 )
 
 // adds is a change that adds a file of ours to a policy.
@@ -42,7 +43,7 @@ func TestThePolicysHistoryOnPages(t *testing.T) {
 			files["patrol/roles/data.yaml"] = bytes.Replace(files["patrol/roles/data.yaml"], []byte("execute: true"), []byte("execute: true, write: true"), 1)
 			files["patrol/routes/data.yaml"] = bytes.Replace(files["patrol/routes/data.yaml"], []byte(`"GET /ping"`), []byte(`"GET /pong"`), 1)
 		})
-		require.NoError(t, server.PolicyLedger(w.store).Refuse(t.Context(), bundles.Record{
+		require.NoError(t, manage.PolicyLedger(w.store).Refuse(t.Context(), bundles.Record{
 			Digest: "sha256:bad", Revision: "v3", Source: "elsewhere",
 			Result: bundles.Result{Findings: []engine.Finding{{Stage: "compile", File: "custom/c.rego", Line: 5, Code: "rego_type_error", Message: "<b>wrong"}}},
 		}))

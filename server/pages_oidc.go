@@ -12,6 +12,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
@@ -114,8 +115,8 @@ func (s *Server) pageCallback(c *gin.Context, _ models.Principal) error {
 		f = unpack(cookie.Value)
 	}
 	s.setFlow(c.Writer, "") // a visit counts once, whatever comes of it
-	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
-	who, err := s.provider.finish(ctx, f, c.Request.URL.Query(), s.cfg.Sessions.FreshFor, x.client)
+	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
+	who, err := s.provider.finish(ctx, f, c.Request.URL.Query(), s.cfg.Sessions.FreshFor, x.Client)
 	if err == nil {
 		err = s.arrive(c, f, who)
 	}
@@ -131,7 +132,7 @@ func (s *Server) pageCallback(c *gin.Context, _ models.Principal) error {
 
 // arrive does what a visit was for.
 func (s *Server) arrive(c *gin.Context, f flow, who claims) error {
-	x := exchangeOf(c.Request.Context())
+	x := request.Of(c.Request.Context())
 	if f.Purpose == toLink {
 		p, err := s.admitSession(c)
 		if err != nil {
@@ -150,12 +151,12 @@ func (s *Server) arrive(c *gin.Context, f flow, who claims) error {
 		s.leaveNotice(ctx, "Your account is connected with "+s.cfg.OIDC.Name+".")
 		return nil
 	}
-	by := x.actor(c.Request, models.ActorUser, "", "")
+	by := x.Actor(models.ActorUser, "", "")
 	user, err := s.signInBy(c.Request.Context(), by, who)
 	if err != nil {
 		return err
 	}
-	x.userID = user.ID
+	x.UserID = user.ID
 	if f.Purpose == toConfirm {
 		p, err := s.admitSession(c)
 		if err == nil {
@@ -190,7 +191,7 @@ func (s *Server) refuseVisit(c *gin.Context, f flow, err error) error {
 	problems, ok := ui.ProblemsOf(err)
 	switch {
 	case code == models.CodeUnavailable:
-		exchangeOf(ctx).cause = err // with the request, in the log
+		request.Of(ctx).Cause = err // with the request, in the log
 		c.Header("Retry-After", "5")
 		problems = ui.Problems{General: s.cfg.OIDC.Name + " cannot be reached at the moment. Try again shortly, or sign in with a password."}
 	case !ok:

@@ -18,6 +18,7 @@ import (
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/server"
+	"patrol/server/manage"
 	"patrol/server/ui"
 	"patrol/server/ui/uitest"
 )
@@ -223,7 +224,7 @@ func TestBrowsersAreShownPages(t *testing.T) {
 
 // broken is a policy that panics when it is asked how it is.
 type broken struct {
-	server.Policy
+	manage.Policy
 	now atomic.Bool
 }
 
@@ -255,7 +256,7 @@ func filledSetup() url.Values {
 }
 
 // warning is a policy that comes into force with something to be told beside it.
-type warning struct{ server.Policy }
+type warning struct{ manage.Policy }
 
 func (p warning) Sync(ctx context.Context) error {
 	models.Warn(ctx, "Something went wrong beside it.")

@@ -7,6 +7,7 @@ import (
 
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
@@ -20,7 +21,7 @@ func (s *Server) pagePATs(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	search := store.PATSearch{UserID: p.User.ID, Status: filter.Status, Name: filter.Name, ByExpiry: filter.ByExpiry()}
-	found, next, err := s.store.SearchPATs(ctx, search, store.Page{Limit: patsPerPage, After: filter.After})
+	found, next, err := s.manage.SearchPATs(ctx, search, store.Page{Limit: patsPerPage, After: filter.After})
 	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew
 		return s.seeOther(c, patsPage, "")
 	}
@@ -33,26 +34,21 @@ func (s *Server) pagePATs(c *gin.Context, p models.Principal) error {
 	}
 	page := ui.List{Filter: filter, Next: next, Presets: choices.Presets(), Domains: !choices.None(), Any: len(found) > 0}
 	for _, one := range found {
-		token := ui.TokenOf(s.counted(one.PAT), s.now())
+		token := ui.TokenOf(s.manage.Counted(one.PAT), s.now())
 		page.Tokens = append(page.Tokens, token)
 		page.Alive = page.Alive || token.Alive
 	}
 	if filter.Narrowed() || filter.After != "" {
-		if page.Any, err = s.anyPAT(c, store.PATFilter{UserID: p.User.ID}); err != nil {
+		if page.Any, err = s.manage.HasPAT(ctx, p, ""); err != nil {
 			return err
 		}
 	}
 	if !page.Alive && page.Any {
-		if page.Alive, err = s.anyPAT(c, store.PATFilter{UserID: p.User.ID, Status: models.StatusActive}); err != nil {
+		if page.Alive, err = s.manage.HasPAT(ctx, p, models.StatusActive); err != nil {
 			return err
 		}
 	}
 	return s.show(c, p, http.StatusOK, page)
-}
-
-func (s *Server) anyPAT(c *gin.Context, filter store.PATFilter) (bool, error) {
-	found, _, err := s.store.PATs(c.Request.Context(), filter, store.Page{Limit: 1})
-	return len(found) > 0, err
 }
 
 // pageCreate shows the form, filled in as the address asks for; `from` is a token
@@ -65,7 +61,7 @@ func (s *Server) pageCreate(c *gin.Context, p models.Principal) error {
 	}
 	page := ui.PrefillCreate(query, choices, s.now())
 	if id := query.Get("from"); id != "" {
-		pat, err := s.PAT(ctx, p, id)
+		pat, err := s.manage.PAT(ctx, p, id)
 		if err != nil {
 			return err
 		}
@@ -111,7 +107,7 @@ func (s *Server) formCreate(c *gin.Context, p models.Principal) error {
 	}
 	page.AskPassword = false
 	return s.makeToken(c, p, page.Key, nil, func() (models.PAT, models.Token, error) {
-		return s.CreatePAT(ctx, p, in)
+		return s.manage.CreatePAT(ctx, p, in)
 	}, func(problems ui.Problems, err error) error {
 		return s.again(c, p, err, page.Refused(problems))
 	})
@@ -171,12 +167,12 @@ func (s *Server) pageToken(c *gin.Context, p models.Principal) error {
 	for _, m := range choices.Meanings(pat.Scopes) {
 		page.Summary = append(page.Summary, m.Meaning)
 	}
-	if page.Unapproved, err = s.unapproved(ctx, p, pat); err != nil { // the token matters more
-		s.log.WarnContext(ctx, "the page of a new token came without its approvals", "request_id", RequestID(ctx), "error", err)
+	if page.Unapproved, err = s.manage.Unapproved(ctx, p, pat); err != nil { // the token matters more
+		s.log.WarnContext(ctx, "the page of a new token came without its approvals", "request_id", request.ID(ctx), "error", err)
 	}
 	if what.Old != "" {
-		if now, err := s.store.PATOf(ctx, p.User.ID, what.Old); err == nil && now != nil && now.Status(s.now()) == models.StatusActive {
-			ends := s.moment(s.counted(*now).ExpiresAt)
+		if now, err := s.manage.PAT(ctx, p, what.Old); err == nil && now.Status(s.now()) == models.StatusActive {
+			ends := s.moment(s.manage.Counted(now).ExpiresAt)
 			page.OldEnds = &ends
 		}
 	}
@@ -185,11 +181,11 @@ func (s *Server) pageToken(c *gin.Context, p models.Principal) error {
 
 // patShown returns a token of p that the address names, as pages show it.
 func (s *Server) patShown(c *gin.Context, p models.Principal) (models.PAT, ui.Token, error) {
-	pat, err := s.PAT(c.Request.Context(), p, c.Param("id"))
+	pat, err := s.manage.PAT(c.Request.Context(), p, c.Param("id"))
 	if err != nil {
 		return models.PAT{}, ui.Token{}, err
 	}
-	pat = s.counted(pat)
+	pat = s.manage.Counted(pat)
 	return pat, ui.TokenOf(pat, s.now()), nil
 }
 
@@ -203,14 +199,11 @@ func (s *Server) pagePAT(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	family, err := s.store.PATFamily(ctx, p.User.ID, pat.ID)
+	family, err := s.manage.PATFamily(ctx, p, pat.ID)
 	if err != nil {
 		return err
 	}
-	for i := range family {
-		family[i] = s.counted(family[i])
-	}
-	unapproved, err := s.unapproved(ctx, p, pat)
+	unapproved, err := s.manage.Unapproved(ctx, p, pat)
 	if err != nil {
 		return err
 	}
@@ -241,7 +234,7 @@ func (s *Server) formEdit(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	in := ui.DecodeEdit(form, token)
-	if _, err := s.UpdatePAT(c.Request.Context(), p, token.ID, in); err != nil {
+	if _, err := s.manage.UpdatePAT(c.Request.Context(), p, token.ID, in); err != nil {
 		if problems, ok := ui.ProblemsOf(err); ok {
 			return s.again(c, p, err, ui.Edit(token, in, problems))
 		}
@@ -288,7 +281,7 @@ func (s *Server) formRotate(c *gin.Context, p models.Principal) error {
 	}
 	page.AskPassword = false
 	return s.makeToken(c, p, page.Key, &pat, func() (models.PAT, models.Token, error) {
-		return s.RotatePAT(c.Request.Context(), p, pat.ID, in)
+		return s.manage.RotatePAT(c.Request.Context(), p, pat.ID, in)
 	}, func(problems ui.Problems, err error) error {
 		return s.again(c, p, err, page.Refused(problems))
 	})
@@ -307,7 +300,7 @@ func (s *Server) formRevoke(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.RevokePAT(c.Request.Context(), p, token.ID); err != nil {
+	if _, err := s.manage.RevokePAT(c.Request.Context(), p, token.ID); err != nil {
 		return err
 	}
 	return s.seeOther(c, token.Link(), "The token is revoked. Requests with it are refused from now on.")
@@ -325,14 +318,14 @@ func (s *Server) pageDelete(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) formDelete(c *gin.Context, p models.Principal) error {
-	if err := s.store.DeletePAT(c.Request.Context(), p.Actor, p.User.ID, c.Param("id")); err != nil {
+	if err := s.manage.DeletePAT(c.Request.Context(), p, c.Param("id")); err != nil {
 		return err
 	}
 	return s.seeOther(c, patsPage, "The token is deleted.")
 }
 
 func (s *Server) pageRevokeAll(c *gin.Context, p models.Principal) error {
-	alive, err := s.countAlive(c, p)
+	alive, err := s.manage.CountLivePATs(c.Request.Context(), p)
 	if err != nil {
 		return err
 	}
@@ -340,21 +333,6 @@ func (s *Server) pageRevokeAll(c *gin.Context, p models.Principal) error {
 		return s.seeOther(c, patsPage, "")
 	}
 	return s.show(c, p, http.StatusOK, ui.RevokeAll(alive))
-}
-
-func (s *Server) countAlive(c *gin.Context, p models.Principal) (int, error) {
-	n := 0
-	page := store.Page{Limit: maxPage}
-	for {
-		found, next, err := s.store.PATs(c.Request.Context(), store.PATFilter{UserID: p.User.ID, Status: models.StatusActive}, page)
-		if err != nil {
-			return 0, err
-		}
-		if n += len(found); next == "" {
-			return n, nil
-		}
-		page.After = next
-	}
 }
 
 func (s *Server) formRevokeAll(c *gin.Context, p models.Principal) error {
@@ -365,7 +343,7 @@ func (s *Server) formRevokeAll(c *gin.Context, p models.Principal) error {
 	if err := allMeant(form, "a page revokes one at /profile/pats/<id>/revoke"); err != nil {
 		return err
 	}
-	n, err := s.store.RevokeAll(c.Request.Context(), p.Actor, p.User.ID)
+	n, err := s.manage.RevokeAll(c.Request.Context(), p)
 	if err != nil {
 		return err
 	}
@@ -418,7 +396,7 @@ func (s *Server) formWiden(c *gin.Context, p models.Principal) error {
 		return s.again(c, p, nil, page.Refused(problems))
 	}
 	page.AskPassword = false
-	if _, err := s.AddScope(ctx, p, token.ID, in); err != nil {
+	if _, err := s.manage.AddScope(ctx, p, token.ID, in); err != nil {
 		if problems, ok := ui.ProblemsOf(err); ok {
 			return s.again(c, p, err, page.Refused(problems))
 		}
@@ -445,7 +423,7 @@ func (s *Server) pageNarrow(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) formNarrow(c *gin.Context, p models.Principal) error {
-	pat, err := s.store.RemoveScope(c.Request.Context(), p.Actor, p.User.ID, c.Param("id"), c.Param("scope"))
+	pat, err := s.manage.RemoveScope(c.Request.Context(), p, c.Param("id"), c.Param("scope"))
 	if err != nil {
 		return err
 	}

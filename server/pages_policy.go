@@ -19,7 +19,7 @@ var policyPageRoutes = []route{
 const policyPage = "/policy"
 
 func (s *Server) pagePolicy(c *gin.Context, p models.Principal) error {
-	policy, err := s.Policy(c.Request.Context())
+	policy, err := s.manage.Policy(c.Request.Context())
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (s *Server) formPolicyResume(c *gin.Context, p models.Principal) error {
 	if _, err := s.form(c); err != nil {
 		return err
 	}
-	policy, err := s.ResumePolicy(c.Request.Context(), p)
+	policy, err := s.manage.ResumePolicy(c.Request.Context(), p)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (s *Server) formPolicyResume(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) pagePolicyRules(c *gin.Context, p models.Principal) error {
-	in, err := s.InspectPolicy(c.Request.Context())
+	in, err := s.manage.InspectPolicy(c.Request.Context())
 	if err != nil {
 		return err
 	}

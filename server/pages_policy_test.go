@@ -14,7 +14,7 @@ import (
 	"patrol/bundles"
 	"patrol/internal/testenv"
 	"patrol/policies/engine"
-	"patrol/server"
+	"patrol/server/manage"
 )
 
 // ships puts the default policy under another revision in force, changed by change if
@@ -36,7 +36,7 @@ func (w *world) ships(revision string, change func(files map[string][]byte)) str
 	b, err := bundles.Read(w.t.Context(), dir, nil)
 	require.NoError(w.t, err)
 	coverage := 97.5
-	require.NoError(w.t, server.PolicyLedger(w.store).Activate(w.t.Context(), bundles.Record{
+	require.NoError(w.t, manage.PolicyLedger(w.store).Activate(w.t.Context(), bundles.Record{
 		Digest: b.Digest(), ArchiveDigest: bundles.ArchiveDigest(b.Archive), Revision: revision, Source: "https://bundles.example.com/p.tar.gz", SignedBy: "release",
 		Result: bundles.Result{Passed: true, Tests: &bundles.Tests{Passed: 12, Skipped: 1}, Coverage: &coverage},
 	}, b.Archive))
@@ -62,7 +62,7 @@ func TestThePolicyInForceOnAPage(t *testing.T) {
 			assert.Contains(t, p.text, want)
 		}
 
-		require.NoError(t, server.PolicyLedger(w.store).Refuse(t.Context(), bundles.Record{
+		require.NoError(t, manage.PolicyLedger(w.store).Refuse(t.Context(), bundles.Record{
 			Digest: "sha256:bad", Revision: "v3", Source: "https://bundles.example.com/p.tar.gz",
 			Result: bundles.Result{Findings: []engine.Finding{{Stage: "compile", File: "authz/authz.rego", Line: 7, Column: 3, Code: "rego_type_error", Message: `undefined ref: <b>input</b>`}}},
 		}))

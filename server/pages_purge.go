@@ -31,7 +31,7 @@ func (s *Server) formPurge(c *gin.Context, p models.Principal) error {
 	age, err := purgeAge(form)
 	if err == nil {
 		var done api.Purged
-		if done, err = s.PurgePATs(c.Request.Context(), p, age); err == nil {
+		if done, err = s.manage.PurgePATs(c.Request.Context(), p, age); err == nil {
 			return s.seeOther(c, patsPage, ui.Purged(done.Purged, done.More))
 		}
 	}
@@ -65,11 +65,8 @@ func (s *Server) purgedOf(c *gin.Context, values url.Values) (*models.User, erro
 	if id == "" {
 		return nil, nil //nolint:nilnil // as the comment above says
 	}
-	user, err := s.store.User(c.Request.Context(), id)
-	if err == nil && user == nil {
-		err = models.NewError(models.CodeNotFound, "there is no such user")
-	}
-	return user, err
+	user, err := s.manage.User(c.Request.Context(), id)
+	return &user, err
 }
 
 func (s *Server) pageAnyPurge(c *gin.Context, p models.Principal) error {
@@ -95,7 +92,7 @@ func (s *Server) formAnyPurge(c *gin.Context, p models.Principal) error {
 	}
 	if in.OlderThan, err = purgeAge(form); err == nil {
 		var done api.Purged
-		if done, err = s.PurgeAnyPATs(c.Request.Context(), p, in); err == nil {
+		if done, err = s.manage.PurgeAnyPATs(c.Request.Context(), p, in); err == nil {
 			return s.seeOther(c, back, ui.Purged(done.Purged, done.More))
 		}
 	}

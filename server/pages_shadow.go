@@ -20,7 +20,7 @@ var shadowPageRoutes = []route{
 
 func (s *Server) pageShadow(c *gin.Context, p models.Principal) error {
 	ctx := c.Request.Context()
-	shadow, err := s.PolicyShadow(ctx)
+	shadow, err := s.manage.PolicyShadow(ctx)
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (s *Server) pageShadow(c *gin.Context, p models.Principal) error {
 			users = append(users, e.UserID)
 		}
 	}
-	emails, _, err := s.store.Names(ctx, users, nil)
+	emails, _, err := s.manage.Names(ctx, users, nil)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (s *Server) pageShadow(c *gin.Context, p models.Principal) error {
 var errOtherShadow = models.NewError(models.CodeConflict, "the shadow is another policy by now: look at that first")
 
 func (s *Server) pagePromote(c *gin.Context, p models.Principal) error {
-	shadow, err := s.PolicyShadow(c.Request.Context())
+	shadow, err := s.manage.PolicyShadow(c.Request.Context())
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (s *Server) formPromote(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	policy, err := s.PromotePolicy(c.Request.Context(), p, api.PolicyPromotion{Revision: form.Get("revision")})
+	policy, err := s.manage.PromotePolicy(c.Request.Context(), p, api.PolicyPromotion{Revision: form.Get("revision")})
 	if err != nil {
 		return err
 	}

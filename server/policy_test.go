@@ -19,6 +19,7 @@ import (
 	"patrol/models/store"
 	"patrol/policies/engine"
 	"patrol/server"
+	"patrol/server/manage"
 )
 
 // serveCredential is what edge replicas fetch the bundle with.
@@ -64,7 +65,7 @@ func TestPolicyInForce(t *testing.T) {
 
 		// The last refusals, the latest first, with where and why.
 		for _, revision := range []string{"v3", "v4", "v5", "v6", "v7", "v8"} {
-			require.NoError(t, server.PolicyLedger(w.store).Refuse(t.Context(), bundles.Record{
+			require.NoError(t, manage.PolicyLedger(w.store).Refuse(t.Context(), bundles.Record{
 				Digest: "sha256:" + revision, Revision: revision, Source: "https://bundles.example.com/p.tar.gz",
 				Result: bundles.Result{Findings: []engine.Finding{{Stage: "compile", File: "authz/authz.rego", Line: 7, Code: "rego_type_error", Message: "undefined function"}}},
 			}))

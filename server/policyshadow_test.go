@@ -18,6 +18,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/server"
+	"patrol/server/manage"
 	"patrol/server/shadow"
 )
 
@@ -44,7 +45,7 @@ reason := {"code": "secret", "message": "It is secret."} if input.request.entity
 		Digest: b.Digest(), ArchiveDigest: bundles.ArchiveDigest(b.Archive), Revision: revision, Source: "/etc/shadow-policy",
 		Result: bundles.Result{Passed: true, Tests: &bundles.Tests{Passed: 12}},
 	}
-	require.NoError(w.t, server.ShadowLedger(w.store).Place(w.t.Context(), r, b.Archive))
+	require.NoError(w.t, manage.ShadowLedger(w.store).Place(w.t.Context(), r, b.Archive))
 	w.clock.Advance(time.Second)
 	return r
 }
@@ -174,7 +175,7 @@ func (w *world) secondDelivery() *bundles.Delivery {
 	gate, err := bundles.NewGate(bundles.GateConfig{})
 	require.NoError(w.t, err)
 	d, err := bundles.Begin(w.t.Context(), bundles.Config{
-		Source: source, Gate: gate, Ledger: server.PolicyLedger(s), StartTimeout: time.Minute, Sync: 500 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		Source: source, Gate: gate, Ledger: manage.PolicyLedger(s), StartTimeout: time.Minute, Sync: 500 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(w.t, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(w.t.Context()))
@@ -195,7 +196,7 @@ func TestWhatAServerCannotLoadIsNotPromoted(t *testing.T) {
 	r := w.shadows("v9")
 	before := w.policy.Status().Active.Digest
 	r.ArchiveDigest, r.Revision = "sha256:damaged", "v10"
-	require.NoError(t, server.ShadowLedger(w.store).Place(t.Context(), r, []byte("no archive")))
+	require.NoError(t, manage.ShadowLedger(w.store).Place(t.Context(), r, []byte("no archive")))
 	a := w.as("pol").post("/api/v1/policy/promote", api.PolicyPromotion{Revision: r.Digest})
 	a.problem(409, models.CodeConflict)
 	assert.Contains(t, string(a.body), "this server could not put it in force")

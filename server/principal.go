@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"net/http"
 	"strings"
 
@@ -46,10 +45,10 @@ func (s *Server) admit(c *gin.Context, by caller) (models.Principal, error) {
 		}
 		return p, nil
 	case domainReader:
-		_, err = s.readableDomain(c.Request.Context(), p, c.Param("id"))
+		_, err = s.manage.ReadableDomain(c.Request.Context(), p, c.Param("id"))
 		return p, err
 	case domainAdmin:
-		return p, s.mayAdminister(c.Request.Context(), p, c.Param("id"))
+		return p, s.manage.MayAdminister(c.Request.Context(), p, c.Param("id"))
 	}
 	return models.Principal{}, models.NewError(models.CodeForbidden, "nobody may call this")
 }
@@ -90,7 +89,7 @@ func (s *Server) admitSession(c *gin.Context) (models.Principal, error) {
 	ctx, err := s.sessions.load(r.Context(), token, r.Header["Authorization"] != nil)
 	if err != nil {
 		if request.CredentialOf(r.Header).Kind == request.SessionCredential && models.CodeOf(err) == models.CodeUnauthenticated {
-			c.Header("WWW-Authenticate", challengeInvalid)
+			c.Header("WWW-Authenticate", request.ChallengeInvalid)
 		}
 		return models.Principal{}, err
 	}
@@ -102,10 +101,10 @@ func (s *Server) admitSession(c *gin.Context) (models.Principal, error) {
 	if user == nil || user.Disabled {
 		return models.Principal{}, errSignInFirst
 	}
-	x := exchangeOf(ctx)
-	x.userID = user.ID
+	x := request.Of(ctx)
+	x.UserID = user.ID
 	c.Request = r.WithContext(ctx)
-	return models.Principal{User: *user, SignedInAt: signedInAt, AtProvider: s.provider != nil && s.sessions.atProvider(ctx), Actor: x.actor(r, models.ActorUser, user.ID, "")}, nil
+	return models.Principal{User: *user, SignedInAt: signedInAt, AtProvider: s.provider != nil && s.sessions.atProvider(ctx), Actor: x.Actor(models.ActorUser, user.ID, "")}, nil
 }
 
 // sameSite refuses what a page of another site made a browser send. It is asked
@@ -124,29 +123,29 @@ func (s *Server) admitPAT(c *gin.Context) (models.Principal, error) {
 	case request.NoCredential, request.OtherCredential:
 		return models.Principal{}, errNoPAT
 	case request.SessionCredential:
-		c.Header("WWW-Authenticate", challengeInvalid)
+		c.Header("WWW-Authenticate", request.ChallengeInvalid)
 		return models.Principal{}, errBadPAT
 	}
 	pat, user, err := s.verifyPAT(c, cred.Token)
 	if err != nil {
 		return models.Principal{}, err
 	}
-	x := exchangeOf(c.Request.Context())
-	x.userID = user.ID
-	return models.Principal{User: *user, PAT: pat, Actor: x.actor(c.Request, models.ActorToken, user.ID, pat.ID)}, nil
+	x := request.Of(c.Request.Context())
+	x.UserID = user.ID
+	return models.Principal{User: *user, PAT: pat, Actor: x.Actor(models.ActorToken, user.ID, pat.ID)}, nil
 }
 
 // verifyPAT returns the record of a PAT that may be used now, and its owner. The
 // secret is verified before anything else is looked at; then the state is read
 // from the store, not from a cache.
 func (s *Server) verifyPAT(c *gin.Context, text string) (*models.PAT, *models.User, error) {
-	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
-	_, d, ok := s.authz.Begin(ctx, authz.Call{Token: text, Surface: "api", RequestID: x.requestID, IP: x.client, UserAgent: c.Request.UserAgent()})
+	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
+	_, d, ok := s.authz.Begin(ctx, authz.Call{Token: text, Surface: "api", RequestID: x.ID, IP: x.Client, UserAgent: c.Request.UserAgent()})
 	if !ok {
 		if d.Status() == http.StatusServiceUnavailable {
 			return nil, nil, models.NewError(models.CodeUnavailable, "the token could not be looked up")
 		}
-		c.Header("WWW-Authenticate", challengeInvalid)
+		c.Header("WWW-Authenticate", request.ChallengeInvalid)
 		return nil, nil, errBadPAT
 	}
 	token, err := models.ParseToken(text)
@@ -165,51 +164,8 @@ func (s *Server) verifyPAT(c *gin.Context, text string) (*models.PAT, *models.Us
 		}
 	}
 	if pat == nil || pat.Status(s.now()) != models.StatusActive || user == nil || user.Disabled {
-		c.Header("WWW-Authenticate", challengeInvalid)
+		c.Header("WWW-Authenticate", request.ChallengeInvalid)
 		return nil, nil, errBadPAT
 	}
 	return pat, user, nil
 }
-
-// readableDomain returns a domain that p may know of.
-func (s *Server) readableDomain(ctx context.Context, p models.Principal, id string) (models.Domain, error) {
-	domain, err := s.store.Domain(ctx, id)
-	if err != nil {
-		return models.Domain{}, err
-	}
-	if domain == nil {
-		return models.Domain{}, errNoDomain
-	}
-	if p.User.Admin {
-		return *domain, nil
-	}
-	member, err := s.store.Membership(ctx, p.User.ID, id)
-	if err != nil {
-		return models.Domain{}, err
-	}
-	if member == nil {
-		return models.Domain{}, errNoDomain
-	}
-	return *domain, nil
-}
-
-// mayAdminister returns nil if p may manage the members of a domain: a platform
-// admin always, the domain's admins unless it is frozen.
-func (s *Server) mayAdminister(ctx context.Context, p models.Principal, id string) error {
-	domain, err := s.readableDomain(ctx, p, id)
-	if err != nil || p.User.Admin {
-		return err
-	}
-	member, err := s.store.Membership(ctx, p.User.ID, id)
-	switch {
-	case err != nil:
-		return err
-	case member == nil || !s.engine.Current().Catalog().Roles[member.Role].AdministersDomain():
-		return models.NewError(models.CodeForbidden, "only the domain's admins may do this")
-	case domain.Status == models.DomainIsFrozen:
-		return models.NewError(models.CodeForbidden, "the domain is frozen; only platform admins may do this")
-	}
-	return nil
-}
-
-var errNoDomain = models.NewError(models.CodeNotFound, "there is no such domain")

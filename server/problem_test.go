@@ -19,6 +19,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // bare is a server with nothing behind it, and its log.
@@ -27,7 +28,7 @@ func bare() (*Server, *bytes.Buffer) {
 	s := &Server{
 		cfg: DefaultConfig(), metrics: NewMetrics(), log: slog.New(slog.NewJSONHandler(&logs, nil)),
 		random: strings.NewReader(strings.Repeat("0123456789abcdef", 100)), crossOrigin: http.NewCrossOriginProtection(),
-		places: newPlaces(DefaultConfig().HTTP.MaxInFlight),
+		places: request.NewPlaces(DefaultConfig().HTTP.MaxInFlight),
 	}
 	gin.SetMode(gin.ReleaseMode)
 	return s, &logs

@@ -1,66 +1,14 @@
 package server
 
 import (
-	"context"
 	"net/http"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"patrol/api"
 	"patrol/models"
-	"patrol/models/store"
+	"patrol/server/request"
 )
-
-// What is kept of tokens that are dead, until their owners, a platform admin or
-// the setting tokens.purge_after has it removed. For as long as it is kept, the
-// key ring needs the key of the token.
-
-// purgePerCall is how many records one call removes: it must end in the time that
-// an answer may take.
-const purgePerCall = 2000
-
-// PurgePATs removes the records of p's tokens that are dead for some time.
-func (s *Server) PurgePATs(ctx context.Context, p models.Principal, olderThan string) (api.Purged, error) {
-	var v models.Invalid
-	age := readAge("older_than", olderThan, &v)
-	if err := v.Err(); err != nil {
-		return api.Purged{}, err
-	}
-	return s.purge(ctx, p, store.Purge{UserID: p.User.ID, Age: age})
-}
-
-// PurgeAnyPATs is [Server.PurgePATs] of another user, or of everybody.
-func (s *Server) PurgeAnyPATs(ctx context.Context, p models.Principal, in api.Purge) (api.Purged, error) {
-	var v models.Invalid
-	age := readAge("older_than", in.OlderThan, &v)
-	if (in.UserID == "") == !in.All {
-		v.Add("user_id", "is required, unless all is true")
-	}
-	if err := v.Err(); err != nil {
-		return api.Purged{}, err
-	}
-	return s.purge(ctx, p, store.Purge{UserID: in.UserID, Age: age})
-}
-
-func (s *Server) purge(ctx context.Context, p models.Principal, what store.Purge) (api.Purged, error) {
-	what.Limit = purgePerCall
-	n, more, err := s.store.PurgePATs(ctx, p.Actor, what)
-	return api.Purged{Purged: n, More: more}, err
-}
-
-func readAge(field, text string, v *models.Invalid) time.Duration {
-	if text == "" {
-		return 0
-	}
-	age, err := models.ParseDuration(text)
-	if err != nil {
-		v.Add(field, "%s", err.Error())
-	} else if age < 0 {
-		v.Add(field, "must not be negative")
-	}
-	return age
-}
 
 func (s *Server) postPurge(c *gin.Context, p models.Principal) error {
 	var in struct {
@@ -69,11 +17,11 @@ func (s *Server) postPurge(c *gin.Context, p models.Principal) error {
 	if err := s.readBodyIfAny(c, &in); err != nil {
 		return err
 	}
-	out, err := s.PurgePATs(c.Request.Context(), p, in.OlderThan)
+	out, err := s.manage.PurgePATs(c.Request.Context(), p, in.OlderThan)
 	if err != nil {
 		return err
 	}
-	writeJSON(c.Writer, http.StatusOK, out)
+	request.WriteJSON(c.Writer, http.StatusOK, out)
 	return nil
 }
 
@@ -82,10 +30,10 @@ func (s *Server) postAnyPurge(c *gin.Context, p models.Principal) error {
 	if err := s.readBody(c, &in); err != nil {
 		return err
 	}
-	out, err := s.PurgeAnyPATs(c.Request.Context(), p, in)
+	out, err := s.manage.PurgeAnyPATs(c.Request.Context(), p, in)
 	if err != nil {
 		return err
 	}
-	writeJSON(c.Writer, http.StatusOK, out)
+	request.WriteJSON(c.Writer, http.StatusOK, out)
 	return nil
 }

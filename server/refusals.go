@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -10,46 +9,16 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
-// Refusals lists what was counted of refusals without a token that verifies, the
-// latest minute first.
-func (s *Server) Refusals(ctx context.Context, f store.RefusalFilter, page store.Page) ([]models.CountedRefusals, string, error) {
-	if s.decided == nil {
-		return nil, "", errNoDecisionLog
-	}
-	return s.decided.Refusals(ctx, f, page)
-}
-
-// DecisionLog says how far back the decision log reaches.
-func (s *Server) DecisionLog(ctx context.Context) (api.DecisionLog, error) {
-	if s.decided == nil {
-		return api.DecisionLog{}, errNoDecisionLog
-	}
-	reach, err := s.decided.Reach(ctx)
-	if err != nil {
-		return api.DecisionLog{}, err
-	}
-	class := func(c models.LogClass) api.LogClass {
-		return api.LogClass{Rows: c.Rows, CompleteSince: c.Since(), CutShort: c.CutShort(s.now(), s.cfg.LogRetention)}
-	}
-	out := api.DecisionLog{
-		RetentionSeconds: int64(s.cfg.LogRetention / time.Second), MaxRows: s.cfg.LogMaxRows,
-		Verified: class(reach.Verified), Refused: class(reach.Refused), BusiestToken: reach.Busiest, BusiestRows: reach.BusiestRows,
-	}
-	if !reach.At.IsZero() {
-		out.CountedAt = &reach.At
-	}
-	return out, nil
-}
-
 func (s *Server) getDecisionLog(c *gin.Context, _ models.Principal) error {
-	out, err := s.DecisionLog(c.Request.Context())
+	out, err := s.manage.DecisionLog(c.Request.Context())
 	if err != nil {
 		return err
 	}
-	writeJSON(c.Writer, http.StatusOK, out)
+	request.WriteJSON(c.Writer, http.StatusOK, out)
 	return nil
 }
 
@@ -64,7 +33,7 @@ func (s *Server) getRefusals(c *gin.Context, _ models.Principal) error {
 	if err := v.Err(); err != nil {
 		return err
 	}
-	list, next, err := s.Refusals(c.Request.Context(), filter, page)
+	list, next, err := s.manage.Refusals(c.Request.Context(), filter, page)
 	if err != nil {
 		return err
 	}
@@ -82,7 +51,7 @@ func wireRefusals(r models.CountedRefusals) api.CountedRefusals {
 // pageRefusals lists the same for people.
 func (s *Server) pageRefusals(c *gin.Context, p models.Principal) error {
 	filter := ui.DecodeRefusalFilter(c.Request.URL.Query())
-	found, next, err := s.Refusals(c.Request.Context(), store.RefusalFilter{
+	found, next, err := s.manage.Refusals(c.Request.Context(), store.RefusalFilter{
 		Address: filter.Address, Reason: models.ReasonCode(filter.Reason),
 	}, store.Page{Limit: defaultPage, After: filter.After})
 	if models.CodeOf(err) == models.CodeInvalid { // a cursor of another list: begin anew

@@ -12,6 +12,7 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
@@ -102,7 +103,7 @@ func (s *Server) postNewReset(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(c.Writer, http.StatusCreated, reset)
+	request.WriteJSON(c.Writer, http.StatusCreated, reset)
 	return nil
 }
 
@@ -114,18 +115,18 @@ func (s *Server) postReset(c *gin.Context, _ models.Principal) error {
 	if err := s.readBody(c, &in); err != nil {
 		return err
 	}
-	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
-	user, err := s.ResetPassword(ctx, x.actor(c.Request, models.ActorUser, "", ""), in)
+	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
+	user, err := s.ResetPassword(ctx, x.Actor(models.ActorUser, "", ""), in)
 	if err != nil {
 		return err
 	}
-	x.userID = user.ID
+	x.UserID = user.ID
 	c.Status(http.StatusNoContent)
 	return nil
 }
 
 func (s *Server) pageNewReset(c *gin.Context, p models.Principal) error {
-	user, err := s.userHere(c, "id")
+	user, err := s.userHere(c)
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func (s *Server) pageNewReset(c *gin.Context, p models.Principal) error {
 // formNewReset leads to the page that shows the link, once, as a new token is shown. Sent
 // again, it makes a new one, and the one before ends.
 func (s *Server) formNewReset(c *gin.Context, p models.Principal) error {
-	user, err := s.userHere(c, "id")
+	user, err := s.userHere(c)
 	if err != nil {
 		return err
 	}
@@ -150,7 +151,7 @@ func (s *Server) formNewReset(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) pageResetLink(c *gin.Context, p models.Principal) error {
-	user, err := s.userHere(c, "id")
+	user, err := s.userHere(c)
 	if err != nil {
 		return err
 	}
@@ -180,8 +181,8 @@ func (s *Server) formReset(c *gin.Context, _ models.Principal) error {
 	if problems.Any() {
 		return s.again(c, models.Principal{}, nil, ui.Reset(in.Code, problems))
 	}
-	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
-	user, err := s.ResetPassword(ctx, x.actor(c.Request, models.ActorUser, "", ""), in)
+	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
+	user, err := s.ResetPassword(ctx, x.Actor(models.ActorUser, "", ""), in)
 	if err != nil {
 		problems, ok := ui.ProblemsOf(err)
 		if !ok {
@@ -189,6 +190,6 @@ func (s *Server) formReset(c *gin.Context, _ models.Principal) error {
 		}
 		return s.again(c, models.Principal{}, err, ui.Reset(in.Code, problems))
 	}
-	x.userID = user.ID
+	x.UserID = user.ID
 	return s.show(c, models.Principal{}, http.StatusOK, ui.ResetDone(user.Email))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // caller says who may call a route. It is a closed set: the zero value names
@@ -148,12 +149,9 @@ var apiRoutes = []route{
 	{method: "GET", path: "/metrics", by: anyone, do: (*Server).getMetrics, quiet: true, always: true, metrics: true},
 }
 
-// name is the route in logs and metrics; "" if no route matched.
-func (r *route) name() string {
-	if r == nil {
-		return ""
-	}
-	return r.path
+// known is what an exchange knows of the route.
+func (r *route) known() *request.Route {
+	return &request.Route{Path: r.path, Quiet: r.quiet, Mount: r.mount, Always: r.always, Judges: r.by == tokenHolder, Open: r.by == anyone}
 }
 
 // prefix is the fixed part of a mount's path.
@@ -201,16 +199,17 @@ func (s *Server) newRouter(table []route) *gin.Engine {
 
 // handler admits the caller, then does what the route is for.
 func (s *Server) handler(r *route) gin.HandlerFunc {
+	known := r.known()
 	return func(c *gin.Context) {
-		x := exchangeOf(c.Request.Context())
-		x.route = r
+		x := request.Of(c.Request.Context())
+		x.Route = known
 		var p models.Principal
 		var err error
 		if r.page {
 			defer func() { s.recoverPage(c, p, recover()) }()
 		}
 		if c.Request.ContentLength == 0 { // else when it is there
-			err = x.enter()
+			err = x.Enter()
 		}
 		if err == nil {
 			p, err = s.admit(c, r.by)
@@ -225,7 +224,7 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 		case err != nil && (r.page || len(r.form) > 0 && wantsPage(c.Request)):
 			s.failPage(c, p, err)
 		case err != nil:
-			WriteError(c.Writer, c.Request, err)
+			request.WriteError(c.Writer, c.Request, err)
 		}
 	}
 }
@@ -236,16 +235,16 @@ func (s *Server) failAstray(c *gin.Context, page bool, err error) {
 		s.failPage(c, models.Principal{}, err)
 		return
 	}
-	WriteError(c.Writer, c.Request, err)
+	request.WriteError(c.Writer, c.Request, err)
 }
 
 // recoverPage answers a panic with a page, unless an answer was begun. [Server.serve] sees
 // to all others.
 func (s *Server) recoverPage(c *gin.Context, p models.Principal, cause any) {
-	x := exchangeOf(c.Request.Context())
+	x := request.Of(c.Request.Context())
 	switch {
 	case cause == nil:
-	case cause == http.ErrAbortHandler || x.status != 0: //nolint:errorlint // it is compared by identity, as net/http does
+	case cause == http.ErrAbortHandler || x.Status != 0: //nolint:errorlint // it is compared by identity, as net/http does
 		panic(cause)
 	default:
 		s.logPanic(c.Request, cause)

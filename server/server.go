@@ -19,6 +19,7 @@ import (
 	"patrol/models/store"
 	"patrol/policies/engine"
 	"patrol/server/authz"
+	"patrol/server/manage"
 	"patrol/server/request"
 	"patrol/server/ui"
 )
@@ -30,10 +31,10 @@ type Deps struct {
 	Decisions *store.Decisions
 	Authz     *authz.Authorizer
 	Engine    *engine.Engine // for its catalog
-	Policy    Policy         // how it comes into force
-	Shadow    Shadow         // what is judged beside it; nil: nothing
+	Policy    manage.Policy  // how it comes into force
+	Shadow    manage.Shadow  // what is judged beside it; nil: nothing
 	// Playground tries policies; nil: nobody may.
-	Playground Playground
+	Playground manage.Playground
 	Keys       models.Keyring
 	// ID is under which the store knows this server; "": it does not.
 	ID      string
@@ -51,12 +52,10 @@ type Deps struct {
 // Server is the HTTP surface of Patrol. It is safe for concurrent use.
 type Server struct {
 	cfg     Config
+	manage  *manage.Service
 	store   *store.Store
-	decided *store.Decisions // nil: there is no decision log to read
 	authz   *authz.Authorizer
 	engine  *engine.Engine
-	policy  Policy
-	shadow  Shadow // nil: none
 	keys    models.Keyring
 	gateway http.Handler
 	forward http.Handler
@@ -64,8 +63,6 @@ type Server struct {
 	log     *slog.Logger
 	now     func() time.Time
 	random  io.Reader
-	id      string        // under which the store knows this server
-	asking  chan struct{} // a place for each look at what other servers acknowledged
 
 	gin         *gin.Engine
 	mounts      []*route
@@ -77,10 +74,7 @@ type Server struct {
 	attempts    *attempts
 	setup       setup
 	provider    *provider // nil: people sign in with passwords alone
-	reader      *policyReader
-	places      places
-	playground  Playground // nil: there is none
-	trials      trials
+	places      request.Places
 	ui          *ui.UI
 	once        *ui.Once
 
@@ -100,11 +94,10 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("the server needs a store, an authorizer, a policy engine and a policy")
 	}
 	s := &Server{
-		cfg: cfg, store: deps.Store, decided: deps.Decisions, authz: deps.Authz, engine: deps.Engine, policy: deps.Policy, shadow: deps.Shadow, keys: deps.Keys,
+		cfg: cfg, store: deps.Store, authz: deps.Authz, engine: deps.Engine, keys: deps.Keys,
 		gateway: deps.Gateway, forward: deps.ForwardAuth, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
 		crossOrigin: http.NewCrossOriginProtection(),
-		id:          deps.ID, asking: make(chan struct{}, mostAsking),
-		ending: make(chan struct{}), pollers: make(chan struct{}, mostWaiting),
+		ending:      make(chan struct{}), pollers: make(chan struct{}, mostWaiting),
 	}
 	if s.metrics == nil {
 		s.metrics = NewMetrics()
@@ -137,16 +130,20 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.passwords, err = NewPasswords(cfg.Login); err != nil {
 		return nil, err
 	}
+	s.manage = manage.New(manage.Config{
+		Limits: cfg.Limits, LogRetention: cfg.LogRetention, LogMaxRows: cfg.LogMaxRows, Playground: cfg.Playground,
+	}, manage.Deps{
+		Store: s.store, Decisions: deps.Decisions, Engine: s.engine, Policy: deps.Policy, Shadow: deps.Shadow, Playground: deps.Playground,
+		Passwords: hasher{s}, Keys: s.keys, ID: deps.ID, Logger: s.log, Clock: s.now, Random: s.random,
+	})
 	s.attempts = newAttempts(cfg.Login, s.now)
-	s.playground, s.trials.byUser = deps.Playground, newRecent[string](mostTriers)
 	s.setup.file = cfg.setupFile()
 	s.provider = newProvider(cfg.OIDC, origin, s.now, s.random)
 	if s.ui, err = ui.New(); err != nil {
 		return nil, err
 	}
 	s.once = ui.NewOnce(onceRemembered)
-	s.reader = newPolicyReader(deps.Policy.Permit)
-	s.places = newPlaces(cfg.HTTP.MaxInFlight)
+	s.places = request.NewPlaces(cfg.HTTP.MaxInFlight)
 
 	gin.SetMode(gin.ReleaseMode) // in other modes gin prints to standard output
 	s.gin = s.newRouter(routes)
@@ -160,6 +157,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 
 // Handler returns the whole HTTP surface.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+// Manage returns what can be done here, for the program around.
+func (s *Server) Manage() *manage.Service { return s.manage }
 
 // Metrics returns what the server counts into.
 func (s *Server) Metrics() *Metrics { return s.metrics }
@@ -190,4 +190,12 @@ func (s *Server) sweep(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// hasher hashes with the passwords that the server has by then.
+type hasher struct{ server *Server }
+
+// Hash implements [manage.Hasher].
+func (h hasher) Hash(ctx context.Context, password string) (string, error) {
+	return h.server.passwords.Hash(ctx, password)
 }

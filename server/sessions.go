@@ -11,6 +11,7 @@ import (
 
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/request"
 )
 
 // The data of a session, besides the user's id under [store.SessionUserKey].
@@ -112,14 +113,14 @@ func (s *sessions) load(ctx context.Context, token string, bearer bool) (context
 		return nil, errSignInFirst
 	case !now.Before(s.ends(ctx)) || !now.Before(seen.Add(s.cfg.IdleTimeout)):
 		if err := s.scs.Destroy(ctx); err != nil {
-			s.log.WarnContext(ctx, "an ended session could not be removed", "request_id", RequestID(ctx), "error", err)
+			s.log.WarnContext(ctx, "an ended session could not be removed", "request_id", request.ID(ctx), "error", err)
 		}
 		return nil, errSignInFirst
 	}
 	// One write in a while is enough to know that a session is in use.
 	if now.Sub(seen) >= min(s.cfg.IdleTimeout/20, 5*time.Minute) {
 		if _, err := s.touch(ctx, now); err != nil {
-			s.log.WarnContext(ctx, "a session's last use could not be stored", "request_id", RequestID(ctx), "error", err)
+			s.log.WarnContext(ctx, "a session's last use could not be stored", "request_id", request.ID(ctx), "error", err)
 		}
 	}
 	return ctx, nil

@@ -19,6 +19,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/request"
 	"patrol/server/ui"
 )
 
@@ -134,15 +135,12 @@ func (s *Server) CreateFirstAdmin(ctx context.Context, by models.Actor, in api.S
 	if !same {
 		return models.User{}, errSetupCode
 	}
-	user, err := s.newUser(ctx, api.NewUser{Email: in.Email, Name: in.Name, Password: in.Password, Admin: true}, true)
+	user, err := s.manage.CreateFirstUser(ctx, by, api.NewUser{Email: in.Email, Name: in.Name, Password: in.Password, Admin: true})
 	if err != nil {
 		return models.User{}, err
 	}
-	if user, err = s.store.CreateFirstAdmin(ctx, by, user); err != nil {
-		return models.User{}, err
-	}
 	if err := s.finishSetup(); err != nil { // the account is there, and the code is forgotten
-		s.log.WarnContext(ctx, "the file with the used setup code is still there", "request_id", RequestID(ctx), "error", err)
+		s.log.WarnContext(ctx, "the file with the used setup code is still there", "request_id", request.ID(ctx), "error", err)
 	}
 	return user, nil
 }
@@ -166,7 +164,7 @@ func (s *Server) postSetup(c *gin.Context, _ models.Principal) error {
 	if err := s.sameSite(c.Request); err != nil {
 		return err
 	}
-	ctx, x := c.Request.Context(), exchangeOf(c.Request.Context())
+	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
 	media, _, _ := mime.ParseMediaType(c.Request.Header.Get("Content-Type")) // "" is not a form
 	form := media == "application/x-www-form-urlencoded"
 	var in api.Setup
@@ -175,7 +173,7 @@ func (s *Server) postSetup(c *gin.Context, _ models.Principal) error {
 		if err := c.Request.ParseForm(); err != nil {
 			return models.WrapError(models.CodeMalformed, "the form could not be read", err)
 		}
-		if err := x.enter(); err != nil {
+		if err := x.Enter(); err != nil {
 			return err
 		}
 		posted := c.Request.PostForm
@@ -183,7 +181,7 @@ func (s *Server) postSetup(c *gin.Context, _ models.Principal) error {
 	} else if err := s.readBody(c, &in); err != nil {
 		return err
 	}
-	user, err := s.CreateFirstAdmin(ctx, x.actor(c.Request, models.ActorSystem, "", ""), in)
+	user, err := s.CreateFirstAdmin(ctx, x.Actor(models.ActorSystem, "", ""), in)
 	switch {
 	case err != nil && form:
 		return s.showSetupProblem(c, in, err)
@@ -192,7 +190,7 @@ func (s *Server) postSetup(c *gin.Context, _ models.Principal) error {
 	case form:
 		return s.show(c, models.Principal{}, http.StatusCreated, ui.SetupDone(user.Email))
 	}
-	writeJSON(c.Writer, http.StatusCreated, api.UserOf(user))
+	request.WriteJSON(c.Writer, http.StatusCreated, api.UserOf(user))
 	return nil
 }
 
@@ -202,7 +200,7 @@ func (s *Server) showSetupProblem(c *gin.Context, in api.Setup, err error) error
 	if !ok {
 		return err
 	}
-	if status := statuses[e.Code]; status >= http.StatusInternalServerError || e.Code == models.CodeNotFound {
+	if status := request.Statuses[e.Code]; status >= http.StatusInternalServerError || e.Code == models.CodeNotFound {
 		return err
 	}
 	problems, _ := ui.ProblemsOf(err)

@@ -25,7 +25,7 @@ import (
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/policies/engine"
-	"patrol/server"
+	"patrol/server/manage"
 )
 
 // stamped is the default policy under a revision, which it tells in two ways, by its code
@@ -193,7 +193,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 	}
 	w := newWorld(t, testenv.SQLite(t), nil)
 	token := w.pat("ann", "probe", "acme:models:*:read").Token
-	ledger := server.PolicyLedger(w.store)
+	ledger := manage.PolicyLedger(w.store)
 	var all []func()
 	for _, revision := range []string{"v1", "v2", "v3", "v4"} {
 		record, archive := stamped(t, revision)

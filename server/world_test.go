@@ -27,6 +27,7 @@ import (
 	"patrol/server"
 	"patrol/server/authz"
 	"patrol/server/decisionlog"
+	"patrol/server/manage"
 	"patrol/server/request"
 )
 
@@ -117,7 +118,7 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	source, err := bundles.NewSource(bundles.Options{})
 	require.NoError(t, err)
 	w.policy, err = bundles.Begin(t.Context(), bundles.Config{
-		Source: source, Ledger: server.PolicyLedger(w.store), StartTimeout: time.Minute, Logger: log, Gate: w.gate,
+		Source: source, Ledger: manage.PolicyLedger(w.store), StartTimeout: time.Minute, Logger: log, Gate: w.gate,
 	})
 	require.NoError(t, err)
 	policy := w.policy.Engine()

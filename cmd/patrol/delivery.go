@@ -14,9 +14,9 @@ import (
 	"patrol/cmd/patrol/config"
 	"patrol/internal/secret"
 	"patrol/models/store"
-	"patrol/server"
 	"patrol/server/authz"
 	"patrol/server/decisionlog"
+	"patrol/server/manage"
 	"patrol/server/shadow"
 )
 
@@ -43,7 +43,7 @@ func deliverPolicy(ctx context.Context, cfg config.Config, s *store.Store, decis
 		return nil, err
 	}
 	return bundles.Begin(ctx, bundles.Config{
-		Source: source, Gate: gate, Ledger: server.PolicyLedger(s), Verifier: verifier, Sync: followEvery, StartTimeout: policyStart, PlanTrials: cfg.Bundle.PlanTrials,
+		Source: source, Gate: gate, Ledger: manage.PolicyLedger(s), Verifier: verifier, Sync: followEvery, StartTimeout: policyStart, PlanTrials: cfg.Bundle.PlanTrials,
 		Logger: log, Registerer: registerer,
 	})
 }
@@ -53,7 +53,7 @@ func latestDecisions(gate config.Gate, decisions *store.Decisions) bundles.Event
 	if gate.ReplaySince <= 0 || decisions == nil {
 		return nil
 	}
-	return server.RecordedEvents(decisions, gate.ReplaySince, gate.ReplayLimit)
+	return manage.RecordedEvents(decisions, gate.ReplaySince, gate.ReplayLimit)
 }
 
 // policySource returns the source that name names.
@@ -122,7 +122,7 @@ func openShadow(ctx context.Context, cfg config.Config, d shadowDeps) (*shadow.S
 		return nil, err
 	}
 	candidates, err := bundles.NewShadow(bundles.ShadowConfig{
-		Source: source, Gate: gate, Ledger: server.ShadowLedger(d.store), Logger: d.log, Registerer: d.registerer,
+		Source: source, Gate: gate, Ledger: manage.ShadowLedger(d.store), Logger: d.log, Registerer: d.registerer,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set the shadow policy up: %w", err)

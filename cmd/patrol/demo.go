@@ -105,10 +105,10 @@ func (d *demo) fill(ctx context.Context, n *node) (err error) {
 	if d.userPassword, ada, err = demoAccount(ctx, n, by, api.NewUser{Email: demoUser, Name: "Ada"}); err != nil {
 		return err
 	}
-	if _, err := n.server.CreateDomain(ctx, by, api.NewDomain{ID: demoDomain, Name: "Acme"}); err != nil && models.CodeOf(err) != models.CodeTaken {
+	if _, err := n.server.Manage().CreateDomain(ctx, by, api.NewDomain{ID: demoDomain, Name: "Acme"}); err != nil && models.CodeOf(err) != models.CodeTaken {
 		return err
 	}
-	if _, _, err := n.server.SetMember(ctx, by, demoDomain, ada.ID, api.SetMember{Role: "member"}); err != nil {
+	if _, _, err := n.server.Manage().SetMember(ctx, by, demoDomain, ada.ID, api.SetMember{Role: "member"}); err != nil {
 		return err
 	}
 
@@ -126,11 +126,11 @@ func (d *demo) fill(ctx context.Context, n *node) (err error) {
 		name string
 		to   *models.Token
 	}{{demoToken, &d.token}, {demoRevoked, &d.revoked}} {
-		if _, *t.to, err = n.server.CreatePAT(ctx, by, api.NewPAT{Name: t.name, ExpiresIn: demoLifetime, Scopes: scopes}); err != nil {
+		if _, *t.to, err = n.server.Manage().CreatePAT(ctx, by, api.NewPAT{Name: t.name, ExpiresIn: demoLifetime, Scopes: scopes}); err != nil {
 			return err
 		}
 	}
-	_, err = n.server.RevokePAT(ctx, by, d.revoked.ID)
+	_, err = n.server.Manage().RevokePAT(ctx, by, d.revoked.ID)
 	return err
 }
 
@@ -152,7 +152,7 @@ func onlyDemo(ctx context.Context, s *store.Store) error {
 // a new password.
 func demoAccount(ctx context.Context, n *node, by models.Principal, in api.NewUser) (password string, u models.User, err error) {
 	in.Password = newPassphrase()
-	u, err = n.server.CreateUser(ctx, by, in)
+	u, err = n.server.Manage().CreateUser(ctx, by, in)
 	if models.CodeOf(err) != models.CodeTaken {
 		return in.Password, u, err
 	}

@@ -7,14 +7,14 @@ import (
 	"patrol/bundles"
 	"patrol/bundles/sandbox"
 	"patrol/cmd/patrol/config"
-	"patrol/server"
+	"patrol/server/manage"
 )
 
 // trialPatience is how long a trial waits for its turn.
 const trialPatience = 5 * time.Second
 
 // openPlayground returns nil if there is to be none.
-func openPlayground(cfg config.Config) (server.Playground, error) {
+func openPlayground(cfg config.Config) (manage.Playground, error) {
 	if !cfg.Playground.Enabled {
 		return nil, nil //nolint:nilnil // none is one of the answers
 	}

@@ -11,7 +11,7 @@ import (
 	"patrol/bundles"
 	"patrol/models/store"
 	"patrol/policies/engine"
-	"patrol/server"
+	"patrol/server/manage"
 )
 
 func (p *process) policyShadowCommand() *cobra.Command {
@@ -24,7 +24,7 @@ reason. The counts are of all servers on the database, and are a few seconds beh
 		Args: cobra.NoArgs,
 	}
 	return o.command(cmd, func(ctx context.Context, _ []string) error {
-		s, err := server.ReadShadow(ctx, o.store, "")
+		s, err := manage.ReadShadow(ctx, o.store, "")
 		if err != nil {
 			return err
 		}

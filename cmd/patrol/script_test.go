@@ -265,7 +265,7 @@ func shutdownScript(ts *testscript.TestScript, _ bool, args []string) {
 //
 //	http STATUS METHOD URL [-H 'Name: value']... [-d BODY]
 func httpScript(ts *testscript.TestScript, _ bool, args []string) {
-	status, answer, err := request(ts, args)
+	status, answer, err := send(ts, args)
 	ts.Check(err)
 	fmt.Fprint(ts.Stdout(), answer)
 	if want, _ := strconv.Atoi(args[0]); status != want {
@@ -293,7 +293,7 @@ func eventuallyScript(ts *testscript.TestScript, _ bool, args []string) {
 	var status int
 	var answer string
 	if !poll(limit, func() bool {
-		status, answer, err = request(ts, args[2:])
+		status, answer, err = send(ts, args[2:])
 		return err == nil && status == want && pattern.MatchString(answer)
 	}) {
 		ts.Fatalf("after %s still status %d, not %d, or no match: %v\n%s", limit, status, want, err, answer)
@@ -301,7 +301,7 @@ func eventuallyScript(ts *testscript.TestScript, _ bool, args []string) {
 	fmt.Fprint(ts.Stdout(), answer)
 }
 
-func request(_ *testscript.TestScript, args []string) (status int, answer string, err error) {
+func send(_ *testscript.TestScript, args []string) (status int, answer string, err error) {
 	if len(args) < 3 {
 		return 0, "", errors.New("usage: http status method url [-H header]... [-d body]")
 	}
@@ -354,7 +354,7 @@ func curl(args []string, stdout, stderr io.Writer) int {
 			address = args[i]
 		}
 	}
-	_, answer, err := request(nil, append([]string{"0", method, address}, rest...))
+	_, answer, err := send(nil, append([]string{"0", method, address}, rest...))
 	if err != nil {
 		fmt.Fprintln(stderr, "curl:", err)
 		return 1

@@ -24,6 +24,8 @@ import (
 	"patrol/server/extauthz"
 	"patrol/server/forwardauth"
 	"patrol/server/gateway"
+	"patrol/server/manage"
+	"patrol/server/request"
 	"patrol/server/shadow"
 )
 
@@ -210,7 +212,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if err != nil {
 		return nil, err
 	}
-	var beside server.Shadow
+	var beside manage.Shadow
 	if n.shadow != nil {
 		recorder, beside = n.shadow, n.shadow
 	}
@@ -233,7 +235,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	}
 	forwardConfig, envoyConfig := cfg.ForwardAuthConfig(), cfg.ExtAuthzConfig()
 	forwardConfig.PagesURL, envoyConfig.PagesURL = pagesURL(cfg), pagesURL(cfg)
-	forward, err := forwardauth.New(forwardConfig, forwardauth.Deps{Authz: n.authz, Peer: server.Peer, Logger: log})
+	forward, err := forwardauth.New(forwardConfig, forwardauth.Deps{Authz: n.authz, Peer: request.Peer, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -462,7 +464,7 @@ func serverConfig(cfg config.Config) server.Config {
 	c.LogRetention, c.LogMaxRows = cfg.DecisionLog.Retention, int64(cfg.DecisionLog.MaxRows)
 	c.BundleCredential = cfg.Bundle.ServeCredential.Reveal()
 
-	c.Playground = server.PlaygroundConfig{
+	c.Playground = manage.PlaygroundConfig{
 		Timeout: trialPatience + cfg.Playground.Timeout, PerMinute: cfg.Playground.PerMinute, MaxBody: int64(cfg.Playground.MaxBody), MaxReplay: cfg.Playground.MaxReplay,
 	}
 

@@ -1,4 +1,4 @@
-package server
+package manage
 
 import (
 	"context"

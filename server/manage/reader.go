@@ -1,4 +1,4 @@
-package server
+package manage
 
 import (
 	"context"
@@ -11,15 +11,14 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/policies/engine"
-	"patrol/server/ui"
 )
 
 const (
 	// mostLoaded is how many policies that are not in force are kept ready.
 	mostLoaded = 3
-	// mostExplaining is how many decisions are explained at a time, and explainWait
+	// MostExplaining is how many decisions are explained at a time, and explainWait
 	// how long others wait for their turn.
-	mostExplaining = 2
+	MostExplaining = 2
 	explainWait    = 2 * time.Second
 	// explainWithin bounds one explanation, which is some thousand evaluations at most.
 	explainWithin = 5 * time.Second
@@ -47,7 +46,7 @@ type loadedPolicy struct {
 }
 
 func newPolicyReader(permit func(engine.Source) engine.Source) *policyReader {
-	return &policyReader{permit: permit, explaining: make(chan struct{}, mostExplaining)}
+	return &policyReader{permit: permit, explaining: make(chan struct{}, MostExplaining)}
 }
 
 // begin waits for a turn to explain. The caller calls done at the end.
@@ -110,6 +109,13 @@ func (r *policyReader) load(ctx context.Context, s *store.Store, kept store.Poli
 	return ready, nil
 }
 
+// ReadyPolicies returns how many policies that are not in force are kept ready to decide.
+func (s *Service) ReadyPolicies() int {
+	s.reader.loading.Lock()
+	defer s.reader.loading.Unlock()
+	return len(s.reader.loaded)
+}
+
 // openKept reads a revision that is kept, if it is still what it was.
 func openKept(ctx context.Context, s *store.Store, kept store.PolicyRevision) (*bundles.Bundle, error) {
 	archive, err := s.PolicyArchive(ctx, kept.Digest)
@@ -122,30 +128,47 @@ func openKept(ctx context.Context, s *store.Store, kept store.PolicyRevision) (*
 	return bundles.Unpack(ctx, kept.Source, archive, nil)
 }
 
+// Explained is the explanation of a decision of the log.
+type Explained struct {
+	// Unexplained says why there is no explanation; nil if there is one.
+	Unexplained error
+	Explanation *engine.LoggedExplanation
+	// Revision is of the policy that it is explained under. Decided says that it has the
+	// name of that which decided; Several, that others that are kept have the same.
+	Revision         string
+	Decided, Several bool
+	// Active is the revision in force. If it is another, Today is what it decides on
+	// the same facts, and TodayChange how that differs.
+	Active      string
+	TodayKnown  bool
+	Today       models.Decision
+	TodayChange engine.ChangeKind
+}
+
 // ExplainDecision says why a decision of the log was made, under the policy that made
 // it if that is kept, else under the one in force, and whether the one in force would
 // decide otherwise. The error is not about the decision.
-func (s *Server) ExplainDecision(ctx context.Context, d models.LoggedDecision) (ui.Explained, error) {
+func (s *Service) ExplainDecision(ctx context.Context, d models.LoggedDecision) (Explained, error) {
 	if err := engine.CheckReplayable(&d); err != nil {
-		return ui.Explained{Unexplained: err}, nil
+		return Explained{Unexplained: err}, nil
 	}
 	done, err := s.reader.begin(ctx)
 	if err != nil {
-		return ui.Explained{}, err
+		return Explained{}, err
 	}
 	defer done()
 	active := s.engine.Current()
 	decider, several, err := s.deciderOf(ctx, d, active)
 	if err != nil {
-		return ui.Explained{}, err
+		return Explained{}, err
 	}
 	within, cancel := context.WithTimeout(ctx, explainWithin)
 	defer cancel()
-	out := ui.Explained{Revision: decider.Revision(), Decided: decider.Revision() == d.Revision, Several: several, Active: active.Revision()}
+	out := Explained{Revision: decider.Revision(), Decided: decider.Revision() == d.Revision, Several: several, Active: active.Revision()}
 	out.Explanation, err = decider.ExplainLogged(within, &d)
 	if err != nil {
 		if ctx.Err() != nil {
-			return ui.Explained{}, ctx.Err()
+			return Explained{}, ctx.Err()
 		}
 		out.Unexplained = err
 	}
@@ -161,7 +184,7 @@ func (s *Server) ExplainDecision(ctx context.Context, d models.LoggedDecision) (
 // deciderOf returns the policy to explain a decision under: that which made it, as far
 // as its name says, or else active. several says that more than one is kept under that
 // name.
-func (s *Server) deciderOf(ctx context.Context, d models.LoggedDecision, active *engine.Snapshot) (_ *engine.Snapshot, several bool, err error) {
+func (s *Service) deciderOf(ctx context.Context, d models.LoggedDecision, active *engine.Snapshot) (_ *engine.Snapshot, several bool, err error) {
 	kept, err := s.store.PolicyRevisions(ctx)
 	if err != nil {
 		return nil, false, err
@@ -186,7 +209,7 @@ func (s *Server) deciderOf(ctx context.Context, d models.LoggedDecision, active 
 
 // InspectPolicy says what is in the policy in force. The answer is shared and must not
 // be changed.
-func (s *Server) InspectPolicy(ctx context.Context) (*engine.Inspection, error) {
+func (s *Service) InspectPolicy(ctx context.Context) (*engine.Inspection, error) {
 	archive, digest, _ := s.policy.Archive()
 	in, err := s.reader.inspect(ctx, s.policy.Status().Active.Source, archive, digest)
 	if err != nil {

@@ -1,0 +1,100 @@
+package manage
+
+import (
+	"context"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/models/store"
+)
+
+// Me returns what a user may know of themselves.
+func (s *Service) Me(ctx context.Context, user models.User) (api.Me, error) {
+	memberships, err := s.store.Memberships(ctx, user.ID)
+	if err != nil {
+		return api.Me{}, err
+	}
+	me := api.Me{ID: user.ID, Email: user.Email, Name: user.Name, Admin: user.Admin, Policy: user.Policy, Memberships: []api.MyMembership{}}
+	for _, m := range memberships {
+		me.Memberships = append(me.Memberships, api.MyMembership{Domain: m.Domain, Role: m.Role})
+	}
+	return me, nil
+}
+
+var errNoUser = models.NewError(models.CodeNotFound, "there is no such user")
+
+// User returns an account.
+func (s *Service) User(ctx context.Context, id string) (models.User, error) {
+	user, err := s.store.User(ctx, id)
+	if err != nil {
+		return models.User{}, err
+	}
+	if user == nil {
+		return models.User{}, errNoUser
+	}
+	return *user, nil
+}
+
+// UserByEmail returns the account of an address, nil if there is none.
+func (s *Service) UserByEmail(ctx context.Context, email string) (*models.User, error) {
+	return s.store.UserByEmail(ctx, email)
+}
+
+// Users lists all accounts.
+func (s *Service) Users(ctx context.Context, page Page) ([]models.User, string, error) {
+	return s.store.Users(ctx, store.UserFilter{}, page)
+}
+
+// CreateUser makes an account. Without a password nobody can sign in to it yet.
+func (s *Service) CreateUser(ctx context.Context, p models.Principal, in api.NewUser) (models.User, error) {
+	user, err := s.newUser(ctx, in, false)
+	if err != nil {
+		return models.User{}, err
+	}
+	return s.store.CreateUser(ctx, p.Actor, user)
+}
+
+// CreateFirstUser makes the first account of an empty database, which must have a password.
+func (s *Service) CreateFirstUser(ctx context.Context, by models.Actor, in api.NewUser) (models.User, error) {
+	user, err := s.newUser(ctx, in, true)
+	if err != nil {
+		return models.User{}, err
+	}
+	return s.store.CreateFirstAdmin(ctx, by, user)
+}
+
+// newUser validates an account and hashes its password.
+func (s *Service) newUser(ctx context.Context, in api.NewUser, passwordRequired bool) (models.User, error) {
+	user := models.User{Email: models.NormalizeEmail(in.Email), Name: in.Name, Admin: in.Admin, Policy: in.Policy, CreatedAt: s.now()}
+	var v models.Invalid
+	models.ValidateEmail("email", user.Email, &v)
+	models.ValidateName("name", user.Name, &v)
+	if in.Password != "" || passwordRequired {
+		models.ValidatePassword("password", in.Password, user.Email, &v)
+	}
+	if err := v.Err(); err != nil {
+		return models.User{}, err
+	}
+	if in.Password == "" {
+		return user, nil
+	}
+	var err error
+	user.PasswordHash, err = s.passwords.Hash(ctx, in.Password)
+	return user, err
+}
+
+// UpdateUser changes an account. Nobody disables or demotes themselves: an admin
+// who did so by mistake could not undo it.
+func (s *Service) UpdateUser(ctx context.Context, p models.Principal, id string, in api.UserPatch) (models.User, error) {
+	if in.Name != nil {
+		var v models.Invalid
+		models.ValidateName("name", *in.Name, &v)
+		if err := v.Err(); err != nil {
+			return models.User{}, err
+		}
+	}
+	if id == p.User.ID && (in.Disabled != nil && *in.Disabled || in.Admin != nil && !*in.Admin) {
+		return models.User{}, models.NewError(models.CodeConflict, "you cannot disable your own account or give up being its admin; another admin can")
+	}
+	return s.store.UpdateUser(ctx, p.Actor, id, store.UserPatch{Name: in.Name, Admin: in.Admin, Policy: in.Policy, Disabled: in.Disabled})
+}

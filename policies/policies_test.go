@@ -238,7 +238,7 @@ func TestCapabilities(t *testing.T) {
 func TestEveryDefaultRouteIsTested(t *testing.T) {
 	b := readBundle(t)
 	rs, err := rego.New(
-		rego.Query("[object.keys(data.patrol.routes), data.patrol.http_test.mapped]"),
+		rego.Query("[object.keys(data.patrol.routes), data.patrol.http_test.defaults]"),
 		rego.ParsedBundle("policies", &b), rego.SetRegoVersion(ast.RegoV1),
 	).Eval(t.Context())
 	require.NoError(t, err)

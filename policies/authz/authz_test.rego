@@ -20,6 +20,31 @@ allowed := {
 	"now": 1790500000,
 }
 
+# A catalog and roles, so that what is tested here holds whatever the policy's own are.
+catalog := {"entity_types": {
+	"models": {"operations": {"read": {}, "write": {}, "execute": {}}},
+	"datasets": {"operations": {"read": {}, "write": {}}},
+	"domains": {"operations": {"read": {}, "write": {}}},
+}}
+
+roles := {
+	"viewer": {"models": {"read": true}, "datasets": {"read": true}, "domains": {"read": true}},
+	"member": {"models": {"read": true, "execute": true}, "datasets": {"read": true, "write": true}, "domains": {"read": true}},
+	"admin": {
+		"models": {"read": true, "execute": true},
+		"datasets": {"read": true, "write": true},
+		"domains": {"read": true, "write": true},
+	},
+}
+
+# decide judges input_ with these rules of one's own.
+decide(input_, custom) := decision if {
+	decision := authz.decision with input as input_
+		with data.patrol.custom as custom
+		with data.patrol.catalog as catalog
+		with data.patrol.roles as roles
+}
+
 limits(changes) := put("domain/limits", object.union({"max_lifetime": 0, "wildcards": true, "approval": false}, changes))
 
 put(path, value) := {"op": "add", "path": path, "value": value}
@@ -40,7 +65,6 @@ test_allow[note] if {
 		"this domain before any domain": {"patches": [put("token/scopes/*", {"models": {"read": {"llama3": "x"}}})]},
 		"the collection, by a scope for the collection": {"patches": [put("request/entity", "*")]},
 		"in the last second": {"patches": [put("now", 1792591999)]},
-		"a viewer": {"patches": [put("membership/role", "viewer")]},
 		"a domain, which is its own entity": {
 			"patches": [
 				put("request/entity_type", "domains"),
@@ -88,8 +112,12 @@ test_allow[note] if {
 		},
 	}
 	input_ := json.patch(allowed, case.patches)
-	authz.reasons == set() with input as input_ with data.patrol.custom as {}
-	decision := authz.decision with input as input_ with data.patrol.custom as {}
+	reasons := authz.reasons with input as input_
+		with data.patrol.custom as {}
+		with data.patrol.catalog as catalog
+		with data.patrol.roles as roles
+	reasons == set()
+	decision := decide(input_, {})
 	decision == {"allow": true, "reasons": [], "scope": object.get(case, "scope", "scope-1")}
 }
 
@@ -216,7 +244,7 @@ test_deny[note] if {
 			"codes": ["domain_frozen", "not_a_member", "out_of_scope"],
 		},
 	}
-	decision := authz.decision with input as json.patch(allowed, case.patches) with data.patrol.custom as {}
+	decision := decide(json.patch(allowed, case.patches), {})
 	decision.allow == false
 	object.keys(decision) == {"allow", "reasons"}
 	codes(decision) == case.codes
@@ -245,7 +273,7 @@ test_deny_malformed[note] if {
 	some value in [null, 0, -1, [], {}, ["acme"], "absent"]
 	patch := {true: gone(path), false: put(path, value)}[value == "absent"]
 	note := sprintf("%s: %v", [path, value])
-	decision := authz.decision with input as json.patch(allowed, [patch]) with data.patrol.custom as {}
+	decision := decide(json.patch(allowed, [patch]), {})
 	decision.allow == false
 	code in codes(decision)
 }
@@ -262,7 +290,7 @@ test_limits_malformed[note] if {
 	}
 	some value in ["1790000000", [], {}, ["acme"]]
 	note := sprintf("%s: %v", [path, value])
-	decision := authz.decision with input as json.patch(allowed, [limits({"max_lifetime": 1000000}), put(path, value)]) with data.patrol.custom as {}
+	decision := decide(json.patch(allowed, [limits({"max_lifetime": 1000000}), put(path, value)]), {})
 	codes(decision) == expected
 }
 
@@ -279,12 +307,14 @@ test_times_are_numbers if {
 
 # A domain that is null is not the null domain.
 test_nothing_equals_nothing if {
-	decision := authz.decision with input as json.patch(allowed, array.concat(platform_admin, [
-		put("request/domain", null),
-		put("domain/id", null),
-		put("token/scopes", {"*": {"models": {"read": {"*": "x"}}}}),
-	]))
-		with data.patrol.custom as {}
+	decision := decide(
+		json.patch(allowed, array.concat(platform_admin, [
+			put("request/domain", null),
+			put("domain/id", null),
+			put("token/scopes", {"*": {"models": {"read": {"*": "x"}}}}),
+		])),
+		{},
+	)
 	codes(decision) == ["domain_unknown"]
 }
 
@@ -296,27 +326,24 @@ test_enabled if authz.domain_admits_user with input as allowed
 test_own_rules if {
 	weekend := {"code": "weekend", "message": "It is the weekend."}
 	night := {"code": "night", "message": "It is night."}
-	one := authz.decision with input as allowed with data.patrol.custom as {"deny": {weekend}}
+	one := decide(allowed, {"deny": {weekend}})
 	one == {"allow": false, "reasons": [weekend]}
-	all := authz.decision with input as allowed with data.patrol.custom as {"deny": {weekend, night}}
+	all := decide(allowed, {"deny": {weekend, night}})
 	codes(all) == ["night", "weekend"]
-	late := authz.decision with input as json.patch(allowed, [put("token/scopes", {})])
-		with data.patrol.custom as {"deny": {weekend}}
+	late := decide(json.patch(allowed, [put("token/scopes", {})]), {"deny": {weekend}})
 	codes(late) == ["out_of_scope", "weekend"]
-	revoked := authz.decision with input as json.patch(allowed, [put("token/revoked", true)])
-		with data.patrol.custom as {"deny": {weekend}}
+	revoked := decide(json.patch(allowed, [put("token/revoked", true)]), {"deny": {weekend}})
 	codes(revoked) == ["token_revoked"]
-	old := authz.decision with input as allowed with data.patrol.custom as {"reason": weekend, "deny": {night}}
+	old := decide(allowed, {"reason": weekend, "deny": {night}})
 	codes(old) == ["night", "weekend"]
 }
 
 # What labels a decision has, if any, are told beside it.
 test_labels if {
 	labels := {"alert": "break-glass"}
-	yes := authz.decision with input as allowed with data.patrol.custom as {"labels": labels}
+	yes := decide(allowed, {"labels": labels})
 	yes == {"allow": true, "reasons": [], "scope": "scope-1", "labels": labels}
-	no := authz.decision with input as json.patch(allowed, [put("token/scopes", {})])
-		with data.patrol.custom as {"labels": labels}
+	no := decide(json.patch(allowed, [put("token/scopes", {})]), {"labels": labels})
 	no.labels == labels
 }
 
@@ -349,7 +376,7 @@ test_exceptions[note] if {
 		"an unknown domain stays": {"patches": [gone("domain")], "waive": ["domain_unknown"], "codes": ["domain_unknown"]},
 	}
 	waive := {exception(code) | some code in case.waive}
-	decision := authz.decision with input as json.patch(allowed, case.patches) with data.patrol.custom as {"waive": waive}
+	decision := decide(json.patch(allowed, case.patches), {"waive": waive})
 	codes(decision) == case.codes
 }
 
@@ -364,7 +391,6 @@ test_exceptions_end[note] if {
 		"null": {"until": null, "lifted": false},
 	}
 	waive := {{"code": "domain_frozen", "because": "INC-123", "until": case.until}}
-	decision := authz.decision with input as json.patch(allowed, [put("domain/status", "frozen")])
-		with data.patrol.custom as {"waive": waive}
+	decision := decide(json.patch(allowed, [put("domain/status", "frozen")]), {"waive": waive})
 	decision.allow == case.lifted
 }

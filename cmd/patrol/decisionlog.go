@@ -24,7 +24,7 @@ func openDecisions(ctx context.Context, cfg config.Config, base store.Config) (*
 		return nil, nil //nolint:nilnil // none is one of the answers
 	}
 	url := cfg.DecisionsDatabase()
-	base.URL = url.Reveal()
+	base.URL, base.MaxConns = url.Reveal(), cfg.Database.MaxConns
 	d, err := store.OpenDecisions(ctx, base, cfg.Decisions.Required)
 	if err != nil {
 		return nil, fmt.Errorf("open the decision log's database %s: %w", url, err)

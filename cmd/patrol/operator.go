@@ -103,7 +103,8 @@ func openStore(ctx context.Context, cfg config.Config, may presence, base store.
 	}
 	base.URL = cfg.Database.URL.Reveal()
 	base.Limits = cfg.Tokens.Limits()
-	base.MaxConns = cfg.Database.MaxConns
+	base.MaxConns, base.ListenURL = cfg.Database.MaxConns, cfg.Database.ListenURL.Reveal()
+	base.FactTimeout = cfg.Decisions.LookupTimeout
 	s, err := store.Open(ctx, base)
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", cfg.Database.URL, err)

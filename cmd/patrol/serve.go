@@ -217,7 +217,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		recorder, beside = n.shadow, n.shadow
 	}
 	n.authz, err = authz.New(authz.Config{
-		Keys: n.keys, Policy: policy, Facts: buriedFacts{Store: n.store, file: n.buried, now: time.Now}, Feed: n.store, Journal: n.store, Recorder: recorder, Metrics: metrics, Logger: log,
+		Keys: n.keys, Policy: policy, Facts: buriedFacts{Facts: n.store.Facts(), file: n.buried, now: time.Now}, Feed: n.store, Journal: n.store, Recorder: recorder, Metrics: metrics, Logger: log,
 		Acknowledge: func(ctx context.Context, at models.FeedPosition) error {
 			return opened.store.Acknowledge(ctx, opened.self.ID, at)
 		},

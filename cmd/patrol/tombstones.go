@@ -72,13 +72,13 @@ func takeAwayAgain(ctx context.Context, s *store.Store, stones []models.Tombston
 // tombstone says is: the database may be restored, or fail over to a standby that
 // lacks the latest writes, while the server runs.
 type buriedFacts struct {
-	*store.Store
+	store.Facts
 	file *tombstones.File // nil: there is none
 	now  func() time.Time
 }
 
 func (f buriedFacts) PAT(ctx context.Context, id string) (*models.PAT, error) {
-	p, err := f.Store.PAT(ctx, id)
+	p, err := f.Facts.PAT(ctx, id)
 	if p == nil || f.file == nil || p.RevokedAt != nil {
 		return p, err
 	}

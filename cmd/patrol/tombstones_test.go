@@ -47,7 +47,7 @@ func TestTombstonesHoldAgainstTheDatabase(t *testing.T) {
 		{At: now, Action: "pat.revoke", Subject: "pat:0000000000000001"},
 		{At: now, Action: "pat.rotate", Subject: "pat:0000000000000002", Detail: map[string]string{"grace": "10m0s"}},
 	}))
-	facts := buriedFacts{Store: s, file: file, now: func() time.Time { return now.Add(time.Minute) }}
+	facts := buriedFacts{Facts: s.Facts(), file: file, now: func() time.Time { return now.Add(time.Minute) }}
 	read := func(id string) *models.PAT {
 		p, err := facts.PAT(ctx, id)
 		require.NoError(t, err)

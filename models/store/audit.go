@@ -72,7 +72,7 @@ func (s *Store) AuditEvents(ctx context.Context, f AuditFilter, p Page) ([]Audit
 		return []AuditEvent{}, "", nil
 	}
 	var rows []auditRow
-	err = s.read(ctx, "audit_events", func(db *gorm.DB) error {
+	err = s.list(ctx, "audit_events", func(db *gorm.DB) error {
 		q := db.Order("id DESC").Limit(p.limit() + 1)
 		if key != nil {
 			q = q.Where("id < ?", before)

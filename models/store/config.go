@@ -32,16 +32,26 @@ type Config struct {
 	// is 0 has its value of [models.DefaultLimits].
 	Limits models.Limits
 
-	// MaxConns bounds the connections to PostgreSQL, and the reading
-	// connections to SQLite. Default: 16 for PostgreSQL, and for SQLite the
-	// number of CPUs, at least 4.
+	// MaxConns bounds the connections of a server to PostgreSQL, those of its decision
+	// log included, at least [LeastConns]; and the reading connections to SQLite.
+	// Default: 20 for PostgreSQL, and for SQLite the number of CPUs, at least 4.
 	MaxConns int
+
+	// ListenURL is where to hear of others' changes if URL leads to a pooler that
+	// lends connections for a transaction each. Empty: over URL, unless a pooler is
+	// there.
+	ListenURL string
 
 	// Timeout bounds each operation that comes with no earlier deadline, the
 	// wait for a connection included. Default: 10 s.
 	Timeout time.Duration
 
-	// ConnectTimeout bounds the making of one connection. Default: 5 s.
+	// FactTimeout is Timeout for the facts of decisions, and ListTimeout for lists.
+	// Default: 2 s and 10 s, at most Timeout.
+	FactTimeout, ListTimeout time.Duration
+
+	// ConnectTimeout bounds the making of one connection, if the URL has no
+	// connect_timeout. Default: 5 s; 1 s if there are several hosts.
 	ConnectTimeout time.Duration
 
 	// SlowQuery is how long a statement may take before a warning is logged.
@@ -76,6 +86,8 @@ func (c Config) Validate() error {
 	}{
 		{"max conns", int64(c.MaxConns)},
 		{"timeout", int64(c.Timeout)},
+		{"timeout of facts", int64(c.FactTimeout)},
+		{"timeout of lists", int64(c.ListTimeout)},
 		{"connect timeout", int64(c.ConnectTimeout)},
 		{"slow query", int64(c.SlowQuery)},
 		{"limit of lifetime", int64(c.Limits.MaxLifetime)},
@@ -99,8 +111,10 @@ func (c Config) withDefaults(d driver) Config {
 	if d == sqliteDriver {
 		c.MaxConns = cmp.Or(c.MaxConns, max(4, runtime.NumCPU()))
 	}
-	c.MaxConns = cmp.Or(c.MaxConns, 16)
+	c.MaxConns = cmp.Or(c.MaxConns, defaultConns)
 	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
+	c.FactTimeout = min(cmp.Or(c.FactTimeout, 2*time.Second), c.Timeout)
+	c.ListTimeout = min(cmp.Or(c.ListTimeout, 10*time.Second), c.Timeout)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 5*time.Second)
 	c.SlowQuery = cmp.Or(c.SlowQuery, 500*time.Millisecond)
 	if c.Clock == nil {

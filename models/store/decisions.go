@@ -57,9 +57,6 @@ func OpenDecisions(ctx context.Context, c Config, durable bool) (*Decisions, err
 	if err != nil {
 		return nil, err
 	}
-	if c.MaxConns == 0 && database.driver == postgresDriver {
-		c.MaxConns = 4
-	}
 	s, err := open(ctx, c, database, decisionsSchema, !durable)
 	if err != nil {
 		return nil, err
@@ -206,14 +203,26 @@ func (d *Decisions) copyRows(ctx context.Context, batch []models.LoggedDecision)
 	}
 	defer conn.Close() //nolint:errcheck // it goes back to the pool
 	var values []any
+	rows := pgx.CopyFromSlice(len(batch), func(i int) ([]any, error) {
+		var err error
+		values, err = decisionRow(values[:0], &batch[i])
+		return values, err
+	})
 	return conn.Raw(func(raw any) error {
-		_, err := raw.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{"decisions"}, decisionColumns,
-			pgx.CopyFromSlice(len(batch), func(i int) ([]any, error) {
-				var err error
-				values, err = decisionRow(values[:0], &batch[i])
-				return values, err
-			}))
-		return err
+		c := raw.(*stdlib.Conn).Conn() //nolint:forcetypeassert // the pool is of pgx
+		if !d.store.pooled {
+			_, err := c.CopyFrom(ctx, pgx.Identifier{"decisions"}, decisionColumns, rows)
+			return err
+		}
+		// The connection has no settings of its own.
+		begin := "BEGIN; SET LOCAL idle_in_transaction_session_timeout = " + milliseconds(idleInBatch)
+		if d.store.relaxed {
+			begin += "; SET LOCAL synchronous_commit = off"
+		}
+		return pgx.BeginTxFunc(ctx, c, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
+			_, err := tx.CopyFrom(ctx, pgx.Identifier{"decisions"}, decisionColumns, rows)
+			return err
+		})
 	})
 }
 

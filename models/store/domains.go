@@ -39,7 +39,7 @@ func (s *Store) Domains(ctx context.Context, f DomainFilter, p Page) ([]models.D
 		return []models.Domain{}, "", nil
 	}
 	var rows []domainRow
-	err = s.read(ctx, "domains", func(db *gorm.DB) error {
+	err = s.list(ctx, "domains", func(db *gorm.DB) error {
 		q := db.Order("id").Limit(p.limit() + 1)
 		if key != nil {
 			q = q.Where("id > ?", key[0])
@@ -212,7 +212,7 @@ func (s *Store) Members(ctx context.Context, domain string, p Page) ([]Member, s
 		return []Member{}, "", nil
 	}
 	var rows []Member
-	err = s.read(ctx, "members", func(db *gorm.DB) error {
+	err = s.list(ctx, "members", func(db *gorm.DB) error {
 		q := db.Table("memberships AS m").Joins("JOIN users u ON u.id = m.user_id").
 			Select("m.user_id, u.email, m.role").Where("m.domain = ?", domain).
 			Order("u.email").Limit(p.limit() + 1)

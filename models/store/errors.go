@@ -137,6 +137,9 @@ func isBusy(err error) bool {
 // isUnavailable reports whether the database, rather than the statement, is at
 // fault, and may not be later.
 func isUnavailable(err error) bool {
+	if err == nil {
+		return false
+	}
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch e.Code() & 0xff { // the primary result code
 		case sqlitelib.SQLITE_BUSY, sqlitelib.SQLITE_LOCKED, sqlitelib.SQLITE_INTERRUPT, sqlitelib.SQLITE_IOERR,
@@ -163,6 +166,11 @@ func isUnavailable(err error) bool {
 		return false
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	// The connection was closed before anything was sent over it, and the pool, as at
+	// the end of a server, with it: neither has a type of its own.
+	if pgconn.SafeToRetry(err) || strings.Contains(err.Error(), "sql: database is closed") {
 		return true
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok { // net.Error would take in those of files

@@ -78,7 +78,11 @@ func (s *Store) SearchPATs(ctx context.Context, f PATSearch, p Page) ([]OwnedPAT
 	}
 	now := s.now()
 	var rows []ownedRow
-	err = s.read(ctx, "search_pats", func(db *gorm.DB) error {
+	read := s.list
+	if f.ID != "" { // one token, as before it is revoked
+		read = s.read
+	}
+	err = read(ctx, "search_pats", func(db *gorm.DB) error {
 		rank := "CASE WHEN " + live + " THEN 0 ELSE 1 END"
 		q := db.Table("pats AS p").Joins("JOIN users AS u ON u.id = p.user_id").
 			Select(s.dialect.patSelect+", u.email AS email, "+inPATs(rank)+" AS dead", s.liveAt(now)...).
@@ -176,7 +180,7 @@ func (s *Store) PATFamily(ctx context.Context, userID, id string) (family []mode
 	if id == "" || !storable(userID, id) { // "" is what those without a successor were rotated to
 		return nil, nil
 	}
-	err = s.read(ctx, "pat_family", func(db *gorm.DB) error {
+	err = s.list(ctx, "pat_family", func(db *gorm.DB) error {
 		own := func(where string, args ...any) (row patRow, found bool, err error) {
 			result := db.Table("pats AS p").Select(s.dialect.patSelect).Where("p.user_id = ?", userID).Where(where, args...).
 				Order("p.created_at DESC, p.id DESC").Limit(1).Find(&row)

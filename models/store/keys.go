@@ -166,7 +166,7 @@ const keyUseQuery = `SELECT key_id, SUM(CASE WHEN revoked_at IS NULL AND expires
 // KeyUses returns how many tokens there are of each key.
 func (s *Store) KeyUses(ctx context.Context) (uses []KeyUse, err error) {
 	now := s.now()
-	err = s.read(ctx, "key_uses", func(db *gorm.DB) error {
+	err = s.list(ctx, "key_uses", func(db *gorm.DB) error {
 		return db.Raw(keyUseQuery+" GROUP BY key_id ORDER BY key_id", now, now).Find(&uses).Error
 	})
 	return uses, err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -17,7 +18,8 @@ const channel = "patrol_changes"
 // Listen calls wake whenever there may be something new in the feed, until ctx ends,
 // and tells the servers that listen of this Store's own changes. It is a hint: who
 // reads the feed looks at it now and then all the same, since a hint can be lost, and
-// behind a pooler such as PgBouncer none arrives.
+// behind a pooler such as PgBouncer none arrives, unless Config.ListenURL leads around
+// it.
 //
 // Every so often it makes a new connection. If that leads to another server than the
 // connections that there are, after a failover where the old one goes on, those are
@@ -35,6 +37,10 @@ func (s *Store) Listen(ctx context.Context, every time.Duration, wake func()) {
 	running.Go(func() { s.tell(ctx, own) })
 	running.Go(func() { s.probe(ctx, every) })
 	running.Go(func() {
+		if s.pooled && s.listen == nil {
+			wake()
+			return
+		}
 		pause := time.NewTimer(0)
 		defer pause.Stop()
 		for {
@@ -74,7 +80,7 @@ func (s *Store) tell(ctx context.Context, own string) {
 // hear listens on a connection of its own until that breaks, leads to a server of
 // before, or ctx ends.
 func (s *Store) hear(ctx context.Context, every time.Duration, own string, wake func()) error {
-	conn, err := s.connect(ctx)
+	conn, err := s.connect(ctx, cmp.Or(s.listen, s.postgres))
 	if err != nil {
 		return err
 	}
@@ -118,7 +124,7 @@ func (s *Store) probe(ctx context.Context, every time.Duration) {
 			return
 		case <-tick.C:
 		}
-		conn, err := s.connect(ctx)
+		conn, err := s.connect(ctx, s.postgres)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.config.Logger.DebugContext(ctx, "no new connection to the database", "error", err)
@@ -129,8 +135,8 @@ func (s *Store) probe(ctx context.Context, every time.Duration) {
 	}
 }
 
-func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
-	return pgx.ConnectConfig(ctx, s.postgresConn(s.config.Timeout, idleInTransaction))
+func (s *Store) connect(ctx context.Context, to *pgx.ConnConfig) (*pgx.Conn, error) {
+	return pgx.ConnectConfig(ctx, s.postgresConn(to, s.config.Timeout, idleInTransaction))
 }
 
 func (s *Store) disconnect(ctx context.Context, conn *pgx.Conn) {

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strconv"
 	"time"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 	"gorm.io/gorm"
 
 	"patrol/models"
@@ -51,8 +51,7 @@ func (s *Store) Migrate(ctx context.Context) (from, to int64, err error) {
 	defer func() { err = errors.Join(err, pool.Close()) }()
 	newest := newestVersion(provider)
 	if s.database.driver == postgresDriver {
-		// Where nothing is to be done, no lock is needed, which a pooler of transactions
-		// could not keep.
+		// Where nothing is to be done, no lock is needed.
 		if from, err = s.schemaVersion(ctx); err != nil || from == newest {
 			return from, from, errors.Join(err, s.checkRestoring(ctx))
 		}
@@ -164,53 +163,26 @@ func (s *Store) lockMigration(ctx context.Context, pool *sql.DB) (unlock func() 
 	if s.database.driver == sqliteDriver {
 		return s.lockFile(ctx, s.database.path+"-migrate")
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockMigration),
-		lock.WithLockTimeout(1, uint64(migrationTimeout/time.Second)))
-	if err != nil {
-		return nil, err
-	}
-	conn, err := pool.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := hasSession(ctx, pool, conn); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	if err := locker.SessionLock(ctx, conn); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return func() error {
-		return errors.Join(locker.SessionUnlock(context.WithoutCancel(ctx), conn), conn.Close())
-	}, nil
-}
-
-// hasSession refuses a connection that a pooler lends sessions of the server to for a
-// transaction each: a lock that is taken in one would be another's. It notices since a
-// second connection gets the session that the first had a moment ago.
-func hasSession(ctx context.Context, pool *sql.DB, conn *sql.Conn) (err error) {
-	const session = "SELECT pg_backend_pid()"
-	var one, two int
-	if err := conn.QueryRowContext(ctx, session).Scan(&one); err != nil {
-		return err
-	}
+	// In a transaction, which a pooler gives a session of the server for as long as it
+	// takes; and the same lock that earlier versions held in a session.
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, tx.Rollback()) }()
-	if err := tx.QueryRowContext(ctx, session).Scan(&two); err != nil {
-		return err
+	for _, statement := range []string{
+		"SELECT set_config('statement_timeout', '0', TRUE), set_config('idle_in_transaction_session_timeout', '0', TRUE), set_config('lock_timeout', '0', TRUE)",
+		"SELECT pg_advisory_xact_lock(" + strconv.Itoa(lockMigration) + ")",
+	} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return nil, errors.Join(err, tx.Rollback())
+		}
 	}
-	// The first may have had another one meanwhile.
-	var again int
-	if err := conn.QueryRowContext(ctx, session).Scan(&again); err != nil {
-		return err
-	}
-	if one == two || one != again {
-		return models.NewError(models.CodeConflict, "the schema cannot be brought up to date over a pooler that lends connections for a transaction each, "+
-			"as PgBouncer does with pool_mode = transaction: run 'patrol migrate' on PostgreSQL itself")
-	}
-	return nil
+	return func() error {
+		if err := tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) { // it ended with its context
+			return err
+		}
+		return nil
+	}, nil
 }
 
 // lockFile takes the lock of SQLite migrations: an exclusive transaction on an

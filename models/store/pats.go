@@ -67,7 +67,7 @@ func (s *Store) PATs(ctx context.Context, f PATFilter, p Page) ([]models.PAT, st
 		return []models.PAT{}, "", nil
 	}
 	var rows []patRow
-	err = s.read(ctx, "pats", func(db *gorm.DB) error {
+	err = s.list(ctx, "pats", func(db *gorm.DB) error {
 		q := db.Table("pats AS p").Select(s.dialect.patSelect).Order("p.created_at DESC, p.id DESC").Limit(p.limit() + 1)
 		if key != nil {
 			q = q.Where("(p.created_at, p.id) < (?, ?)", before, key[1])

@@ -180,7 +180,7 @@ func (s *Store) PolicyArchive(ctx context.Context, digest string) ([]byte, error
 // force first. There are at most [KeptPolicies].
 func (s *Store) PolicyRevisions(ctx context.Context) ([]PolicyRevision, error) {
 	var rows []policyBundleRow
-	err := s.read(ctx, "policy_revisions", func(db *gorm.DB) error {
+	err := s.list(ctx, "policy_revisions", func(db *gorm.DB) error {
 		return db.Omit("archive").Order("activated_at DESC, digest").Find(&rows).Error
 	})
 	out := make([]PolicyRevision, len(rows))
@@ -209,7 +209,7 @@ func (s *Store) KeptPolicy(ctx context.Context, name string) (PolicyRevision, er
 // the kind unless that is "".
 func (s *Store) PolicyEvents(ctx context.Context, kind PolicyEventKind, limit int) ([]PolicyEvent, error) {
 	var rows []policyEventRow
-	err := s.read(ctx, "policy_events", func(db *gorm.DB) error {
+	err := s.list(ctx, "policy_events", func(db *gorm.DB) error {
 		q := db.Order("id DESC").Limit(limit)
 		if kind != "" {
 			q = q.Where("kind = ?", kind)

@@ -189,7 +189,7 @@ func (t *tx) addShadowCount(digest string, c models.ShadowCount) error {
 // revision of the policy in force, the most frequent first.
 func (s *Store) ShadowCounts(ctx context.Context, digest, base string) ([]models.ShadowCount, error) {
 	var rows []shadowCountRow
-	err := s.read(ctx, "shadow_counts", func(db *gorm.DB) error {
+	err := s.list(ctx, "shadow_counts", func(db *gorm.DB) error {
 		return shadowCounts(db, digest, base, &rows)
 	})
 	out := make([]models.ShadowCount, len(rows))

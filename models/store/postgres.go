@@ -2,11 +2,9 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	sqldriver "database/sql/driver"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"strconv"
 	"sync"
@@ -14,10 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
-	gormpostgres "gorm.io/driver/postgres"
-
-	"patrol/models"
 )
 
 // Connections are replaced now and then, so that they spread over servers again
@@ -35,78 +29,13 @@ const (
 	idleInMigration   = time.Minute
 )
 
-// feedConns are one to read the feed, and one for what is told to others of it.
-const feedConns = 2
-
-func (s *Store) openPostgres(ctx context.Context) error {
-	idle := idleInTransaction
-	if s.schema == decisionsSchema {
-		idle = idleInBatch
-	}
-	pool := s.newPostgresPool(s.config.MaxConns, s.config.Timeout, idle)
-	s.pools = append(s.pools, pool)
-	var encoding, stillness string
-	err := pool.QueryRowContext(ctx, "SELECT current_setting('server_encoding'), current_setting('idle_in_transaction_session_timeout')").Scan(&encoding, &stillness)
-	if err != nil {
-		return err
-	}
-	if stillness == "0" { // a pooler passed the parameter over
-		s.config.Logger.WarnContext(ctx, "the database does not end transactions that stand still, so that a server that freezes blocks the others' writes; set this for Patrol's role",
-			"idle_in_transaction_session_timeout", idleInTransaction)
-	}
-	if encoding != "UTF8" {
-		return models.NewError(models.CodeInternal,
-			fmt.Sprintf("the database's encoding is %s, not UTF-8: names would be lost; create it with ENCODING 'UTF8' TEMPLATE template0", encoding))
-	}
-	// pgx keeps prepared statements by itself.
-	db, err := s.gorm(gormpostgres.New(gormpostgres.Config{Conn: pool}))
-	s.reader, s.writer = db, db
-	if err != nil || s.schema != mainSchema {
-		return err
-	}
-	feed := s.newPostgresPool(feedConns, s.config.Timeout, idle)
-	s.pools = append(s.pools, feed)
-	s.feed, err = s.gorm(gormpostgres.New(gormpostgres.Config{Conn: feed}))
-	return err
-}
-
-// newPostgresPool makes a pool without connecting. A statementTimeout of 0 bounds
-// nothing.
-func (s *Store) newPostgresPool(conns int, statementTimeout, idle time.Duration) *sql.DB {
-	pool := stdlib.OpenDB(*s.postgresConn(statementTimeout, idle), stdlib.OptionResetSession(s.servers.check))
-	pool.SetMaxOpenConns(conns)
-	pool.SetMaxIdleConns(conns)
-	pool.SetConnMaxLifetime(connLifetime)
-	pool.SetConnMaxIdleTime(connIdleTime)
-	return pool
-}
-
-func (s *Store) postgresConn(statementTimeout, idle time.Duration) *pgx.ConnConfig {
-	c := s.postgres.Copy()
-	c.ConnectTimeout = s.config.ConnectTimeout
-	params := map[string]string{
-		"application_name":                    "patrol",
-		"timezone":                            "UTC",
-		"idle_in_transaction_session_timeout": milliseconds(idle),
-	}
-	if s.relaxed {
-		params["synchronous_commit"] = "off"
-	}
-	if statementTimeout > 0 {
-		params["statement_timeout"] = milliseconds(statementTimeout)
-	}
-	maps.Copy(params, c.RuntimeParams) // the URL has the last word
-	c.RuntimeParams = params
-	c.ValidateConnect = s.validate(c.ValidateConnect)
-	return c
-}
-
 // validate returns what is asked of a new connection: what the URL demands, that
 // the server is no standby, and which server it is. Facts of a standby are old by as
 // much as it lags, and nobody can say how much that is.
 func (s *Store) validate(demanded pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 	anyServer := s.schema == decisionsSchema && s.database.url.Query().Get("target_session_attrs") == "any"
-	return func(ctx context.Context, conn *pgconn.PgConn) error {
+	return func(ctx context.Context, conn *pgconn.PgConn) (err error) {
+		defer func() { s.hosts.found(conn.Conn().RemoteAddr().String(), err == nil) }()
 		if demanded != nil {
 			if err := demanded(ctx, conn); err != nil {
 				return err
@@ -139,6 +68,18 @@ type postgresServers struct {
 	current    string
 	generation int
 	wake       func() // told of another server; nil: nobody
+	broke      time.Time
+}
+
+// lost notes that a connection broke. The server most likely broke the others with
+// it: those that there are are not used any more.
+func (p *postgresServers) lost(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.broke) >= time.Second {
+		p.broke = now
+		p.generation++
+	}
 }
 
 // met notes which server answered and returns its generation.
@@ -211,4 +152,13 @@ func postgresConfig(from *url.URL) (*pgx.ConnConfig, error) {
 		c.Password = password
 	}
 	return c, nil
+}
+
+// listenConfig reads the URL of where changes are heard of.
+func listenConfig(text string) (*pgx.ConnConfig, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return nil, errors.New("store: the URL to listen at cannot be read: use postgres://<user>:<password>@<host>/<database>")
+	}
+	return postgresConfig(u)
 }

@@ -33,7 +33,7 @@ func (ss *SessionStore) ByUser(ctx context.Context, userID string) ([]StoredSess
 		Data      []byte
 		ExpiresAt time.Time
 	}
-	err := ss.s.read(ctx, "list_sessions", func(db *gorm.DB) error {
+	err := ss.s.list(ctx, "list_sessions", func(db *gorm.DB) error {
 		return db.Raw("SELECT token, data, expires_at FROM sessions WHERE user_id = ? AND NOT ended AND expires_at > ? ORDER BY expires_at DESC, token",
 			userID, ss.s.now()).Find(&rows).Error
 	})

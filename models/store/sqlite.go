@@ -49,6 +49,10 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	lists, err := s.sqlitePool(ctx, sqliteLists, "_query_only=1")
+	if err != nil {
+		return err
+	}
 	watcher, err := s.sqlitePool(ctx, 1, "_query_only=1")
 	if err != nil {
 		return err
@@ -63,9 +67,17 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	if s.writer, err = s.gorm(gormsqlite.New(gormsqlite.Config{Conn: writer})); err != nil {
 		return err
 	}
-	s.reader, err = s.gorm(gormsqlite.New(gormsqlite.Config{Conn: &preparedPool{DB: reader}}))
+	if s.reader, err = s.gorm(gormsqlite.New(gormsqlite.Config{Conn: &preparedPool{DB: reader}})); err != nil {
+		return err
+	}
+	s.facts = s.reader
+	s.lists, err = s.gorm(gormsqlite.New(gormsqlite.Config{Conn: &preparedPool{DB: lists}}))
 	return err
 }
+
+// sqliteLists is how many lists are read at a time: each takes a CPU for as long as it
+// takes.
+const sqliteLists = 2
 
 // making keeps one file from being made twice at a time.
 var making sync.Mutex

@@ -27,17 +27,22 @@ type Store struct {
 
 	// reader and writer are the same pool on PostgreSQL. On SQLite the writer
 	// has one connection, so that writers of this process queue in Go, where a
-	// wait ends with its context.
-	reader, writer *gorm.DB
-	pools          []*sql.DB    // to close
-	version        *dataVersion // of SQLite
-	files          *fileWatch   // of SQLite
+	// wait ends with its context. lists is for what reads many rows, and facts for
+	// decisions.
+	reader, writer, lists, facts *gorm.DB
+	pools                        []*sql.DB    // to close
+	version                      *dataVersion // of SQLite
+	files                        *fileWatch   // of SQLite
 
 	// Of PostgreSQL. The feed is read on connections of its own, which wait for no
 	// other operation.
 	feed      *gorm.DB
 	postgres  *pgx.ConnConfig
+	listen    *pgx.ConnConfig // to hear of changes; nil: as the rest
+	pooled    bool            // a pooler is between
+	named     bool            // the URL says how statements are sent
 	servers   postgresServers
+	hosts     hosts
 	committed chan struct{} // holds a signal when others are to be told of changes
 
 	listeners struct {
@@ -68,6 +73,12 @@ func open(ctx context.Context, c Config, d database, of schema, relaxed bool) (*
 	if d.driver == postgresDriver {
 		if s.postgres, err = postgresConfig(d.url); err != nil {
 			return nil, err
+		}
+		s.named = d.url.Query().Has("default_query_exec_mode")
+		if c.ListenURL != "" {
+			if s.listen, err = listenConfig(c.ListenURL); err != nil {
+				return nil, err
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
@@ -154,14 +165,22 @@ func (s *Store) announce(changes []Change) {
 // read runs fn, which only reads, on the reading connections. If one of them turns
 // out to be broken, such as after a restart of the server, it is done again.
 func (s *Store) read(ctx context.Context, op string, fn func(*gorm.DB) error) error {
-	return s.run(ctx, op, s.reader, func(db *gorm.DB) error {
-		for attempt := 1; ; attempt++ {
-			err := fn(db)
-			if attempt == readAttempts || s.database.driver != postgresDriver || !isLost(err) {
-				return err
-			}
+	pool, within := s.classOf(ctx)
+	return s.runWithin(ctx, op, pool, within, func(db *gorm.DB) error { return s.again(db, fn) })
+}
+
+// again runs what only reads once more if its connection broke.
+func (s *Store) again(db *gorm.DB, fn func(*gorm.DB) error) error {
+	for attempt := 1; ; attempt++ {
+		err := fn(db)
+		if s.database.driver != postgresDriver || !isLost(err) {
+			return err
 		}
-	})
+		s.servers.lost(time.Now())
+		if attempt == readAttempts {
+			return err
+		}
+	}
 }
 
 // readAttempts is how often a read is tried whose connection broke.
@@ -181,7 +200,19 @@ func (s *Store) Trouble() string {
 
 // scan is read for what looks at a whole table, off the path of any request.
 func (s *Store) scan(ctx context.Context, op string, fn func(*gorm.DB) error) error {
-	return s.runWithin(ctx, op, s.reader, scanTimeout, fn)
+	return s.runWithin(ctx, op, s.lists, scanTimeout, func(db *gorm.DB) error {
+		if s.database.driver == sqliteDriver {
+			return fn(db)
+		}
+		return s.again(db, func(db *gorm.DB) error {
+			return db.Transaction(func(db *gorm.DB) error {
+				if err := db.Exec("SELECT set_config('statement_timeout', ?, TRUE)", milliseconds(scanTimeout)).Error; err != nil {
+					return err
+				}
+				return fn(db)
+			})
+		})
+	})
 }
 
 // scanTimeout bounds a look at a whole table.
@@ -277,6 +308,9 @@ func (s *Store) write(ctx context.Context, op string, by models.Actor, fn func(*
 			complete, err = s.writeOnce(ctx, by, fn)
 			return err
 		})
+		if isLost(err) {
+			s.servers.lost(time.Now())
+		}
 		// Until the commit is asked for, a broken connection ends the transaction for sure.
 		again := isCollision(err) || !complete && s.database.driver == postgresDriver && isLost(err)
 		if attempt == writeAttempts || !again || ctx.Err() != nil {
@@ -294,6 +328,9 @@ func (s *Store) writeOnce(ctx context.Context, by models.Actor, fn func(*tx) err
 	t := &tx{Store: s, now: s.now(), by: by}
 	err = s.writer.WithContext(ctx).Transaction(func(db *gorm.DB) error {
 		t.db = db
+		if err := s.bound(db, s.config.Timeout); err != nil {
+			return err
+		}
 		if err := fn(t); err != nil {
 			return err
 		}

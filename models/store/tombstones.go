@@ -209,7 +209,7 @@ func (s *Store) lost(ctx context.Context, stones []models.Tombstone) (lost []mod
 			}
 		}
 		var rows []auditRow
-		err := s.read(ctx, "lost_events", func(db *gorm.DB) error {
+		err := s.list(ctx, "lost_events", func(db *gorm.DB) error {
 			return db.Where("subject IN ? AND at >= ?", subjects, exact(earliest)).Find(&rows).Error
 		})
 		if err != nil {

@@ -47,7 +47,7 @@ func (s *Store) Users(ctx context.Context, f UserFilter, p Page) ([]models.User,
 		return nil, "", err
 	}
 	var rows []userRow
-	err = s.read(ctx, "users", func(db *gorm.DB) error {
+	err = s.list(ctx, "users", func(db *gorm.DB) error {
 		q := db.Order("email").Limit(p.limit() + 1)
 		if key != nil { // by id, so that no address is in a URL
 			q = q.Where("email > (SELECT email FROM users WHERE id = ?)", key[0])
@@ -69,7 +69,7 @@ func (s *Store) Users(ctx context.Context, f UserFilter, p Page) ([]models.User,
 
 // CountUsers returns how many users there are, disabled ones included.
 func (s *Store) CountUsers(ctx context.Context) (n int64, err error) {
-	err = s.read(ctx, "count_users", func(db *gorm.DB) error {
+	err = s.list(ctx, "count_users", func(db *gorm.DB) error {
 		return db.Raw("SELECT COUNT(*) FROM users").Find(&n).Error
 	})
 	return n, err

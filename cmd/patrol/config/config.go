@@ -73,7 +73,8 @@ const AnyDomain = "*"
 // Database is where everything is stored.
 type Database struct {
 	URL       URL           `key:"url" flag:"database-url" default:"sqlite://<data dir>/patrol.db" doc:"Database: sqlite://<path> or postgres://user:password@host/name. A password is masked wherever the URL is shown."`
-	MaxConns  int           `key:"max_conns" doc:"Most connections at a time. 0: a fitting number."`
+	ListenURL URL           `key:"listen_url" doc:"Where to hear of others' changes if url leads to a pooler, such as PgBouncer, that lends connections for a transaction each: PostgreSQL itself. Empty: they are found within decisions.poll_interval there."`
+	MaxConns  int           `key:"max_conns" doc:"Most connections of this server to PostgreSQL, at least 10: a fifth is for the decision log, four are for the change feed, and of the rest a quarter is for lists, half of what is left for decisions. 0: 20. With SQLite: connections that read; 0: one for each CPU, at least 4."`
 	MaxBehind time.Duration `key:"max_clock_behind" doc:"The server does not start if its clock is this far behind the newest event in the database: tokens that expired would be good again. 0: it does."`
 	Migrate   bool          `key:"migrate" doc:"Bring the schema up to date at the start, under a lock. If false, an old schema is refused until patrol migrate has run."`
 }

@@ -96,6 +96,8 @@ func TestProblems(t *testing.T) {
 		"a policy over http":            {args: []string{"--policy", "http://example.com/b.tar.gz"}, want: []string{"policy (--policy): it must begin with https://"}, exact: 1},
 		"a port":                        {args: []string{"--grpc-listen", "127.0.0.1:70000"}, want: []string{"grpc_listen (--grpc-listen): the port"}, exact: 1},
 		"a database of another make":    {args: []string{"--database-url", "mysql://u:hunter2@h/d"}, want: []string{"database.url (--database-url): must start with sqlite:// or postgres://"}, exact: 1},
+		"too few connections":           {yaml: "database: {url: postgres://h/d, max_conns: 9}\n", want: []string{"database.max_conns (in patrol.yaml): must be at least 10 with PostgreSQL"}, exact: 1},
+		"to listen beside SQLite":       {yaml: "database: {listen_url: postgres://h/d}\n", want: []string{"database.listen_url (in patrol.yaml): must start with postgres://"}, exact: 1},
 		"parameters of a SQLite file":   {args: []string{"--database-url", "sqlite://x.db?mode=ro"}, want: []string{"database.url (--database-url): has the path of a file behind sqlite://, which is taken as it stands, without parameters (?, #) and percent-encoding (%20)"}, exact: 1},
 		"a SQLite path with an escape":  {args: []string{"--database-url", "sqlite:///my%20data/x.db"}, want: []string{"percent-encoding (%20)"}, exact: 1},
 		"a SQLite path with a fragment": {environ: []string{"PATROL_DECISION_LOG_DATABASE_URL=sqlite://x.db#y"}, want: []string{"decision_log.database_url (PATROL_DECISION_LOG_DATABASE_URL): has the path"}, exact: 1},

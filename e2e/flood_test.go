@@ -33,7 +33,7 @@ import (
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/models/store"
-	"patrol/server"
+	"patrol/server/identity"
 )
 
 // flood is noise that somebody makes to silence or stall a server. While it lasts,
@@ -140,7 +140,7 @@ func openFloodBench(t *testing.T, binary, database string, settings []string) *f
 	t.Helper()
 	up := httptestUpstream(t)
 	b := &floodBench{patrol: openWorld(t, database)}
-	hash, err := server.HashPassword(floodPassword)
+	hash, err := identity.HashPassword(floodPassword)
 	require.NoError(t, err)
 	for i := range 4 {
 		_, err := b.store.CreateUser(t.Context(), models.Actor{Kind: models.ActorSystem},

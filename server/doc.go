@@ -13,26 +13,8 @@
 //
 // # Who calls
 //
-// An Authorization header alone identifies the caller; a cookie beside it is not
-// read. A PAT may call /authorize and /proxy/, which judge it, and pats/self. All
-// other management takes a session: a cookie for browsers, or a token with a
-// prefix of its own for programs. Neither transport's token is good for the other.
-// The user is read at every call, so disabling one ends their sessions with the
-// next. Calls that a browser could be made to send, those with a cookie and the
-// sign-in itself, are refused when they come from another site.
-//
-// Passwords are hashed with argon2id, on half of the processors and with turns for
-// every network, and wrong ones are limited per address, per account and address and
-// per account; see attempts for what that does against guessing and against locking
-// people out. A failed sign-in looks the same
-// and takes as long whether the account exists or not. A forgotten password is
-// reset by a one-time code that an administrator hands over; see [NewReset].
-//
-// Beside passwords people may sign in at an OpenID Connect provider; see
-// [OIDCConfig]. They are known there by issuer and subject, never by an address, and
-// an account that was here before is connected by its owner alone. A session that
-// began there is confirmed there. A program is signed in by a password, or by a
-// one-time code from a page; see [Server.SessionCode].
+// Package identity finds out who calls, and package manage does what can be done. The
+// route table says which caller may come to which of it.
 //
 // # How a request is read
 //
@@ -56,11 +38,9 @@
 //
 // # Where the rules live
 //
-// What an operation requires and does is in methods of [Server] that take a
-// [Principal] and the API's types: [Server.CreatePAT], [Server.SetMember] and so
-// on. JSON handlers only translate; pages are to call the same methods. Whose a
-// thing is, is decided where it is read: the store is asked for it under the
-// caller's id, so that others' things are not found.
+// What an operation requires and does is in methods of [manage.Service] and
+// [identity.Service] that take a [models.Principal] and the API's types. JSON handlers and
+// pages translate, and call the same methods.
 //
 // # Running
 //

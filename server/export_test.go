@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
+	"patrol/server/identity"
 	"patrol/server/manage"
 	"patrol/server/request"
 )
@@ -47,16 +49,27 @@ func Routes() []Route {
 func (s *Server) GinRoutes() gin.RoutesInfo { return s.gin.Routes() }
 
 // Clock is a time that tests move.
-type Clock = clock
+type Clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
 
 // NewClock returns a clock that stands still.
-var NewClock = newClock
+func NewClock() *Clock { return &Clock{t: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)} }
 
 // Now returns the clock's time.
-func (c *clock) Now() time.Time { return c.now() }
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
 
 // Advance moves the clock.
-func (c *clock) Advance(d time.Duration) { c.advance(d) }
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
 
 // RouteWithoutCaller builds a router with a route that names no caller.
 func RouteWithoutCaller() {
@@ -66,9 +79,9 @@ func RouteWithoutCaller() {
 // CheapHash hashes a password with as little memory as goes, which the
 // configuration does not permit: most tests are not about the cost.
 func CheapHash(password string) (string, error) {
-	cfg := DefaultConfig().Login
+	cfg := identity.DefaultLogin()
 	cfg.Argon2Memory = cheapMemory
-	p, err := NewPasswords(cfg)
+	p, err := identity.NewPasswords(cfg)
 	if err != nil {
 		return "", err
 	}
@@ -76,20 +89,21 @@ func CheapHash(password string) (string, error) {
 }
 
 // HashCheaply makes s hash as [CheapHash] does.
-func (s *Server) HashCheaply() error {
-	cfg := s.cfg.Login
-	cfg.Argon2Memory = cheapMemory
-	var err error
-	s.passwords, err = NewPasswords(cfg)
-	return err
-}
+func (s *Server) HashCheaply() error { return s.hashWith(func(*identity.LoginConfig) {}) }
 
 // HashMoreCostly makes s hash with other parameters than [CheapHash].
 func (s *Server) HashMoreCostly() error {
+	return s.hashWith(func(c *identity.LoginConfig) { c.Argon2Iterations = 3 })
+}
+
+func (s *Server) hashWith(change func(*identity.LoginConfig)) error {
 	cfg := s.cfg.Login
-	cfg.Argon2Memory, cfg.Argon2Iterations = cheapMemory, 3
-	var err error
-	s.passwords, err = NewPasswords(cfg)
+	cfg.Argon2Memory = cheapMemory
+	change(&cfg)
+	p, err := identity.NewPasswords(cfg)
+	if err == nil {
+		*s.passwords = *p
+	}
 	return err
 }
 

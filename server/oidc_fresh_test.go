@@ -17,6 +17,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/server"
+	"patrol/server/identity"
 	"patrol/server/ui/uitest"
 )
 
@@ -34,8 +35,8 @@ func (s *shown) continues() string {
 }
 
 func TestAFreshSignInAtTheProvider(t *testing.T) {
-	w, idp := withProvider(t, testenv.SQLite(t), func(c *server.OIDCConfig) {
-		c.Memberships = []server.GroupMembership{{Group: "eng", Domain: "acme", Role: "member"}}
+	w, idp := withProvider(t, testenv.SQLite(t), func(c *identity.OIDCConfig) {
+		c.Memberships = []identity.GroupMembership{{Group: "eng", Domain: "acme", Role: "member"}}
 	})
 	pass := func(d time.Duration) {
 		w.clock.Advance(d)
@@ -229,8 +230,8 @@ func TestWithoutAProvider(t *testing.T) {
 
 func TestSignInAtAProviderInABrowser(t *testing.T) {
 	browser := uitest.Start(t)
-	w, idp := withProvider(t, testenv.SQLite(t), func(c *server.OIDCConfig) {
-		c.Memberships = []server.GroupMembership{{Group: "eng", Domain: "acme", Role: "member"}}
+	w, idp := withProvider(t, testenv.SQLite(t), func(c *identity.OIDCConfig) {
+		c.Memberships = []identity.GroupMembership{{Group: "eng", Domain: "acme", Role: "member"}}
 	})
 	idp.Person("zoe", person("zoe", "eng"))
 	zoe := w.open(browser, uitest.Options{})

@@ -18,10 +18,11 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/server"
+	"patrol/server/identity"
 )
 
 // withProvider starts a world whose people can also sign in at a real provider.
-func withProvider(t *testing.T, dbURL string, change func(*server.OIDCConfig)) (*world, *testenv.OIDCProvider) {
+func withProvider(t *testing.T, dbURL string, change func(*identity.OIDCConfig)) (*world, *testenv.OIDCProvider) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -286,7 +287,7 @@ func TestNobodyIsLedAway(t *testing.T) {
 }
 
 func TestWhoGetsAnAccount(t *testing.T) {
-	w, idp := withProvider(t, testenv.SQLite(t), func(c *server.OIDCConfig) { c.EmailDomains = []string{"Corp.example", "example.com"} })
+	w, idp := withProvider(t, testenv.SQLite(t), func(c *identity.OIDCConfig) { c.EmailDomains = []string{"Corp.example", "example.com"} })
 	count := func() int64 {
 		n, err := w.store.CountUsers(t.Context())
 		require.NoError(t, err)
@@ -340,16 +341,16 @@ func TestWhoGetsAnAccount(t *testing.T) {
 }
 
 func TestAccountsAreNotMadeUnasked(t *testing.T) {
-	w, _ := withProvider(t, testenv.SQLite(t), func(c *server.OIDCConfig) { c.AllowCreate = false })
+	w, _ := withProvider(t, testenv.SQLite(t), func(c *identity.OIDCConfig) { c.AllowCreate = false })
 	assert.Contains(t, w.visit("").comes("zoe").is(403).text, "You have no account here")
 	assert.Nil(t, w.byEmail("zoe@corp.example"))
 }
 
 func TestGroupsGiveRights(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
-		w, idp := withProvider(t, dbURL, func(c *server.OIDCConfig) {
+		w, idp := withProvider(t, dbURL, func(c *identity.OIDCConfig) {
 			c.AdminGroup = "/patrol admins"
-			c.Memberships = []server.GroupMembership{
+			c.Memberships = []identity.GroupMembership{
 				{Group: "leads", Domain: "acme", Role: "admin"},
 				{Group: "eng", Domain: "acme", Role: "member"},
 				{Group: "eng", Domain: "nowhere", Role: "member"},
@@ -407,8 +408,8 @@ func TestGroupsGiveRights(t *testing.T) {
 }
 
 func TestGroupsMayOnlyAdd(t *testing.T) {
-	w, idp := withProvider(t, testenv.SQLite(t), func(c *server.OIDCConfig) {
-		c.Memberships, c.RemoveMemberships = []server.GroupMembership{{Group: "eng", Domain: "acme", Role: "member"}}, false
+	w, idp := withProvider(t, testenv.SQLite(t), func(c *identity.OIDCConfig) {
+		c.Memberships, c.RemoveMemberships = []identity.GroupMembership{{Group: "eng", Domain: "acme", Role: "member"}}, false
 		c.AdminGroup = "admins"
 	})
 	idp.Person("zoe", person("zoe", "eng", "admins"))

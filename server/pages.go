@@ -14,6 +14,7 @@ import (
 
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/identity"
 	"patrol/server/manage"
 	"patrol/server/request"
 	"patrol/server/ui"
@@ -75,7 +76,7 @@ func (s *Server) show(c *gin.Context, p models.Principal, status int, page ui.Pa
 		if p.AtProvider {
 			frame.Viewer.Provider = s.cfg.OIDC.Name
 		}
-		frame.Notice = s.takeNotice(c.Request.Context())
+		frame.Notice = s.identity.TakeNotice(c.Request.Context())
 	}
 	return s.ui.Write(c.Writer, c.Request, status, frame, page)
 }
@@ -111,34 +112,11 @@ func (s *Server) seeOther(c *gin.Context, path, notice string) error {
 	// What went wrong beside what was done is told to people, too.
 	notice = strings.TrimSpace(strings.Join(append([]string{notice}, request.Of(c.Request.Context()).Warnings.Texts()...), " "))
 	if notice != "" {
-		s.leaveNotice(c.Request.Context(), notice)
+		s.identity.LeaveNotice(c.Request.Context(), notice)
 	}
 	c.Header("Location", path)
 	c.Writer.WriteHeader(http.StatusSeeOther)
 	return nil
-}
-
-// sessionNotice is the key of the session's data for what the next page says.
-const sessionNotice = "notice"
-
-// leaveNotice keeps a text for the next page. It is a courtesy: if it cannot be
-// stored, the page comes without it.
-func (s *Server) leaveNotice(ctx context.Context, text string) {
-	s.sessions.scs.Put(ctx, sessionNotice, text)
-	if _, _, err := s.sessions.scs.Commit(ctx); err != nil {
-		s.log.WarnContext(ctx, "a notice could not be stored", "request_id", request.ID(ctx), "error", err)
-	}
-}
-
-func (s *Server) takeNotice(ctx context.Context) string {
-	if !s.sessions.scs.Exists(ctx, sessionNotice) {
-		return ""
-	}
-	text := s.sessions.scs.PopString(ctx, sessionNotice)
-	if _, _, err := s.sessions.scs.Commit(ctx); err != nil {
-		s.log.WarnContext(ctx, "a notice could not be removed", "request_id", request.ID(ctx), "error", err)
-	}
-	return text
 }
 
 // maxForm bounds a form: 64 scopes with ids of 256 characters, percent-encoded,
@@ -219,7 +197,7 @@ func (s *Server) failPage(c *gin.Context, p models.Principal, err error) {
 // route may not have asked for or not have let in. It is a courtesy, and left out where there
 // is too much to do.
 func (s *Server) viewer(c *gin.Context, p models.Principal, cause error) models.Principal {
-	if p.User.ID != "" || errors.Is(cause, request.ErrBusy) || s.sessions.cookieValue(c.Request) == "" || request.CredentialOf(c.Request.Header).Kind != request.NoCredential {
+	if p.User.ID != "" || errors.Is(cause, request.ErrBusy) || !s.identity.HasCookie(c.Request) || request.CredentialOf(c.Request.Header).Kind != request.NoCredential {
 		return p
 	}
 	found, err := s.admitSession(c)
@@ -238,7 +216,7 @@ func wantsPage(r *http.Request) bool {
 // askSignIn leads to the sign-in and back.
 func (s *Server) askSignIn(c *gin.Context) {
 	if c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead {
-		c.Header("Location", signInFor(ui.LocalPath(c.Request.URL.RequestURI())))
+		c.Header("Location", signInFor(request.LocalPath(c.Request.URL.RequestURI())))
 		c.Writer.WriteHeader(http.StatusSeeOther)
 		return
 	}
@@ -260,33 +238,26 @@ func signInFor(page string) string {
 	return "/login?" + url.Values{"next": {page}}.Encode()
 }
 
-// fresh reports whether the sign-in is recent enough to hand out access.
-func (s *Server) fresh(p models.Principal) bool {
-	return s.now().Sub(p.SignedInAt) <= s.cfg.Sessions.FreshFor
-}
-
 // confirm returns true if the sign-in is recent, or becomes so by the password
 // that came with the form. Otherwise problems says what is missing, or, if the
 // session began at the identity provider, the error leads there; see failPage.
 // Handlers of routes by ownerConfirming call it before they do anything.
 func (s *Server) confirm(c *gin.Context, p models.Principal, password string) (ok bool, problems ui.Problems, err error) {
-	if s.fresh(p) {
+	if s.identity.Fresh(p) {
 		return true, problems, nil
 	}
 	if p.AtProvider {
-		return false, problems, errStaleSignIn
+		return false, problems, identity.ErrStaleSignIn
 	}
 	if password == "" {
 		problems.Add("password", "is needed: you signed in a while ago")
 		return false, problems, nil
 	}
 	ctx := c.Request.Context()
-	token, err := s.Reauthenticate(ctx, p, reauthenticate(password))
+	token, err := s.identity.Reauthenticate(ctx, p, reauthenticate(password))
 	switch models.CodeOf(err) {
 	case "":
-		if !s.sessions.bearer(ctx) {
-			s.sessions.setCookie(c.Writer, token, s.sessions.ends(ctx))
-		}
+		s.identity.SetSessionCookie(ctx, c.Writer, token)
 		return true, problems, nil
 	case models.CodeBadCredentials:
 		problems.Add("password", "is not right")
@@ -341,9 +312,18 @@ func (s *Server) pageBase(r *http.Request) string {
 	return "http://" + r.Host
 }
 
-func unixNano(value any) time.Time {
-	n, _ := value.(int64)
-	return time.Unix(0, n)
+func (s *Server) moment(t time.Time) ui.Moment { return ui.At(t, s.now()) }
+
+// leadToMade keeps what was made, and sends the browser to the page of p at path that
+// shows it.
+func (s *Server) leadToMade(c *gin.Context, p models.Principal, path string, what identity.Made) error {
+	if err := s.identity.KeepMade(c.Request.Context(), c.Writer, p, path, what); err != nil {
+		return err
+	}
+	return s.seeOther(c, path, "")
 }
 
-func (s *Server) moment(t time.Time) ui.Moment { return ui.At(t, s.now()) }
+// shownBefore is what somebody reads who comes again for a secret.
+func shownBefore(what, mend string) string {
+	return strings.Join([]string{what, "is shown once, right after it was made.", mend}, " ")
+}

@@ -1,15 +1,12 @@
 package server
 
 import (
-	"context"
 	"net/http"
 
-	"github.com/alexedwards/scs/v2"
 	"github.com/gin-gonic/gin"
 
 	"patrol/api"
 	"patrol/models"
-	"patrol/models/store"
 	"patrol/server/authz"
 	"patrol/server/request"
 	"patrol/server/ui"
@@ -23,7 +20,7 @@ func reauthenticate(password string) api.Reauthenticate {
 
 // pageRoot leads to where most people want to go.
 func (s *Server) pageRoot(c *gin.Context, _ models.Principal) error {
-	if s.setupOpen(c.Request.Context()) == nil {
+	if s.identity.SetupOpen(c.Request.Context()) == nil {
 		return s.seeOther(c, "/setup", "")
 	}
 	return s.seeOther(c, patsPage, "")
@@ -37,8 +34,8 @@ func (s *Server) pageAsset(c *gin.Context, _ models.Principal) error {
 }
 
 func (s *Server) pageSignIn(c *gin.Context, _ models.Principal) error {
-	next := ui.LocalPath(c.Query("next"))
-	if s.sessions.cookieValue(c.Request) != "" {
+	next := request.LocalPath(c.Query("next"))
+	if s.identity.HasCookie(c.Request) {
 		if _, err := s.admitSession(c); err == nil {
 			if next == "" {
 				next = patsPage
@@ -51,7 +48,7 @@ func (s *Server) pageSignIn(c *gin.Context, _ models.Principal) error {
 
 func (s *Server) formSignIn(c *gin.Context, _ models.Principal) error {
 	// Another site must not be able to sign its visitor in as somebody else.
-	if err := s.sameSite(c.Request); err != nil {
+	if err := s.identity.SameSite(c.Request); err != nil {
 		return err
 	}
 	form, err := s.form(c)
@@ -60,7 +57,7 @@ func (s *Server) formSignIn(c *gin.Context, _ models.Principal) error {
 	}
 	in, next := ui.DecodeSignIn(form)
 	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
-	user, token, ends, err := s.SignIn(ctx, x.Actor(models.ActorUser, "", ""), in)
+	user, token, ends, err := s.identity.SignIn(ctx, x.Actor(models.ActorUser, "", ""), in)
 	if err != nil {
 		problems, ok := ui.ProblemsOf(err)
 		if !ok {
@@ -69,8 +66,7 @@ func (s *Server) formSignIn(c *gin.Context, _ models.Principal) error {
 		return s.again(c, models.Principal{}, err, s.signInPage(in, next, "", problems))
 	}
 	x.UserID = user.ID
-	s.sessions.setCookie(c.Writer, token, ends)
-	if err := s.knowBrowser(c.Writer, user.ID); err != nil {
+	if err := s.identity.WelcomeBrowser(c.Writer, token, ends, user.ID); err != nil {
 		return err
 	}
 	if next == "" {
@@ -80,35 +76,16 @@ func (s *Server) formSignIn(c *gin.Context, _ models.Principal) error {
 }
 
 func (s *Server) formSignOut(c *gin.Context, p models.Principal) error {
-	if err := s.SignOut(c.Request.Context(), p); err != nil {
+	if err := s.identity.SignOut(c.Request.Context(), p); err != nil {
 		return err
 	}
-	s.sessions.setCookie(c.Writer, "", s.now())
+	s.identity.ClearCookie(c.Writer)
 	if p.AtProvider {
-		if logout := s.provider.logoutURL(s.BaseURL() + "/login"); logout != "" {
+		if logout := s.identity.LogoutURL(s.BaseURL() + "/login"); logout != "" {
 			return s.show(c, models.Principal{}, http.StatusOK, ui.SignedOut(s.cfg.OIDC.Name, logout))
 		}
 	}
 	return s.seeOther(c, "/login", "")
-}
-
-// ChangePassword gives p another password and ends all sessions of p. The caller
-// renews the one of the request.
-func (s *Server) ChangePassword(ctx context.Context, p models.Principal, current, next string) error {
-	var v models.Invalid
-	models.ValidatePassword("password", next, p.User.Email, &v)
-	if err := v.Err(); err != nil {
-		return err
-	}
-	if _, err := s.checkPassword(ctx, p.Actor, p.User, current, s.knownSession(ctx)); err != nil {
-		return err
-	}
-	hash, err := s.passwords.Hash(ctx, next)
-	if err != nil {
-		return err
-	}
-	_, err = s.store.UpdateUser(ctx, p.Actor, p.User.ID, store.UserPatch{PasswordHash: &hash})
-	return err
 }
 
 func (s *Server) pagePassword(c *gin.Context, p models.Principal) error {
@@ -119,7 +96,7 @@ func (s *Server) pagePassword(c *gin.Context, p models.Principal) error {
 // none.
 func (s *Server) passwordPage(p models.Principal, problems ui.Problems) ui.Page {
 	name := ""
-	if s.provider != nil {
+	if s.identity.HasProvider() {
 		name = s.cfg.OIDC.Name
 	}
 	if p.User.PasswordHash == "" {
@@ -143,7 +120,7 @@ func (s *Server) formPassword(c *gin.Context, p models.Principal) error {
 		return s.again(c, p, nil, s.passwordPage(p, problems))
 	}
 	ctx := c.Request.Context()
-	err = s.ChangePassword(ctx, p, in.Current, in.Password)
+	err = s.identity.ChangePassword(ctx, p, in.Current, in.Password)
 	if models.CodeOf(err) == models.CodeBadCredentials {
 		problems.Add("current", "is not right")
 		return s.again(c, p, err, s.passwordPage(p, problems))
@@ -154,35 +131,23 @@ func (s *Server) formPassword(c *gin.Context, p models.Principal) error {
 		}
 		return err
 	}
-	token, err := s.sessions.renew(ctx, s.now()) // the one of the form goes on, under another token
-	if err != nil {
+	if err := s.identity.RenewSession(ctx, c.Writer, s.now()); err != nil { // the one of the form goes on, under another token
 		return err
 	}
-	s.sessions.setCookie(c.Writer, token, s.sessions.ends(ctx))
 	return s.seeOther(c, patsPage, "Your password is changed. All your other sessions have ended. Your tokens stay as they are.")
 }
 
 func (s *Server) pageSessions(c *gin.Context, p models.Principal) error {
-	ctx := c.Request.Context()
-	stored, err := s.store.Sessions().ByUser(ctx, p.User.ID)
+	sessions, err := s.identity.SessionsOf(c.Request.Context(), p)
 	if err != nil {
 		return err
 	}
-	current := store.SessionID(s.sessions.scs.Token(ctx))
 	var page ui.Sessions
-	for _, one := range stored {
-		_, values, err := scs.GobCodec{}.Decode(one.Data)
-		if err != nil {
-			return err
-		}
-		program, _ := values[sessionBearer].(bool)
+	for _, one := range sessions {
 		session := ui.Session{
-			ID: one.ID, Current: one.ID == current, Program: program,
-			SignedIn: s.moment(unixNano(values[sessionSignedIn])), Seen: s.moment(unixNano(values[sessionSeen])),
-			Ends: s.moment(unixNano(values[sessionEnds])),
+			ID: one.ID, Current: one.Current, Program: one.Program, IP: one.IP, Agent: one.Agent,
+			SignedIn: s.moment(one.SignedIn), Seen: s.moment(one.Seen), Ends: s.moment(one.Ends),
 		}
-		session.IP, _ = values[sessionIP].(string)
-		session.Agent, _ = values[sessionAgent].(string)
 		if session.Current {
 			page.Sessions = append([]ui.Session{session}, page.Sessions...)
 		} else {
@@ -206,14 +171,9 @@ func (s *Server) formEndSession(c *gin.Context, p models.Principal) error {
 	}
 	if id == "others" {
 		notice = "All your other sessions have ended."
-		err = s.store.Sessions().DeleteByUser(ctx, p.User.ID, s.sessions.scs.Token(ctx))
-	} else {
-		err = s.store.Sessions().DeleteOne(ctx, p.User.ID, id)
+		id = ""
 	}
-	if err != nil {
-		return err
-	}
-	if err := s.store.Audit(ctx, p.Actor, "session.end", "user:"+p.User.ID, map[string]string{"by": "owner, from another session"}); err != nil {
+	if err := s.identity.EndSessions(ctx, p, id); err != nil {
 		return err
 	}
 	return s.seeOther(c, "/profile/sessions", notice)

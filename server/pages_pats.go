@@ -7,6 +7,7 @@ import (
 
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/identity"
 	"patrol/server/request"
 	"patrol/server/ui"
 )
@@ -70,7 +71,7 @@ func (s *Server) pageCreate(c *gin.Context, p models.Principal) error {
 	if choices.None() {
 		return s.show(c, p, http.StatusOK, ui.NoDomain())
 	}
-	page.Key, page.AskPassword = s.once.Key(), !s.fresh(p)
+	page.Key, page.AskPassword = s.once.Key(), !s.identity.Fresh(p)
 	return s.show(c, p, http.StatusOK, page)
 }
 
@@ -88,7 +89,7 @@ func (s *Server) formCreate(c *gin.Context, p models.Principal) error {
 		return s.show(c, p, http.StatusConflict, ui.NoDomain())
 	}
 	page := ui.DecodeCreate(form, choices, s.now())
-	page.AskPassword = !s.fresh(p)
+	page.AskPassword = !s.identity.Fresh(p)
 	in, wanted, problems := page.Submit()
 	if !wanted {
 		page = page.Apply()
@@ -135,7 +136,7 @@ func (s *Server) makeToken(c *gin.Context, p models.Principal, key string, old *
 	if !first { // where it is shown if it was not yet
 		return s.seeOther(c, path, "")
 	}
-	what := made{Secret: token.Reveal()}
+	what := identity.Made{Secret: token.Reveal()}
 	if old != nil {
 		what.Old = old.ID
 	}
@@ -153,7 +154,7 @@ func (s *Server) pageToken(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	what, there, err := s.takeMade(c, p) // last of what can fail: it is gone then
+	what, there, err := s.identity.TakeMade(c.Writer, c.Request, p) // last of what can fail: it is gone then
 	if err != nil {
 		return err
 	}
@@ -252,7 +253,7 @@ func (s *Server) pageRotate(c *gin.Context, p models.Principal) error {
 		return s.seeOther(c, token.Link(), "")
 	}
 	page := ui.DecodeRotate(c.Request.URL.Query(), token, s.cfg.Limits, s.now())
-	page.Key, page.AskPassword = s.once.Key(), !s.fresh(p)
+	page.Key, page.AskPassword = s.once.Key(), !s.identity.Fresh(p)
 	return s.show(c, p, http.StatusOK, page)
 }
 
@@ -266,7 +267,7 @@ func (s *Server) formRotate(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	page := ui.DecodeRotate(form, token, s.cfg.Limits, s.now())
-	page.AskPassword = !s.fresh(p)
+	page.AskPassword = !s.identity.Fresh(p)
 	in, problems := page.Submit()
 	if problems.Any() {
 		return s.again(c, p, nil, page.Refused(problems))
@@ -363,7 +364,7 @@ func (s *Server) pageWiden(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	page := ui.DecodeWiden(c.Request.URL.Query(), token, choices)
-	page.AskPassword = !s.fresh(p)
+	page.AskPassword = !s.identity.Fresh(p)
 	return s.show(c, p, http.StatusOK, page)
 }
 
@@ -382,7 +383,7 @@ func (s *Server) formWiden(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	page := ui.DecodeWiden(form, token, choices)
-	page.AskPassword = !s.fresh(p)
+	page.AskPassword = !s.identity.Fresh(p)
 	in, problems := page.Submit()
 	if problems.Any() {
 		return s.again(c, p, nil, page.Refused(problems))

@@ -27,7 +27,7 @@ func bare() (*Server, *bytes.Buffer) {
 	var logs bytes.Buffer
 	s := &Server{
 		cfg: DefaultConfig(), metrics: NewMetrics(), log: slog.New(slog.NewJSONHandler(&logs, nil)),
-		random: strings.NewReader(strings.Repeat("0123456789abcdef", 100)), crossOrigin: http.NewCrossOriginProtection(),
+		random: strings.NewReader(strings.Repeat("0123456789abcdef", 100)),
 		places: request.NewPlaces(DefaultConfig().HTTP.MaxInFlight),
 	}
 	gin.SetMode(gin.ReleaseMode)

@@ -1,17 +1,14 @@
 package server
 
 import (
-	"context"
-	"io"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"patrol/api"
 	"patrol/models"
-	"patrol/models/store"
+	"patrol/server/identity"
 	"patrol/server/request"
 	"patrol/server/ui"
 )
@@ -32,74 +29,8 @@ var resetRoutes = []route{
 	{method: "POST", path: ui.ResetPath, by: anyone, page: true, do: (*Server).formReset, accepts: accepts{form: []string{"code", "password", "repeat"}}},
 }
 
-// NewReset makes a code with which a user can choose a new password once, before
-// it expires, in place of an earlier one. base is the URL under which people
-// reach the server. A disabled user is CodeConflict. The answer is the only place
-// where the code is told.
-func NewReset(ctx context.Context, to *store.Store, by models.Actor, userID, base string, random io.Reader, expires time.Time) (api.PasswordReset, error) {
-	code, err := models.NewOneTimeCode(random)
-	if err != nil {
-		return api.PasswordReset{}, err
-	}
-	if err := to.CreateResetCode(ctx, by, userID, code.Hash(), expires); err != nil {
-		return api.PasswordReset{}, err
-	}
-	return api.PasswordReset{Code: code.Reveal(), URL: base + ui.ResetPath + "#" + code.Reveal(), ExpiresAt: expires.UTC()}, nil
-}
-
-// NewReset makes a reset code for a user. Nobody makes one for themselves: who
-// stole a session could keep the account by it. base is the URL that the link
-// begins with.
-func (s *Server) NewReset(ctx context.Context, p models.Principal, userID, base string) (api.PasswordReset, error) {
-	if userID == p.User.ID {
-		return api.PasswordReset{}, models.NewError(models.CodeConflict,
-			"you cannot reset your own password; change it under Profile, Password, or ask another admin")
-	}
-	return NewReset(ctx, s.store, p.Actor, userID, base, s.random, s.now().Add(s.cfg.Login.ResetValidFor))
-}
-
-// errResetCode is the one answer to every code that is no good: it does not tell
-// whether there ever was such a code, or what became of it.
-var errResetCode = models.NewError(models.CodeForbidden, "this code is not valid, or not any more; ask an administrator for a new one")
-
-// ResetPassword gives the user whom a code was made for a new password, and ends
-// all sessions of the user. by is where the request comes from. Wrong codes are not
-// counted: with so many random bits guessing is hopeless, one costs a look-up, and
-// strangers must not be able to keep others out.
-func (s *Server) ResetPassword(ctx context.Context, by models.Actor, in api.ResetPassword) (models.User, error) {
-	code := models.ReadOneTimeCode(in.Code)
-	var v models.Invalid
-	if code == (models.OneTimeCode{}) {
-		v.Add("code", "is required")
-	}
-	models.ValidatePassword("password", in.Password, "", &v)
-	if err := v.Err(); err != nil {
-		return models.User{}, err
-	}
-	user, err := s.store.ResetCodeUser(ctx, code.Hash())
-	if err != nil {
-		return models.User{}, err
-	}
-	if user == nil {
-		return models.User{}, errResetCode
-	}
-	models.ValidatePassword("password", in.Password, user.Email, &v)
-	if err := v.Err(); err != nil {
-		return models.User{}, err
-	}
-	hash, err := s.passwords.Hash(ctx, in.Password)
-	if err != nil {
-		return models.User{}, err
-	}
-	changed, err := s.store.ResetPassword(ctx, by, code.Hash(), hash)
-	if models.CodeOf(err) == models.CodeNotFound { // used or ended in the meantime
-		return models.User{}, errResetCode
-	}
-	return changed, err
-}
-
 func (s *Server) postNewReset(c *gin.Context, p models.Principal) error {
-	reset, err := s.NewReset(c.Request.Context(), p, c.Param("id"), s.pageBase(c.Request))
+	reset, err := s.identity.NewReset(c.Request.Context(), p, c.Param("id"), s.pageBase(c.Request)+ui.ResetPath)
 	if err != nil {
 		return err
 	}
@@ -108,7 +39,7 @@ func (s *Server) postNewReset(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Server) postReset(c *gin.Context, _ models.Principal) error {
-	if err := s.sameSite(c.Request); err != nil {
+	if err := s.identity.SameSite(c.Request); err != nil {
 		return err
 	}
 	var in api.ResetPassword
@@ -116,7 +47,7 @@ func (s *Server) postReset(c *gin.Context, _ models.Principal) error {
 		return err
 	}
 	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
-	user, err := s.ResetPassword(ctx, x.Actor(models.ActorUser, "", ""), in)
+	user, err := s.identity.ResetPassword(ctx, x.Actor(models.ActorUser, "", ""), in)
 	if err != nil {
 		return err
 	}
@@ -143,11 +74,11 @@ func (s *Server) formNewReset(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	reset, err := s.NewReset(c.Request.Context(), p, user.ID, s.pageBase(c.Request))
+	reset, err := s.identity.NewReset(c.Request.Context(), p, user.ID, s.pageBase(c.Request)+ui.ResetPath)
 	if err != nil {
 		return err
 	}
-	return s.leadToMade(c, p, "/admin/users/"+url.PathEscape(user.ID)+"/reset/link", made{Secret: reset.Code, URL: reset.URL, Expires: reset.ExpiresAt})
+	return s.leadToMade(c, p, "/admin/users/"+url.PathEscape(user.ID)+"/reset/link", identity.Made{Secret: reset.Code, URL: reset.URL, Expires: reset.ExpiresAt})
 }
 
 func (s *Server) pageResetLink(c *gin.Context, p models.Principal) error {
@@ -155,7 +86,7 @@ func (s *Server) pageResetLink(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	what, there, err := s.takeMade(c, p)
+	what, there, err := s.identity.TakeMade(c.Writer, c.Request, p)
 	if err != nil {
 		return err
 	}
@@ -170,7 +101,7 @@ func (s *Server) pageReset(c *gin.Context, _ models.Principal) error {
 }
 
 func (s *Server) formReset(c *gin.Context, _ models.Principal) error {
-	if err := s.sameSite(c.Request); err != nil {
+	if err := s.identity.SameSite(c.Request); err != nil {
 		return err
 	}
 	form, err := s.form(c)
@@ -182,7 +113,7 @@ func (s *Server) formReset(c *gin.Context, _ models.Principal) error {
 		return s.again(c, models.Principal{}, nil, ui.Reset(in.Code, problems))
 	}
 	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
-	user, err := s.ResetPassword(ctx, x.Actor(models.ActorUser, "", ""), in)
+	user, err := s.identity.ResetPassword(ctx, x.Actor(models.ActorUser, "", ""), in)
 	if err != nil {
 		problems, ok := ui.ProblemsOf(err)
 		if !ok {

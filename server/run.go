@@ -108,7 +108,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	defer stop()
-	tasks.Go(func() { s.sweep(background) })
+	tasks.Go(func() { s.identity.Sweep(background) })
 
 	main := s.httpServer(inFlight, s.Handler())
 	servers := []*http.Server{main}
@@ -143,7 +143,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		close(s.ending)
 	}
 	err = errors.Join(err, s.shutdown(inFlight, servers))
-	s.notes.Wait()
+	s.identity.Wait()
 	return err
 }
 
@@ -201,3 +201,6 @@ func (m *Metrics) handlerAt(path string) http.Handler {
 	mux.Handle("GET "+path, m.handler)
 	return mux
 }
+
+// Setup makes a setup code if the database has no users. [Server.Serve] calls it.
+func (s *Server) Setup(ctx context.Context) error { return s.identity.BeginSetup(ctx, s.BaseURL()) }

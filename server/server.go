@@ -1,15 +1,12 @@
 package server
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +16,7 @@ import (
 	"patrol/models/store"
 	"patrol/policies/engine"
 	"patrol/server/authz"
+	"patrol/server/identity"
 	"patrol/server/manage"
 	"patrol/server/request"
 	"patrol/server/ui"
@@ -51,38 +49,33 @@ type Deps struct {
 
 // Server is the HTTP surface of Patrol. It is safe for concurrent use.
 type Server struct {
-	cfg     Config
-	manage  *manage.Service
-	store   *store.Store
-	authz   *authz.Authorizer
-	engine  *engine.Engine
-	keys    models.Keyring
-	gateway http.Handler
-	forward http.Handler
-	metrics *Metrics
-	log     *slog.Logger
-	now     func() time.Time
-	random  io.Reader
+	cfg      Config
+	manage   *manage.Service
+	identity *identity.Service
+	store    *store.Store
+	authz    *authz.Authorizer
+	engine   *engine.Engine
+	keys     models.Keyring
+	gateway  http.Handler
+	forward  http.Handler
+	metrics  *Metrics
+	log      *slog.Logger
+	now      func() time.Time
+	random   io.Reader
 
-	gin         *gin.Engine
-	mounts      []*route
-	trusted     request.Proxies
-	hsts        bool // public over https: browsers are told to stay there
-	crossOrigin *http.CrossOriginProtection
-	sessions    *sessions
-	passwords   *Passwords
-	attempts    *attempts
-	setup       setup
-	provider    *provider // nil: people sign in with passwords alone
-	places      request.Places
-	ui          *ui.UI
-	once        *ui.Once
+	gin       *gin.Engine
+	mounts    []*route
+	trusted   request.Proxies
+	hsts      bool // public over https: browsers are told to stay there
+	passwords *identity.Passwords
+	places    request.Places
+	ui        *ui.UI
+	once      *ui.Once
 
 	listeners listeners
 	stopping  atomic.Bool
-	ending    chan struct{}  // closed when it begins to stop
-	pollers   chan struct{}  // one element for each request that waits for a policy
-	notes     sync.WaitGroup // audit events on their way; see noteRefusal
+	ending    chan struct{} // closed when it begins to stop
+	pollers   chan struct{} // one element for each request that waits for a policy
 }
 
 // New returns a server that listens nowhere yet. It fails if cfg is not valid.
@@ -96,8 +89,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, store: deps.Store, authz: deps.Authz, engine: deps.Engine, keys: deps.Keys,
 		gateway: deps.Gateway, forward: deps.ForwardAuth, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
-		crossOrigin: http.NewCrossOriginProtection(),
-		ending:      make(chan struct{}), pollers: make(chan struct{}, mostWaiting),
+		ending: make(chan struct{}), pollers: make(chan struct{}, mostWaiting),
 	}
 	if s.metrics == nil {
 		s.metrics = NewMetrics()
@@ -120,25 +112,26 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if origin != "" {
-		if err := s.crossOrigin.AddTrustedOrigin(origin); err != nil {
-			return nil, fmt.Errorf("trust the public URL: %w", err)
-		}
-	}
 	s.hsts = strings.HasPrefix(origin, "https://")
-	s.sessions = newSessions(deps.Store.Sessions(), cfg.Sessions, s.hsts, s.now, s.log)
-	if s.passwords, err = NewPasswords(cfg.Login); err != nil {
+	if s.passwords, err = identity.NewPasswords(cfg.Login); err != nil {
 		return nil, err
 	}
 	s.manage = manage.New(manage.Config{
 		Limits: cfg.Limits, LogRetention: cfg.LogRetention, LogMaxRows: cfg.LogMaxRows, Playground: cfg.Playground,
 	}, manage.Deps{
 		Store: s.store, Decisions: deps.Decisions, Engine: s.engine, Policy: deps.Policy, Shadow: deps.Shadow, Playground: deps.Playground,
-		Passwords: hasher{s}, Keys: s.keys, ID: deps.ID, Logger: s.log, Clock: s.now, Random: s.random,
+		Passwords: s.passwords, Keys: s.keys, ID: deps.ID, Logger: s.log, Clock: s.now, Random: s.random,
 	})
-	s.attempts = newAttempts(cfg.Login, s.now)
-	s.setup.file = cfg.setupFile()
-	s.provider = newProvider(cfg.OIDC, origin, s.now, s.random)
+	s.identity, err = identity.New(identity.Config{
+		Sessions: cfg.Sessions, Login: cfg.Login, OIDC: cfg.OIDC, Origin: origin, Secure: s.hsts, Callback: oidcCallback,
+		SetupFile: cfg.setupFile(), SetupValidFor: cfg.SetupValidFor,
+	}, identity.Deps{
+		Store: s.store, Manage: s.manage, Authz: s.authz, Passwords: s.passwords, Keys: s.keys,
+		Logger: s.log, Clock: s.now, Random: s.random, CountSignIn: s.metrics.signIn,
+	})
+	if err != nil {
+		return nil, err
+	}
 	if s.ui, err = ui.New(); err != nil {
 		return nil, err
 	}
@@ -171,31 +164,4 @@ func (s *Server) draining() error {
 		return errDraining
 	}
 	return nil
-}
-
-// sweepEvery is how often ended sessions are removed from the database.
-const sweepEvery = 15 * time.Minute
-
-// sweep removes ended sessions until ctx ends.
-func (s *Server) sweep(ctx context.Context) {
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
-		if err := s.store.Sessions().Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "ended sessions could not be removed", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
-// hasher hashes with the passwords that the server has by then.
-type hasher struct{ server *Server }
-
-// Hash implements [manage.Hasher].
-func (h hasher) Hash(ctx context.Context, password string) (string, error) {
-	return h.server.passwords.Hash(ctx, password)
 }

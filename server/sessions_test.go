@@ -14,6 +14,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/server"
+	"patrol/server/identity"
 )
 
 // cookieOf returns the session cookie that an answer sets.
@@ -164,7 +165,7 @@ func TestSessionsEnd(t *testing.T) {
 	})
 	t.Run("with a new password", func(t *testing.T) {
 		token := w.signIn("dom")
-		hash, err := server.HashPassword("another password entirely")
+		hash, err := identity.HashPassword("another password entirely")
 		require.NoError(t, err)
 		_, err = w.store.UpdateUser(t.Context(), by, w.users["dom"].ID, store.UserPatch{PasswordHash: &hash})
 		require.NoError(t, err)

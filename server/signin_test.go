@@ -15,6 +15,7 @@ import (
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/server"
+	"patrol/server/identity"
 )
 
 // from begins a call of somebody at an address.
@@ -87,7 +88,7 @@ func TestWhoKnowsANetworkIsNotTold(t *testing.T) {
 func TestOneAddressAtManyAccountsThatExist(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), behindProxies)
 	const accounts = 300
-	hash, err := server.HashPassword(password)
+	hash, err := identity.HashPassword(password)
 	require.NoError(t, err)
 	for i := range accounts {
 		_, err := w.store.CreateUser(t.Context(), models.Actor{Kind: models.ActorSystem},

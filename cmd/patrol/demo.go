@@ -17,7 +17,7 @@ import (
 	"patrol/cmd/patrol/standin"
 	"patrol/models"
 	"patrol/models/store"
-	"patrol/server"
+	"patrol/server/identity"
 )
 
 // Who and what the demo makes.
@@ -160,7 +160,7 @@ func demoAccount(ctx context.Context, n *node, by models.Principal, in api.NewUs
 	if err != nil || there == nil {
 		return "", u, err
 	}
-	hash, err := server.HashPassword(in.Password)
+	hash, err := identity.HashPassword(in.Password)
 	if err != nil {
 		return "", u, err
 	}

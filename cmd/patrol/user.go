@@ -12,7 +12,8 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/models/store"
-	"patrol/server"
+	"patrol/server/identity"
+	"patrol/server/ui"
 )
 
 func (p *process) userCommand() *cobra.Command {
@@ -94,7 +95,7 @@ func (o *operator) newPasswordHash(ctx context.Context, fromStdin bool, email st
 	if err := v.Err(); err != nil {
 		return "", err
 	}
-	passwords, err := server.NewPasswords(serverConfig(o.cfg).Login)
+	passwords, err := identity.NewPasswords(serverConfig(o.cfg).Login)
 	if err != nil {
 		return "", err
 	}
@@ -262,7 +263,7 @@ It begins with public_url, or else with the address in listen. It is printed her
 		if err != nil {
 			return err
 		}
-		reset, err := server.NewReset(ctx, o.store, o.by, u.ID, serverConfig(o.cfg).BaseURL(), rand.Reader, time.Now().Add(o.cfg.Passwords.ResetValidFor))
+		reset, err := identity.NewReset(ctx, o.store, o.by, u.ID, serverConfig(o.cfg).BaseURL()+ui.ResetPath, rand.Reader, time.Now().Add(o.cfg.Passwords.ResetValidFor))
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"patrol/api"
+	"patrol/server/request"
 )
 
 // SignIn is the sign-in page. next is where to go afterwards, notice why one is
@@ -28,20 +29,7 @@ func SignIn(in api.SignIn, next, notice string, p Problems) Form {
 
 // DecodeSignIn reads the sign-in form. next is "" unless it is a path here.
 func DecodeSignIn(form url.Values) (in api.SignIn, next string) {
-	return api.SignIn{Email: strings.TrimSpace(form.Get("email")), Password: form.Get("password")}, LocalPath(form.Get("next"))
-}
-
-// LocalPath returns path if it is one of this site's pages, else "": nobody is
-// led elsewhere by a link to the sign-in.
-func LocalPath(path string) string {
-	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsAny(path, "\\\r\n\t") {
-		return ""
-	}
-	u, err := url.Parse(path)
-	if err != nil || u.Host != "" || u.Scheme != "" {
-		return ""
-	}
-	return path
+	return api.SignIn{Email: strings.TrimSpace(form.Get("email")), Password: form.Get("password")}, request.LocalPath(form.Get("next"))
 }
 
 // Pasted takes off what copying adds to a token: spaces, quotes, the name of the

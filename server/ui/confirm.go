@@ -8,6 +8,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // Edit is the page that renames and describes a token. in is what the fields
@@ -122,7 +123,7 @@ const NoticeEnded = "Your session has ended. Sign in again to go on; what you ty
 // sent. It holds nothing secret; the fields that do are left out.
 func Resume(path string, form url.Values, limits models.Limits) string {
 	choices := Choices{limits: limits}
-	path = LocalPath(path)
+	path = request.LocalPath(path)
 	token := Token{}
 	if rest, ok := strings.CutPrefix(path, "/profile/pats/"); ok {
 		token.ID, _, _ = strings.Cut(rest, "/")
@@ -161,7 +162,7 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 	case path == "/logout":
 		return ""
 	case path == "/login":
-		if next := LocalPath(form.Get("next")); next != "" {
+		if next := request.LocalPath(form.Get("next")); next != "" {
 			path += "?" + url.Values{"next": {next}}.Encode()
 		}
 		return path

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/html"
 
 	"patrol/models"
+	"patrol/server/request"
 )
 
 func rendered(t *testing.T, u *UI, s sample) *html.Node {
@@ -164,7 +165,7 @@ func TestLocalPath(t *testing.T) {
 		"/": true, "/profile/pats?x=1": true, "": false, "//evil.example/": false, "https://evil.example": false,
 		`/\evil.example`: false, "/\n/evil.example": false, "evil": false, "javascript:alert(1)": false,
 	} {
-		assert.Equal(t, ok, LocalPath(path) != "", path)
+		assert.Equal(t, ok, request.LocalPath(path) != "", path)
 	}
 }
 

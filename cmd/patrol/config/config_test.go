@@ -16,7 +16,7 @@ import (
 
 	"patrol/cmd/patrol/config"
 	"patrol/models"
-	"patrol/server"
+	"patrol/server/identity"
 )
 
 const key = "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -357,8 +357,8 @@ func TestProvider(t *testing.T) {
 	got := c.OIDC.ServerConfig()
 	require.NoError(t, got.Validate(c.PublicURL.Reveal()))
 	assert.Equal(t, []string{"a.example", "b.example"}, got.EmailDomains)
-	assert.Equal(t, []server.GroupMembership{{Group: "CN=eng,OU=x", Domain: "acme", Role: "member"}}, got.Memberships)
+	assert.Equal(t, []identity.GroupMembership{{Group: "CN=eng,OU=x", Domain: "acme", Role: "member"}}, got.Memberships)
 	assert.Equal(t, "hunter2", got.ClientSecret.Reveal())
 	assert.NotContains(t, fmt.Sprintf("%v %+v %#v", got, got, got), "hunter2")
-	assert.Equal(t, server.DefaultOIDC().MaxAge, got.MaxAge)
+	assert.Equal(t, identity.DefaultOIDC().MaxAge, got.MaxAge)
 }

@@ -7,7 +7,7 @@ import (
 
 	"patrol/internal/secret"
 	"patrol/models"
-	"patrol/server"
+	"patrol/server/identity"
 )
 
 // OIDC is an OpenID Connect provider at which people sign in, beside passwords.
@@ -30,7 +30,7 @@ type OIDC struct {
 }
 
 func defaultOIDC() OIDC {
-	d := server.DefaultOIDC()
+	d := identity.DefaultOIDC()
 	return OIDC{
 		Name: d.Name, Scopes: d.Scopes, VerifiedClaim: d.VerifiedClaim, GroupsClaim: d.GroupsClaim, RemoveMemberships: d.RemoveMemberships,
 		MaxAge: d.MaxAge, RequireAuthTime: d.RequireAuthTime, Timeout: d.Timeout,
@@ -38,8 +38,8 @@ func defaultOIDC() OIDC {
 }
 
 // ServerConfig translates the settings for the HTTP surface.
-func (o OIDC) ServerConfig() server.OIDCConfig {
-	c := server.OIDCConfig{
+func (o OIDC) ServerConfig() identity.OIDCConfig {
+	c := identity.OIDCConfig{
 		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret, Name: o.Name, Scopes: o.Scopes,
 		AllowCreate: o.AllowCreate, EmailDomains: o.EmailDomains, VerifiedClaim: o.VerifiedClaim, GroupsClaim: o.GroupsClaim,
 		RemoveMemberships: o.RemoveMemberships, AdminGroup: o.AdminGroup, MaxAge: o.MaxAge, RequireAuthTime: o.RequireAuthTime, Timeout: o.Timeout,
@@ -53,10 +53,10 @@ func (o OIDC) ServerConfig() server.OIDCConfig {
 }
 
 // parseGroupMembership reads group=domain:role. The group may hold both characters.
-func parseGroupMembership(text string) (server.GroupMembership, error) {
+func parseGroupMembership(text string) (identity.GroupMembership, error) {
 	i := strings.LastIndexByte(text, '=')
 	domain, role, ok := strings.Cut(text[i+1:], ":")
-	m := server.GroupMembership{Group: strings.TrimSpace(text[:max(i, 0)]), Domain: strings.TrimSpace(domain), Role: strings.TrimSpace(role)}
+	m := identity.GroupMembership{Group: strings.TrimSpace(text[:max(i, 0)]), Domain: strings.TrimSpace(domain), Role: strings.TrimSpace(role)}
 	var v models.Invalid
 	models.ValidateDomainID("domain", m.Domain, &v)
 	if !ok || m.Group == "" || m.Role == "" || v.Err() != nil {
@@ -72,7 +72,7 @@ func (o OIDC) validate(v *models.Invalid) {
 		}
 		return
 	}
-	if !server.ValidIssuer(o.Issuer) {
+	if !identity.ValidIssuer(o.Issuer) {
 		v.Add("oidc.issuer", "must be a URL that starts with https:// and has no user, ? or #; http:// is for a provider on this machine")
 	}
 	if o.ClientID == "" {

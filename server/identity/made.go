@@ -1,4 +1,4 @@
-package server
+package identity
 
 import (
 	"context"
@@ -9,13 +9,11 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
-	"patrol/models"
-
 	"github.com/alexedwards/scs/v2"
-	"github.com/gin-gonic/gin"
+
+	"patrol/models"
 )
 
 // A form that makes a secret answers with the address of a page that shows it, so that
@@ -24,8 +22,8 @@ import (
 // find, and the key in a cookie that only that page is sent. Seeing the page removes
 // both. See docs/decisions/0029-shown-once.md.
 
-// made is what a form made and a page shows once.
-type made struct {
+// Made is what a form made and a page shows once.
+type Made struct {
 	Secret  string
 	Old     string    `json:",omitempty"` // id of the token that was rotated
 	URL     string    `json:",omitempty"` // that holds the secret in its fragment
@@ -38,9 +36,8 @@ const (
 	sessionMade  = "made" // key of the encrypted thing in its row
 )
 
-// leadToMade keeps what was made, and sends the browser to the page of p at path that
-// shows it.
-func (s *Server) leadToMade(c *gin.Context, p models.Principal, path string, what made) error {
+// KeepMade keeps what was made for the page of p at path, which shows it once.
+func (s *Service) KeepMade(ctx context.Context, w http.ResponseWriter, p models.Principal, path string, what Made) error {
 	plain, err := json.Marshal(what) //nolint:gosec // and encrypted below
 	if err != nil {
 		return err
@@ -60,36 +57,36 @@ func (s *Server) leadToMade(c *gin.Context, p models.Principal, path string, wha
 	if err != nil {
 		return err
 	}
-	if err := s.store.Sessions().CommitCtx(c.Request.Context(), revealRow(id), data, expires); err != nil {
+	if err := s.store.Sessions().CommitCtx(ctx, revealRow(id), data, expires); err != nil {
 		return err
 	}
-	s.setRevealCookie(c.Writer, path, base64.RawURLEncoding.EncodeToString(drawn[:]))
-	return s.seeOther(c, path, "")
+	s.setRevealCookie(w, path, base64.RawURLEncoding.EncodeToString(drawn[:]))
+	return nil
 }
 
-// takeMade returns what a form made for p to see at the address of the request, and removes
+// TakeMade returns what a form made for p to see at the address of the request, and removes
 // it. there is false if it was shown before, or another browser asks, or too late.
-func (s *Server) takeMade(c *gin.Context, p models.Principal) (what made, there bool, err error) {
-	ctx, path := c.Request.Context(), c.Request.URL.Path
-	drawn := s.revealKey(c.Request)
-	if drawn == nil || c.Request.Method != http.MethodGet { // looking at the headers is not seeing
-		return made{}, false, nil
+func (s *Service) TakeMade(w http.ResponseWriter, r *http.Request, p models.Principal) (what Made, there bool, err error) {
+	ctx, path := r.Context(), r.URL.Path
+	drawn := s.revealKey(r)
+	if drawn == nil || r.Method != http.MethodGet { // looking at the headers is not seeing
+		return Made{}, false, nil
 	}
 	id, key := drawn[:16], drawn[16:]
 	what, there, err = s.findMade(ctx, id, key, revealFor(p, path))
 	if err != nil || !there {
-		return made{}, false, err
+		return Made{}, false, err
 	}
 	if err := s.store.Sessions().DeleteCtx(ctx, revealRow(id)); err != nil {
-		return made{}, false, err
+		return Made{}, false, err
 	}
-	s.setRevealCookie(c.Writer, path, "")
+	s.setRevealCookie(w, path, "")
 	return what, true, nil
 }
 
 // revealKey is what the browser brings: the id of the row and the key. It is nil if there is
 // none, or one that is not ours.
-func (s *Server) revealKey(r *http.Request) []byte {
+func (s *Service) revealKey(r *http.Request) []byte {
 	cookie, err := r.Cookie(s.revealCookie())
 	if err != nil {
 		return nil
@@ -100,23 +97,23 @@ func (s *Server) revealKey(r *http.Request) []byte {
 	return nil
 }
 
-func (s *Server) findMade(ctx context.Context, id, key, aad []byte) (what made, there bool, err error) {
+func (s *Service) findMade(ctx context.Context, id, key, aad []byte) (what Made, there bool, err error) {
 	data, there, err := s.store.Sessions().FindCtx(ctx, revealRow(id))
 	if err != nil || !there {
-		return made{}, false, err
+		return Made{}, false, err
 	}
 	_, values, err := scs.GobCodec{}.Decode(data)
 	if err != nil {
-		return made{}, false, err
+		return Made{}, false, err
 	}
 	sealed, _ := values[sessionMade].([]byte)
 	aead, err := revealCipher(key)
 	if err != nil {
-		return made{}, false, err
+		return Made{}, false, err
 	}
 	plain, err := aead.Open(nil, nil, sealed, aad)
 	if err != nil { // another user's, or another page's
-		return made{}, false, nil //nolint:nilerr // as the line above says
+		return Made{}, false, nil //nolint:nilerr // as the line above says
 	}
 	return what, true, json.Unmarshal(plain, &what)
 }
@@ -138,7 +135,7 @@ func revealRow(id []byte) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-func (s *Server) revealCookie() string {
+func (s *Service) revealCookie() string {
 	if s.sessions.secure {
 		return "__Secure-patrol_made"
 	}
@@ -146,7 +143,7 @@ func (s *Server) revealCookie() string {
 }
 
 // setRevealCookie hands the browser the key for the page at path; "" takes it away.
-func (s *Server) setRevealCookie(w http.ResponseWriter, path, value string) {
+func (s *Service) setRevealCookie(w http.ResponseWriter, path, value string) {
 	cookie := &http.Cookie{ //nolint:gosec // over plain HTTP a browser would not keep a Secure cookie
 		Name: s.revealCookie(), Value: value, Path: path,
 		HttpOnly: true, Secure: s.sessions.secure, SameSite: http.SameSiteStrictMode,
@@ -156,9 +153,4 @@ func (s *Server) setRevealCookie(w http.ResponseWriter, path, value string) {
 		cookie.MaxAge = -1
 	}
 	http.SetCookie(w, cookie)
-}
-
-// shownBefore is what somebody reads who comes again for a secret.
-func shownBefore(what, mend string) string {
-	return strings.Join([]string{what, "is shown once, right after it was made.", mend}, " ")
 }

@@ -1,4 +1,4 @@
-package server
+package identity
 
 import (
 	"bytes"
@@ -26,7 +26,6 @@ import (
 
 	"patrol/models"
 	"patrol/server/request"
-	"patrol/server/ui"
 	"patrol/server/window"
 )
 
@@ -70,12 +69,12 @@ const (
 )
 
 // newProvider returns the provider of a configuration, nil if there is none.
-func newProvider(cfg OIDCConfig, base string, now func() time.Time, random io.Reader) *provider {
+func newProvider(cfg OIDCConfig, callback string, now func() time.Time, random io.Reader) *provider {
 	if cfg.Issuer == "" {
 		return nil
 	}
 	return &provider{
-		cfg: cfg, callback: base + oidcCallback, now: now, random: random,
+		cfg: cfg, callback: callback, now: now, random: random,
 		refused: window.NewLimit[netip.Prefix](mostRefusedCodes, time.Minute, mostRefusers),
 		http: &http.Client{
 			Timeout:   cfg.Timeout,
@@ -147,20 +146,20 @@ func (p *provider) discover(ctx context.Context) (*discovered, error) {
 	return found, nil
 }
 
-// purpose is what somebody goes to the provider for.
-type purpose string
+// Purpose is what somebody goes to the provider for.
+type Purpose string
 
 const (
-	toSignIn  purpose = "sign_in"
-	toConfirm purpose = "confirm" // that they are still who signed in
-	toLink    purpose = "link"    // who they are there to their account
+	ToSignIn  Purpose = "sign_in"
+	ToConfirm Purpose = "confirm" // that they are still who signed in
+	ToLink    Purpose = "link"    // who they are there to their account
 )
 
-// flow is one visit to the provider. It is kept by the browser in a cookie, which
+// Flow is one visit to the provider. It is kept by the browser in a cookie, which
 // proves that whoever comes back is who went, and holds nothing that others could
 // use: the state and the nonce are good for this visit, the verifier for its code.
-type flow struct {
-	Purpose  purpose `json:"p"`
+type Flow struct {
+	Purpose  Purpose `json:"p"`
 	State    string  `json:"s"`
 	Nonce    string  `json:"n"`
 	Verifier string  `json:"v"` // of PKCE (RFC 7636)
@@ -168,16 +167,16 @@ type flow struct {
 }
 
 // begin starts a visit and returns the address to send the browser to.
-func (p *provider) begin(ctx context.Context, why purpose, next string, freshFor time.Duration) (flow, string, error) {
+func (p *provider) begin(ctx context.Context, why Purpose, next string, freshFor time.Duration) (Flow, string, error) {
 	found, err := p.discover(ctx)
 	if err != nil {
-		return flow{}, "", err
+		return Flow{}, "", err
 	}
-	f := flow{Purpose: why, Next: ui.LocalPath(next)}
+	f := Flow{Purpose: why, Next: request.LocalPath(next)}
 	for _, into := range []*string{&f.State, &f.Nonce, &f.Verifier} {
 		var raw [32]byte
 		if _, err := io.ReadFull(p.random, raw[:]); err != nil {
-			return flow{}, "", fmt.Errorf("draw a state: %w", err)
+			return Flow{}, "", fmt.Errorf("draw a state: %w", err)
 		}
 		*into = base64.RawURLEncoding.EncodeToString(raw[:])
 	}
@@ -186,7 +185,7 @@ func (p *provider) begin(ctx context.Context, why purpose, next string, freshFor
 		options = append(options, oauth2.SetAuthURLParam("max_age", strconv.Itoa(int(maxAge/time.Second))))
 	}
 	switch {
-	case why == toSignIn:
+	case why == ToSignIn:
 	case p.cfg.RequireAuthTime:
 		options = append(options, oauth2.SetAuthURLParam("prompt", "login"))
 	default: // providers that do not know when somebody signed in mostly cannot ask for it either
@@ -197,8 +196,8 @@ func (p *provider) begin(ctx context.Context, why purpose, next string, freshFor
 
 // maxAge is the longest time since the person gave their credentials to the
 // provider, 0 for any.
-func (p *provider) maxAge(why purpose, freshFor time.Duration) time.Duration {
-	if why != toSignIn {
+func (p *provider) maxAge(why Purpose, freshFor time.Duration) time.Duration {
+	if why != ToSignIn {
 		return freshFor
 	}
 	return p.cfg.MaxAge
@@ -230,7 +229,7 @@ var errorCode = regexp.MustCompile(`^[a-z_]{1,40}$`)
 // finish judges what a visit brought back, and returns who came from an address. What
 // costs the provider nothing is not counted: an answer that no visit of this browser
 // asked for, and one that says that nobody signed in.
-func (p *provider) finish(ctx context.Context, f flow, query url.Values, freshFor time.Duration, from netip.Addr) (claims, error) {
+func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFor time.Duration, from netip.Addr) (claims, error) {
 	if f.State == "" || f.Nonce == "" || f.Verifier == "" || subtle.ConstantTimeCompare([]byte(f.State), []byte(query.Get("state"))) != 1 {
 		return claims{}, errNotSignedIn(messageBegunElsewhere, "no flow in this browser has this state")
 	}
@@ -292,7 +291,7 @@ func (p *provider) finish(ctx context.Context, f flow, query url.Values, freshFo
 // exchange turns a code into tokens at the provider. Codes that the provider refused
 // are counted for the address that they came from, which somebody has to send on
 // purpose: each costs a visit of its own.
-func (p *provider) exchange(ctx context.Context, found *discovered, f flow, code string, from netip.Addr) (*oauth2.Token, error) {
+func (p *provider) exchange(ctx context.Context, found *discovered, f Flow, code string, from netip.Addr) (*oauth2.Token, error) {
 	key := request.Network(from)
 	p.counting.Lock()
 	wait := p.refused.Wait(p.now(), key)
@@ -445,7 +444,7 @@ const maxCookie = 3500
 
 // pack writes a flow for a cookie. Where to go afterwards may be a long address
 // with all that a form held; if there is no room for it, its path is kept.
-func (f flow) pack() string {
+func (f Flow) pack() string {
 	text := f.packed()
 	if len(text) > maxCookie {
 		f.Next, _, _ = strings.Cut(f.Next, "?")
@@ -454,7 +453,7 @@ func (f flow) pack() string {
 	return text
 }
 
-func (f flow) packed() string {
+func (f Flow) packed() string {
 	plain, err := json.Marshal(f)
 	if err != nil {
 		panic(err) // strings can be marshalled
@@ -470,19 +469,19 @@ func (f flow) packed() string {
 }
 
 // unpack reads a flow from a cookie, the zero flow from anything else.
-func unpack(cookie string) flow {
+func unpack(cookie string) Flow {
 	small, err := base64.RawURLEncoding.DecodeString(cookie)
 	if err != nil {
-		return flow{}
+		return Flow{}
 	}
 	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(small)), 64<<10))
 	if err != nil {
-		return flow{}
+		return Flow{}
 	}
-	var f flow
+	var f Flow
 	if json.Unmarshal(plain, &f) != nil {
-		return flow{}
+		return Flow{}
 	}
-	f.Next = ui.LocalPath(f.Next)
+	f.Next = request.LocalPath(f.Next)
 	return f
 }

@@ -1,4 +1,4 @@
-package server
+package identity
 
 import (
 	"context"
@@ -30,7 +30,7 @@ const knownPurpose = "known browser, version 1"
 const knownID = 16
 
 // browserCookie is the name of the cookie of a known browser.
-func (s *Server) browserCookie() string {
+func (s *Service) browserCookie() string {
 	if s.sessions.secure {
 		return "__Host-patrol_browser"
 	}
@@ -38,7 +38,7 @@ func (s *Server) browserCookie() string {
 }
 
 // knowBrowser makes the browser that is answered known to a user.
-func (s *Server) knowBrowser(w http.ResponseWriter, userID string) error {
+func (s *Service) knowBrowser(w http.ResponseWriter, userID string) error {
 	plain := make([]byte, knownID+8)
 	if _, err := io.ReadFull(s.random, plain[:knownID]); err != nil {
 		return err
@@ -51,13 +51,13 @@ func (s *Server) knowBrowser(w http.ResponseWriter, userID string) error {
 	return nil
 }
 
-func (s *Server) sealBrowser(plain []byte, userID string) []byte {
+func (s *Service) sealBrowser(plain []byte, userID string) []byte {
 	return s.keys.Seal(knownPurpose, string(plain)+userID)
 }
 
 // knownBrowser returns what tells the browser apart that sent h if it is known to a
 // user, "" if not.
-func (s *Server) knownBrowser(h http.Header, userID string) string {
+func (s *Service) knownBrowser(h http.Header, userID string) string {
 	if userID == "" {
 		return ""
 	}
@@ -79,7 +79,7 @@ func (s *Server) knownBrowser(h http.Header, userID string) string {
 
 // hasSessionFrom reports whether a user is signed in at the address of a request. An
 // account that does not exist is looked for all the same.
-func (s *Server) hasSessionFrom(ctx context.Context, userID string, by models.Actor) bool {
+func (s *Service) hasSessionFrom(ctx context.Context, userID string, by models.Actor) bool {
 	sessions, err := s.store.Sessions().ByUser(ctx, userID)
 	if err != nil {
 		s.log.WarnContext(ctx, "the sessions of an account could not be looked up", "request_id", request.ID(ctx), "error", err)

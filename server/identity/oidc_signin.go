@@ -1,4 +1,4 @@
-package server
+package identity
 
 import (
 	"context"
@@ -8,12 +8,11 @@ import (
 	"time"
 
 	"patrol/models"
-	"patrol/models/store"
 	"patrol/server/request"
 )
 
 var (
-	errNoOIDC       = models.NewError(models.CodeNotFound, "there is no identity provider to sign in at")
+	ErrNoOIDC       = models.NewError(models.CodeNotFound, "there is no identity provider to sign in at")
 	errNotVerified  = models.NewError(models.CodeForbidden, "the identity provider has not verified an email address of yours, which an account here needs")
 	errForeignEmail = models.NewError(models.CodeForbidden, "your email address is of no domain that may sign in here")
 	errShutOut      = models.NewError(models.CodeForbidden, "your account here is disabled")
@@ -28,7 +27,7 @@ var (
 // it up to date with what the provider says. An account is found by issuer and
 // subject alone: an address proves nothing about an account that was there before,
 // since whoever runs a provider can claim any. by is where the request comes from.
-func (s *Server) signInBy(ctx context.Context, by models.Actor, who claims) (models.User, error) {
+func (s *Service) signInBy(ctx context.Context, by models.Actor, who claims) (models.User, error) {
 	cfg := s.cfg.OIDC
 	if err := cfg.admits(who.Email); err != nil {
 		return models.User{}, err
@@ -69,7 +68,7 @@ func (c OIDCConfig) admits(email string) error {
 }
 
 // createBy makes an account for somebody who has none.
-func (s *Server) createBy(ctx context.Context, by models.Actor, who claims) (models.User, error) {
+func (s *Service) createBy(ctx context.Context, by models.Actor, who claims) (models.User, error) {
 	cfg := s.cfg.OIDC
 	if !cfg.AllowCreate {
 		return models.User{}, errNoAccount
@@ -84,7 +83,7 @@ func (s *Server) createBy(ctx context.Context, by models.Actor, who claims) (mod
 	if models.ValidateName("name", user.Name, &name); name.Err() != nil {
 		user.Name, _, _ = strings.Cut(user.Email, "@")
 	}
-	created, err := s.store.CreateUserWithIdentity(ctx, by, user, cfg.Issuer, who.Subject)
+	created, err := s.manage.CreateUserWithIdentity(ctx, by, user, cfg.Issuer, who.Subject)
 	if models.CodeOf(err) == models.CodeTaken {
 		// Two requests of one person may have come at once.
 		if found, findErr := s.store.UserByIdentity(ctx, cfg.Issuer, who.Subject); findErr == nil && found != nil {
@@ -102,10 +101,10 @@ func (c OIDCConfig) makesAdmin(groups []string) bool {
 // follow gives a user the rights that their groups give, and takes away those that
 // they give no more. A right that cannot be given, such as a role in a domain that
 // does not exist, is left out and logged.
-func (s *Server) follow(ctx context.Context, by models.Actor, user models.User, groups []string) (models.User, error) {
+func (s *Service) follow(ctx context.Context, by models.Actor, user models.User, groups []string) (models.User, error) {
 	cfg := s.cfg.OIDC
 	if admin := cfg.makesAdmin(groups); cfg.AdminGroup != "" && user.Admin != admin {
-		updated, err := s.store.UpdateUser(ctx, by, user.ID, store.UserPatch{Admin: &admin})
+		updated, err := s.manage.SetAdmin(ctx, by, user.ID, admin)
 		switch models.CodeOf(err) {
 		case "":
 			user = updated
@@ -131,9 +130,9 @@ func (s *Server) follow(ctx context.Context, by models.Actor, user models.User, 
 		switch {
 		case want.Role == has[want.Domain]:
 		case want.Role != "":
-			_, err = s.store.SetMember(ctx, by, m)
+			err = s.manage.FollowMembership(ctx, by, m)
 		case cfg.RemoveMemberships:
-			err = s.store.RemoveMember(ctx, by, user.ID, want.Domain)
+			err = s.manage.FollowMembership(ctx, by, models.Membership{UserID: user.ID, Domain: want.Domain})
 		}
 		if models.CodeOf(err) == models.CodeNotFound {
 			s.log.WarnContext(ctx, "a group gives a role in a domain that does not exist", "domain", want.Domain, "request_id", request.ID(ctx))
@@ -148,7 +147,7 @@ func (s *Server) follow(ctx context.Context, by models.Actor, user models.User, 
 
 // given returns, for every domain that the mapping names, the role that groups
 // give, "" for none. What is taken away comes before what is given.
-func (s *Server) given(ctx context.Context, groups []string) []GroupMembership {
+func (s *Service) given(ctx context.Context, groups []string) []GroupMembership {
 	roles := s.manage.Catalog().Roles
 	var none, some []GroupMembership
 	seen, named := map[string]bool{}, []string{}
@@ -175,11 +174,11 @@ func (s *Server) given(ctx context.Context, groups []string) []GroupMembership {
 }
 
 // beginBy begins a session of somebody who came from the provider.
-func (s *Server) beginBy(ctx context.Context, by models.Actor, user models.User, signedIn time.Time) (token string, ends time.Time, err error) {
+func (s *Service) beginBy(ctx context.Context, by models.Actor, user models.User, signedIn time.Time) (token string, ends time.Time, err error) {
 	if token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{provider: true, signedInAt: signedIn}); err != nil {
 		return "", time.Time{}, err
 	}
-	s.metrics.signIn("accepted")
+	s.countSignIn("accepted")
 	by.UserID = user.ID
 	// If this fails, the session is there, but its token has been told to nobody.
 	err = s.store.Audit(ctx, by, "session.create", "user:"+user.ID, map[string]string{"transport": transportCookie, "issuer": s.cfg.OIDC.Issuer})
@@ -188,7 +187,7 @@ func (s *Server) beginBy(ctx context.Context, by models.Actor, user models.User,
 
 // confirmBy makes the session of ctx, which is p's, as recent as the sign-in at the
 // provider.
-func (s *Server) confirmBy(ctx context.Context, p models.Principal, user models.User, signedIn time.Time) (token string, err error) {
+func (s *Service) confirmBy(ctx context.Context, p models.Principal, user models.User, signedIn time.Time) (token string, err error) {
 	if user.ID != p.User.ID {
 		return "", errSomebodyElse
 	}
@@ -199,7 +198,7 @@ func (s *Server) confirmBy(ctx context.Context, p models.Principal, user models.
 }
 
 // linkBy notes that p is who came from the provider.
-func (s *Server) linkBy(ctx context.Context, p models.Principal, who claims) error {
+func (s *Service) linkBy(ctx context.Context, p models.Principal, who claims) error {
 	if err := s.cfg.OIDC.admits(who.Email); err != nil {
 		return err
 	}
@@ -211,10 +210,10 @@ func (s *Server) linkBy(ctx context.Context, p models.Principal, who claims) err
 	return err
 }
 
-// logRefusal writes why somebody did not get in by way of the provider, which their
+// LogRefusal writes why somebody did not get in by way of the provider, which their
 // page does not tell in full.
-func (s *Server) logRefusal(ctx context.Context, err error) {
-	s.metrics.signIn("refused")
+func (s *Service) LogRefusal(ctx context.Context, err error) {
+	s.countSignIn("refused")
 	cause := err
 	if e, ok := errors.AsType[*models.Error](err); ok && errors.Unwrap(e) != nil {
 		cause = errors.Unwrap(e)

@@ -1,4 +1,4 @@
-package server
+package identity
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 
 func testPasswords(t *testing.T, change func(*LoginConfig)) *Passwords {
 	t.Helper()
-	cfg := DefaultConfig().Login
+	cfg := DefaultLogin()
 	cfg.Argon2Memory = 64 // as little as goes: these tests are not about the cost
 	change(&cfg)
 	p, err := NewPasswords(cfg)

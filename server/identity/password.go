@@ -1,4 +1,4 @@
-package server
+package identity
 
 import (
 	"context"
@@ -88,7 +88,7 @@ var errBusyHashing = models.NewError(models.CodeUnavailable, "too many sign-ins 
 // HashPassword returns the hash to store for a password, with the default
 // parameters and outside of any queue: for commands at the shell.
 func HashPassword(password string) (string, error) {
-	cfg := DefaultConfig().Login
+	cfg := DefaultLogin()
 	return argon2id.CreateHash(password, &argon2id.Params{
 		Memory: cfg.Argon2Memory, Iterations: cfg.Argon2Iterations, Parallelism: cfg.Argon2Lanes,
 		SaltLength: 16, KeyLength: 32,

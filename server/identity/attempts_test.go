@@ -1,6 +1,7 @@
-package server
+package identity
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -42,7 +43,7 @@ type guesser struct {
 
 func guessing(t *testing.T, change func(*LoginConfig)) guesser {
 	t.Helper()
-	cfg := DefaultConfig().Login
+	cfg := DefaultLogin()
 	cfg.PerAccount, cfg.PerNetwork, cfg.TrackedEntries = 20, 30, 50
 	if change != nil {
 		change(&cfg)
@@ -67,7 +68,9 @@ func (g guesser) try(in guess, o outcome) (wait int) {
 	t, _, err := g.begin(in)
 	if err != nil {
 		require.Equal(g.t, models.CodeRateLimited, models.CodeOf(err))
-		return problemOf(err).RetryAfter
+		limited, ok := errors.AsType[*models.Error](err)
+		require.True(g.t, ok)
+		return limited.RetryAfter
 	}
 	t.finish(o)
 	return 0

@@ -1,0 +1,89 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/server/authz"
+	"patrol/server/manage"
+)
+
+// Config holds the settings of a [Service].
+type Config struct {
+	Sessions SessionConfig
+	Login    LoginConfig
+	OIDC     OIDCConfig
+	// Origin is the public origin of the server; "": it is not known. With https, cookies
+	// are Secure with the __Host- prefix.
+	Origin string
+	Secure bool
+	// Callback is the path at which people come back from the provider.
+	Callback string
+	// SetupFile is where the setup code of a first start is written, and SetupValidFor how
+	// long it is good.
+	SetupFile     string
+	SetupValidFor time.Duration
+}
+
+// Deps are what a [Service] works with. All are required.
+type Deps struct {
+	Store     *store.Store
+	Manage    *manage.Service
+	Authz     *authz.Authorizer // verifies tokens
+	Passwords *Passwords
+	Keys      models.Keyring
+	Logger    *slog.Logger
+	Clock     func() time.Time
+	Random    io.Reader
+	// CountSignIn counts attempts to sign in: accepted, refused or throttled.
+	CountSignIn func(outcome string)
+}
+
+// Service finds out who calls. It is safe for concurrent use.
+type Service struct {
+	cfg         Config
+	store       *store.Store
+	manage      *manage.Service
+	authz       *authz.Authorizer
+	passwords   *Passwords
+	keys        models.Keyring
+	log         *slog.Logger
+	now         func() time.Time
+	random      io.Reader
+	countSignIn func(outcome string)
+
+	crossOrigin *http.CrossOriginProtection
+	sessions    *sessions
+	attempts    *attempts
+	setup       setup
+	provider    *provider      // nil: people sign in with passwords alone
+	notes       sync.WaitGroup // audit events on their way; see noteRefusal
+}
+
+// New returns a service.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if deps.Store == nil || deps.Manage == nil || deps.Passwords == nil {
+		return nil, errors.New("identity needs a store, what manages and passwords")
+	}
+	s := &Service{
+		cfg: cfg, store: deps.Store, manage: deps.Manage, authz: deps.Authz, passwords: deps.Passwords, keys: deps.Keys, log: deps.Logger,
+		now: deps.Clock, random: deps.Random, countSignIn: deps.CountSignIn,
+		crossOrigin: http.NewCrossOriginProtection(),
+		sessions:    newSessions(deps.Store.Sessions(), cfg.Sessions, cfg.Secure, deps.Clock, deps.Logger),
+		attempts:    newAttempts(cfg.Login, deps.Clock), setup: setup{file: cfg.SetupFile},
+		provider: newProvider(cfg.OIDC, cfg.Origin+cfg.Callback, deps.Clock, deps.Random),
+	}
+	if cfg.Origin != "" {
+		if err := s.crossOrigin.AddTrustedOrigin(cfg.Origin); err != nil {
+			return nil, fmt.Errorf("trust the public URL: %w", err)
+		}
+	}
+	return s, nil
+}

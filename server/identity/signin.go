@@ -1,0 +1,215 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/models/store"
+	"patrol/server/request"
+)
+
+// errBadPassword is the one answer to every failed sign-in: it does not tell
+// whether the account exists, has a password or is disabled.
+var errBadPassword = models.NewError(models.CodeBadCredentials, "the email address and password do not match an account that may sign in")
+
+// SignIn checks an email address and a password, or a code of [Service.SessionCode],
+// and begins a session. by is
+// where the request comes from. The token is for the cookie, or with transport
+// "bearer" for the answer's body.
+func (s *Service) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (user models.User, token string, ends time.Time, err error) {
+	if in.Code != "" {
+		return s.signInByCode(ctx, by, in)
+	}
+	var v models.Invalid
+	email := models.NormalizeEmail(in.Email)
+	if email == "" {
+		v.Add("email", "is required")
+	}
+	if in.Password == "" {
+		v.Add("password", "is required")
+	}
+	if in.Transport != "" && in.Transport != transportCookie && in.Transport != TransportBearer {
+		v.Add("transport", "must be cookie or bearer")
+	}
+	if err := v.Err(); err != nil {
+		return user, "", ends, err
+	}
+	account, err := s.store.UserByEmail(ctx, email)
+	if err != nil {
+		return user, "", ends, err
+	}
+	if account == nil {
+		account = &models.User{Email: email}
+	}
+	outdated, err := s.checkPassword(ctx, by, *account, in.Password, s.knownBrowser(request.Of(ctx).RequestHeader, account.ID))
+	if err != nil {
+		return user, "", ends, err
+	}
+	if outdated {
+		s.rehash(ctx, by, *account, in.Password)
+	}
+	bearer := in.Transport == TransportBearer
+	if token, ends, err = s.sessions.begin(ctx, account.ID, by, sessionStart{bearer: bearer, signedInAt: s.now()}); err != nil {
+		return user, "", ends, err
+	}
+	by.UserID = account.ID
+	detail := map[string]string{"transport": transportCookie}
+	if bearer {
+		detail["transport"] = TransportBearer
+	}
+	// If this fails, the session is there, but its token has been told to nobody.
+	err = s.store.Audit(ctx, by, "session.create", "user:"+account.ID, detail)
+	return *account, token, ends, err
+}
+
+// The transports of a session token.
+const (
+	transportCookie = "cookie"
+	TransportBearer = "bearer"
+)
+
+// checkPassword returns nil if password is account's and account may sign in. An
+// account without an id is one that does not exist. Attempts are counted per
+// account and address; wrong ones at existing accounts are audited, others only
+// counted, so that nobody can fill the audit log with invented names. known is what
+// the account knows the sender by, "" for nothing. outdated says that the stored hash
+// should be made anew.
+//
+// In a network that is over its limit a password is still checked if the account
+// exists, and every failure is told to wait, after a time that does not say whether
+// there was anything to check.
+func (s *Service) checkPassword(ctx context.Context, by models.Actor, account models.User, password, known string) (outdated bool, err error) {
+	mask := time.NewTimer(maskFor)
+	defer mask.Stop()
+	client := request.Of(ctx).Client
+	try, later, err := s.attempts.begin(guess{
+		account: account.Email, exists: account.ID != "", from: client, known: known,
+		session: func() bool { return s.hasSessionFrom(ctx, account.ID, by) },
+	})
+	if err != nil {
+		s.countSignIn("throttled")
+		if later {
+			awaitMask(ctx, mask)
+		}
+		return false, err
+	}
+	match, outdated, err := s.passwords.Verify(ctx, password, account.PasswordHash, try.lane(), request.Network(client))
+	if err != nil {
+		try.finish(untried)
+		if try.masked > 0 && errors.Is(err, errBusyHashing) {
+			awaitMask(ctx, mask)
+			return false, tooMany(try.masked)
+		}
+		return false, err
+	}
+	if match && !account.Disabled {
+		try.finish(right)
+		s.countSignIn("accepted")
+		return outdated, nil
+	}
+	try.finish(wrong)
+	s.countSignIn("refused")
+	if account.ID != "" {
+		reason := "wrong password"
+		if match {
+			reason = "disabled"
+		}
+		s.noteRefusal(ctx, by, account.ID, reason)
+	}
+	if try.masked > 0 {
+		awaitMask(ctx, mask)
+		return false, tooMany(try.masked)
+	}
+	return false, errBadPassword
+}
+
+// maskFor is how long a failure takes in a network that is over its limit: longer than
+// a password hash that did not have to wait.
+const maskFor = 300 * time.Millisecond
+
+func awaitMask(ctx context.Context, mask *time.Timer) {
+	select {
+	case <-mask.C:
+	case <-ctx.Done():
+	}
+}
+
+// knownSession is what an account knows the session of ctx by.
+func (s *Service) knownSession(ctx context.Context) string {
+	return "session " + store.SessionID(s.sessions.scs.Token(ctx))
+}
+
+// noteRefusal audits a failed sign-in without holding up its answer, which must
+// not take longer, or fail in another way, where the account exists.
+func (s *Service) noteRefusal(ctx context.Context, by models.Actor, userID, reason string) {
+	ctx = context.WithoutCancel(ctx)
+	s.notes.Go(func() {
+		if err := s.store.Audit(ctx, by, "session.refuse", "user:"+userID, map[string]string{"reason": reason}); err != nil {
+			s.log.ErrorContext(ctx, "a failed sign-in could not be audited",
+				"user_id", userID, "reason", reason, "request_id", by.RequestID, "error", err)
+		}
+	})
+}
+
+// rehash replaces a hash made with other parameters than today's. If it fails,
+// the old hash still works, and the next sign-in tries again.
+func (s *Service) rehash(ctx context.Context, by models.Actor, account models.User, password string) {
+	hash, err := s.passwords.Hash(ctx, password)
+	if err == nil {
+		by.UserID = account.ID
+		err = s.store.RenewPasswordHash(ctx, by, account.ID, account.PasswordHash, hash)
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "a password hash could not be renewed", "request_id", request.ID(ctx), "error", err)
+	}
+}
+
+// SignOut ends the session of ctx.
+func (s *Service) SignOut(ctx context.Context, p models.Principal) error {
+	if err := s.sessions.end(ctx); err != nil {
+		return err
+	}
+	return s.store.Audit(ctx, p.Actor, "session.end", "user:"+p.User.ID, nil)
+}
+
+// Reauthenticate makes the sign-in of ctx recent again. It returns the session's
+// token, a new one if it is in a cookie.
+func (s *Service) Reauthenticate(ctx context.Context, p models.Principal, in api.Reauthenticate) (token string, err error) {
+	if in.Password == "" {
+		var v models.Invalid
+		v.Add("password", "is required")
+		return "", v.Err()
+	}
+	if _, err := s.checkPassword(ctx, p.Actor, p.User, in.Password, s.knownSession(ctx)); err != nil {
+		return "", err
+	}
+	if token, err = s.sessions.renew(ctx, s.now()); err != nil {
+		return "", err
+	}
+	return token, s.store.Audit(ctx, p.Actor, "session.reauthenticate", "user:"+p.User.ID, nil)
+}
+
+// ChangePassword gives p another password and ends all sessions of p. The caller
+// renews the one of the request.
+func (s *Service) ChangePassword(ctx context.Context, p models.Principal, current, next string) error {
+	var v models.Invalid
+	models.ValidatePassword("password", next, p.User.Email, &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	if _, err := s.checkPassword(ctx, p.Actor, p.User, current, s.knownSession(ctx)); err != nil {
+		return err
+	}
+	hash, err := s.passwords.Hash(ctx, next)
+	if err != nil {
+		return err
+	}
+	_, err = s.store.UpdateUser(ctx, p.Actor, p.User.ID, store.UserPatch{PasswordHash: &hash})
+	return err
+}
+
+// Wait returns when the audit events that are on their way are written.
+func (s *Service) Wait() { s.notes.Wait() }

@@ -13,6 +13,17 @@ local withheld = {
   ["x-forwarded-for"] = true, ["x-original-method"] = true, ["x-original-uri"] = true,
 }
 
+-- In these, other proxies tell who is calling, which no client may.
+local foreign = {
+  "^cf%-access%-", "^client%-cert", "^impersonate%-", "^mellon%-", "^oidc%-", "^remote%-",
+  "^shib%-", "^ssl%-", "^tailscale%-", "^x%-amzn%-oidc%-", "^x%-auth%-", "^x%-authenticated%-",
+  "^x%-authentik%-", "^x%-client%-cert", "^x%-consumer%-", "^x%-goog%-",
+  "^x%-ms%-client%-principal", "^x%-ms%-token%-", "^x%-pomerium%-", "^x%-remote%-", "^x%-saml%-",
+  "^x%-ssl%-", "^x%-tls%-client%-", "^x%-token%-", "^x%-userinfo$", "^x%-vouch%-",
+  "^x%-webauth%-", "^x%-forwarded%-access%-token$", "^x%-forwarded%-email$",
+  "^x%-forwarded%-groups?$", "^x%-forwarded%-preferred%-username$", "^x%-forwarded%-user$",
+}
+
 -- What a denied client is told beside the body.
 local told = { "cache-control", "content-type", "retry-after", "www-authenticate", "x-patrol-decision-id" }
 
@@ -57,7 +68,11 @@ end
 core.register_action("patrol", { "http-req" }, function(txn, address)
   -- What speaks for Patrol or a guardrail comes from Patrol.
   for name in pairs(txn.http:req_get_headers()) do
-    if name:find("^x%-patrol%-") or name:find("^x%-guardrails%-") then
+    local taken = name:find("^x%-patrol%-") or name:find("^x%-guardrails%-")
+    for _, pattern in ipairs(foreign) do
+      taken = taken or name:find(pattern)
+    end
+    if taken then
       txn.http:req_del_header(name)
     end
   end

@@ -62,7 +62,7 @@ func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
 		}
 	}
 	for _, name := range v.asked.raw {
-		if request.Reserved(name) {
+		if request.Reserved(name) || !dry && request.Foreign(name) && !slices.Contains(s.keep, name) {
 			m.put(name, "")
 		}
 	}

@@ -46,6 +46,9 @@ type Config struct {
 	// RemoveHeaders are taken from allowed requests, besides those in Patrol's own
 	// name, which always are.
 	RemoveHeaders []string
+	// KeepHeaders are headers of [request.Foreign] that pass, because a filter of Envoy
+	// before this one sets them over what the client sent.
+	KeepHeaders []string
 	// TrustedProxies are the peers of Envoy, as addresses or ranges, whose
 	// X-Forwarded-For names the client. Empty: the client is who Envoy says.
 	TrustedProxies []string

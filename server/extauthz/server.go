@@ -53,6 +53,7 @@ type Server struct {
 	room        *room
 	trusted     request.Proxies
 	remove      []string // from allowed requests, always
+	keep        []string // see [Config.KeepHeaders], in lower case
 	dryRun      bool
 	routeDryRun bool
 	refusals    request.Refusals
@@ -80,6 +81,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.log = newSparseLog(s.logger)
 	for _, name := range cfg.RemoveHeaders {
 		s.remove = append(s.remove, strings.ToLower(name))
+	}
+	for _, name := range cfg.KeepHeaders {
+		s.keep = append(s.keep, strings.ToLower(name))
 	}
 	s.gate = deadline.NewGate(cfg.limits(), func(value any, stack []byte) {
 		s.logger.Error("judging a question of Envoy panicked", "panic", value, "stack", string(stack))

@@ -62,6 +62,9 @@ type Config struct {
 	// RemoveHeaders are what Envoy is told to take from allowed requests, besides
 	// those in Patrol's own name. Other proxies cannot be told.
 	RemoveHeaders []string
+	// KeepHeaders are headers of [request.Foreign] that Envoy may pass on, because a
+	// filter before this one sets them over what the client sent.
+	KeepHeaders []string
 }
 
 // DefaultConfig returns the configuration that applies where nothing else is said.

@@ -131,7 +131,8 @@ func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *check.Request, v ch
 	if d == Envoy {
 		remove := []string{h.remove}
 		for name := range q.Header {
-			if request.Reserved(name) && header[name] == nil {
+			foreign := request.Foreign(name) && !slices.ContainsFunc(h.cfg.KeepHeaders, func(keep string) bool { return strings.EqualFold(keep, name) })
+			if (request.Reserved(name) || foreign) && header[name] == nil {
 				remove = append(remove, name)
 			}
 		}

@@ -230,6 +230,10 @@ func (x *exchange) judge(ctx context.Context) bool {
 	if x.ambiguity != nil {
 		return x.refuse(ctx, route.Reason(x.ambiguity), x.ambiguity)
 	}
+	if x.r.Header["Service-Worker"] != nil { // a browser asks for a program that would rule over this origin
+		err := fmt.Errorf("%w: nothing here may become a service worker", route.ErrAmbiguous)
+		return x.refuse(ctx, route.Reason(err), err)
+	}
 	need, websocket, err := x.p.Hints(ctx, x.judged)
 	if err != nil {
 		x.logger().ErrorContext(ctx, "the policy could not say how to treat a route", "error", err)

@@ -16,21 +16,19 @@ var untrusted = map[string]bool{
 	"authorization": true, "proxy-authorization": true, "cookie": true, "cookie2": true,
 	"forwarded": true, "x-real-ip": true, "x-client-ip": true, "client-ip": true, "true-client-ip": true,
 	"x-cluster-client-ip": true, "cf-connecting-ip": true, "fastly-client-ip": true,
-	"remote-user": true, "x-remote-user": true, "x-remote-group": true, "x-webauth-user": true,
 	"x-request-id": true, "proxy": true, "http2-settings": true, "content-length": true,
 }
 
 var untrustedPrefixes = []string{
 	route.IdentityPrefix, request.GuardrailsPrefix,
-	"x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-", "x-auth-request-", "x-authenticated-", "x-ms-client-principal",
-	"proxy-",
+	"x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-", "proxy-",
 }
 
 // cleanRequestHeader removes from h what an upstream must not see or would be
 // wrong to believe, and masks tokens in the rest.
 func cleanRequestHeader(h http.Header) {
 	for name, values := range h {
-		if dropped(strings.ToLower(name), untrusted, untrustedPrefixes) || !route.IsPlainName(name) {
+		if dropped(strings.ToLower(name), untrusted, untrustedPrefixes) || request.Foreign(name) || !route.IsPlainName(name) {
 			delete(h, name)
 			continue
 		}

@@ -24,7 +24,14 @@ func IsIdentity(name string) bool {
 // Reserved reports whether a header of this name speaks for Patrol or for a guardrail,
 // also to servers that take other characters for hyphens.
 func Reserved(name string) bool {
-	name = strings.Map(func(r rune) rune {
+	name = folded(name)
+	return strings.HasPrefix(name, route.IdentityPrefix) || strings.HasPrefix(name, GuardrailsPrefix)
+}
+
+// folded returns a name in lower case, with hyphens for all but letters and digits, as
+// servers read it that make variables of names.
+func folded(name string) string {
+	return strings.Map(func(r rune) rune {
 		switch {
 		case 'A' <= r && r <= 'Z':
 			return r + 'a' - 'A'
@@ -33,7 +40,6 @@ func Reserved(name string) bool {
 		}
 		return '-'
 	}, name)
-	return strings.HasPrefix(name, route.IdentityPrefix) || strings.HasPrefix(name, GuardrailsPrefix)
 }
 
 // Identify sets on h, which goes to an upstream, the headers that the policy sets and those

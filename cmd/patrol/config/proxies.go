@@ -23,6 +23,7 @@ type ExtAuthz struct {
 	MaxConnections   int           `key:"max_connections" doc:"Most connections at a time. One network (IPv6: a /64) has three quarters of them at most; beyond that, a new one takes the place of one that has sent nothing, or is closed."`
 	MaxStreams       int           `key:"max_streams" doc:"Most requests under way on one connection."`
 	RemoveHeaders    []string      `key:"remove_headers" doc:"Headers that Envoy is told to take from allowed requests, besides those in Patrol's own name."`
+	KeepHeaders      []string      `key:"keep_headers" doc:"Headers in which other proxies tell who is calling, such as x-forwarded-email, that allowed requests keep because a filter of Envoy before Patrol's sets them. All others are taken out."`
 	TrustedProxies   []string      `key:"trusted_proxies" doc:"Addresses or networks in front of Envoy, whose X-Forwarded-For is believed. Empty: the client is who Envoy says."`
 	DryRun           bool          `key:"dry_run" doc:"Allow everything, and record what would have been denied."`
 	RouteDryRun      bool          `key:"route_dry_run" doc:"Permit routes of Envoy a dry run of their own (context extension patrol.dry_run)."`
@@ -48,6 +49,7 @@ type ForwardAuth struct {
 	MaxReceiving    Size          `key:"max_receiving" doc:"Memory for all bodies that are looked at; one of the largest size has room at least. More are denied."`
 	EnvoyNoDecision int           `key:"envoy_no_decision" doc:"Status with which Envoy is told that nothing could be decided. It takes 5xx for a failure and lets the request pass if failure_mode_allow is true."`
 	RemoveHeaders   []string      `key:"remove_headers" doc:"Headers that Envoy is told to take from allowed requests, besides those in Patrol's own name."`
+	KeepHeaders     []string      `key:"keep_headers" doc:"Headers in which other proxies tell who is calling, such as x-forwarded-email, that allowed requests keep because a filter of Envoy before Patrol's sets them. All others are taken out."`
 }
 
 func defaultExtAuthz() ExtAuthz {
@@ -76,7 +78,7 @@ func (c Config) ExtAuthzConfig() extauthz.Config {
 		TLS:     extauthz.TLSConfig{CertFile: e.CertFile, KeyFile: e.KeyFile, ClientCAFile: e.ClientCAFile, ReloadInterval: c.TLS.ReloadInterval},
 		Timeout: e.Timeout, Margin: e.Margin, MaxInFlight: e.MaxInFlight, MaxMessageBytes: int(e.MaxMessage),
 		MaxReceiving: int64(e.MaxReceiving), ReceiveTimeout: e.ReceiveTimeout, MaxConnections: e.MaxConnections, MaxStreams: e.MaxStreams,
-		RemoveHeaders: e.RemoveHeaders, TrustedProxies: e.TrustedProxies, DryRun: e.DryRun, RouteDryRun: e.RouteDryRun, Reflection: e.Reflection,
+		RemoveHeaders: e.RemoveHeaders, KeepHeaders: e.KeepHeaders, TrustedProxies: e.TrustedProxies, DryRun: e.DryRun, RouteDryRun: e.RouteDryRun, Reflection: e.Reflection,
 		Keepalive: extauthz.KeepaliveConfig{
 			Time: e.KeepaliveTime, Timeout: e.KeepaliveTimeout, MinClientTime: e.MinClientPing, MaxConnectionAge: e.MaxConnectionAge,
 		},
@@ -91,7 +93,7 @@ func (c Config) ForwardAuthConfig() forwardauth.Config {
 		Peers: map[forwardauth.Dialect][]string{
 			forwardauth.Envoy: f.Envoy, forwardauth.Nginx: f.Nginx, forwardauth.Traefik: f.Traefik, forwardauth.Caddy: f.Caddy, forwardauth.HAProxy: f.HAProxy,
 		},
-		Timeout: f.Timeout, MaxInFlight: f.MaxInFlight, MaxBodyBytes: int64(f.MaxBody), MaxReceiving: int64(f.MaxReceiving), EnvoyUnavailable: f.EnvoyNoDecision, RemoveHeaders: f.RemoveHeaders,
+		Timeout: f.Timeout, MaxInFlight: f.MaxInFlight, MaxBodyBytes: int64(f.MaxBody), MaxReceiving: int64(f.MaxReceiving), EnvoyUnavailable: f.EnvoyNoDecision, RemoveHeaders: f.RemoveHeaders, KeepHeaders: f.KeepHeaders,
 	}
 }
 

@@ -73,7 +73,6 @@ func TestShippedTestsSurviveEdits(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			b := readBundle(t)
 			for _, edit := range edits {
 				edit(b.Data["patrol"].(document))

@@ -52,6 +52,7 @@ type hostileProvider struct {
 	counts map[string]int
 	tokens http.HandlerFunc // answers at the token endpoint
 	info   map[string]any   // what UserInfo says; nil: there is none
+	more   map[string]any   // what else it says of itself
 }
 
 func newHostileProvider(t *testing.T, listener net.Listener) *hostileProvider {
@@ -89,6 +90,7 @@ func (p *hostileProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"userinfo_endpoint": p.issuer + "/userinfo", "end_session_endpoint": "javascript:alert(1)",
 			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
 		}
+		maps.Copy(doc, p.more)
 		answer = doc
 	case "/keys":
 		answer = map[string]any{"keys": []any{map[string]any{
@@ -196,6 +198,7 @@ func TestAnswersOfAHostileProvider(t *testing.T) {
 
 	visit(answer{}).leadsTo("/profile/pats")
 	visit(answer{claims: map[string]any{"aud": []string{"another", "patrol"}, "azp": "patrol"}}).leadsTo("/profile/pats")
+	visit(answer{claims: map[string]any{"exp": now.Add(-59 * time.Second).Unix(), "nbf": now.Add(59 * time.Second).Unix()}}).leadsTo("/profile/pats") // clocks differ
 	visit(answer{claims: without("email", "name"), info: map[string]any{"sub": "zoe", "email": "other@corp.example"}}).leadsTo("/profile/pats")
 
 	oauthError := func(status int, code string) func(string) (int, any) {
@@ -214,7 +217,15 @@ func TestAnswersOfAHostileProvider(t *testing.T) {
 		"no audience":                {answer{claims: without("aud")}, 403, "expected audience"},
 		"made for another client":    {answer{claims: map[string]any{"aud": []string{"patrol", "another"}, "azp": "another"}}, 403, "for another client"},
 		"another issuer":             {answer{claims: map[string]any{"iss": "https://evil.example"}}, 403, "issued by a different provider"},
-		"expired":                    {answer{claims: map[string]any{"exp": now.Add(-time.Second).Unix()}}, 403, "expired"},
+		"expired":                    {answer{claims: map[string]any{"exp": now.Add(-61 * time.Second).Unix()}}, 403, "expired"},
+		"two audiences, no azp":      {answer{claims: map[string]any{"aud": []string{"patrol", "another"}}}, 403, "several audiences"},
+		"azp that is no text":        {answer{claims: map[string]any{"azp": 5}}, 403, "for another client"},
+		"a subject with NUL":         {answer{claims: map[string]any{"sub": "zoe\x00"}}, 403, "no usable subject"},
+		"a subject with a line":      {answer{claims: map[string]any{"sub": "zoe\n"}}, 403, "no usable subject"},
+		"half of a surrogate pair":   {answer{claims: map[string]any{"sub": json.RawMessage(`"zoe\ud800"`)}}, 403, "no usable subject"},
+		"a subject that is a number": {answer{claims: map[string]any{"sub": 7}}, 403, "oidc: failed to unmarshal claims"},
+		"two subjects":               {answer{claims: map[string]any{"\u017fub": "root"}}, 403, "no usable subject"},
+		"a code twice":               {answer{query: func(q url.Values) { q.Add("code", "another") }}, 403, "more than once"},
 		"never valid":                {answer{claims: without("exp")}, 403, "expired"},
 		"not valid yet":              {answer{claims: map[string]any{"nbf": now.Add(time.Hour).Unix()}}, 403, "before the nbf"},
 		"no subject":                 {answer{claims: map[string]any{"sub": ""}}, 403, "no usable subject"},
@@ -257,6 +268,90 @@ func hs256(secret string) func(string) []byte {
 		_, _ = io.WriteString(h, text)
 		return h.Sum(nil)
 	}
+}
+
+// An address counts as verified only if the answer that has it says so.
+func TestAnAddressIsVerifiedByTheAnswerThatHasIt(t *testing.T) {
+	p := newHostileProvider(t, nil)
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) {
+		c.PublicURL = "http://127.0.0.1:8080"
+		c.OIDC.Issuer, c.OIDC.ClientID, c.OIDC.AllowCreate = p.issuer, "patrol", true
+		c.OIDC.EmailDomains = []string{"Sales.example"}
+	})
+	yes, no := true, false
+	for name, c := range map[string]struct {
+		token, info map[string]any
+		email       string // of the account that is made; "": none is
+	}{
+		"both in the token":                       {token: map[string]any{"email": "a@sales.example", "email_verified": yes}, email: "a@sales.example"},
+		"both in UserInfo":                        {info: map[string]any{"email": "b@sales.example", "email_verified": yes}, email: "b@sales.example"},
+		"the address in the token alone":          {token: map[string]any{"email": "c@sales.example"}, info: map[string]any{"email_verified": yes}},
+		"verified is said in the token alone":     {token: map[string]any{"email_verified": yes}, info: map[string]any{"email": "d@sales.example"}},
+		"UserInfo has another address":            {token: map[string]any{"email": "e@sales.example"}, info: map[string]any{"email": "f@sales.example", "email_verified": yes}, email: "f@sales.example"},
+		"UserInfo takes it back":                  {token: map[string]any{"email_verified": yes}, info: map[string]any{"email": "g@sales.example", "email_verified": no}},
+		"a domain that looks alike":               {token: map[string]any{"email": "h@\u017fales.example", "email_verified": yes}},
+		"a domain in another case":                {token: map[string]any{"email": "i@SALES.example", "email_verified": yes}, email: "i@sales.example"},
+		"a domain behind another":                 {token: map[string]any{"email": "j@evil.example@sales.example", "email_verified": yes}},
+		"no text, which some providers call true": {token: map[string]any{"email": "k@sales.example", "email_verified": "yes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := w.visit("")
+			there := mustQuery(t, v.leaves("/login/oidc"))
+			now := w.clock.Now()
+			claims := map[string]any{
+				"iss": p.issuer, "aud": "patrol", "sub": name, "exp": now.Add(time.Minute).Unix(), "auth_time": now.Unix(), "nonce": there.Get("nonce"), "name": "Somebody",
+			}
+			maps.Copy(claims, c.token)
+			info := map[string]any{"sub": name}
+			maps.Copy(info, c.info)
+			p.mu.Lock()
+			p.info = info
+			p.tokens = func(rw http.ResponseWriter, _ *http.Request) {
+				fmt.Fprintf(rw, `{"access_token":"a","token_type":"Bearer","id_token":%q}`, signed(t, map[string]any{"alg": "RS256", "kid": "k1"}, claims, rs256(t, p.keys[0])))
+			}
+			p.mu.Unlock()
+			page := v.get("/login/oidc/callback?" + url.Values{"code": {"c"}, "state": {there.Get("state")}}.Encode())
+			if c.email == "" {
+				page.is(403)
+				return
+			}
+			page.leadsTo("/profile/pats")
+			assert.NotNil(t, w.byEmail(c.email))
+		})
+	}
+}
+
+// What the provider says of itself is read again, must promise what an https issuer does,
+// and binds its answers.
+func TestTheProviderIsReadAgain(t *testing.T) {
+	p := newHostileProvider(t, nil)
+	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) {
+		c.PublicURL = "http://127.0.0.1:8080"
+		c.OIDC.Issuer, c.OIDC.ClientID, c.OIDC.AllowCreate = p.issuer, "patrol", true
+	})
+	const document = "/.well-known/openid-configuration"
+	w.visit("").leaves("/login/oidc")
+	w.clock.Advance(59 * time.Minute)
+	w.visit("").leaves("/login/oidc")
+	assert.Equal(t, 1, p.asked(document))
+	p.mu.Lock()
+	p.more = map[string]any{"authorization_response_iss_parameter_supported": true}
+	p.mu.Unlock()
+	w.clock.Advance(2 * time.Minute)
+	v := w.visit("")
+	there := mustQuery(t, v.leaves("/login/oidc"))
+	assert.Equal(t, 2, p.asked(document))
+	v.get("/login/oidc/callback?" + url.Values{"code": {"c"}, "state": {there.Get("state")}}.Encode()).is(403)
+	assert.Contains(t, w.logs.String(), "none where the provider promises one")
+
+	// A provider that is away stays what it was.
+	p.mu.Lock()
+	p.more = map[string]any{"issuer": "https://evil.example"}
+	p.mu.Unlock()
+	w.clock.Advance(2 * time.Hour)
+	w.visit("").leaves("/login/oidc")
+	assert.Equal(t, 3, p.asked(document))
+	assert.Contains(t, w.logs.String(), "the last one counts")
 }
 
 // A provider that has no auth_time to give can be used if the operator says so.

@@ -10,11 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,6 +41,7 @@ type provider struct {
 	http     *http.Client
 	now      func() time.Time
 	random   io.Reader
+	log      *slog.Logger
 
 	found   atomic.Pointer[discovered] // nil until the provider has answered
 	asking  sync.Mutex
@@ -56,10 +57,15 @@ type discovered struct {
 	verifier *oidc.IDTokenVerifier
 	provider *oidc.Provider
 	logout   string // end_session_endpoint, "" if there is none
+	namesIss bool   // every answer names the issuer (RFC 9207)
+	at       time.Time
 }
 
 const (
 	oidcRetry = 5 * time.Second // between two attempts to reach a provider that is away
+	// oidcReread is how long the provider's description of itself is used before it is
+	// read again: endpoints move.
+	oidcReread = time.Hour
 	// oidcSkew is how far the provider's clock may be ahead or behind.
 	oidcSkew = time.Minute
 	// maxProviderAnswer bounds what is read of one answer of the provider.
@@ -69,12 +75,12 @@ const (
 )
 
 // newProvider returns the provider of a configuration, nil if there is none.
-func newProvider(cfg OIDCConfig, callback string, now func() time.Time, random io.Reader) *provider {
+func newProvider(cfg OIDCConfig, callback string, now func() time.Time, random io.Reader, log *slog.Logger) *provider {
 	if cfg.Issuer == "" {
 		return nil
 	}
 	return &provider{
-		cfg: cfg, callback: callback, now: now, random: random,
+		cfg: cfg, callback: callback, now: now, random: random, log: log,
 		refused: window.NewLimit[netip.Prefix](mostRefusedCodes, time.Minute, mostRefusers),
 		http: &http.Client{
 			Timeout:   cfg.Timeout,
@@ -107,42 +113,80 @@ func (p *provider) context(ctx context.Context) context.Context {
 	return oidc.ClientContext(ctx, p.http)
 }
 
-// discover returns what the provider says of itself. While it does not answer it
-// is asked again every few seconds at most.
+// discover returns what the provider says of itself, read again every hour. While it does
+// not answer it is asked again every few seconds at most, and what it said last counts.
 func (p *provider) discover(ctx context.Context) (*discovered, error) {
-	if found := p.found.Load(); found != nil {
+	found := p.found.Load()
+	if found != nil && p.now().Sub(found.at) < oidcReread {
 		return found, nil
 	}
-	p.asking.Lock()
-	defer p.asking.Unlock()
-	if found := p.found.Load(); found != nil {
+	if found != nil && !p.asking.TryLock() { // somebody else asks
 		return found, nil
+	}
+	if found == nil {
+		p.asking.Lock()
+	}
+	defer p.asking.Unlock()
+	if last := p.found.Load(); last != found {
+		return last, nil
 	}
 	if wait := p.retryAt.Sub(p.now()); wait > 0 {
+		if found != nil {
+			return found, nil
+		}
 		return nil, errProviderAway(fmt.Errorf("it did not answer a moment ago; the next attempt is in %s", wait.Round(time.Second)))
 	}
 	// Not cut short by somebody who gives up: others wait for the answer, too.
-	asked, err := oidc.NewProvider(p.context(context.WithoutCancel(ctx)), p.cfg.Issuer)
+	asked, err := p.read(context.WithoutCancel(ctx))
 	if err != nil {
 		p.retryAt = p.now().Add(oidcRetry)
-		return nil, errProviderAway(fmt.Errorf("discover the identity provider: %w", err))
+		if found != nil {
+			p.log.WarnContext(ctx, "the identity provider's description of itself could not be read again; the last one counts", "error", err)
+			return found, nil
+		}
+		return nil, errProviderAway(err)
+	}
+	p.found.Store(asked)
+	return asked, nil
+}
+
+// read asks the provider for its description (OpenID Connect Discovery 1.0).
+func (p *provider) read(ctx context.Context) (*discovered, error) {
+	asked, err := oidc.NewProvider(p.context(ctx), p.cfg.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("discover the identity provider: %w", err)
 	}
 	var more struct {
-		Logout string `json:"end_session_endpoint"`
+		Authorization string `json:"authorization_endpoint"`
+		Token         string `json:"token_endpoint"`
+		UserInfo      string `json:"userinfo_endpoint"`
+		Keys          string `json:"jwks_uri"`
+		Logout        string `json:"end_session_endpoint"`
+		NamesIss      bool   `json:"authorization_response_iss_parameter_supported"`
 	}
 	if err := asked.Claims(&more); err != nil {
-		return nil, errProviderAway(fmt.Errorf("read what the identity provider says of itself: %w", err))
+		return nil, fmt.Errorf("read what the identity provider says of itself: %w", err)
+	}
+	if strings.HasPrefix(p.cfg.Issuer, "https://") {
+		for name, endpoint := range map[string]string{
+			"authorization_endpoint": more.Authorization, "token_endpoint": more.Token, "userinfo_endpoint": more.UserInfo, "jwks_uri": more.Keys,
+		} {
+			if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || u.Scheme != "https") {
+				return nil, fmt.Errorf("the identity provider's %s is not an https URL, as its issuer is", name)
+			}
+		}
 	}
 	found := &discovered{
 		oauth: oauth2.Config{
 			ClientID: p.cfg.ClientID, ClientSecret: p.cfg.ClientSecret.Reveal(), Endpoint: asked.Endpoint(), RedirectURL: p.callback, Scopes: p.cfg.scopes(),
 		},
-		verifier: asked.Verifier(&oidc.Config{ClientID: p.cfg.ClientID, Now: p.now}), provider: asked,
+		// How long a token is good is judged in verify, with leeway.
+		verifier: asked.Verifier(&oidc.Config{ClientID: p.cfg.ClientID, Now: p.now, SkipExpiryCheck: true}), provider: asked,
+		namesIss: more.NamesIss, at: p.now(),
 	}
 	if u, err := url.Parse(more.Logout); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
 		found.logout = more.Logout
 	}
-	p.found.Store(found)
 	return found, nil
 }
 
@@ -205,11 +249,14 @@ func (p *provider) maxAge(why Purpose, freshFor time.Duration) time.Duration {
 
 // claims are what Patrol looks at of what the provider says of somebody.
 type claims struct {
-	Subject  string
-	Email    string // "" if it was not verified
-	Name     string
-	Groups   []string
-	SignedIn time.Time // when they gave their credentials; zero if that is not known
+	Subject string
+	Email   string // "" if it was not verified
+	Name    string
+	Groups  []string
+	// GroupsUnknown says that the provider has more groups than it sends, so that Groups
+	// says nothing.
+	GroupsUnknown bool
+	SignedIn      time.Time // when they gave their credentials; zero if that is not known
 }
 
 // errNotSignedIn is a refusal that belongs to the person or the provider, not to
@@ -233,18 +280,23 @@ func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFo
 	if f.State == "" || f.Nonce == "" || f.Verifier == "" || subtle.ConstantTimeCompare([]byte(f.State), []byte(query.Get("state"))) != 1 {
 		return claims{}, errNotSignedIn(messageBegunElsewhere, "no flow in this browser has this state")
 	}
-	if iss := query.Get("iss"); iss != "" && iss != p.cfg.Issuer { // RFC 9207
-		return claims{}, errNotSignedIn(messageNotVouched, "the answer names another issuer")
+	for name, values := range query {
+		if len(values) > 1 { // RFC 6749 §3.1
+			return claims{}, errNotSignedIn(messageNotVouched, "the answer has "+strconv.Quote(models.MaskTokens(name))+" more than once")
+		}
+	}
+	found, err := p.discover(ctx)
+	if err != nil {
+		return claims{}, err
+	}
+	if iss := query.Get("iss"); iss != p.cfg.Issuer && (iss != "" || found.namesIss) { // RFC 9207 §2.4
+		return claims{}, errNotSignedIn(messageNotVouched, "the answer names another issuer, or none where the provider promises one")
 	}
 	if code := query.Get("error"); code != "" {
 		if !errorCode.MatchString(code) {
 			code = "error"
 		}
 		return claims{}, errNotSignedIn(p.cfg.Name+" did not sign you in ("+code+")", "the identity provider answered "+code)
-	}
-	found, err := p.discover(ctx)
-	if err != nil {
-		return claims{}, err
 	}
 	ctx = p.context(ctx)
 	tokens, err := p.exchange(ctx, found, f, query.Get("code"), from)
@@ -259,28 +311,15 @@ func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFo
 	if err != nil {
 		return claims{}, errNotSignedIn(messageNotVouched, err.Error())
 	}
-	if subtle.ConstantTimeCompare([]byte(token.Nonce), []byte(f.Nonce)) != 1 {
-		return claims{}, errNotSignedIn(messageNotVouched, "the ID token has another nonce")
-	}
-	if token.AccessTokenHash != "" {
-		if err := token.VerifyAccessToken(tokens.AccessToken); err != nil {
-			return claims{}, errNotSignedIn(messageNotVouched, err.Error())
-		}
-	}
-	said := map[string]json.RawMessage{}
-	if err := token.Claims(&said); err != nil {
-		return claims{}, errNotSignedIn(messageNotVouched, "the ID token's claims cannot be read")
-	}
-	if azp := text(said["azp"]); azp != "" && azp != p.cfg.ClientID {
-		return claims{}, errNotSignedIn(messageNotVouched, "the ID token was made for another client")
-	}
-	if token.Subject == "" || len(token.Subject) > 255 {
-		return claims{}, errNotSignedIn(messageNotVouched, "the ID token has no usable subject")
+	said, err := p.vouched(token, tokens.AccessToken, f.Nonce)
+	if err != nil {
+		return claims{}, errNotSignedIn(messageNotVouched, err.Error())
 	}
 	if err := p.ask(ctx, found, tokens, token.Subject, said); err != nil {
 		return claims{}, err
 	}
 	c := claims{Subject: token.Subject, Name: text(said["name"]), Groups: texts(said[p.cfg.GroupsClaim])}
+	c.GroupsUnknown = said[p.cfg.GroupsClaim] == nil && elsewhere(said, p.cfg.GroupsClaim)
 	if truth(said[p.cfg.VerifiedClaim]) {
 		c.Email = models.NormalizeEmail(text(said["email"]))
 	}
@@ -334,91 +373,6 @@ func exchangeFailure(err error) error {
 		return errNotSignedIn(messageBegunElsewhere, why)
 	}
 	return errProviderAway(errors.New(why)) // invalid_client and the like: an operator has to look
-}
-
-// ask completes the claims from the UserInfo endpoint, where providers put what the
-// ID token leaves out (OpenID Connect Core §5.4).
-func (p *provider) ask(ctx context.Context, found *discovered, tokens *oauth2.Token, subject string, said map[string]json.RawMessage) error {
-	wanted := []string{"email", p.cfg.VerifiedClaim, "name"}
-	if p.cfg.mapsGroups() {
-		wanted = append(wanted, p.cfg.GroupsClaim)
-	}
-	missing := slices.ContainsFunc(wanted, func(name string) bool { return said[name] == nil })
-	if !missing || found.provider.UserInfoEndpoint() == "" {
-		return nil
-	}
-	info, err := found.provider.UserInfo(ctx, oauth2.StaticTokenSource(tokens))
-	if err != nil {
-		return errProviderAway(fmt.Errorf("ask the identity provider for claims: %w", err))
-	}
-	if info.Subject != subject {
-		return errNotSignedIn(messageNotVouched, "UserInfo is about somebody else than the ID token")
-	}
-	more := map[string]json.RawMessage{}
-	if err := info.Claims(&more); err != nil {
-		return errNotSignedIn(messageNotVouched, "the claims of UserInfo cannot be read")
-	}
-	for _, name := range wanted {
-		if said[name] == nil {
-			said[name] = more[name]
-		}
-	}
-	return nil
-}
-
-// signedIn reads auth_time and holds it against the longest age. Without one it
-// depends on the settings whether that is a refusal or counts as now.
-func (p *provider) signedIn(raw json.RawMessage, maxAge time.Duration) (time.Time, error) {
-	now := p.now()
-	var seconds float64
-	if raw == nil || json.Unmarshal(raw, &seconds) != nil || seconds < 1 || seconds > 1e12 {
-		if p.cfg.RequireAuthTime {
-			return time.Time{}, errNotSignedIn(p.cfg.Name+" does not say when you signed in there; an administrator has to look at oidc.require_auth_time",
-				"the ID token has no auth_time; if the provider has none to give, set oidc.require_auth_time to false")
-		}
-		return now, nil
-	}
-	at := time.Unix(int64(seconds), 0)
-	switch {
-	case at.After(now.Add(oidcSkew)):
-		return time.Time{}, errNotSignedIn(messageNotVouched, "auth_time is in the future: is a clock wrong?")
-	case maxAge > 0 && now.Sub(at) > maxAge+oidcSkew:
-		return time.Time{}, errNotSignedIn("you signed in at "+p.cfg.Name+" too long ago; sign in there again", "auth_time is older than max_age")
-	case at.After(now):
-		return now, nil
-	}
-	return at, nil
-}
-
-// text reads a claim that is a string, "" for anything else.
-func text(raw json.RawMessage) string {
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		return ""
-	}
-	return s
-}
-
-// texts reads a claim that is a list of strings, or one string.
-func texts(raw json.RawMessage) []string {
-	var list []string
-	if json.Unmarshal(raw, &list) == nil {
-		return list
-	}
-	if one := text(raw); one != "" {
-		return []string{one}
-	}
-	return nil
-}
-
-// truth reads a claim that says yes: true, or as some providers write it, "true",
-// "1" or 1.
-func truth(raw json.RawMessage) bool {
-	switch string(raw) {
-	case `true`, `"true"`, `"1"`, `1`:
-		return true
-	}
-	return false
 }
 
 // logoutURL is where one signs out of the provider itself, "" if that is not known.

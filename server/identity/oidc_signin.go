@@ -49,6 +49,11 @@ func (s *Service) signInBy(ctx context.Context, by models.Actor, who claims) (mo
 		s.noteRefusal(ctx, by, found.ID, "disabled")
 		return models.User{}, errShutOut
 	}
+	if who.GroupsUnknown {
+		s.log.WarnContext(ctx, "the identity provider has more groups of somebody than it sends; their rights stay as they are",
+			"user_id", found.ID, "claim", cfg.GroupsClaim, "request_id", request.ID(ctx))
+		return *found, nil
+	}
 	return s.follow(ctx, system, *found, who.Groups)
 }
 
@@ -61,7 +66,7 @@ func (c OIDCConfig) admits(email string) error {
 		return errNotVerified
 	}
 	_, domain, _ := strings.Cut(email, "@")
-	if !slices.ContainsFunc(c.EmailDomains, func(allowed string) bool { return strings.EqualFold(allowed, domain) }) {
+	if !slices.ContainsFunc(c.EmailDomains, func(allowed string) bool { return models.NormalizeEmail(allowed) == domain }) {
 		return errForeignEmail
 	}
 	return nil

@@ -78,7 +78,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		crossOrigin: http.NewCrossOriginProtection(),
 		sessions:    newSessions(deps.Store.Sessions(), cfg.Sessions, cfg.Secure, deps.Clock, deps.Logger),
 		attempts:    newAttempts(cfg.Login, deps.Clock), setup: setup{file: cfg.SetupFile},
-		provider: newProvider(cfg.OIDC, cfg.Origin+cfg.Callback, deps.Clock, deps.Random),
+		provider: newProvider(cfg.OIDC, cfg.Origin+cfg.Callback, deps.Clock, deps.Random, deps.Logger),
 	}
 	if cfg.Origin != "" {
 		if err := s.crossOrigin.AddTrustedOrigin(cfg.Origin); err != nil {

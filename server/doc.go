@@ -3,7 +3,7 @@
 //
 // # The route table
 //
-// One table (routes.go) lists every method and path with the [caller] that it is
+// One table lists every method and path with the [endpoint.Caller] that it is
 // for, out of a closed set. The router is built from that table and from nothing
 // else, and a route that names no caller stops the program. Tests walk the router
 // and hold it against the table, against the OpenAPI document in package api, and
@@ -16,23 +16,11 @@
 // Package identity finds out who calls, and package manage does what can be done. The
 // route table says which caller may come to which of it.
 //
-// # How a request is read
-//
-// JSON is read strictly: unknown, repeated and wrongly typed members, trailing
-// data, other encodings and bodies over 64 KiB are refused, in words that name the
-// field. What is wrong with the values of fields is reported all at once.
-//
-// What a request may have around that is declared in the route table and held against
-// it before a handler runs (frame.go): the names in the address and in a form, each
-// once, whether there is a body, and no empty part of a path. Anything else is refused
-// by name, so that no call does more than it says. What ends all tokens wants to be
-// told that all are meant.
-//
 // # How an outcome is told
 //
 // Everything that is not a success is an RFC 9457 problem document with a stable
 // code and the id of the request, which is also in the X-Request-Id header and in
-// every log line about it. One table (problem.go) maps error codes to statuses.
+// every log line about it. One table, in package request, maps error codes to statuses.
 // Answers of 500 and above show no cause; the log has it under that id. A client
 // may choose the request id if it looks like one.
 //

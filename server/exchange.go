@@ -43,7 +43,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}()
 
 	if m, mount := s.mounted(r); m != nil {
-		x.Route = m.known()
+		x.Route = m.Known()
 		// The timeouts of API requests hold here too, until what is mounted sets others.
 		mount.ServeHTTP(x, r)
 		return

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"patrol/server/endpoint"
 	"patrol/server/identity"
 	"patrol/server/manage"
 	"patrol/server/request"
@@ -28,18 +29,19 @@ type Route struct {
 
 // Routes is the route table.
 func Routes() []Route {
-	names := map[caller]string{
-		anyone: "anyone", askingProxy: "askingProxy", tokenHolder: "tokenHolder", patItself: "patItself", session: "session", owner: "owner", ownerFresh: "ownerFresh",
-		ownerConfirming:      "ownerConfirming",
-		ownerOrPlatformAdmin: "ownerOrPlatformAdmin", domainReader: "domainReader", domainAdmin: "domainAdmin", platformAdmin: "platformAdmin",
-		policyTeam: "policyTeam", bundleReader: "bundleReader",
+	names := map[endpoint.Caller]string{
+		endpoint.Anyone: "anyone", endpoint.AskingProxy: "askingProxy", endpoint.TokenHolder: "tokenHolder", endpoint.PatItself: "patItself", endpoint.Session: "session", endpoint.Owner: "owner", endpoint.OwnerFresh: "ownerFresh",
+		endpoint.OwnerConfirming:      "ownerConfirming",
+		endpoint.OwnerOrPlatformAdmin: "ownerOrPlatformAdmin", endpoint.DomainReader: "domainReader", endpoint.DomainAdmin: "domainAdmin", endpoint.PlatformAdmin: "platformAdmin",
+		endpoint.PolicyTeam: "policyTeam", endpoint.BundleReader: "bundleReader",
 	}
+	routes := (&Server{}).routes()
 	out := make([]Route, len(routes))
 	for i, r := range routes {
 		out[i] = Route{
-			Method: r.method, Path: r.path, By: names[r.by], Mount: r.mount, Page: r.page,
-			Query: r.query, Lists: r.lists, Form: r.form, Open: r.open,
-			Body: map[payload]string{nothing: "none", object: "object", objectOrNothing: "maybe"}[r.body],
+			Method: r.Method, Path: r.Path, By: names[r.By], Mount: r.Mount, Page: r.Page,
+			Query: r.Query, Lists: r.Lists, Form: r.Form, Open: r.Open,
+			Body: map[endpoint.Payload]string{endpoint.Nothing: "none", endpoint.Object: "object", endpoint.ObjectOrNothing: "maybe"}[r.Body],
 		}
 	}
 	return out
@@ -73,7 +75,7 @@ func (c *Clock) Advance(d time.Duration) {
 
 // RouteWithoutCaller builds a router with a route that names no caller.
 func RouteWithoutCaller() {
-	(&Server{}).newRouter([]route{{method: "GET", path: "/new"}})
+	(&Server{}).newRouter([]endpoint.Route{{Method: "GET", Path: "/new"}})
 }
 
 // CheapHash hashes a password with as little memory as goes, which the

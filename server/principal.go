@@ -1,10 +1,15 @@
 package server
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
+
 	"github.com/gin-gonic/gin"
 
 	"patrol/models"
+	"patrol/server/endpoint"
 	"patrol/server/identity"
+	"patrol/server/request"
 )
 
 // admitSession admits a signed-in user, and gives the request the context of the session.
@@ -15,13 +20,13 @@ func (s *Server) admitSession(c *gin.Context) (p models.Principal, err error) {
 
 // admit finds out who calls and whether they are the caller that the route is
 // for. It may replace the request's context by one that holds the session.
-func (s *Server) admit(c *gin.Context, by caller) (models.Principal, error) {
+func (s *Server) admit(c *gin.Context, by endpoint.Caller) (models.Principal, error) {
 	switch by {
-	case anyone, askingProxy, tokenHolder:
+	case endpoint.Anyone, endpoint.AskingProxy, endpoint.TokenHolder:
 		return models.Principal{}, nil
-	case patItself:
+	case endpoint.PatItself:
 		return s.identity.AdmitPAT(c.Writer, c.Request)
-	case bundleReader:
+	case endpoint.BundleReader:
 		return s.admitBundleReader(c)
 	}
 	p, err := s.admitSession(c)
@@ -29,27 +34,27 @@ func (s *Server) admit(c *gin.Context, by caller) (models.Principal, error) {
 		return models.Principal{}, err
 	}
 	switch by {
-	case session, owner, ownerConfirming, ownerOrPlatformAdmin:
+	case endpoint.Session, endpoint.Owner, endpoint.OwnerConfirming, endpoint.OwnerOrPlatformAdmin:
 		return p, nil
-	case ownerFresh:
+	case endpoint.OwnerFresh:
 		if !s.identity.Fresh(p) {
 			return models.Principal{}, identity.ErrStaleSignIn
 		}
 		return p, nil
-	case platformAdmin:
+	case endpoint.PlatformAdmin:
 		if !p.User.Admin {
 			return models.Principal{}, errAdminOnly
 		}
 		return p, nil
-	case policyTeam:
+	case endpoint.PolicyTeam:
 		if !p.User.Admin && !p.User.Policy {
 			return models.Principal{}, errPolicyTeamOnly
 		}
 		return p, nil
-	case domainReader:
+	case endpoint.DomainReader:
 		_, err = s.manage.ReadableDomain(c.Request.Context(), p, c.Param("id"))
 		return p, err
-	case domainAdmin:
+	case endpoint.DomainAdmin:
 		return p, s.manage.MayAdminister(c.Request.Context(), p, c.Param("id"))
 	}
 	return models.Principal{}, models.NewError(models.CodeForbidden, "nobody may call this")
@@ -59,3 +64,18 @@ var (
 	errAdminOnly      = models.NewError(models.CodeForbidden, "only platform admins may do this")
 	errPolicyTeamOnly = models.NewError(models.CodeForbidden, "only the policy team and platform admins may do this")
 )
+
+// admitBundleReader admits who holds the configured credential, or the policy team.
+func (s *Server) admitBundleReader(c *gin.Context) (models.Principal, error) {
+	if cred := request.CredentialOf(c.Request.Header); cred.Kind == request.AccessCredential && s.cfg.BundleCredential != "" {
+		given, want := sha256.Sum256([]byte(cred.Token)), sha256.Sum256([]byte(s.cfg.BundleCredential))
+		if subtle.ConstantTimeCompare(given[:], want[:]) == 1 {
+			return models.Principal{}, nil
+		}
+	}
+	p, err := s.admitSession(c)
+	if err == nil && !p.User.Admin && !p.User.Policy {
+		return models.Principal{}, errPolicyTeamOnly
+	}
+	return p, err
+}

@@ -19,6 +19,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/endpoint"
 	"patrol/server/request"
 )
 
@@ -37,7 +38,7 @@ func bare() (*Server, *bytes.Buffer) {
 // answerTo is what a server answers whose one route, GET /it, does what do does.
 func answerTo(t *testing.T, s *Server, do func(*gin.Context) error) (*httptest.ResponseRecorder, api.Problem) {
 	t.Helper()
-	s.gin = s.newRouter([]route{{method: "GET", path: "/it", by: anyone, do: func(_ *Server, c *gin.Context, _ models.Principal) error { return do(c) }}})
+	s.gin = s.newRouter([]endpoint.Route{{Method: "GET", Path: "/it", By: endpoint.Anyone, Do: func(c *gin.Context, _ models.Principal) error { return do(c) }}})
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/it", nil))
 	var p api.Problem
@@ -128,7 +129,7 @@ func TestDefectsAnswer500(t *testing.T) {
 
 func TestAClientThatLeftIsNoIncident(t *testing.T) {
 	s, logs := bare()
-	s.gin = s.newRouter([]route{{method: "GET", path: "/it", by: anyone, do: func(_ *Server, c *gin.Context, _ models.Principal) error {
+	s.gin = s.newRouter([]endpoint.Route{{Method: "GET", Path: "/it", By: endpoint.Anyone, Do: func(c *gin.Context, _ models.Principal) error {
 		return fmt.Errorf("read: %w", c.Request.Context().Err())
 	}}})
 	ctx, leave := context.WithCancel(t.Context())
@@ -143,8 +144,9 @@ func TestAClientThatLeftIsNoIncident(t *testing.T) {
 func TestMounted(t *testing.T) {
 	s, _ := bare()
 	s.forward = http.NotFoundHandler()
+	routes := s.routes()
 	for i := range routes {
-		if routes[i].mount {
+		if routes[i].Mount {
 			s.mounts = append(s.mounts, &routes[i])
 		}
 	}

@@ -204,3 +204,18 @@ func (m *Metrics) handlerAt(path string) http.Handler {
 
 // Setup makes a setup code if the database has no users. [Server.Serve] calls it.
 func (s *Server) Setup(ctx context.Context) error { return s.identity.BeginSetup(ctx, s.BaseURL()) }
+
+// pageBase is the address of this server for whoever reads a page: the public URL,
+// or else the one that they reached it by.
+func (s *Server) pageBase(r *http.Request) string {
+	if s.cfg.PublicURL != "" || r.Host == "" {
+		return s.BaseURL()
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// baseURL is [Server.BaseURL] for the pages.
+func (s *Server) baseURL() string { return s.BaseURL() }

@@ -16,10 +16,12 @@ import (
 	"patrol/models/store"
 	"patrol/policies/engine"
 	"patrol/server/authz"
+	"patrol/server/endpoint"
 	"patrol/server/identity"
 	"patrol/server/manage"
+	"patrol/server/pages"
 	"patrol/server/request"
-	"patrol/server/ui"
+	"patrol/server/rest"
 )
 
 // Deps is what a [Server] works with. Store, Authz, Engine, Policy and Keys are required.
@@ -52,6 +54,8 @@ type Server struct {
 	cfg      Config
 	manage   *manage.Service
 	identity *identity.Service
+	rest     *rest.Surface
+	pages    *pages.Surface
 	store    *store.Store
 	authz    *authz.Authorizer
 	engine   *engine.Engine
@@ -64,13 +68,11 @@ type Server struct {
 	random   io.Reader
 
 	gin       *gin.Engine
-	mounts    []*route
+	mounts    []*endpoint.Route
 	trusted   request.Proxies
 	hsts      bool // public over https: browsers are told to stay there
 	passwords *identity.Passwords
 	places    request.Places
-	ui        *ui.UI
-	once      *ui.Once
 
 	listeners listeners
 	stopping  atomic.Bool
@@ -89,7 +91,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, store: deps.Store, authz: deps.Authz, engine: deps.Engine, keys: deps.Keys,
 		gateway: deps.Gateway, forward: deps.ForwardAuth, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
-		ending: make(chan struct{}), pollers: make(chan struct{}, mostWaiting),
+		ending: make(chan struct{}), pollers: make(chan struct{}, rest.MostWaiting),
 	}
 	if s.metrics == nil {
 		s.metrics = NewMetrics()
@@ -123,7 +125,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		Passwords: s.passwords, Keys: s.keys, ID: deps.ID, Logger: s.log, Clock: s.now, Random: s.random,
 	})
 	s.identity, err = identity.New(identity.Config{
-		Sessions: cfg.Sessions, Login: cfg.Login, OIDC: cfg.OIDC, Origin: origin, Secure: s.hsts, Callback: oidcCallback,
+		Sessions: cfg.Sessions, Login: cfg.Login, OIDC: cfg.OIDC, Origin: origin, Secure: s.hsts, Callback: pages.OidcCallback,
 		SetupFile: cfg.setupFile(), SetupValidFor: cfg.SetupValidFor,
 	}, identity.Deps{
 		Store: s.store, Manage: s.manage, Authz: s.authz, Passwords: s.passwords, Keys: s.keys,
@@ -132,16 +134,27 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.ui, err = ui.New(); err != nil {
-		return nil, err
-	}
-	s.once = ui.NewOnce(onceRemembered)
 	s.places = request.NewPlaces(cfg.HTTP.MaxInFlight)
 
+	forPrograms := rest.Config{Playground: cfg.Playground}
+	forPrograms.HTTP.MaxBodyBytes, forPrograms.HTTP.ReadTimeout, forPrograms.HTTP.WriteTimeout = cfg.HTTP.MaxBodyBytes, cfg.HTTP.ReadTimeout, cfg.HTTP.WriteTimeout
+	s.rest = rest.New(forPrograms, rest.Deps{
+		Manage: s.manage, Identity: s.identity, Authz: s.authz, Clock: s.now, PageBase: s.pageBase, Ending: s.ending, Pollers: s.pollers,
+	})
+	forPeople := pages.Config{Limits: cfg.Limits, Login: cfg.Login, OIDC: cfg.OIDC, Playground: cfg.Playground}
+	forPeople.HTTP.MaxBodyBytes, forPeople.HTTP.WriteTimeout = cfg.HTTP.MaxBodyBytes, cfg.HTTP.WriteTimeout
+	s.pages, err = pages.New(forPeople, pages.Deps{
+		Manage: s.manage, Identity: s.identity, Authz: s.authz, Logger: s.log, Clock: s.now, BaseURL: s.baseURL, PageBase: s.pageBase,
+	})
+	if err != nil {
+		return nil, err
+	}
+
 	gin.SetMode(gin.ReleaseMode) // in other modes gin prints to standard output
+	routes := s.routes()
 	s.gin = s.newRouter(routes)
 	for i := range routes {
-		if routes[i].mount {
+		if routes[i].Mount {
 			s.mounts = append(s.mounts, &routes[i])
 		}
 	}

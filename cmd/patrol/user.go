@@ -13,7 +13,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/server/identity"
-	"patrol/server/ui"
+	"patrol/server/request"
 )
 
 func (p *process) userCommand() *cobra.Command {
@@ -263,7 +263,7 @@ It begins with public_url, or else with the address in listen. It is printed her
 		if err != nil {
 			return err
 		}
-		reset, err := identity.NewReset(ctx, o.store, o.by, u.ID, serverConfig(o.cfg).BaseURL()+ui.ResetPath, rand.Reader, time.Now().Add(o.cfg.Passwords.ResetValidFor))
+		reset, err := identity.NewReset(ctx, o.store, o.by, u.ID, serverConfig(o.cfg).BaseURL()+request.ResetPath, rand.Reader, time.Now().Add(o.cfg.Passwords.ResetValidFor))
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 
 var (
 	errSignInFirst = models.NewError(models.CodeUnauthenticated, "you are not signed in, or your session has ended")
+	// ErrStaleSignIn is the error where a sign-in is too old.
 	ErrStaleSignIn = models.NewError(models.CodeReauthentication, "your sign-in is too old for this; give your password again at /api/v1/session/reauthenticate")
 	errPATHere     = models.NewError(models.CodeSessionRequired, "a personal access token cannot do this; sign in instead")
 	errNoPAT       = models.NewError(models.CodeUnauthenticated, "send the personal access token as 'Authorization: Bearer <token>'")

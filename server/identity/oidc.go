@@ -193,6 +193,7 @@ func (p *provider) read(ctx context.Context) (*discovered, error) {
 // Purpose is what somebody goes to the provider for.
 type Purpose string
 
+// The purposes.
 const (
 	ToSignIn  Purpose = "sign_in"
 	ToConfirm Purpose = "confirm" // that they are still who signed in

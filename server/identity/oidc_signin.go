@@ -12,6 +12,7 @@ import (
 )
 
 var (
+	// ErrNoOIDC is the error where people sign in with passwords alone.
 	ErrNoOIDC       = models.NewError(models.CodeNotFound, "there is no identity provider to sign in at")
 	errNotVerified  = models.NewError(models.CodeForbidden, "the identity provider has not verified an email address of yours, which an account here needs")
 	errForeignEmail = models.NewError(models.CodeForbidden, "your email address is of no domain that may sign in here")

@@ -34,6 +34,7 @@ func (s *Service) LeaveNotice(ctx context.Context, text string) {
 	}
 }
 
+// TakeNotice returns what the page is to say of what was done before, once.
 func (s *Service) TakeNotice(ctx context.Context) string {
 	if !s.sessions.scs.Exists(ctx, sessionNotice) {
 		return ""

@@ -90,8 +90,10 @@ func (s *Service) finishSetup() error {
 }
 
 var (
-	errNoSetup      = models.NewError(models.CodeNotFound, "there is nothing at this path")
-	ErrSetupCode    = models.NewError(models.CodeForbidden, "this is not the setup code")
+	errNoSetup = models.NewError(models.CodeNotFound, "there is nothing at this path")
+	// ErrSetupCode is the error for a wrong code.
+	ErrSetupCode = models.NewError(models.CodeForbidden, "this is not the setup code")
+	// ErrSetupExpired is the error once the time of the code is over.
 	ErrSetupExpired = models.NewError(models.CodeForbidden,
 		"the setup code has expired; restart Patrol for a new one, or run: patrol user create --admin")
 )

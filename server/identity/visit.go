@@ -49,25 +49,14 @@ func (s *Service) EndVisit(w http.ResponseWriter, r *http.Request) (Flow, error)
 
 // arrive does what a visit was for.
 func (s *Service) arrive(w http.ResponseWriter, r *http.Request, f Flow, who claims) error {
-	x := request.Of(r.Context())
 	if f.Purpose == ToLink {
-		p, r, err := s.AdmitSession(w, r)
+		p, signedIn, err := s.AdmitSession(w, r)
 		if err != nil {
 			return err
 		}
-		ctx := r.Context()
-		if s.sessions.scs.PopString(ctx, sessionLinking) != stateHash(f) {
-			return errNotSignedIn(messageBegunElsewhere, "the session has not begun to connect accounts with this state")
-		}
-		if _, _, err := s.sessions.scs.Commit(ctx); err != nil {
-			return err
-		}
-		if err := s.linkBy(ctx, p, who); err != nil {
-			return err
-		}
-		s.LeaveNotice(ctx, "Your account is connected with "+s.cfg.OIDC.Name+".")
-		return nil
+		return s.arriveToLink(signedIn, p, f, who)
 	}
+	x := request.Of(r.Context())
 	by := x.Actor(models.ActorUser, "", "")
 	user, err := s.signInBy(r.Context(), by, who)
 	if err != nil {
@@ -75,14 +64,9 @@ func (s *Service) arrive(w http.ResponseWriter, r *http.Request, f Flow, who cla
 	}
 	x.UserID = user.ID
 	if f.Purpose == ToConfirm {
-		p, r, err := s.AdmitSession(w, r)
+		p, signedIn, err := s.AdmitSession(w, r)
 		if err == nil {
-			ctx := r.Context()
-			token, err := s.confirmBy(ctx, p, user, who.SignedIn)
-			if err == nil {
-				s.sessions.setCookie(w, token, s.sessions.ends(ctx))
-			}
-			return err
+			return s.arriveToConfirm(w, signedIn, p, user, who)
 		}
 		if models.CodeOf(err) != models.CodeUnauthenticated {
 			return err
@@ -95,6 +79,32 @@ func (s *Service) arrive(w http.ResponseWriter, r *http.Request, f Flow, who cla
 	}
 	s.sessions.setCookie(w, token, ends)
 	return nil
+}
+
+// arriveToLink connects the account of the session of r with the provider.
+func (s *Service) arriveToLink(r *http.Request, p models.Principal, f Flow, who claims) error {
+	ctx := r.Context()
+	if s.sessions.scs.PopString(ctx, sessionLinking) != stateHash(f) {
+		return errNotSignedIn(messageBegunElsewhere, "the session has not begun to connect accounts with this state")
+	}
+	if _, _, err := s.sessions.scs.Commit(ctx); err != nil {
+		return err
+	}
+	if err := s.linkBy(ctx, p, who); err != nil {
+		return err
+	}
+	s.LeaveNotice(ctx, "Your account is connected with "+s.cfg.OIDC.Name+".")
+	return nil
+}
+
+// arriveToConfirm makes the session of r as recent as the sign-in at the provider.
+func (s *Service) arriveToConfirm(w http.ResponseWriter, r *http.Request, p models.Principal, user models.User, who claims) error {
+	ctx := r.Context()
+	token, err := s.confirmBy(ctx, p, user, who.SignedIn)
+	if err == nil {
+		s.sessions.setCookie(w, token, s.sessions.ends(ctx))
+	}
+	return err
 }
 
 // BeginVisit starts a visit to the provider and returns the address to send the browser to,

@@ -19,6 +19,7 @@ func (s *Service) Advise(ctx context.Context, p models.Principal, id string, day
 	return s.AdviseOn(ctx, pat, days)
 }
 
+// AdviseOn is [Service.Advise] for a token that was read already.
 func (s *Service) AdviseOn(ctx context.Context, pat models.PAT, days int) (api.Advice, error) {
 	period, err := s.advicePeriod(ctx, days)
 	if err != nil {
@@ -113,7 +114,7 @@ func (s *Service) AdviseAll(ctx context.Context, f AdviceSearch, page store.Page
 	for _, a := range found {
 		one := api.OwnedAdvice{
 			Advice: period.advice(a.PAT, a.Scopes, a.Needed), UserID: a.UserID, Email: a.Email,
-			CreatedAt: a.CreatedAt.UTC(), ExpiresAt: s.Counted(a.PAT).ExpiresAt.UTC(), LastUsedAt: Utc(a.LastUsedAt),
+			CreatedAt: a.CreatedAt.UTC(), ExpiresAt: s.Counted(a.PAT).ExpiresAt.UTC(), LastUsedAt: UTC(a.LastUsedAt),
 		}
 		one.UnusedScopes, one.WideScopes = models.CountAdvice(a.Scopes)
 		out.Items = append(out.Items, one)

@@ -12,6 +12,7 @@ import (
 // HasLog reports whether decisions are kept in a database.
 func (s *Service) HasLog() bool { return s.decided != nil }
 
+// ErrNoDecisionLog is the error where decisions are not kept in a database.
 var ErrNoDecisionLog = models.NewError(models.CodeNotFound, "decisions are not kept in a database here; the setting is decision_log.database")
 
 // Decisions lists decisions that were made, the latest first, without their input.

@@ -6,16 +6,24 @@ import (
 	"patrol/models/store"
 )
 
-// The lists of the store, for those who read them through a [Service].
+// The lists of the store, for surfaces, which do not know it.
 type (
-	Page           = store.Page
-	OwnedPAT       = store.OwnedPAT
-	PATSearch      = store.PATSearch
-	Member         = store.Member
-	AuditFilter    = store.AuditFilter
-	AuditEvent     = store.AuditEvent
+	// Page says which part of a list is wanted.
+	Page = store.Page
+	// OwnedPAT is a token with the address of its owner.
+	OwnedPAT = store.OwnedPAT
+	// PATSearch narrows a list of tokens.
+	PATSearch = store.PATSearch
+	// Member is a user with a role in a domain.
+	Member = store.Member
+	// AuditFilter narrows the audit log.
+	AuditFilter = store.AuditFilter
+	// AuditEvent is one thing that was done.
+	AuditEvent = store.AuditEvent
+	// DecisionFilter narrows a list of decisions.
 	DecisionFilter = store.DecisionFilter
-	RefusalFilter  = store.RefusalFilter
+	// RefusalFilter narrows a list of counted refusals.
+	RefusalFilter = store.RefusalFilter
 )
 
 // MaxPage is the largest number of items that a page of a list has.

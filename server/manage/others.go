@@ -68,6 +68,7 @@ func (s *Service) AnyPAT(ctx context.Context, id string) (OwnedPAT, error) {
 	return s.WithOwner(ctx, *pat)
 }
 
+// WithOwner returns a token with the address of its owner.
 func (s *Service) WithOwner(ctx context.Context, pat models.PAT) (OwnedPAT, error) {
 	owned := OwnedPAT{PAT: pat}
 	owner, err := s.store.User(ctx, pat.UserID)

@@ -224,7 +224,8 @@ func newScope(in api.NewScope) models.Scope {
 	return models.Scope{Domain: in.Domain, EntityType: in.EntityType, Entity: in.Entity, Operation: in.Operation}
 }
 
-func Utc(t *time.Time) *time.Time {
+// UTC returns a time in UTC, nil for nil.
+func UTC(t *time.Time) *time.Time {
 	if t == nil {
 		return nil
 	}

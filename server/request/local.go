@@ -17,3 +17,6 @@ func LocalPath(path string) string {
 	}
 	return path
 }
+
+// ResetPath is the address of the page that takes the code of a password reset.
+const ResetPath = "/reset"

@@ -7,11 +7,12 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // ResetPath is the path of the page that takes a reset code. Links to it carry the
 // code as their fragment.
-const ResetPath = "/reset"
+const ResetPath = request.ResetPath
 
 // NewReset asks before a reset link is made for an account.
 func NewReset(u models.User, validFor time.Duration) Form {

@@ -24,6 +24,7 @@ type Limit[K comparable] struct {
 	pending map[K]int // attempts under way, as many as there are at most
 }
 
+// NewLimit permits so many failures in a length of time, and remembers so many keys.
 func NewLimit[K comparable](most int, length time.Duration, size int) *Limit[K] {
 	return &Limit[K]{most: most, length: length, failed: NewRecent[K](size), pending: map[K]int{}}
 }
@@ -31,7 +32,7 @@ func NewLimit[K comparable](most int, length time.Duration, size int) *Limit[K] 
 // Wait returns how long it is until another attempt is permitted, 0 if it is now.
 // Looking makes no entry. The zero prefix stands for no network, and has no limit.
 func (l *Limit[K]) Wait(now time.Time, key K) time.Duration {
-	var failures window
+	var failures Window
 	if w := l.failed.Peek(key); w != nil {
 		failures = *w
 	}
@@ -66,12 +67,12 @@ func (l *Limit[K]) Count(now time.Time, key K) {
 	l.failed.Get(key).Add(now, l.most)
 }
 
-// window holds the times of the newest events, oldest first, in Unix nanoseconds.
-type window struct{ times []int64 }
+// Window holds the times of the newest events, oldest first, in Unix nanoseconds.
+type Window struct{ times []int64 }
 
 // Wait returns how long it is until fewer than limit events lie within length
 // before now; 0 if that is so already.
-func (w *window) Wait(now time.Time, length time.Duration, limit int) time.Duration {
+func (w *Window) Wait(now time.Time, length time.Duration, limit int) time.Duration {
 	if len(w.times) < limit {
 		return 0
 	}
@@ -79,7 +80,7 @@ func (w *window) Wait(now time.Time, length time.Duration, limit int) time.Durat
 }
 
 // Add notes an event and forgets all but the newest keep.
-func (w *window) Add(now time.Time, keep int) {
+func (w *Window) Add(now time.Time, keep int) {
 	if len(w.times) >= keep {
 		w.times = append(w.times[:0], w.times[len(w.times)-keep+1:]...)
 	}
@@ -97,9 +98,10 @@ type Recent[K comparable] struct {
 
 type entry[K comparable] struct {
 	key K
-	window
+	Window
 }
 
+// NewRecent keeps the windows of so many keys.
 func NewRecent[K comparable](size int) *Recent[K] {
 	return &Recent[K]{size: size, byKey: map[K]*list.Element{}, order: list.New()}
 }
@@ -107,8 +109,8 @@ func NewRecent[K comparable](size int) *Recent[K] {
 // Len returns how many windows are kept.
 func (r *Recent[K]) Len() int { return r.order.Len() }
 
-// Get returns the window of key, a new one if there is none.
-func (r *Recent[K]) Get(key K) *window {
+// Get returns the Window of key, a new one if there is none.
+func (r *Recent[K]) Get(key K) *Window {
 	if w := r.Peek(key); w != nil {
 		return w
 	}
@@ -118,15 +120,15 @@ func (r *Recent[K]) Get(key K) *window {
 	}
 	e := &entry[K]{key: key}
 	r.byKey[key] = r.order.PushFront(e)
-	return &e.window
+	return &e.Window
 }
 
-// Peek returns the window of key, or nil.
-func (r *Recent[K]) Peek(key K) *window {
+// Peek returns the Window of key, or nil.
+func (r *Recent[K]) Peek(key K) *Window {
 	element, ok := r.byKey[key]
 	if !ok {
 		return nil
 	}
 	r.order.MoveToFront(element)
-	return &element.Value.(*entry[K]).window
+	return &element.Value.(*entry[K]).Window
 }

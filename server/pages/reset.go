@@ -1,0 +1,94 @@
+package pages
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/models"
+	"patrol/server/endpoint"
+	"patrol/server/identity"
+	"patrol/server/request"
+	"patrol/server/ui"
+)
+
+// resetPages make codes and take them.
+func (s *Surface) resetPages() []endpoint.Route {
+	return []endpoint.Route{
+		{Method: "GET", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, Page: true, Do: s.pageNewReset},
+		{Method: "POST", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, Page: true, Do: s.formNewReset},
+		{Method: "GET", Path: "/admin/users/:id/reset/link", By: endpoint.PlatformAdmin, Page: true, Do: s.pageResetLink},
+		{Method: "GET", Path: ui.ResetPath, By: endpoint.Anyone, Page: true, Do: s.pageReset},
+		{Method: "POST", Path: ui.ResetPath, By: endpoint.Anyone, Page: true, Do: s.formReset, Accepts: endpoint.Accepts{Form: []string{"code", "password", "repeat"}}},
+	}
+}
+
+func (s *Surface) pageNewReset(c *gin.Context, p models.Principal) error {
+	user, err := s.userHere(c)
+	if err != nil {
+		return err
+	}
+	if user.Disabled || user.ID == p.User.ID {
+		return s.seeOther(c, "/admin/users/"+url.PathEscape(user.ID), "")
+	}
+	return s.show(c, p, http.StatusOK, ui.NewReset(user, s.cfg.Login.ResetValidFor))
+}
+
+// formNewReset leads to the page that shows the link, once, as a new token is shown. Sent
+// again, it makes a new one, and the one before ends.
+func (s *Surface) formNewReset(c *gin.Context, p models.Principal) error {
+	user, err := s.userHere(c)
+	if err != nil {
+		return err
+	}
+	reset, err := s.identity.NewReset(c.Request.Context(), p, user.ID, s.pageBase(c.Request)+ui.ResetPath)
+	if err != nil {
+		return err
+	}
+	return s.leadToMade(c, p, "/admin/users/"+url.PathEscape(user.ID)+"/reset/link", identity.Made{Secret: reset.Code, URL: reset.URL, Expires: reset.ExpiresAt})
+}
+
+func (s *Surface) pageResetLink(c *gin.Context, p models.Principal) error {
+	user, err := s.userHere(c)
+	if err != nil {
+		return err
+	}
+	what, there, err := s.identity.TakeMade(c.Writer, c.Request, p)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return s.seeOther(c, "/admin/users/"+url.PathEscape(user.ID), shownBefore("A reset link", "Make another one if you did not pass it on; that one ends then."))
+	}
+	return s.show(c, p, http.StatusOK, ui.ResetLink{User: user, Code: what.Secret, URL: what.URL, Expires: s.moment(what.Expires)})
+}
+
+func (s *Surface) pageReset(c *gin.Context, _ models.Principal) error {
+	return s.show(c, models.Principal{}, http.StatusOK, ui.Reset("", ui.Problems{}))
+}
+
+func (s *Surface) formReset(c *gin.Context, _ models.Principal) error {
+	if err := s.identity.SameSite(c.Request); err != nil {
+		return err
+	}
+	form, err := s.form(c)
+	if err != nil {
+		return err
+	}
+	in, problems := ui.DecodeReset(form)
+	if problems.Any() {
+		return s.again(c, models.Principal{}, nil, ui.Reset(in.Code, problems))
+	}
+	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
+	user, err := s.identity.ResetPassword(ctx, x.Actor(models.ActorUser, "", ""), in)
+	if err != nil {
+		problems, ok := ui.ProblemsOf(err)
+		if !ok {
+			return err
+		}
+		return s.again(c, models.Principal{}, err, ui.Reset(in.Code, problems))
+	}
+	x.UserID = user.ID
+	return s.show(c, models.Principal{}, http.StatusOK, ui.ResetDone(user.Email))
+}

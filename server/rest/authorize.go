@@ -1,0 +1,197 @@
+package rest
+
+import (
+	"bytes"
+	stdjson "encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/authz"
+	"patrol/server/request"
+)
+
+// maxBatch is how many requests one call of /authorize/batch may make.
+const maxBatch = 100
+
+// authorizeItem is [api.AuthorizeItem] as it is read: the context stays raw until
+// it is known that there is one.
+type authorizeItem struct {
+	Domain     string         `json:"domain"`
+	EntityType string         `json:"entity_type"`
+	Entity     string         `json:"entity"`
+	Operation  string         `json:"operation"`
+	Context    jsontext.Value `json:"context"`
+}
+
+// authorizeBody is [api.AuthorizeRequest] as it is read.
+type authorizeBody struct {
+	Token       *string `json:"token"`
+	Consistency *string `json:"consistency"`
+	authorizeItem
+}
+
+// batchBody is [api.AuthorizeBatch] as it is read.
+type batchBody struct {
+	Token       *string         `json:"token"`
+	Consistency *string         `json:"consistency"`
+	Requests    []authorizeItem `json:"requests"`
+}
+
+func (s *Surface) authorize(c *gin.Context, _ models.Principal) error {
+	var in authorizeBody
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	var v models.Invalid
+	full := readConsistency(in.Consistency, &v)
+	req, err := in.request("", &v)
+	if err != nil {
+		return err
+	}
+	if err := v.Err(); err != nil {
+		return err
+	}
+	call, err := s.authorizeCall(c, in.Token)
+	if err != nil {
+		return err
+	}
+	call.Request, call.Full = req, full
+	if err := request.Of(c.Request.Context()).EnterToDecide(call.Token, s.authz.Verified); err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, wireDecision(s.authz.Authorize(c.Request.Context(), call)))
+	return nil
+}
+
+func (s *Surface) authorizeBatch(c *gin.Context, _ models.Principal) error {
+	var in batchBody
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	var v models.Invalid
+	if n := len(in.Requests); n < 1 || n > maxBatch {
+		v.Add("requests", "must have 1 to %d items, not %d", maxBatch, n)
+		return v.Err()
+	}
+	full := readConsistency(in.Consistency, &v)
+	requests := make([]models.Request, len(in.Requests))
+	for i, item := range in.Requests {
+		var err error
+		if requests[i], err = item.request(fmt.Sprintf("requests[%d].", i), &v); err != nil {
+			return err
+		}
+	}
+	if err := v.Err(); err != nil {
+		return err
+	}
+	call, err := s.authorizeCall(c, in.Token)
+	if err != nil {
+		return err
+	}
+	call.Full = full
+	if err := request.Of(c.Request.Context()).EnterToDecide(call.Token, s.authz.Verified); err != nil {
+		return err
+	}
+	decisions := s.authz.AuthorizeBatch(c.Request.Context(), call, requests)
+	out := api.DecisionBatch{Decisions: make([]api.Decision, len(decisions))}
+	for i, d := range decisions {
+		out.Decisions[i] = wireDecision(d)
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, out)
+	return nil
+}
+
+// authorizeCall takes the token from where it was sent: the body or a Bearer
+// header, not both. Another scheme in the header is no token.
+func (s *Surface) authorizeCall(c *gin.Context, inBody *string) (authz.Call, error) {
+	x := request.Of(c.Request.Context())
+	call := authz.Call{Surface: "authorize", RequestID: x.ID, IP: x.Client, UserAgent: c.Request.UserAgent()}
+	cred := request.CredentialOf(c.Request.Header)
+	bearer := cred.Kind == request.AccessCredential || cred.Kind == request.SessionCredential
+	switch {
+	case bearer && inBody != nil:
+		return call, models.NewError(models.CodeMalformed, "the token is in both the body and the Authorization header; send it once")
+	case inBody != nil:
+		call.Token = *inBody
+	case bearer:
+		call.Token = cred.Token
+	}
+	return call, nil
+}
+
+// readConsistency reports whether the facts are to be read from the store, whatever
+// is cached.
+func readConsistency(in *string, v *models.Invalid) (full bool) {
+	switch {
+	case in == nil:
+		return false
+	case *in == api.ConsistencyFull:
+		return true
+	}
+	v.Add("consistency", "must be %q, or left out", api.ConsistencyFull)
+	return false
+}
+
+// request turns an item into what is judged. What is wrong with it is added to v
+// under prefix, or with a nil v returned.
+func (in authorizeItem) request(prefix string, v *models.Invalid) (models.Request, error) {
+	req := models.Request{Domain: in.Domain, EntityType: in.EntityType, Entity: in.Entity, Operation: in.Operation}
+	own := v == nil
+	if own {
+		v = &models.Invalid{}
+	}
+	req.ValidateAt(prefix, v)
+	if len(in.Context) > 0 && in.Context.Kind() != jsontext.KindNull {
+		if in.Context.Kind() != jsontext.KindBeginObject {
+			v.Add(prefix+"context", "must be an object")
+		} else {
+			// Numbers stay as they were written: a policy may compare ids that
+			// a float64 cannot hold.
+			decoder := stdjson.NewDecoder(bytes.NewReader(in.Context))
+			decoder.UseNumber()
+			if err := decoder.Decode(&req.Context); err != nil {
+				return req, models.WrapError(models.CodeMalformed, "the context is not valid JSON", err)
+			}
+			checkContext(prefix+"context", req.Context, 0, v)
+		}
+	}
+	if own {
+		return req, v.Err()
+	}
+	return req, nil
+}
+
+// checkContext adds to v what a policy could not compute with: it would deny for
+// an error of the policy, when the error is in the request.
+func checkContext(field string, value any, depth int, v *models.Invalid) {
+	if depth > models.MaxContextDepth {
+		v.Add(field, "nests deeper than %d levels", models.MaxContextDepth)
+		return
+	}
+	switch value := value.(type) {
+	case map[string]any:
+		for _, x := range value {
+			checkContext(field, x, depth+1, v)
+		}
+	case []any:
+		for _, x := range value {
+			checkContext(field, x, depth+1, v)
+		}
+	case stdjson.Number:
+		if _, err := value.Float64(); err != nil || len(value) > models.MaxContextNumber {
+			v.Add(field, "has a number with more than %d characters, or one too large", models.MaxContextNumber)
+		}
+	}
+}
+
+func wireDecision(d models.Decision) api.Decision {
+	return api.Decision{
+		Allowed: d.Allowed, DecisionID: d.ID, Reasons: d.Reasons, Status: d.Status(),
+		TokenID: d.TokenID, UserID: d.UserID, ScopeID: d.ScopeID, Revision: d.Revision, Labels: d.Labels, Waived: api.WaivedOf(d.Waived),
+	}
+}

@@ -1,0 +1,105 @@
+package rest
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/manage"
+	"patrol/server/request"
+)
+
+func wireDomain(d models.Domain) api.Domain {
+	return api.Domain{ID: d.ID, Name: d.Name, Status: d.Status, CreatedAt: d.CreatedAt.UTC()}
+}
+
+func (s *Surface) getDomains(c *gin.Context, p models.Principal) error {
+	var v models.Invalid
+	page := readPage(c.Request.URL.Query(), &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	domains, next, err := s.manage.Domains(c.Request.Context(), p, page)
+	if err != nil {
+		return err
+	}
+	writePage(c, domains, next, wireDomain)
+	return nil
+}
+
+func (s *Surface) postDomain(c *gin.Context, p models.Principal) error {
+	var in api.NewDomain
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	domain, err := s.manage.CreateDomain(c.Request.Context(), p, in)
+	if err != nil {
+		return err
+	}
+	c.Header("Location", "/api/v1/domains/"+domain.ID)
+	request.WriteJSON(c.Writer, http.StatusCreated, wireDomain(domain))
+	return nil
+}
+
+func (s *Surface) getDomain(c *gin.Context, p models.Principal) error {
+	domain, err := s.manage.ReadableDomain(c.Request.Context(), p, c.Param("id"))
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, wireDomain(domain))
+	return nil
+}
+
+func (s *Surface) patchDomain(c *gin.Context, p models.Principal) error {
+	var in api.DomainPatch
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	domain, err := s.manage.UpdateDomain(c.Request.Context(), p, c.Param("id"), in)
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, wireDomain(domain))
+	return nil
+}
+
+func (s *Surface) getMembers(c *gin.Context, _ models.Principal) error {
+	var v models.Invalid
+	page := readPage(c.Request.URL.Query(), &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	members, next, err := s.manage.Members(c.Request.Context(), c.Param("id"), page)
+	if err != nil {
+		return err
+	}
+	writePage(c, members, next, func(m manage.Member) api.Member { return api.Member(m) })
+	return nil
+}
+
+func (s *Surface) putMember(c *gin.Context, p models.Principal) error {
+	var in api.SetMember
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	member, created, err := s.manage.SetMember(c.Request.Context(), p, c.Param("id"), c.Param("user"), in)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	request.WriteJSON(c.Writer, status, member)
+	return nil
+}
+
+func (s *Surface) deleteMember(c *gin.Context, p models.Principal) error {
+	if err := s.manage.RemoveMember(c.Request.Context(), p, c.Param("id"), c.Param("user")); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}

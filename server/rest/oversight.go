@@ -1,0 +1,82 @@
+package rest
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/manage"
+	"patrol/server/request"
+)
+
+// wireOwned is anybody's token, as platform admins see it.
+func (s *Surface) wireOwned(o manage.OwnedPAT) api.OwnedPAT {
+	return api.OwnedPAT{PAT: s.wirePAT(o.PAT), UserID: o.UserID, Email: o.Email}
+}
+
+func (s *Surface) getInventory(c *gin.Context, _ models.Principal) error {
+	query := c.Request.URL.Query()
+	var v models.Invalid
+	search := readSearch(query, &v)
+	search.Domain, search.UserID = query.Get("domain"), query.Get("user_id")
+	page := readPage(query, &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	found, next, err := s.manage.SearchPATs(c.Request.Context(), search, page)
+	if err != nil {
+		return err
+	}
+	writePage(c, found, next, s.wireOwned)
+	return nil
+}
+
+// postLeaked revokes the token that is in the body, which is where it is the least
+// likely to be written down.
+func (s *Surface) postLeaked(c *gin.Context, p models.Principal) error {
+	var in api.LeakedToken
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	owned, err := s.manage.RevokeLeaked(c.Request.Context(), p, in)
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, s.wireOwned(owned))
+	return nil
+}
+
+func wireEvent(e manage.AuditEvent) api.AuditEvent {
+	out := api.AuditEvent{
+		ID: e.ID, At: e.At.UTC(), Action: e.Action, Subject: e.Subject, Detail: e.Detail,
+		Actor: api.AuditActor{
+			Kind: e.Actor.Kind, UserID: e.Actor.UserID, TokenID: e.Actor.TokenID,
+			IP: e.Actor.IP, UserAgent: e.Actor.UserAgent, RequestID: e.Actor.RequestID,
+		},
+	}
+	if out.Detail == nil {
+		out.Detail = map[string]string{}
+	}
+	return out
+}
+
+func (s *Surface) getAudit(c *gin.Context, _ models.Principal) error {
+	query := c.Request.URL.Query()
+	var v models.Invalid
+	filter := manage.AuditFilter{
+		Action: query.Get("action"), Subject: query.Get("subject"), UserID: query.Get("user_id"),
+		Since: readTime(query, "since", &v), Until: readTime(query, "until", &v),
+	}
+	page := readPage(query, &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	events, next, err := s.manage.AuditEvents(c.Request.Context(), filter, page)
+	if err != nil {
+		return err
+	}
+	writePage(c, events, next, wireEvent)
+	return nil
+}

@@ -1,0 +1,51 @@
+package rest
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/endpoint"
+	"patrol/server/request"
+)
+
+// A forgotten password is reset by a code that an administrator hands over. The
+// code stands in the fragment of a link, which browsers keep to themselves, and
+// can be typed as well; the database holds its hash. See [NewReset].
+
+// resetRoutes make codes and take them.
+func (s *Surface) resetRoutes() []endpoint.Route {
+	return []endpoint.Route{
+		{Method: "POST", Path: "/api/v1/users/:id/password-reset", By: endpoint.PlatformAdmin, Do: s.postNewReset},
+		{Method: "POST", Path: "/api/v1/password-reset", By: endpoint.Anyone, Do: s.postReset, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+	}
+}
+
+func (s *Surface) postNewReset(c *gin.Context, p models.Principal) error {
+	reset, err := s.identity.NewReset(c.Request.Context(), p, c.Param("id"), s.pageBase(c.Request)+request.ResetPath)
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusCreated, reset)
+	return nil
+}
+
+func (s *Surface) postReset(c *gin.Context, _ models.Principal) error {
+	if err := s.identity.SameSite(c.Request); err != nil {
+		return err
+	}
+	var in api.ResetPassword
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	ctx, x := c.Request.Context(), request.Of(c.Request.Context())
+	user, err := s.identity.ResetPassword(ctx, x.Actor(models.ActorUser, "", ""), in)
+	if err != nil {
+		return err
+	}
+	x.UserID = user.ID
+	c.Status(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,93 @@
+package rest
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/endpoint"
+	"patrol/server/request"
+)
+
+// tokenParams are the names under which clients send a token in the address, where
+// it would be logged on the way. Nothing reads them.
+var tokenParams = []string{"token", "access_token"}
+
+// apiRoutes are for programs.
+func (s *Surface) apiRoutes() []endpoint.Route {
+	return []endpoint.Route{
+		{Method: "POST", Path: "/authorize", By: endpoint.TokenHolder, Do: s.authorize, Quiet: true, Accepts: endpoint.Accepts{Body: endpoint.Object, Ignored: tokenParams}},
+		{Method: "POST", Path: "/authorize/batch", By: endpoint.TokenHolder, Do: s.authorizeBatch, Quiet: true, Accepts: endpoint.Accepts{Body: endpoint.Object, Ignored: tokenParams}},
+
+		{Method: "POST", Path: "/api/v1/session", By: endpoint.Anyone, Do: s.postSession, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "DELETE", Path: "/api/v1/session", By: endpoint.Session, Do: s.deleteSession},
+		{Method: "POST", Path: "/api/v1/session/reauthenticate", By: endpoint.Session, Do: s.postReauthenticate, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "GET", Path: "/api/v1/me", By: endpoint.Session, Do: s.getMe},
+		{Method: "GET", Path: "/api/v1/catalog", By: endpoint.Session, Do: s.getCatalog},
+
+		{Method: "GET", Path: "/api/v1/pats", By: endpoint.Owner, Do: s.getPATs, Accepts: endpoint.Accepts{Query: endpoint.With("status", "name")}},
+		{Method: "POST", Path: "/api/v1/pats", By: endpoint.OwnerFresh, Do: s.postPAT, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "DELETE", Path: "/api/v1/pats", By: endpoint.Owner, Do: s.deletePATs, Accepts: endpoint.Accepts{Query: []string{"all"}}},
+		{Method: "GET", Path: "/api/v1/pats/self", By: endpoint.PatItself, Do: s.getSelf},
+		{Method: "DELETE", Path: "/api/v1/pats/self", By: endpoint.PatItself, Do: s.deleteSelf},
+		{Method: "POST", Path: "/api/v1/pats/purge", By: endpoint.Owner, Do: s.postPurge, Accepts: endpoint.Accepts{Body: endpoint.ObjectOrNothing}},
+		{Method: "GET", Path: "/api/v1/pats/:id", By: endpoint.Owner, Do: s.getPAT},
+		{Method: "PATCH", Path: "/api/v1/pats/:id", By: endpoint.Owner, Do: s.patchPAT, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "DELETE", Path: "/api/v1/pats/:id", By: endpoint.Owner, Do: s.deletePAT},
+		{Method: "POST", Path: "/api/v1/pats/:id/revoke", By: endpoint.OwnerOrPlatformAdmin, Do: s.postRevoke, Accepts: endpoint.Accepts{Query: []string{"wait"}, Body: endpoint.ObjectOrNothing}},
+		{Method: "POST", Path: "/api/v1/pats/:id/rotate", By: endpoint.OwnerFresh, Do: s.postRotate, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "POST", Path: "/api/v1/pats/:id/scopes", By: endpoint.OwnerFresh, Do: s.postScope, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "DELETE", Path: "/api/v1/pats/:id/scopes/:scope", By: endpoint.Owner, Do: s.deleteScope},
+
+		{Method: "GET", Path: "/api/v1/users", By: endpoint.PlatformAdmin, Do: s.getUsers, Accepts: endpoint.Accepts{Query: endpoint.With()}},
+		{Method: "POST", Path: "/api/v1/users", By: endpoint.PlatformAdmin, Do: s.postUser, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "GET", Path: "/api/v1/users/:id", By: endpoint.PlatformAdmin, Do: s.getUser},
+		{Method: "PATCH", Path: "/api/v1/users/:id", By: endpoint.PlatformAdmin, Do: s.patchUser, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+
+		{Method: "GET", Path: "/api/v1/domains", By: endpoint.Session, Do: s.getDomains, Accepts: endpoint.Accepts{Query: endpoint.With()}},
+		{Method: "POST", Path: "/api/v1/domains", By: endpoint.PlatformAdmin, Do: s.postDomain, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "GET", Path: "/api/v1/domains/:id", By: endpoint.DomainReader, Do: s.getDomain},
+		{Method: "PATCH", Path: "/api/v1/domains/:id", By: endpoint.PlatformAdmin, Do: s.patchDomain, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "GET", Path: "/api/v1/domains/:id/members", By: endpoint.DomainReader, Do: s.getMembers, Accepts: endpoint.Accepts{Query: endpoint.With()}},
+		{Method: "PUT", Path: "/api/v1/domains/:id/members/:user", By: endpoint.DomainAdmin, Do: s.putMember, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "DELETE", Path: "/api/v1/domains/:id/members/:user", By: endpoint.DomainAdmin, Do: s.deleteMember},
+		{Method: "GET", Path: "/api/v1/domains/:id/limits", By: endpoint.DomainReader, Do: s.getLimits},
+		{Method: "PUT", Path: "/api/v1/domains/:id/limits", By: endpoint.DomainAdmin, Do: s.putLimits, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "GET", Path: "/api/v1/domains/:id/pats", By: endpoint.DomainAdmin, Do: s.getDomainPATs, Accepts: endpoint.Accepts{Query: endpoint.With("owner", "name", "status", "expires_before", "unused_since", "approved")}},
+		{Method: "GET", Path: "/api/v1/domains/:id/pats/:pat", By: endpoint.DomainAdmin, Do: s.getDomainPAT},
+		{Method: "POST", Path: "/api/v1/domains/:id/pats/:pat/revoke", By: endpoint.DomainAdmin, Do: s.postDomainRevoke, Accepts: endpoint.Accepts{Query: []string{"wait"}, Body: endpoint.Object}},
+		{Method: "PUT", Path: "/api/v1/domains/:id/approvals/:pat", By: endpoint.DomainAdmin, Do: s.putApproval, Accepts: endpoint.Accepts{Body: endpoint.ObjectOrNothing}},
+		{Method: "DELETE", Path: "/api/v1/domains/:id/approvals/:pat", By: endpoint.DomainAdmin, Do: s.deleteApproval},
+
+		{Method: "GET", Path: "/api/v1/admin/pats", By: endpoint.PlatformAdmin, Do: s.getInventory, Accepts: endpoint.Accepts{Query: endpoint.With("owner", "name", "status", "expires_before", "unused_since", "domain", "user_id")}},
+		{Method: "POST", Path: "/api/v1/admin/pats/purge", By: endpoint.PlatformAdmin, Do: s.postAnyPurge, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "POST", Path: "/api/v1/admin/leaked", By: endpoint.PlatformAdmin, Do: s.postLeaked, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "GET", Path: "/api/v1/admin/audit", By: endpoint.PlatformAdmin, Do: s.getAudit, Accepts: endpoint.Accepts{Query: endpoint.With("action", "subject", "user_id", "since", "until")}},
+	}
+}
+
+// Routes are the routes for programs.
+func (s *Surface) Routes() []endpoint.Route {
+	return slices.Concat(s.apiRoutes(), s.decisionRoutes(), s.adviceRoutes(), s.policyRoutes(), s.playgroundRoutes(), s.shadowRoutes(), s.resetRoutes())
+}
+
+// PostSetup makes the first account of an empty database.
+func (s *Surface) PostSetup(c *gin.Context, _ models.Principal) error {
+	if err := s.identity.SameSite(c.Request); err != nil {
+		return err
+	}
+	var in api.Setup
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	x := request.Of(c.Request.Context())
+	user, err := s.identity.CreateFirstAdmin(c.Request.Context(), x.Actor(models.ActorSystem, "", ""), in)
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusCreated, api.UserOf(user))
+	return nil
+}

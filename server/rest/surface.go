@@ -1,0 +1,54 @@
+package rest
+
+import (
+	"net/http"
+	"time"
+
+	"patrol/server/authz"
+	"patrol/server/identity"
+	"patrol/server/manage"
+)
+
+// Config holds the settings of a [Surface].
+type Config struct {
+	HTTP struct {
+		MaxBodyBytes int64         // of a request
+		ReadTimeout  time.Duration // of a request, body included
+		WriteTimeout time.Duration // from the end of the headers to the end of the answer
+	}
+	Playground manage.PlaygroundConfig
+}
+
+// Deps are what a [Surface] works with. All are required.
+type Deps struct {
+	Manage   *manage.Service
+	Identity *identity.Service
+	Authz    *authz.Authorizer
+	Clock    func() time.Time
+	// PageBase returns the address of the server for whoever sent a request.
+	PageBase func(*http.Request) string
+	// Ending is closed when the server begins to stop, and Pollers has room for an element
+	// for each request that waits for another policy.
+	Ending  <-chan struct{}
+	Pollers chan struct{}
+}
+
+// Surface answers programs.
+type Surface struct {
+	cfg      Config
+	manage   *manage.Service
+	identity *identity.Service
+	authz    *authz.Authorizer
+	now      func() time.Time
+	pageBase func(*http.Request) string
+	ending   <-chan struct{}
+	pollers  chan struct{}
+}
+
+// New returns a surface.
+func New(cfg Config, deps Deps) *Surface {
+	return &Surface{
+		cfg: cfg, manage: deps.Manage, identity: deps.Identity, authz: deps.Authz, now: deps.Clock,
+		pageBase: deps.PageBase, ending: deps.Ending, pollers: deps.Pollers,
+	}
+}

@@ -1,0 +1,61 @@
+package rest
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"patrol/api"
+	"patrol/models"
+	"patrol/server/request"
+)
+
+func (s *Surface) getUsers(c *gin.Context, _ models.Principal) error {
+	var v models.Invalid
+	page := readPage(c.Request.URL.Query(), &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	users, next, err := s.manage.Users(c.Request.Context(), page)
+	if err != nil {
+		return err
+	}
+	writePage(c, users, next, api.UserOf)
+	return nil
+}
+
+func (s *Surface) postUser(c *gin.Context, p models.Principal) error {
+	var in api.NewUser
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	user, err := s.manage.CreateUser(c.Request.Context(), p, in)
+	if err != nil {
+		return err
+	}
+	c.Header("Location", "/api/v1/users/"+user.ID)
+	request.WriteJSON(c.Writer, http.StatusCreated, api.UserOf(user))
+	return nil
+}
+
+func (s *Surface) getUser(c *gin.Context, _ models.Principal) error {
+	user, err := s.manage.User(c.Request.Context(), c.Param("id"))
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, api.UserOf(user))
+	return nil
+}
+
+func (s *Surface) patchUser(c *gin.Context, p models.Principal) error {
+	var in api.UserPatch
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	user, err := s.manage.UpdateUser(c.Request.Context(), p, c.Param("id"), in)
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, api.UserOf(user))
+	return nil
+}

@@ -76,6 +76,8 @@ func (s Scope) Validate(c Catalog, prefix string, v *Invalid) {
 		v.Add(prefix+"entity", "must be * or 1 to 256 printable ASCII characters without space, quote or backslash")
 	} else if s.Entity != Any && strings.Contains(s.Entity, Any) {
 		v.Add(prefix+"entity", "has a * beside other characters, which would match nothing: name one entity, or give * alone for any")
+	} else if MaskTokens(s.Entity) != s.Entity {
+		v.Add(prefix+"entity", "contains a token, which is a secret; name what the scope is for, and revoke that token if it is a real one")
 	} else if scopeList.MatchString(s.Entity) {
 		v.Add(prefix+"entity", "looks like the end of one scope and the beginning of another: give each scope by itself")
 	} else if s.EntityType == "domains" && s.Entity != Any && s.Entity != s.Domain {
@@ -312,6 +314,8 @@ func checkText(field, text string, least, most int, lines bool, v *Invalid) {
 		v.Add(field, "must not start or end with a space")
 	case hasHidden(text, lines):
 		v.Add(field, "must not contain control or invisible characters")
+	case MaskTokens(text) != text:
+		v.Add(field, "contains a token, which is a secret that others can read here; take it out, and revoke that token if it is a real one")
 	}
 }
 

@@ -36,12 +36,7 @@ type Identity struct {
 // letters stay as they are: Unicode folds some of them into ASCII (the Kelvin sign
 // into k), which would make one person's address another's.
 func NormalizeEmail(email string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, strings.TrimSpace(email))
+	return strings.Map(lowerASCII, strings.TrimSpace(email))
 }
 
 // ValidateEmail checks that email, already normalized, is one plain address.
@@ -53,8 +48,8 @@ func ValidateEmail(field, email string, v *Invalid) {
 }
 
 // ValidatePassword checks a new password: 12 to 256 characters (NIST SP
-// 800-63B §3.1.1: length counts, composition rules do not), none of which is
-// its own email address.
+// 800-63B §3.1.1: length counts, composition rules do not), not its own email address
+// and none of those that are used most.
 func ValidatePassword(field, password, email string, v *Invalid) {
 	n := utf8.RuneCountInString(password)
 	switch {
@@ -66,6 +61,8 @@ func ValidatePassword(field, password, email string, v *Invalid) {
 		v.Add(field, "is not valid UTF-8")
 	case email != "" && strings.EqualFold(password, email):
 		v.Add(field, "must not be the email address")
+	case isCommonPassword(password):
+		v.Add(field, "is one of the passwords that are used most, and is tried first by whoever guesses; choose another")
 	}
 }
 

@@ -227,3 +227,34 @@ func TestSelfInAGraceAndAfter(t *testing.T) {
 	w.as("root").send("PATCH", "/api/v1/users/"+w.users["ann"].ID, `{"disabled":true}`).is(200)
 	w.with(off.Token).delete("/api/v1/pats/self").is(401)
 }
+
+// A token that was pasted into a field which others read is refused with that reason, and
+// the answer does not repeat it.
+func TestATokenIsNoNameAndNoDescription(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), nil)
+	pat := w.pat("ann", "ci", "acme:models:*:read")
+	scopes := []any{map[string]any{"domain": "acme", "entity_type": "models", "entity": "m", "operation": "read"}}
+	for name, c := range map[string]struct {
+		who, method, path string
+		field             string
+		body              map[string]any
+	}{
+		"a token's name":        {"ann", "POST", "/api/v1/pats", "name", map[string]any{"name": "my " + pat.Token, "expires_in": "1d", "scopes": scopes}},
+		"its description":       {"ann", "POST", "/api/v1/pats", "description", map[string]any{"name": "x", "description": "was\n" + pat.Token + ".", "expires_in": "1d", "scopes": scopes}},
+		"an entity of a scope":  {"ann", "POST", "/api/v1/pats", "scopes[0].entity", map[string]any{"name": "x", "expires_in": "1d", "scopes": []any{map[string]any{"domain": "acme", "entity_type": "models", "entity": pat.Token, "operation": "read"}}}},
+		"another name":          {"ann", "PATCH", "/api/v1/pats/" + pat.ID, "name", map[string]any{"name": pat.Token}},
+		"another description":   {"ann", "PATCH", "/api/v1/pats/" + pat.ID, "description", map[string]any{"description": pat.Token}},
+		"a user's name":         {"root", "POST", "/api/v1/users", "name", map[string]any{"email": "x@example.com", "name": pat.Token, "password": "correct horse battery"}},
+		"a domain's name":       {"root", "POST", "/api/v1/domains", "name", map[string]any{"id": "beta", "name": pat.Token}},
+		"another domain's name": {"root", "PATCH", "/api/v1/domains/acme", "name", map[string]any{"name": pat.Token}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := w.as(c.who).send(c.method, c.path, c.body)
+			p := a.problem(422, models.CodeInvalid)
+			require.Len(t, p.Errors, 1)
+			assert.Equal(t, c.field, p.Errors[0].Field)
+			assert.Contains(t, p.Errors[0].Message, "contains a token, which is a secret")
+			assert.NotContains(t, string(a.body), pat.Token)
+		})
+	}
+}

@@ -335,6 +335,12 @@ func TestTLSAndReload(t *testing.T) {
 	assert.EqualValues(t, 1, serial())
 	_, err := connect(tls.VersionTLS11)
 	require.Error(t, err)
+	_, err = connect(tls.VersionTLS12)
+	require.NoError(t, err)
+	_, err = (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
+		InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA},
+	}}}).Get(base + "/healthz")
+	require.ErrorContains(t, err, "handshake failure", "CBC is not offered")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "cert.pem"), []byte("half of a certifica"), 0o600))
 	require.Eventually(t, func() bool { return strings.Contains(w.logs.String(), "could not be read again") }, soon, soon/1000)

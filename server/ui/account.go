@@ -65,7 +65,7 @@ func checkRepeat(password, repeat string, p *Problems) {
 }
 
 // lengthHint says what a new password takes.
-const lengthHint = "At least 12 characters. A few unrelated words are easier to keep than symbols."
+const lengthHint = "At least 12 characters, and none of the passwords that many people use. A few unrelated words are easier to keep than symbols."
 
 // ChangePassword is the page that changes one's password.
 func ChangePassword(p Problems) Form {

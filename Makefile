@@ -45,11 +45,11 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 
 .PHONY: bench
 bench: build $(OPA) ## measure, and hold the results against the bars
+	$(GO) run $(BUILD) ./bench/load -write docs/performance.md $(ARGS); load=$$?; $(GO) run $(BUILD) ./bench/grpc && exit $$load
 	$(GO) test $(BUILD) -run "^$$" -bench . -benchmem ./bench
 	$(GO) test $(BUILD) -run "^$$" -bench Replay -benchtime 1x ./policies/engine
 	$(GO) test $(BUILD) -run "^$$" -bench DecisionLog -benchtime 1x -v ./bench/load
 	PATROL_LONG=1 $(GO) test $(BUILD) -count=1 -run "^TestSwapsUnderLoad$$" -v ./server
-	$(GO) run $(BUILD) ./bench/load $(ARGS); load=$$?; $(GO) run $(BUILD) ./bench/grpc && exit $$load
 
 .PHONY: lint
 lint: $(GOLANGCI) $(OPA) ## check style, imports and go.mod files; change nothing

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/bench"
+	"patrol/bench/frozen"
 	"patrol/internal/testenv"
 )
 
@@ -20,8 +21,10 @@ func TestCases(t *testing.T) {
 	require.NoError(t, err)
 	policy, err := bench.LoadPolicy(t.Context())
 	require.NoError(t, err)
+	before, err := frozen.Load(t.Context())
+	require.NoError(t, err)
 	reasons := map[string][]string{
-		"deny":     {"out_of_scope", "role_forbids"},
+		"deny_one": {"out_of_scope"},
 		"deny_403": {"domain_frozen", "out_of_scope", "role_forbids"},
 		"deny_401": {"token_expired", "token_revoked", "user_disabled"},
 	}
@@ -34,6 +37,10 @@ func TestCases(t *testing.T) {
 			codes = append(codes, string(r.Code))
 		}
 		assert.Equal(t, reasons[c.Name], codes, c.Name)
+		was, err := before.Decide(t.Context(), c.Request, c.Before[0], c.Now)
+		require.NoError(t, err, c.Name)
+		assert.Equal(t, d.Allowed, was.Allowed, c.Name)
+		assert.Equal(t, d.Reasons, was.Reasons, c.Name)
 	}
 }
 
@@ -64,6 +71,16 @@ func BenchmarkEvaluate(b *testing.B) {
 	require.NoError(b, err)
 	for _, c := range w.Cases() {
 		b.Run(c.Name, func(b *testing.B) { loop(b, 1, bench.Evaluate(b.Context(), policy, c)) })
+	}
+}
+
+func BenchmarkBefore(b *testing.B) {
+	w, err := bench.NewWorld(1, time.Now())
+	require.NoError(b, err)
+	before, err := frozen.Load(b.Context())
+	require.NoError(b, err)
+	for _, c := range w.Cases() {
+		b.Run(c.Name, func(b *testing.B) { loop(b, 1, bench.EvaluateBefore(b.Context(), before, c)) })
 	}
 }
 

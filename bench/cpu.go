@@ -25,7 +25,7 @@ func Measure(op Op, d time.Duration) (Sample, error) {
 	}
 	calls := 0
 	for begin := time.Now(); time.Since(begin) < d; {
-		for range 32 {
+		for range atOnce(d, calls, begin) {
 			if err := op(); err != nil {
 				return Sample{}, err
 			}
@@ -47,4 +47,13 @@ func ownCPU() (time.Duration, error) {
 		return 0, fmt.Errorf("read this process's CPU time: %w", err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
+}
+
+// atOnce is how many calls are made before the clock is looked at again: many of a quick
+// operation, one of a slow one.
+func atOnce(d time.Duration, calls int, begin time.Time) int {
+	if calls == 0 || time.Since(begin)/time.Duration(calls) > d/100 {
+		return 1
+	}
+	return 32
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"patrol/bench/frozen"
 	"patrol/bundles"
 	"patrol/models"
 	"patrol/models/store"
@@ -103,6 +104,57 @@ func Evaluate(ctx context.Context, policy *engine.Snapshot, c Case) Op {
 			err = fmt.Errorf("%s: allowed %t, reasons %v", c.Name, d.Allowed, d.Reasons)
 		}
 		return err
+	}
+}
+
+// EvaluateBefore is the same by the policy and the evaluation of before.
+func EvaluateBefore(ctx context.Context, policy *frozen.Snapshot, c Case) Op {
+	i := 0
+	return func() error {
+		i++
+		d, err := policy.Decide(ctx, c.Request, c.Before[i%len(c.Before)], c.Now)
+		if err == nil && d.Allowed != c.Allowed {
+			err = fmt.Errorf("%s: before, allowed %t, reasons %v", c.Name, d.Allowed, d.Reasons)
+		}
+		return err
+	}
+}
+
+// Models judges requests for a hundred models by one token.
+func Models(ctx context.Context, policy *engine.Snapshot, c Case) Op {
+	reqs := make([]models.Request, 100)
+	for i := range reqs {
+		reqs[i] = c.Request
+		reqs[i].Entity = fmt.Sprintf("model-%d", i)
+	}
+	return func() error {
+		series := policy.Series()
+		defer series.End()
+		for _, req := range reqs {
+			if _, err := series.Decide(ctx, req, c.Facts[0], c.Now); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// Users judges one request for each of n users.
+func Users(ctx context.Context, policy *engine.Snapshot, c Case, n int) Op {
+	facts := make([]engine.Facts, n)
+	for i := range facts {
+		facts[i] = c.Facts[i%len(c.Facts)]
+		facts[i].User = engine.UserValue(models.User{ID: models.NewID(), Email: fmt.Sprintf("user%d@example.com", i)})
+	}
+	return func() error {
+		series := policy.Series()
+		defer series.End()
+		for _, f := range facts {
+			if _, err := series.Decide(ctx, c.Request, f, c.Now); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 

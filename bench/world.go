@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"patrol/bench/frozen"
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/policies/engine"
@@ -124,49 +125,55 @@ type Case struct {
 	Allowed bool
 	Facts   []engine.Facts
 	Now     time.Time
+
+	// Before are the same facts for the policy and the evaluation of before.
+	Before []frozen.Facts
+	// MaxAllocs and MaxRatio are the bars for one evaluation: allocations, and CPU as a
+	// part of what the evaluation of before takes.
+	MaxAllocs int64
+	MaxRatio  float64
 }
 
-// MaxAllocs is the bar for one evaluation.
-func (c Case) MaxAllocs() int {
-	if c.Allowed {
-		return 110
-	}
-	return 160
-}
-
-// Cases returns an allowed request of every holder first, then denials: an
-// everyday one, and those with the most reasons that can come together.
+// Cases returns an allowed request of every holder first, then one where the domain has
+// limits, then denials: with one reason, with several, and of who is not known.
 func (w *World) Cases() []Case {
 	now := w.Domain.CreatedAt.Add(time.Hour)
-	all := make([]engine.Facts, len(w.Holders))
-	for i, h := range w.Holders {
-		all[i] = engine.Facts{
-			Token:      engine.TokenValue(h.PAT),
-			User:       engine.UserValue(h.User),
-			Domain:     engine.DomainValue(w.Domain),
-			Membership: engine.MembershipValue(h.Membership),
-		}
+	facts := func(pat models.PAT, user models.User, domain models.Domain, member models.Membership) (engine.Facts, frozen.Facts) {
+		return engine.Facts{
+				Token: engine.TokenValue(pat), User: engine.UserValue(user), Domain: engine.DomainValue(domain), Membership: engine.MembershipValue(member),
+			}, frozen.Facts{
+				Token: frozen.TokenValue(pat), User: frozen.UserValue(user), Domain: frozen.DomainValue(domain), Membership: frozen.MembershipValue(member),
+			}
 	}
-	h, facts := w.Holders[0], all[0]
-	foreign := Request()
-	foreign.Operation = "write" // neither the role nor a scope permits it
-
-	frozen := w.Domain
-	frozen.Status = models.DomainIsFrozen
-	frozenFacts := facts
-	frozenFacts.Domain = engine.DomainValue(frozen)
-
-	dead, gone := h.PAT, h.User
-	dead.RevokedAt, dead.ExpiresAt = &dead.CreatedAt, dead.CreatedAt
-	gone.Disabled = true
-	deadFacts := facts
-	deadFacts.Token, deadFacts.User = engine.TokenValue(dead), engine.UserValue(gone)
-
+	all, before := make([]engine.Facts, len(w.Holders)), make([]frozen.Facts, len(w.Holders))
+	for i, h := range w.Holders {
+		all[i], before[i] = facts(h.PAT, h.User, w.Domain, h.Membership)
+	}
+	h := w.Holders[0]
+	one := func(name string, change func(req *models.Request, pat *models.PAT, user *models.User, domain *models.Domain)) Case {
+		req, pat, user, domain := Request(), h.PAT, h.User, w.Domain
+		change(&req, &pat, &user, &domain)
+		f, b := facts(pat, user, domain, h.Membership)
+		return Case{Name: name, Request: req, Facts: []engine.Facts{f}, Before: []frozen.Facts{b}, Now: now}
+	}
+	bars := func(c Case, allowed bool, allocs int64, ratio float64) Case {
+		c.Allowed, c.MaxAllocs, c.MaxRatio = allowed, allocs, ratio
+		return c
+	}
 	return []Case{
-		{"allow", Request(), true, all, now},
-		{"deny", foreign, false, []engine.Facts{facts}, now},
-		{"deny_403", foreign, false, []engine.Facts{frozenFacts}, now},
-		{"deny_401", Request(), false, []engine.Facts{deadFacts}, now},
+		{Name: "allow", Request: Request(), Allowed: true, Facts: all, Before: before, Now: now, MaxAllocs: 16, MaxRatio: 0.12},
+		bars(one("allow_limits", func(_ *models.Request, _ *models.PAT, _ *models.User, domain *models.Domain) {
+			domain.Limits = models.DomainLimits{MaxLifetime: 48 * time.Hour}
+		}), true, 20, 0.10),
+		bars(one("deny_one", func(_ *models.Request, pat *models.PAT, _ *models.User, _ *models.Domain) {
+			pat.Scopes = pat.Scopes[len(pat.Scopes)-1:]
+		}), false, 32, 0.12),
+		bars(one("deny_403", func(req *models.Request, _ *models.PAT, _ *models.User, domain *models.Domain) {
+			req.Operation, domain.Status = "write", models.DomainIsFrozen // neither the role nor a scope permits it
+		}), false, 64, 0.15),
+		bars(one("deny_401", func(_ *models.Request, pat *models.PAT, user *models.User, _ *models.Domain) {
+			pat.RevokedAt, pat.ExpiresAt, user.Disabled = &pat.CreatedAt, pat.CreatedAt, true
+		}), false, 45, 0.30),
 	}
 }
 

@@ -8,23 +8,38 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"patrol/api"
 	"patrol/bench"
+	"patrol/bench/frozen"
 	"patrol/policies/engine"
 	"patrol/server/authz"
 )
 
-// server is one of the three, with what is sent to it.
+// server is one of those that are compared, with what is sent to it. A process may be
+// several of them.
 type server struct {
 	*process
+	as       string
 	payloads []payload
 	want     []byte // in every answer
 }
+
+// The names of the servers in the report.
+const (
+	patrolLogging = "patrol"
+	patrolSilent  = "patrol, no decision log"
+	constantName  = "constant handler"
+	opaMinimal    = "OPA REST, minimal policy"
+	opaSame       = "OPA REST, same policy"
+	gatewayGet    = "gateway, GET"
+	gatewayPost   = "gateway, POST 2 KiB"
+	reverseGet    = "ReverseProxy, GET"
+	reversePost   = "ReverseProxy, POST 2 KiB"
+)
 
 // compare sets up, measures in rounds and reports.
 func compare(ctx context.Context, o options, out io.Writer) (failed bool, err error) {
@@ -58,22 +73,24 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 
-	servers, err := startAll(ctx, o, w, dir, url)
-	defer func() {
-		for _, s := range servers {
-			err = errors.Join(err, s.stop())
-		}
-	}()
+	before, err := frozen.Load(ctx)
 	if err != nil {
 		return false, err
 	}
+
+	c := &cast{options: o, world: w, dir: dir, url: url}
+	defer func() { err = errors.Join(err, c.stop()) }()
+	if err := c.startAll(ctx); err != nil {
+		return false, err
+	}
+	servers := c.servers
 
 	fmt.Fprintf(out, "POST /authorize: %d tokens of 10 scopes, %d connections, %d rounds of %d requests\n",
 		o.tokens, o.connections, o.rounds, o.requests)
 	var r results
 	for _, s := range servers { // caches and the runtime warm up
 		if _, err := fire(ctx, s.addr, s.payloads, s.want, max(2*o.tokens, o.requests/4), o.connections); err != nil {
-			return false, fmt.Errorf("%s: %w", s.name, err)
+			return false, fmt.Errorf("%s: %w", s.as, err)
 		}
 	}
 	warm := bench.Authorize(ctx, authorizer, w)
@@ -83,7 +100,7 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 		}
 	}
 	for range o.rounds {
-		if err := r.addBare(ctx, w, policy, authorizer); err != nil {
+		if err := r.addBare(ctx, w, policy, before, authorizer); err != nil {
 			return false, err
 		}
 		for _, s := range servers {
@@ -93,29 +110,55 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 			}
 			got, err := fire(ctx, s.addr, s.payloads, s.want, o.requests, o.connections)
 			if err != nil {
-				return false, fmt.Errorf("%s: %w", s.name, err)
+				return false, fmt.Errorf("%s: %w", s.as, err)
 			}
 			after, err := s.cpu()
 			if err != nil {
 				return false, err
 			}
-			r.add(s.name, got, (after-before)/time.Duration(o.requests))
+			r.add(s.as, got, (after-before)/time.Duration(o.requests))
+			if s.as == patrolLogging {
+				resident, err := s.resident()
+				if err != nil {
+					return false, err
+				}
+				r.resident = max(r.resident, resident)
+			}
 		}
 	}
-	return r.report(out), nil
+	failed = r.report(out)
+	if o.write != "" {
+		err = r.write(o)
+	}
+	return failed, err
 }
 
 // perSample is how long each operation of this process is measured in a round.
 const perSample = 300 * time.Millisecond
 
 // addBare measures what needs no server.
-func (r *results) addBare(ctx context.Context, w *bench.World, policy *engine.Snapshot, a *authz.Authorizer) error {
-	for _, c := range w.Cases() {
+func (r *results) addBare(ctx context.Context, w *bench.World, policy *engine.Snapshot, before *frozen.Snapshot, a *authz.Authorizer) error {
+	cases := w.Cases()
+	for _, c := range cases {
 		got, err := bench.Measure(bench.Evaluate(ctx, policy, c), perSample)
 		if err != nil {
 			return fmt.Errorf("evaluate: %w", err)
 		}
-		r.addCase(c, got)
+		was, err := bench.Measure(bench.EvaluateBefore(ctx, before, c), perSample)
+		if err != nil {
+			return fmt.Errorf("evaluate as before: %w", err)
+		}
+		r.addCase(c, got, was)
+	}
+	for _, many := range []struct {
+		op bench.Op
+		to *[]bench.Sample
+	}{{bench.Models(ctx, policy, cases[0]), &r.models}, {bench.Users(ctx, policy, cases[0], 10_000), &r.users}} {
+		got, err := bench.Measure(many.op, perSample)
+		if err != nil {
+			return fmt.Errorf("evaluate many: %w", err)
+		}
+		*many.to = append(*many.to, got)
 	}
 	got, err := bench.Measure(bench.Authorize(ctx, a, w), perSample)
 	if err != nil {
@@ -123,56 +166,6 @@ func (r *results) addBare(ctx context.Context, w *bench.World, policy *engine.Sn
 	}
 	r.authorize = append(r.authorize, got)
 	return nil
-}
-
-// startAll starts the three servers. Those it started are returned with an
-// error, too.
-func startAll(ctx context.Context, o options, w *bench.World, dir, url string) (servers []server, err error) {
-	patrol := exec.CommandContext(ctx, o.patrol, "serve")
-	patrol.Env = append(os.Environ(), "PATROL_LISTEN=127.0.0.1:0", "PATROL_DATA_DIR="+dir, "PATROL_DATABASE_URL="+url, "PATROL_TOKEN_KEYS="+w.KeysText,
-		"PATROL_DECISION_LOG_DATABASE=false") // what that costs is measured on its own
-	p, err := start(ctx, "patrol", patrol, "", listening)
-	if err != nil {
-		return nil, err
-	}
-	var requests, inputs []payload
-	for _, h := range w.Holders {
-		requests = append(requests, post(p.addr, "/authorize", authorizeBody(h)))
-	}
-	want := []byte(`"allowed":true`)
-	servers = append(servers, server{p, requests, want})
-
-	size, err := answerSize(ctx, p.addr, w.Holders[0])
-	if err != nil {
-		return servers, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return servers, err
-	}
-	constant, err := start(ctx, "constant", exec.CommandContext(ctx, self, "-constant", fmt.Sprint(size)), "", strings.TrimSpace)
-	if err != nil {
-		return servers, err
-	}
-	servers = append(servers, server{constant, requests, want})
-
-	addr, err := freeAddr(ctx)
-	if err != nil {
-		return servers, err
-	}
-	cmd := exec.CommandContext(ctx, o.opa, "run", "--server", "--log-level", "error", "--disable-telemetry", "--addr", addr, "--bundle", o.policies)
-	opa, err := start(ctx, "opa", cmd, addr, nil)
-	if err != nil {
-		return servers, err
-	}
-	for _, h := range w.Holders {
-		body, err := json.Marshal(map[string]any{"input": input(w, h)})
-		if err != nil {
-			return servers, err
-		}
-		inputs = append(inputs, post(addr, "/v1/data/patrol/authz/decision", body))
-	}
-	return append(servers, server{opa, inputs, []byte(`"allow":true`)}), nil
 }
 
 // listening finds the address in the program's log.
@@ -218,23 +211,28 @@ func answerSize(ctx context.Context, addr string, h bench.Holder) (int, error) {
 // describes it.
 func input(w *bench.World, h bench.Holder) map[string]any {
 	req := bench.Request()
-	scopes := map[string]map[string]map[string]map[string]string{}
-	for _, s := range h.PAT.Scopes {
-		types := child(scopes, s.Domain)
-		operations := child(types, s.EntityType)
-		child(operations, s.Operation)[s.Entity] = s.ID
-	}
 	return map[string]any{
 		"request": map[string]any{"domain": req.Domain, "entity_type": req.EntityType, "entity": req.Entity, "operation": req.Operation, "context": map[string]any{}},
 		"token": map[string]any{
 			"id": h.PAT.ID, "name": h.PAT.Name, "revoked": false,
-			"created_at": h.PAT.CreatedAt.Unix(), "expires_at": h.PAT.ExpiresAt.Unix(), "scopes": scopes,
+			"created_at": h.PAT.CreatedAt.Unix(), "expires_at": h.PAT.ExpiresAt.Unix(), "scopes": scopesOf(h),
 		},
 		"user":       map[string]any{"id": h.User.ID, "email": h.User.Email, "admin": false, "disabled": false},
 		"domain":     map[string]any{"id": w.Domain.ID, "status": w.Domain.Status},
 		"membership": map[string]any{"role": h.Membership.Role},
 		"now":        time.Now().Unix(),
 	}
+}
+
+// scopesOf are a token's scopes: domain → entity type → operation → entity → id.
+func scopesOf(h bench.Holder) any {
+	scopes := map[string]map[string]map[string]map[string]string{}
+	for _, s := range h.PAT.Scopes {
+		types := child(scopes, s.Domain)
+		operations := child(types, s.EntityType)
+		child(operations, s.Operation)[s.Entity] = s.ID
+	}
+	return scopes
 }
 
 // child returns the map under key, making it if need be.

@@ -29,7 +29,7 @@ type logged struct {
 }
 
 const (
-	loggedRequests    = 40_000 // per round and server
+	loggedRequests    = 20_000 // per round and server
 	loggedRounds      = 3
 	loggedConnections = 16
 	// leastRecorded is the share of decisions that must be on record.

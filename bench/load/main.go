@@ -18,6 +18,7 @@ type options struct {
 	rounds                int
 	requests              int // per round and server
 	connections           int
+	write                 string // the report, as a page of the documents
 }
 
 func main() {
@@ -40,15 +41,23 @@ func run(ctx context.Context, args []string) (failed bool, err error) {
 	flags.StringVar(&o.opa, "opa", "bin/opa", "the program of the same version as the library")
 	flags.StringVar(&o.policies, "policies", "policies", "folder of the default policy")
 	flags.IntVar(&o.tokens, "tokens", 1000, "tokens in the database, each with 10 scopes")
-	flags.IntVar(&o.rounds, "rounds", 7, "rounds, in each of which every server has its turn")
-	flags.IntVar(&o.requests, "requests", 10_000, "requests per server and round")
+	flags.IntVar(&o.rounds, "rounds", 5, "rounds, in each of which every server has its turn")
+	flags.IntVar(&o.requests, "requests", 8_000, "requests per server and round")
 	flags.IntVar(&o.connections, "connections", 16, "connections at the same time")
+	flags.StringVar(&o.write, "write", "", "write the results as a page to this file, with a picture beside it")
+	upstream := flags.Bool("upstream", false, "be the service behind the proxies")
+	reverse := flags.String("reverse", "", "be Go's proxy for this URL")
 	constant := flags.Int("constant", 0, "be the constant handler, with an answer of this many bytes")
 	if err := flags.Parse(args); err != nil {
 		return false, err
 	}
-	if *constant > 0 {
+	switch {
+	case *constant > 0:
 		return false, serveConstant(ctx, *constant)
+	case *upstream:
+		return false, serveUpstream(ctx)
+	case *reverse != "":
+		return false, serveReverse(ctx, *reverse)
 	}
 	if min(o.tokens, o.rounds, o.requests, o.connections) < 1 {
 		return false, errors.New("every number must be at least 1")

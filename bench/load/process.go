@@ -107,6 +107,21 @@ func (p *process) cpu() (time.Duration, error) {
 	return parseStat(string(text))
 }
 
+// resident returns the memory, in bytes, that the server has now.
+func (p *process) resident() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, fmt.Errorf("read the memory of %s: %w", p.name, err)
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return n << 10, err
+		}
+	}
+	return 0, fmt.Errorf("/proc says no memory of %s", p.name)
+}
+
 // parseStat adds up utime and stime, the 14th and 15th field (proc(5)). The
 // second field, the name, may contain anything and ends with the last ")".
 func parseStat(text string) (time.Duration, error) {

@@ -96,6 +96,11 @@ var errUnfit = errors.New("topdown is to answer")
 // [errUnfit]: the input does not fit the shape, or the plan found an error, which
 // topdown tells better.
 func (f *fast) eval(ctx context.Context, q *question) (ast.Value, error) {
+	if q.shape == f.shape && q.series != nil {
+		v, err := q.series.Eval(ctx, plan.Input{Slots: q.slots}, q.changed, &q.limit)
+		q.changed = plan.AllSlots // if it is begun once more
+		return v, f.outcome(err, &q.limit)
+	}
 	if q.shape == f.shape {
 		return f.run(ctx, plan.Input{Slots: q.slots, Document: q.doc}, &q.limit)
 	}
@@ -112,15 +117,20 @@ func (f *fast) eval(ctx context.Context, q *question) (ast.Value, error) {
 
 func (f *fast) run(ctx context.Context, in plan.Input, limit *deadline) (ast.Value, error) {
 	v, err := f.program.Eval(ctx, in, limit)
+	return v, f.outcome(err, limit)
+}
+
+// outcome is the error of an evaluation in the terms of [fast.eval].
+func (f *fast) outcome(err error, limit *deadline) error {
 	switch {
 	case err == nil:
-		return v, nil
+		return nil
 	case errors.Is(err, plan.ErrUndefined):
-		return nil, errUndefined
+		return errUndefined
 	case errors.Is(err, plan.ErrStopped), limit.over():
-		return nil, plan.ErrStopped
+		return plan.ErrStopped
 	default:
-		return nil, errUnfit
+		return errUnfit
 	}
 }
 

@@ -20,7 +20,8 @@ import (
 // nil *Value is an absent fact.
 type Value struct {
 	term  *ast.Term
-	slots []*ast.Term                 // the same in the slots of a decision's input; nil: it does not fit
+	slots []*ast.Term // the same in the slots of a decision's input, as a fact of the kind; nil: it does not fit
+	kind  factKind
 	fact  atomic.Pointer[models.Fact] // made when it is first asked for
 }
 

@@ -19,7 +19,11 @@ type question struct {
 	doc   *ast.Term
 	limit deadline
 
-	texts [4]ast.Term // of what is asked for
+	texts     [4]ast.Term   // of what is asked for
+	textSlots [4]plan.Slots // that each is for
+
+	series  *plan.Series // which this is one of; changed is what differs from the one before
+	changed plan.Slots
 }
 
 // document is the whole input.
@@ -101,35 +105,50 @@ func (v *Value) fit(kind factKind) *Value {
 	slots := make([]*ast.Term, l.shape.Len())
 	if l.shape.Fill(slots, v.term, factNames[kind]) {
 		at := l.ranges[kind]
-		v.slots = append([]*ast.Term(nil), slots[at[0]:at[1]]...)
+		v.slots, v.kind = append([]*ast.Term(nil), slots[at[0]:at[1]]...), kind
 	}
 	return v
 }
 
-var questions = sync.Pool{New: func() any {
+var questions = sync.Pool{New: func() any { return newQuestion() }}
+
+func newQuestion() *question {
 	q := new(question)
 	if l, err := decisionLayout(); err == nil {
 		q.slots = make([]*ast.Term, l.shape.Len())
 	}
 	return q
-}}
+}
 
 // askDecision makes the input of one decision around the prepared facts. End it after use.
 func (s *Snapshot) askDecision(req models.Request, f Facts, now time.Time) (*question, error) {
-	l, err := decisionLayout()
+	q := questions.Get().(*question)
+	fits, err := s.fill(q, req, f, now)
 	if err != nil {
+		q.end()
 		return nil, err
 	}
-	q := questions.Get().(*question)
+	if !fits {
+		q.end()
+		doc, err := decisionInput(req, f, now)
+		return &question{doc: doc}, err
+	}
+	return q, nil
+}
+
+// fill fills the slots of a question. It reports false if the facts do not fit them.
+func (s *Snapshot) fill(q *question, req models.Request, f Facts, now time.Time) (fits bool, err error) {
+	l, err := decisionLayout()
+	if err != nil {
+		return false, err
+	}
 	q.shape = l.shape
 	for kind, v := range [factKinds]*Value{f.Token, f.User, f.Domain, f.Membership} {
 		if v == nil {
 			continue
 		}
-		if v.slots == nil {
-			q.end()
-			doc, err := decisionInput(req, f, now)
-			return &question{doc: doc}, err
+		if v.slots == nil || v.kind != factKind(kind) {
+			return false, nil
 		}
 		copy(q.slots[l.ranges[kind][0]:], v.slots)
 	}
@@ -137,8 +156,7 @@ func (s *Snapshot) askDecision(req models.Request, f Facts, now time.Time) (*que
 	q.slots[l.context] = emptyObject
 	if len(req.Context) > 0 {
 		if q.slots[l.context], err = contextTerm(req.Context, 0); err != nil {
-			q.end()
-			return nil, fmt.Errorf("request context: %w", err)
+			return false, fmt.Errorf("request context: %w", err)
 		}
 	}
 	known := q.slots[l.domainID]
@@ -152,11 +170,13 @@ func (s *Snapshot) askDecision(req models.Request, f Facts, now time.Time) (*que
 		case known != nil && known.Value == ast.String(text.text):
 			q.slots[text.slot] = known
 		default:
-			q.texts[i].Value = ast.String(text.text)
-			q.slots[text.slot] = &q.texts[i]
+			if before, ok := q.texts[i].Value.(ast.String); !ok || string(before) != text.text {
+				q.texts[i].Value = ast.String(text.text)
+			}
+			q.slots[text.slot], q.textSlots[i] = &q.texts[i], 1<<text.slot
 		}
 	}
-	return q, nil
+	return true, nil
 }
 
 // end gives the memory back, unless others may still read it: a document contains parts

@@ -48,6 +48,7 @@ func CheckReplayable(l *models.LoggedDecision) error {
 type FactCache struct {
 	values map[[16]byte]*Value
 	text   int // bytes of JSON that they were made of
+	series map[*Snapshot]*Series
 }
 
 // The bounds of a cache; a full one begins anew. A value takes some twenty times
@@ -57,7 +58,7 @@ const (
 	maxCachedText  = 2 << 20
 )
 
-func (c *FactCache) value(f *models.Fact) (*Value, error) {
+func (c *FactCache) value(f *models.Fact, kind factKind) (*Value, error) {
 	if f == nil {
 		return nil, nil
 	}
@@ -72,13 +73,26 @@ func (c *FactCache) value(f *models.Fact) (*Value, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read a logged fact: %w", err)
 	}
-	v := newSharedValue(ast.NewTerm(value))
+	v := newSharedValue(ast.NewTerm(value)).fit(kind)
 	if c.values == nil || len(c.values) >= maxCachedFacts || c.text >= maxCachedText {
 		c.values, c.text = map[[16]byte]*Value{}, 0
 	}
 	c.values[f.Key] = v
 	c.text += len(f.JSON)
 	return v, nil
+}
+
+// maxSeries bounds how many policies a cache is used for at once.
+const maxSeries = 8
+
+func (c *FactCache) seriesOf(s *Snapshot) *Series {
+	if c.series[s] == nil {
+		if c.series == nil || len(c.series) >= maxSeries {
+			c.series = map[*Snapshot]*Series{}
+		}
+		c.series[s] = s.Series()
+	}
+	return c.series[s]
 }
 
 func newSharedValue(t *ast.Term) *Value {
@@ -96,12 +110,12 @@ func (s *Snapshot) Again(ctx context.Context, l *models.LoggedDecision, cache *F
 	}
 	in := l.Input
 	var facts Facts
-	for _, f := range [...]struct {
+	for kind, f := range [...]struct {
 		from *models.Fact
 		to   **Value
 	}{{in.Token, &facts.Token}, {in.User, &facts.User}, {in.Domain, &facts.Domain}, {in.Membership, &facts.Membership}} {
 		var err error
-		if *f.to, err = cache.value(f.from); err != nil {
+		if *f.to, err = cache.value(f.from, factKind(kind)); err != nil {
 			return models.Decision{}, err
 		}
 	}
@@ -111,7 +125,7 @@ func (s *Snapshot) Again(ctx context.Context, l *models.LoggedDecision, cache *F
 			return models.Decision{}, fmt.Errorf("read a logged context: %w", err)
 		}
 	}
-	d, err := s.Decide(ctx, req, facts, time.Unix(in.Now, 0))
+	d, err := cache.seriesOf(s).Decide(ctx, req, facts, time.Unix(in.Now, 0))
 	if err != nil {
 		if ctx.Err() != nil {
 			return models.Decision{}, err

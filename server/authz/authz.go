@@ -295,7 +295,7 @@ func (a *Authorizer) Authorize(ctx context.Context, call Call) models.Decision {
 }
 
 // judgeInTime judges on facts that are no older than they may be when it is done.
-func (a *Authorizer) judgeInTime(ctx context.Context, policy *engine.Snapshot, l look, call Call, rec *tokenRecord) (*tokenRecord, verdict) {
+func (a *Authorizer) judgeInTime(ctx context.Context, policy judge, l look, call Call, rec *tokenRecord) (*tokenRecord, verdict) {
 	if call.Full {
 		return a.judgeAnew(ctx, policy, call, rec)
 	}
@@ -308,7 +308,7 @@ func (a *Authorizer) judgeInTime(ctx context.Context, policy *engine.Snapshot, l
 
 // judgeAnew judges on what the store says now. The secret has verified. What does not
 // allow also drops what is cached, so that no later question is answered by it.
-func (a *Authorizer) judgeAnew(ctx context.Context, policy *engine.Snapshot, call Call, rec *tokenRecord) (*tokenRecord, verdict) {
+func (a *Authorizer) judgeAnew(ctx context.Context, policy judge, call Call, rec *tokenRecord) (*tokenRecord, verdict) {
 	release, err := a.enterAnew(ctx)
 	if err != nil {
 		return rec, refusal(models.Unavailable, err)
@@ -354,7 +354,8 @@ func (a *Authorizer) AuthorizeBatch(ctx context.Context, call Call, requests []m
 	start := a.cfg.Clock()
 	look := a.look()
 	rec, code, verifyCause := a.verify(ctx, look, call)
-	policy := a.cfg.Policy.Current()
+	policy := a.cfg.Policy.Current().Series()
+	defer policy.End()
 	out := make([]models.Decision, len(requests))
 	for i, req := range requests {
 		call.Request, call.further = req, i > 0

@@ -22,6 +22,13 @@ type verdict struct {
 	look    look      // how the facts were read
 }
 
+// judge is a policy: an [engine.Snapshot], or an [engine.Series] where several requests
+// are judged one after the other.
+type judge interface {
+	Decide(ctx context.Context, req models.Request, f engine.Facts, now time.Time) (models.Decision, error)
+	Revision() string
+}
+
 // refusal is a verdict without the policy.
 func refusal(code models.ReasonCode, cause error) verdict {
 	return verdict{Decision: models.Deny(code), cause: cause}
@@ -39,7 +46,7 @@ func (a *Authorizer) kindOf(said models.UpstreamKind, domain string) models.Upst
 // judge gathers the facts about rec's owner and the request and has policy
 // decide. Policy sees names of models in canonical form, in the request and in the
 // token's scopes alike.
-func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, l look, rec *tokenRecord, said models.UpstreamKind, req models.Request) verdict {
+func (a *Authorizer) judge(ctx context.Context, policy judge, l look, rec *tokenRecord, said models.UpstreamKind, req models.Request) verdict {
 	kind := a.kindOf(said, req.Domain)
 	req, ok := kind.Canonical(req)
 	if !ok {
@@ -69,7 +76,7 @@ func (a *Authorizer) judge(ctx context.Context, policy *engine.Snapshot, l look,
 
 // notAName denies a request for a model that no upstream of its kind can have. A
 // token that is not good any more is told that instead.
-func (a *Authorizer) notAName(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord, kind models.UpstreamKind) verdict {
+func (a *Authorizer) notAName(ctx context.Context, policy judge, rec *tokenRecord, kind models.UpstreamKind) verdict {
 	if first := a.judgeToken(ctx, policy, rec); first.Status() != http.StatusForbidden {
 		return first
 	}
@@ -86,7 +93,7 @@ var nothing = models.Request{Domain: "-", EntityType: "-", Entity: "-", Operatio
 
 // judgeToken has policy judge rec and its owner alone. Of the decision, a status
 // other than 403 counts; the rest is about a request that nobody made.
-func (a *Authorizer) judgeToken(ctx context.Context, policy *engine.Snapshot, rec *tokenRecord) verdict {
+func (a *Authorizer) judgeToken(ctx context.Context, policy judge, rec *tokenRecord) verdict {
 	user, err := a.facts.user(ctx, throughCache, rec.pat.UserID)
 	if err != nil {
 		return refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))
@@ -99,7 +106,7 @@ func (a *Authorizer) judgeToken(ctx context.Context, policy *engine.Snapshot, re
 }
 
 // evaluate has policy decide when it is this call's turn.
-func (a *Authorizer) evaluate(ctx context.Context, policy *engine.Snapshot, req models.Request, facts engine.Facts) verdict {
+func (a *Authorizer) evaluate(ctx context.Context, policy judge, req models.Request, facts engine.Facts) verdict {
 	if err := a.takeTurn(ctx); err != nil {
 		return refusal(models.Unavailable, err)
 	}

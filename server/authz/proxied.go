@@ -240,7 +240,7 @@ func (p *Proxied) judge(ctx context.Context, l look, rec *tokenRecord, reqs []mo
 
 // judgeAll has policy answer several questions. If the headers for the upstream in the answers
 // disagree, nobody can say which are right, and all of those are policy errors.
-func (a *Authorizer) judgeAll(ctx context.Context, policy *engine.Snapshot, l look, rec *tokenRecord, kind models.UpstreamKind, reqs []models.Request) []verdict {
+func (a *Authorizer) judgeAll(ctx context.Context, policy judge, l look, rec *tokenRecord, kind models.UpstreamKind, reqs []models.Request) []verdict {
 	verdicts := make([]verdict, len(reqs))
 	said := map[string]int{} // by header in lower case: the first answer that says it
 	value := func(i int, header string) string {

@@ -203,7 +203,7 @@ func (c *funcCompiler) callDynamic(t *ir.CallDynamicStmt) (step, error) {
 			return nil, err
 		}
 	}
-	c.f.needs = ^needs(0)
+	c.f.needs = AllSlots
 	args := []operand{}
 	if c.whole {
 		args = append(args, c.operand(ir.Operand{Value: t.Args[0]}), c.operand(ir.Operand{Value: t.Args[1]}))

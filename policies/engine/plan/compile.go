@@ -60,7 +60,13 @@ func Compile(policy *ir.Policy, cfg Config) (p *Program, err error) {
 }
 
 func (c *compiler) program(main *function) *Program {
-	p := &Program{main: main, funcs: c.memos, shape: c.Shape}
+	p := &Program{main: main, funcs: len(c.memos), shape: c.Shape}
+	for _, f := range c.memos {
+		if c.whole {
+			f.needs = AllSlots // what is read of a local is not known
+		}
+		p.reads = append(p.reads, f.needs)
+	}
 	p.pool.New = func() any { return newEvaluator(p) }
 	return p
 }
@@ -92,9 +98,9 @@ type compiler struct {
 	done      map[string]*function
 	paths     map[string]string // names of functions by path
 	builtins  map[string]*ir.BuiltinFunc
-	whole     bool // input and data are locals, since `with` replaces them or there is no shape
-	memos     int
-	under     []string // the functions that are being compiled
+	whole     bool        // input and data are locals, since `with` replaces them or there is no shape
+	memos     []*function // whose values are remembered
+	under     []string    // the functions that are being compiled
 	constants map[*function]*ast.Term
 }
 
@@ -177,8 +183,8 @@ func (c *compiler) callee(name string) (*function, error) {
 		return nil, err
 	}
 	if len(src.Params) == 2 {
-		f.memo = c.memos
-		c.memos++
+		f.memo = len(c.memos)
+		c.memos = append(c.memos, f)
 	}
 	c.done[name] = f
 	return f, nil

@@ -15,7 +15,8 @@ import (
 type Program struct {
 	shape *Shape
 	main  *function
-	funcs int // whose values are remembered during an evaluation
+	funcs int     // whose values are remembered during an evaluation
+	reads []Slots // of each of those; what all of them read, if that is not known
 	pool  sync.Pool
 }
 
@@ -30,8 +31,14 @@ type function struct {
 	truth  int // the local that is true once the function is known to be; -1: it has other values
 }
 
+// Slots is a set of slots: bit i stands for slot i.
+type Slots uint64
+
+// AllSlots are all of them.
+const AllSlots = ^Slots(0)
+
 // needs are the slots that a function reads, directly or by what it calls.
-type needs uint64
+type needs = Slots
 
 // Errors of an evaluation.
 var (
@@ -60,24 +67,29 @@ type Input struct {
 // the policy's data: nobody may change them.
 func (p *Program) Eval(ctx context.Context, in Input, limit Limit) (result ast.Value, err error) {
 	ev := p.pool.Get().(*evaluator)
-	ev.begin(ctx, in, limit)
-	defer func() {
-		if r := recover(); r != nil {
-			// ev is not used again: its state is unknown.
-			result, err = nil, fmt.Errorf("panic: %v", r)
-			return
-		}
+	result, err, ok := ev.eval(ctx, in, limit)
+	if ok { // else it is not used again: its state is unknown
 		ev.end()
 		p.pool.Put(ev)
+	}
+	return result, err
+}
+
+func (ev *evaluator) eval(ctx context.Context, in Input, limit Limit) (result ast.Value, err error, ok bool) { //nolint:revive // ok says whether ev may be used again
+	defer func() {
+		if r := recover(); r != nil {
+			result, err, ok = nil, fmt.Errorf("panic: %v", r), false
+		}
 	}()
-	t := ev.run(p.main, ev.push(p.main.size))
+	ev.begin(ctx, in, limit)
+	t := ev.run(ev.program.main, ev.push(ev.program.main.size))
 	switch {
 	case ev.err != nil:
-		return nil, ev.err
+		return nil, ev.err, true
 	case t == nil:
-		return nil, ErrUndefined
+		return nil, ErrUndefined, true
 	}
-	return t.Value, nil
+	return t.Value, nil, true
 }
 
 // conflict is the error of a rule or object that would have two values.

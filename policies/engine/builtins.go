@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -31,6 +30,7 @@ const (
 	mostKey       = 8 << 10 // bytes of a key or certificate
 )
 
+// bound looks at the arguments of a call. After them there may be where the result goes.
 type bound func(args []*ast.Term) error
 
 // bounds are what each function is held to. Those that are not in it take time and memory
@@ -66,12 +66,30 @@ func init() { //nolint:gochecknoinits // the functions are registered with OPA, 
 	for _, alg := range []string{"hs256", "hs384", "hs512", "rs256", "rs384", "rs512", "ps256", "ps384", "ps512", "es256", "es384", "es512", "eddsa"} {
 		bounds["io.jwt.verify_"+alg] = sizes(2 * mostKey)
 	}
+	for _, name := range []string{
+		"all", "any", "base64.decode", "base64.encode", "base64.is_valid", "base64url.decode", "base64url.encode", "base64url.encode_no_pad", "contains", "crypto.hmac.equal",
+		"crypto.hmac.md5", "crypto.hmac.sha1", "crypto.hmac.sha256", "crypto.hmac.sha512", "crypto.md5", "crypto.sha1", "crypto.sha256", "hex.decode", "hex.encode", "lower", "upper",
+		"strings.count", "strings.reverse", "substring", "trim_prefix", "trim_space", "trim_suffix", "urlquery.decode", "urlquery.encode", "internal.print", "trace",
+	} {
+		bounds[name] = sizes(2 * mostOutput)
+	}
+	for _, name := range []string{"max", "min", "sort", "and", "or", "set_diff", "cast_set", "array.reverse", "array.slice", "object.keys"} {
+		bounds[name] = sizes(mostOutput)
+	}
+	bounds["object.filter"], bounds["object.remove"] = sizes(mostText), sizes(mostText)
+	for _, name := range []string{"equal", "neq", "lt", "lte", "gt", "gte"} {
+		bounds[name] = weighed(2)
+	}
+	bounds["internal.member_2"], bounds["internal.member_3"], bounds["object.get"] = weighed(1), sizes(mostOutput), keyed
 	for name, within := range bounds {
 		stock := topdown.GetBuiltin(name)
 		if stock == nil {
 			continue // which the tests notice
 		}
 		topdown.RegisterBuiltinFunc(name, func(bctx topdown.BuiltinContext, args []*ast.Term, iter func(*ast.Term) error) error {
+			if d, ok := bctx.Cancel.(*deadline); ok && !quickOnes[name] && d.calls(!everyday[name]) {
+				return topdown.Halt{Err: &topdown.Error{Code: topdown.CancelErr, Message: "the time is over", Location: bctx.Location}}
+			}
 			if err := within(args); err != nil {
 				return &topdown.Error{Code: topdown.BuiltinErr, Message: name + ": " + err.Error(), Location: bctx.Location}
 			}
@@ -79,6 +97,15 @@ func init() { //nolint:gochecknoinits // the functions are registered with OPA, 
 		})
 	}
 }
+
+// quickOnes are so quick whatever they are given that the clock is not looked at for each.
+var quickOnes = map[string]bool{
+	"plus": true, "minus": true, "equal": true, "neq": true, "lt": true, "lte": true, "gt": true, "gte": true, "internal.member_2": true, "internal.member_3": true, "object.get": true,
+}
+
+// everyday are those that policies call with little, so that having called them says nothing
+// of how long an evaluation ran.
+var everyday = map[string]bool{"object.union": true, "numbers.range": true}
 
 var errTooMuch = errors.New("more than policies may have it work on; see the README of the policies")
 
@@ -155,6 +182,25 @@ func sizes(most int) bound {
 		return nil
 	}
 }
+
+// weighed bounds the arguments together if the first of them, as many as said, are all
+// composite: comparing anything with a number or a text ends at once.
+func weighed(first int) bound {
+	within := sizes(mostOutput)
+	return func(args []*ast.Term) error {
+		for _, t := range args[:min(first, len(args))] {
+			switch t.Value.(type) {
+			case *ast.Array, ast.Object, ast.Set:
+			default:
+				return nil
+			}
+		}
+		return within(args)
+	}
+}
+
+// keyed bounds the second argument, which is looked up.
+func keyed(args []*ast.Term) error { return sizes(mostText)(args[1:2]) }
 
 // each bounds each argument by itself.
 func each(most int) bound {
@@ -288,214 +334,4 @@ func textAt(args []*ast.Term, i int) string {
 	}
 	s, _ := args[i].Value.(ast.String)
 	return string(s)
-}
-
-func concatenated(args []*ast.Term) error {
-	n, delimiter := 0, len(textAt(args, 0))
-	add := func(t *ast.Term) bool {
-		n += delimiter + size(t.Value, mostOutput)
-		return n > mostOutput
-	}
-	switch v := args[1].Value.(type) {
-	case *ast.Array:
-		v.Until(add)
-	case ast.Set:
-		v.Until(add)
-	}
-	if n > mostOutput {
-		return tooMuch("bytes", mostOutput)
-	}
-	return nil
-}
-
-// replaced bounds what a replacement makes: at most one for each byte of the text.
-func replaced(args []*ast.Term) error {
-	text, old, by := textAt(args, 0), textAt(args, 1), textAt(args, 2)
-	times := len(text) + 1
-	if old != "" && !strings.ContainsAny(old, `\*?+.()[]{}|^$`) {
-		times = strings.Count(text, old)
-	}
-	if len(text)+times*len(by) > mostOutput {
-		return tooMuch("bytes", mostOutput)
-	}
-	return nil
-}
-
-func replacedAll(args []*ast.Term) error {
-	longest := 0
-	if patterns, ok := args[0].Value.(ast.Object); ok {
-		if patterns.Len() > 1000 {
-			return tooMuch("replacements", 1000)
-		}
-		patterns.Foreach(func(k, v *ast.Term) { longest = max(longest, size(v.Value, mostOutput), size(k.Value, mostOutput)) })
-	}
-	if (len(textAt(args, 1))+1)*max(longest, 1) > mostOutput {
-		return tooMuch("bytes", mostOutput)
-	}
-	return nil
-}
-
-// pieces bounds how many parts a text is split into.
-func pieces(args []*ast.Term) error {
-	text, delimiter := textAt(args, 0), textAt(args, 1)
-	n := utf8.RuneCountInString(text)
-	if delimiter != "" {
-		n = strings.Count(text, delimiter) + 1
-	}
-	if n > mostElements {
-		return tooMuch("parts", mostElements)
-	}
-	return nil
-}
-
-// formatted bounds what sprintf makes.
-func formatted(args []*ast.Term) error {
-	format := textAt(args, 0)
-	values := size(args[len(args)-1].Value, mostOutput)
-	verbs := strings.Count(format, "%")
-	if verbs > 1000 || len(format) > mostParsed {
-		return tooMuch("verbs", 1000)
-	}
-	if err := numbers(args); err != nil {
-		return err
-	}
-	width := 0
-	for i := 0; i < len(format); i++ {
-		if format[i] != '%' {
-			continue
-		}
-		n := 0
-		for i++; i < len(format) && strings.IndexByte("0123456789.+-# []*", format[i]) >= 0; i++ {
-			switch c := format[i]; {
-			case c == '*':
-				return errors.New("a width that is an argument is not available here")
-			case c >= '0' && c <= '9' && n <= mostWidth:
-				n = 10*n + int(c-'0')
-			case n > mostWidth:
-			default:
-				width += n
-				n = 0
-			}
-		}
-		if width += n; width > mostWidth {
-			return tooMuch("what is padded", mostWidth)
-		}
-	}
-	if len(format)+max(verbs, 1)*values > mostOutput {
-		return tooMuch("bytes", mostOutput)
-	}
-	return nil
-}
-
-// template bounds templates to what ends: they may repeat once, and not call one another.
-func template(args []*ast.Term) error {
-	text := textAt(args, 0)
-	for _, word := range []string{"define", "template", "block", "printf", "print", "html", "js", "urlquery"} {
-		if strings.Contains(text, word) {
-			return fmt.Errorf("%s is not available here", word)
-		}
-	}
-	switch {
-	case len(text) > 4096:
-		return tooMuch("bytes", 4096)
-	case strings.Count(text, "range") > 1:
-		return tooMuch("repetitions", 1)
-	case size(args[1].Value, mostParsed) > mostParsed:
-		return tooMuch("bytes", mostParsed)
-	}
-	return nil
-}
-
-func length(t *ast.Term) int {
-	if v, ok := t.Value.(interface{ Len() int }); ok {
-		return v.Len()
-	}
-	return 1
-}
-
-// pairs bounds functions that hold each of one thing against each of another.
-func pairs(args []*ast.Term) error {
-	if length(args[0])*length(args[1]) > mostPairs || size(args[0].Value, mostText)+size(args[1].Value, mostText) > mostText {
-		return tooMuch("comparisons", mostPairs)
-	}
-	return nil
-}
-
-func product2(most int) bound {
-	return func(args []*ast.Term) error {
-		if len(textAt(args, 0))*len(textAt(args, 1)) > most {
-			return tooMuch("comparisons", most)
-		}
-		return nil
-	}
-}
-
-func lengths(args []*ast.Term) error { // array.concat
-	if length(args[0])+length(args[1]) > mostElements {
-		return tooMuch("elements", mostElements)
-	}
-	return nil
-}
-
-func elements(most int) bound {
-	return func(args []*ast.Term) error {
-		if length(args[0]) > most {
-			return tooMuch("elements", most)
-		}
-		return nil
-	}
-}
-
-// edges bounds a graph of which all paths are listed.
-func edges(args []*ast.Term) error {
-	n := 0
-	if graph, ok := args[0].Value.(ast.Object); ok {
-		graph.Foreach(func(_, v *ast.Term) { n += length(v) })
-	}
-	if n > mostEdges || length(args[1]) > mostEdges {
-		return tooMuch("edges", mostEdges)
-	}
-	return nil
-}
-
-func graphql(args []*ast.Term) error {
-	for _, t := range args {
-		if size(t.Value, 4096) > 4096 || strings.Count(string(textOfValue(t.Value)), "...") > 16 {
-			return tooMuch("bytes", 4096)
-		}
-	}
-	return nil
-}
-
-func textOfValue(v ast.Value) ast.String {
-	s, _ := v.(ast.String)
-	return s
-}
-
-// addresses bounds the network whose addresses are listed to 2^16.
-func addresses(args []*ast.Term) error {
-	address, bits, ok := strings.Cut(textAt(args, 0), "/")
-	least := 16
-	if strings.Contains(address, ":") {
-		least = 112
-	}
-	n := 0
-	for _, c := range bits {
-		n = 10*n + int(c-'0')
-		if n > 128 {
-			break
-		}
-	}
-	if ok && n < least {
-		return fmt.Errorf("a network of more than 2^16 addresses is %w", errTooMuch)
-	}
-	return nil
-}
-
-// indents bounds what json.marshal_with_options repeats on each line.
-func indents(args []*ast.Term) error {
-	if len(args) > 1 && size(args[1].Value, 256) > 256 {
-		return tooMuch("bytes of options", 256)
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ package engine_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/models"
+	"patrol/policies"
 	"patrol/policies/engine"
 )
 
@@ -38,6 +40,21 @@ deep := {"l": d5, "r": d5} if {
 	d4 := {"l": d3, "r": d3}
 	d5 := {"l": d4, "r": d4}
 }
+
+long := concat("", [big, big, big, big, big, big, big, big, big, big, big, big, big, big, big, big])
+
+jwt := concat(".", ["eyJhbGciOiJSUzI1NiJ9", long, "AAAA"])
+
+# Two values that share parts, so that they are larger than they look.
+shared := grown(many)
+
+another := grown(numbers.range(1, 20000))
+
+twice(x) := json.unmarshal("[[]]") if is_null(x)
+
+twice(x) := {"l": x, "r": x} if not is_null(x)
+
+grown(x) := twice(twice(twice(x)))
 
 digits := to_number(concat("", [d | some _ in numbers.range(1, 4000); d := "9"]))
 `
@@ -123,6 +140,123 @@ var hostile = map[string][]string{
 	"yaml.is_valid":                    {`yaml.is_valid(concat("\n", ["a: &a [x,x,x,x,x,x,x,x,x]", "b: &b [*a,*a,*a,*a,*a,*a,*a,*a]", "c: &c [*b,*b,*b,*b,*b,*b,*b,*b]", "d: &d [*c,*c,*c,*c,*c,*c,*c]", "e: &e [*d,*d,*d,*d,*d,*d,*d]", "f: [*e,*e,*e,*e,*e,*e,*e,*e]"]))`},
 	"yaml.marshal":                     {`yaml.marshal(deep)`, `yaml.marshal(many)`},
 	"yaml.unmarshal":                   {`yaml.unmarshal(concat("", [x | some i in many; x := "["]))`, `yaml.unmarshal(concat("\n", ["a: &a [x,x,x,x,x,x,x,x,x]", "b: &b [*a,*a,*a,*a,*a,*a,*a,*a]", "c: &c [*b,*b,*b,*b,*b,*b,*b,*b]", "d: &d [*c,*c,*c,*c,*c,*c,*c]", "e: [*d,*d,*d,*d,*d,*d,*d,*d]"]))`},
+
+	// What goes through what it is given once, or compares.
+	"all":                                   {`all([x | some i in many; x := true])`},
+	"and":                                   {`{x | some x in many} & {x | some x in many}`},
+	"any":                                   {`any([x | some i in many; x := false])`},
+	"array.reverse":                         {`array.reverse(many)`},
+	"array.slice":                           {`array.slice(many, 0, 1e18)`},
+	"assign":                                {`count([y | some i in many; y := deep]) > 0`},
+	"base64.decode":                         {`base64.decode(long)`},
+	"base64.encode":                         {`base64.encode(long)`},
+	"base64.is_valid":                       {`base64.is_valid(long)`},
+	"base64url.decode":                      {`base64url.decode(long)`},
+	"base64url.encode":                      {`base64url.encode(long)`},
+	"base64url.encode_no_pad":               {`base64url.encode_no_pad(long)`},
+	"cast_array":                            {`cast_array({x | some x in many})`},
+	"cast_boolean":                          {`cast_boolean(long)`},
+	"cast_null":                             {`cast_null(deep)`},
+	"cast_object":                           {`cast_object(deep)`},
+	"cast_set":                              {`cast_set(doubled)`},
+	"cast_string":                           {`cast_string(long)`},
+	"contains":                              {`contains(long, concat("", [big, "b"]))`},
+	"count":                                 {`count(doubled)`},
+	"crypto.hmac.equal":                     {`crypto.hmac.equal(long, long)`},
+	"crypto.hmac.md5":                       {`crypto.hmac.md5(long, long)`},
+	"crypto.hmac.sha1":                      {`crypto.hmac.sha1(long, long)`},
+	"crypto.hmac.sha256":                    {`crypto.hmac.sha256(long, long)`},
+	"crypto.hmac.sha512":                    {`crypto.hmac.sha512(long, long)`},
+	"crypto.md5":                            {`crypto.md5(long)`},
+	"crypto.parse_private_keys":             {`crypto.parse_private_keys(long)`},
+	"crypto.sha1":                           {`crypto.sha1(long)`},
+	"crypto.sha256":                         {`crypto.sha256(long)`},
+	"crypto.x509.parse_certificate_request": {`crypto.x509.parse_certificate_request(long)`},
+	"crypto.x509.parse_certificates":        {`crypto.x509.parse_certificates(long)`},
+	"crypto.x509.parse_keypair":             {`crypto.x509.parse_keypair(long, long)`},
+	"crypto.x509.parse_rsa_private_key":     {`crypto.x509.parse_rsa_private_key(long)`},
+	"endswith":                              {`endswith(long, big)`},
+	"eq":                                    {`BODY doubled = [x | some i in numbers.range(1, 17); x := numbers.range(1, 20000)]`},
+	"equal":                                 {`doubled == [x | some i in numbers.range(1, 17); x := numbers.range(1, 20000)]`},
+	"glob.quote_meta":                       {`glob.quote_meta(long)`},
+	"graphql.parse_and_verify":              {`graphql.parse_and_verify(big, big)`},
+	"graphql.parse_query":                   {`graphql.parse_query(concat("", [x | some i in numbers.range(1, 400); x := "{a "]))`},
+	"graphql.parse_schema":                  {`graphql.parse_schema(concat(" ", [x | some i in numbers.range(1, 400); x := sprintf("type A%d { a: A%d }", [i, i])]))`},
+	"graphql.schema_is_valid":               {`graphql.schema_is_valid(big)`},
+	"gt":                                    {`shared > another`},
+	"gte":                                   {`shared >= another`},
+	"hex.decode":                            {`hex.decode(long)`},
+	"hex.encode":                            {`hex.encode(long)`},
+	"internal.member_2":                     {`shared in [another]`},
+	"internal.member_3":                     {`0, shared in [another]`},
+	"internal.print":                        {`BODY print(deep)`},
+	"internal.template_string":              {`$"{deep}{deep}{doubled}"`},
+	"internal.test_case":                    {`BODY internal.test_case([deep])`},
+	"intersection":                          {`intersection({{x | some x in many}, {x | some x in many}})`},
+	"io.jwt.verify_eddsa":                   {`io.jwt.verify_eddsa(jwt, long)`},
+	"io.jwt.verify_es256":                   {`io.jwt.verify_es256(jwt, long)`},
+	"io.jwt.verify_es384":                   {`io.jwt.verify_es384(jwt, long)`},
+	"io.jwt.verify_es512":                   {`io.jwt.verify_es512(jwt, long)`},
+	"io.jwt.verify_hs256":                   {`io.jwt.verify_hs256(jwt, long)`},
+	"io.jwt.verify_hs384":                   {`io.jwt.verify_hs384(jwt, long)`},
+	"io.jwt.verify_hs512":                   {`io.jwt.verify_hs512(jwt, long)`},
+	"io.jwt.verify_ps256":                   {`io.jwt.verify_ps256(jwt, long)`},
+	"io.jwt.verify_ps384":                   {`io.jwt.verify_ps384(jwt, long)`},
+	"io.jwt.verify_ps512":                   {`io.jwt.verify_ps512(jwt, long)`},
+	"io.jwt.verify_rs384":                   {`io.jwt.verify_rs384(jwt, long)`},
+	"io.jwt.verify_rs512":                   {`io.jwt.verify_rs512(jwt, long)`},
+	"is_array":                              {`is_array(shared)`},
+	"is_boolean":                            {`is_boolean(shared)`},
+	"is_null":                               {`is_null(shared)`},
+	"is_number":                             {`is_number(shared)`},
+	"is_object":                             {`is_object(shared)`},
+	"is_set":                                {`is_set(shared)`},
+	"is_string":                             {`is_string(shared)`},
+	"lower":                                 {`lower(long)`},
+	"lt":                                    {`shared < another`},
+	"lte":                                   {`shared <= another`},
+	"max":                                   {`max([shared, another])`},
+	"min":                                   {`min([shared, another])`},
+	"neq":                                   {`shared != another`},
+	"net.cidr_contains":                     {`net.cidr_contains(long, long)`},
+	"net.cidr_intersects":                   {`net.cidr_intersects(long, long)`},
+	"net.cidr_is_valid":                     {`net.cidr_is_valid(long)`},
+	"net.cidr_overlap":                      {`net.cidr_overlap(long, long)`},
+	"object.filter":                         {`object.filter(shared, many)`},
+	"object.get":                            {`object.get(shared, [shared], another)`},
+	"object.keys":                           {`object.keys(shared)`},
+	"object.remove":                         {`object.remove(shared, many)`},
+	"or":                                    {`{shared} | {another}`},
+	"print":                                 {`BODY print(deep)`},
+	"re_match":                              {`re_match("((a?){20}){20}b", big)`},
+	"rego.metadata.chain":                   {`rego.metadata.chain()`},
+	"rego.metadata.rule":                    {`rego.metadata.rule()`},
+	"semver.is_valid":                       {`semver.is_valid(long)`},
+	"set_diff":                              {`{shared} - {another}`},
+	"sort":                                  {`sort([shared, another])`},
+	"startswith":                            {`startswith(long, long)`},
+	"strings.count":                         {`strings.count(long, "a")`},
+	"strings.reverse":                       {`strings.reverse(long)`},
+	"substring":                             {`substring(long, 1, -1)`},
+	"time.clock":                            {`time.clock(huge)`},
+	"time.date":                             {`time.date(huge)`},
+	"time.diff":                             {`time.diff(huge, 0)`},
+	"time.parse_duration_ns":                {`time.parse_duration_ns(long)`},
+	"time.parse_ns":                         {`time.parse_ns(long, long)`},
+	"time.parse_rfc3339_ns":                 {`time.parse_rfc3339_ns(long)`},
+	"time.weekday":                          {`time.weekday(huge)`},
+	"trace":                                 {`trace(long)`},
+	"trim_prefix":                           {`trim_prefix(long, big)`},
+	"trim_space":                            {`trim_space(long)`},
+	"trim_suffix":                           {`trim_suffix(long, big)`},
+	"type_name":                             {`type_name(shared)`},
+	"union":                                 {`union({{shared}, {another}})`},
+	"upper":                                 {`upper(long)`},
+	"uri.is_valid":                          {`uri.is_valid(long)`},
+	"urlquery.decode":                       {`urlquery.decode(long)`},
+	"urlquery.encode":                       {`urlquery.encode(long)`},
+	"urlquery.encode_object":                {`urlquery.encode_object({"a": [x | some i in many; x := "%%%"]})`},
+	"uuid.parse":                            {`uuid.parse(long)`},
 }
 
 // TestHostileCalls holds that no call of a built-in function outlasts the time of an
@@ -131,30 +265,69 @@ func TestHostileCalls(t *testing.T) {
 	const timeout, slack = 250 * time.Millisecond, 50 * time.Millisecond
 	for name, calls := range hostile {
 		for i, call := range calls {
-			t.Run(fmt.Sprintf("%s/%d", name, i), func(t *testing.T) {
-				s := hostilePolicy(t, call, timeout)
-				req := readModel
-				req.Context = map[string]any{"big": strings.Repeat("a", 60_000)}
-				var took time.Duration
-				for range 5 { // a machine that is busy is no fault of the function
-					debug.FreeOSMemory()
-					before := resident(t)
-					began := time.Now()
-					_, _ = s.Decide(context.Background(), req, facts(), now)
-					took = time.Since(began)
-					assert.Less(t, resident(t)-before, int64(64<<20), call)
-					if took < timeout+slack {
-						break
-					}
-				}
-				assert.Less(t, took, timeout+slack, call)
-			})
+			tests := map[string]string{"once": "result := " + call + "\n\tresult != \"never\"", "again and again": "count([i | some i in numbers.range(1, 5000); result := " + call + "; result != i]) >= 0"}
+			if statement, ok := strings.CutPrefix(call, "BODY "); ok {
+				tests = map[string]string{"once": statement}
+			}
+			for how, body := range tests {
+				hostileCall(t, fmt.Sprintf("%s/%d %s", name, i, how), call, body, timeout, slack)
+			}
 		}
+	}
+}
+
+func hostileCall(t *testing.T, name, call, body string, timeout, slack time.Duration) {
+	t.Run(name, func(t *testing.T) {
+		s := hostileBody(t, body, timeout)
+		if s == nil {
+			return
+		}
+		req := readModel
+		req.Context = map[string]any{"big": strings.Repeat("a", 60_000)}
+		var took time.Duration
+		var grew int64
+		for range 10 { // a machine that is busy is no fault of the function
+			debug.FreeOSMemory()
+			before := resident(t)
+			began := time.Now()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_, _ = s.Decide(context.Background(), req, facts(), now)
+			}()
+			select {
+			case <-done:
+			case <-time.After(30 * time.Second):
+				panic(call + " does not end") // and would not, whatever is waited for
+			}
+			took, grew = time.Since(began), resident(t)-before
+			if took < timeout+slack && grew < 64<<20 {
+				break
+			}
+		}
+		assert.Less(t, took, timeout+slack, call)
+		assert.Less(t, grew, int64(64<<20), call)
+	})
+}
+
+// TestEveryFunctionIsTried holds that no function that policies have is left out of the
+// hostile calls.
+func TestEveryFunctionIsTried(t *testing.T) {
+	var list struct{ Builtins []struct{ Name string } }
+	require.NoError(t, json.Unmarshal(policies.Capabilities, &list))
+	require.NotEmpty(t, list.Builtins)
+	for _, b := range list.Builtins {
+		assert.NotEmpty(t, hostile[b.Name], "%s has no hostile call", b.Name)
 	}
 }
 
 // hostilePolicy evaluates a call for each request of a user.
 func hostilePolicy(t *testing.T, call string, timeout time.Duration) *engine.Snapshot {
+	t.Helper()
+	return hostileBody(t, "result := "+call+"\n\tresult != \"never\"", timeout)
+}
+
+func hostileBody(t *testing.T, body string, timeout time.Duration) *engine.Snapshot {
 	t.Helper()
 	s, err := engine.Load(t.Context(), bundle(t, map[string]string{"authz/authz.rego": `package patrol.authz
 
@@ -165,10 +338,12 @@ decision := {"allow": false, "reasons": [{"code": "nobody", "message": "Nobody a
 } else := {"allow": false, "reasons": [{"code": "undefined", "message": "It was not."}]}
 
 called if {
-	result := ` + call + `
-	result != "never"
+	` + body + `
 }
 ` + big}), engine.WithTimeout(timeout))
+	if err != nil && strings.Contains(err.Error(), "deprecated built-in function") {
+		return nil // which no policy can call
+	}
 	require.NoError(t, err)
 	return s
 }

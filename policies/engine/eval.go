@@ -61,20 +61,26 @@ func (s *Snapshot) evalOn(ctx context.Context, d document, q *question) (ast.Val
 }
 
 func (s *Snapshot) evalOnce(ctx context.Context, d document, q *question) (ast.Value, error) {
+	at := time.Now().Add(s.timeout)
 	if f := d.fast.Load(); f != nil {
-		if v, err, ok := s.quick(ctx, d, f, q); ok {
+		if v, err, ok := s.quick(ctx, d, f, q, at); ok {
 			return v, err
 		}
 	}
-	return s.topdown(ctx, d, q.document())
+	return s.topdownUntil(ctx, d, q.document(), at)
 }
 
-// topdown is eval by OPA's evaluator. It is used as it is, and not OPA's package rego
+// topdown is topdownUntil with all the time that an evaluation has.
+func (s *Snapshot) topdown(ctx context.Context, d document, input *ast.Term) (ast.Value, error) {
+	return s.topdownUntil(ctx, d, input, time.Now().Add(s.timeout))
+}
+
+// topdownUntil is eval by OPA's evaluator. It is used as it is, and not OPA's package rego
 // around it: the same semantics for half the allocations, and what a decision may
 // depend on is in plain sight.
-func (s *Snapshot) topdown(ctx context.Context, d document, input *ast.Term) (result ast.Value, err error) {
+func (s *Snapshot) topdownUntil(ctx context.Context, d document, input *ast.Term, at time.Time) (result ast.Value, err error) {
 	r := evaluations.Get().(*evaluation)
-	r.deadline = deadline{ctx: ctx, at: time.Now().Add(s.timeout)}
+	r.deadline = deadline{ctx: ctx, at: at}
 	r.memo.init(s.constants)
 	defer func() {
 		if p := recover(); p != nil {
@@ -170,19 +176,20 @@ type deadline struct {
 	at     time.Time
 	asked  int64
 	passed bool
+	called bool // a function that may take long
 }
 
 // Cancel is not called: nobody else holds the deadline.
 func (d *deadline) Cancel() { d.passed = true }
 
-// every is after how many expressions, some 10 µs, the clock is looked at.
-const every = 64
+// every is after how many expressions, some 2 µs, the clock is looked at.
+const every = 16
 
 // late returns the error of an evaluation whose time is over. One that looked at the
-// clock less than once in a millisecond, a hundredth of what is usual, was not running
-// most of the time. (Or it called a slow built-in function; that takes twice the time then.)
+// clock less than once in a millisecond, far less than is usual, was not running
+// most of the time, unless it called functions that may take long.
 func (d *deadline) late(timeout time.Duration) error {
-	if time.Duration(d.asked/every)*time.Millisecond < timeout {
+	if !d.called && time.Duration(d.asked/every)*time.Millisecond < timeout {
 		return errStarved
 	}
 	return ErrTimeout
@@ -193,6 +200,14 @@ func (d *deadline) Cancelled() bool {
 	if d.asked++; d.asked%every == 0 && !d.passed {
 		d.passed = d.ctx.Err() != nil || time.Now().After(d.at)
 	}
+	return d.passed
+}
+
+// calls is asked before each call of a function that may take long, and looks at the clock
+// each time: between two looks of [deadline.Cancelled] there may be many such calls.
+func (d *deadline) calls(long bool) (over bool) {
+	d.called = d.called || long
+	d.passed = d.passed || d.ctx.Err() != nil || time.Now().After(d.at)
 	return d.passed
 }
 

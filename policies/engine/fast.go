@@ -142,8 +142,8 @@ func (e *DisagreementError) Error() string {
 }
 
 // quick answers a document by its plan. ok is false if topdown is to answer.
-func (s *Snapshot) quick(ctx context.Context, d document, f *fast, q *question) (v ast.Value, err error, ok bool) { //nolint:revive // ok says whether v and err count
-	q.limit = deadline{ctx: ctx, at: time.Now().Add(s.timeout)}
+func (s *Snapshot) quick(ctx context.Context, d document, f *fast, q *question, at time.Time) (v ast.Value, err error, ok bool) { //nolint:revive // ok says whether v and err count
+	q.limit = deadline{ctx: ctx, at: at}
 	v, err = f.eval(ctx, q)
 	switch {
 	case errors.Is(err, errUnfit):

@@ -125,13 +125,13 @@ func (s *Snapshot) uphold(ctx context.Context, q *question, d *models.Decision) 
 	if err != nil {
 		return errors.Join(s.breached(broken, ""), err)
 	}
-	lifted := s.lifted(input.Value, exceptions, broken)
+	lifted, endless := s.ending(ctx, input, s.lifted(input.Value, exceptions, broken))
 	for _, w := range lifted {
 		broken &^= waivable(w.Code)
 	}
 	switch {
 	case broken != 0:
-		return s.breached(broken, "")
+		return errors.Join(s.breached(broken, ""), endless)
 	case d.ScopeID == "":
 		d.ScopeID = string(granted[0])
 	case !granted.has(d.ScopeID):

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"strings"
@@ -191,6 +192,44 @@ func TestExceptions(t *testing.T) {
 			require.NoError(t, err)
 			assert.True(t, d.Allowed)
 			assert.Equal(t, c.want, d.Waived)
+		})
+	}
+}
+
+// neverEnding are ends of exceptions that never come, which the gate refuses; whatever is in force,
+// none of them lifts anything.
+var neverEnding = []string{
+	`input.now + 60`,
+	`(ceil(input.now / 86400) + 1) * 86400`,
+	`input.token.expires_at + input.now - input.token.created_at`,
+	`min({t | some i in numbers.range(0, 4000); t := 1790500000 + (i * 86400); t > input.now})`,
+	`min({t | some t in {1790600000, 1798400000, 1806000000}; t > input.now})`,
+}
+
+// TestEndlessExceptions holds that an exception which would stand for ever lifts nothing, in
+// the tests of a policy either.
+func TestEndlessExceptions(t *testing.T) {
+	for _, until := range neverEnding {
+		t.Run(until, func(t *testing.T) {
+			files := never(yes)
+			files["custom/waive.rego"] = "package patrol.custom\n\nwaive contains {\"code\": \"role_forbids\", \"because\": \"x\", \"until\": " + until + "}\n"
+			req, f := readModel, facts()
+			breaches["the role"].change(&f)
+			_, err := load(t, files).Decide(t.Context(), req, f, now)
+			require.ErrorContains(t, err, "what no policy may allow: role_forbids")
+			require.ErrorContains(t, err, "the exception from role_forbids does not end")
+
+			input, err := engine.InputOf(req, f, now)
+			require.NoError(t, err)
+			text, err := json.Marshal(input)
+			require.NoError(t, err)
+			files["x/x_test.rego"] = "package patrol.x_test\n\nimport data.patrol.authz\n\ntest_it if authz.decision.allow with input as " + string(text) + "\n"
+			tests, _, findings, err := engine.RunTests(t.Context(), bundle(t, files), engine.TestOptions{Run: "x_test"})
+			require.NoError(t, err)
+			require.Empty(t, findings)
+			require.Len(t, tests.Tests, 1)
+			assert.Equal(t, engine.Failed, tests.Tests[0].Outcome)
+			assert.Contains(t, tests.Tests[0].Message, "does not end")
 		})
 	}
 }

@@ -26,6 +26,8 @@ const (
 	codeConflict    = "reason_conflict"
 	codeOnInput     = "error_on_input" // a value in the context makes the policy fail
 	codeWaiverOld   = "waiver_by_case"
+	codeEndless     = "exception_endless" // its end is not written down, or too far away
+	codeEnded       = "exception_ended"
 )
 
 // customPackage is where a team's own rules are.
@@ -54,6 +56,9 @@ func (c *check) rules(ctx context.Context) error {
 	c.literalCodes(add)
 	c.neverTrue(add)
 	c.oldReasons(add)
+	if err := c.endless(add); err != nil {
+		return err
+	}
 	found = append(found, findings(StageRules, codeCompile, c.typed(ctx))...)
 	onInput, err := c.onInput(ctx)
 	if err != nil {

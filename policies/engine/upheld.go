@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"maps"
 	"slices"
 
@@ -17,10 +18,13 @@ import (
 // allowances against the invariants, as the engine does outside of tests.
 const (
 	upheldName  = "patrol.upheld"
+	laterName   = "patrol.later"        // the input when every exception of now has ended
 	writtenName = "decision as written" // no name that Rego could have for a rule
 )
 
-var upheldDecl = &ast.Builtin{Name: upheldName, Decl: types.NewFunction(types.Args(types.A, types.A, types.A), types.A)}
+var upheldDecl = &ast.Builtin{Name: upheldName, Decl: types.NewFunction(types.Args(types.A, types.A, types.A, types.A), types.A)}
+
+var laterDecl = &ast.Builtin{Name: laterName, Decl: types.NewFunction(types.Args(types.A), types.A)}
 
 // upheld returns modules in which the decision is held against the invariants, and the
 // capabilities that they need.
@@ -47,10 +51,21 @@ func (s *suite) upheld(modules map[string]*ast.Module) (map[string]*ast.Module, 
 		return modules, s.capabilities
 	}
 	written := ast.NewTerm(decisionRef[:len(decisionRef)-1].Append(ast.StringTerm(writtenName)))
-	exceptions := ast.SetComprehensionTerm(ast.VarTerm("e"), ast.NewBody(
-		ast.Equality.Expr(ast.VarTerm("e"), ast.RefTerm(append(slices.Clone(exceptionsRef), ast.VarTerm("i"))...))))
-	value := ast.VarTerm("held")
-	body := ast.NewBody(ast.NewExpr([]*ast.Term{ast.NewTerm(ast.MustParseRef(upheldName)), written, ast.NewTerm(ast.InputRootRef), exceptions, value}))
+	made := func(at *ast.Term) *ast.Term { // the exceptions, on the input or on another
+		of := ast.Equality.Expr(ast.VarTerm("e"), ast.RefTerm(append(slices.Clone(exceptionsRef), ast.VarTerm("i"))...))
+		if at != nil {
+			of.With = []*ast.With{{Target: ast.NewTerm(ast.InputRootRef), Value: at}}
+		}
+		return ast.SetComprehensionTerm(ast.VarTerm("e"), ast.NewBody(of))
+	}
+	call := func(name string, terms ...*ast.Term) *ast.Expr {
+		return ast.NewExpr(append([]*ast.Term{ast.NewTerm(ast.MustParseRef(name))}, terms...))
+	}
+	value, later := ast.VarTerm("held"), ast.VarTerm("later")
+	body := ast.NewBody(
+		call(laterName, ast.NewTerm(ast.InputRootRef), later),
+		call(upheldName, written, ast.NewTerm(ast.InputRootRef), made(nil), made(later), value),
+	)
 	const module = "invariants"
 	rule := &ast.Rule{
 		Head: ast.RefHead(ast.Ref{ast.VarTerm("decision")}, value), Body: body, Location: ast.NewLocation(nil, "", 1, 1),
@@ -59,7 +74,7 @@ func (s *suite) upheld(modules map[string]*ast.Module) (map[string]*ast.Module, 
 	rule.Module = m
 	held[module] = m
 	capabilities := *s.capabilities
-	capabilities.Builtins = append(slices.Clone(capabilities.Builtins), upheldDecl)
+	capabilities.Builtins = append(slices.Clone(capabilities.Builtins), upheldDecl, laterDecl)
 	return held, &capabilities
 }
 
@@ -67,27 +82,36 @@ func isDecision(r *ast.Rule) bool { return r.Ref().Equal(decisionRef) }
 
 // builtins are the functions that tests have beside the policy's.
 func (s *suite) builtins() []*tester.Builtin {
-	return []*tester.Builtin{{Decl: upheldDecl, Func: rego.Function3(
-		&rego.Function{Name: upheldName, Decl: upheldDecl.Decl},
-		func(_ rego.BuiltinContext, decision, input, exceptions *ast.Term) (*ast.Term, error) {
-			d, err := readDecision(decision.Value)
-			if err != nil || !d.Allowed {
-				return decision, nil //nolint:nilerr // a test may try what a malformed one is
-			}
-			return decision, s.facts.upholdOn(input.Value, exceptions.Value, &d)
-		},
-	)}}
+	return []*tester.Builtin{
+		{Decl: upheldDecl, Func: rego.Function4(
+			&rego.Function{Name: upheldName, Decl: upheldDecl.Decl},
+			func(_ rego.BuiltinContext, decision, input, exceptions, later *ast.Term) (*ast.Term, error) {
+				d, err := readDecision(decision.Value)
+				if err != nil || !d.Allowed {
+					return decision, nil //nolint:nilerr // a test may try what a malformed one is
+				}
+				return decision, s.facts.upholdOn(input.Value, exceptions.Value, later.Value, &d)
+			},
+		)},
+		{Decl: laterDecl, Func: rego.Function1(
+			&rego.Function{Name: laterName, Decl: laterDecl.Decl},
+			func(_ rego.BuiltinContext, input *ast.Term) (*ast.Term, error) {
+				return ast.NewTerm(laterInput(input.Value)), nil
+			},
+		)},
+	}
 }
 
 // upholdOn is [Snapshot.uphold] with the exceptions at hand.
-func (s *Snapshot) upholdOn(input, exceptions ast.Value, d *models.Decision) error {
+func (s *Snapshot) upholdOn(input, exceptions, later ast.Value, d *models.Decision) error {
 	broken, granted := s.broken(readingOf(input))
-	for _, w := range s.lifted(input, exceptions, broken) {
+	lifted, endless := s.withoutEndless(s.lifted(input, exceptions, broken), laterInput(input), later)
+	for _, w := range lifted {
 		broken &^= waivable(w.Code)
 	}
 	switch {
 	case broken != 0:
-		return s.breached(broken, "")
+		return errors.Join(s.breached(broken, ""), endless)
 	case d.ScopeID != "" && !granted.has(d.ScopeID):
 		return s.breached(breachScope, d.ScopeID)
 	}

@@ -117,6 +117,53 @@ func (s *Snapshot) madeExceptions(ctx context.Context, input *ast.Term, broken b
 	return v, err
 }
 
+// ending drops exceptions that do not end: which the policy would still make after the longest
+// time that an exception may last, all else being as it is.
+func (s *Snapshot) ending(ctx context.Context, input *ast.Term, lifted []models.Waiver) ([]models.Waiver, error) {
+	if !slices.ContainsFunc(lifted, func(w models.Waiver) bool { return w.Until != 0 }) {
+		return lifted, nil
+	}
+	later := ast.NewTerm(laterInput(input.Value))
+	v, err := s.eval(ctx, s.exceptions, later)
+	if errors.Is(err, errUndefined) {
+		return lifted, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.withoutEndless(lifted, later.Value, v)
+}
+
+// withoutEndless drops the exceptions that stand in later as well.
+func (s *Snapshot) withoutEndless(lifted []models.Waiver, laterInput, later ast.Value) (_ []models.Waiver, err error) {
+	var still breach
+	for _, w := range lifted {
+		still |= waivable(w.Code)
+	}
+	for _, w := range s.lifted(laterInput, later, still&^s.waives) {
+		if w.Until == 0 {
+			continue
+		}
+		err = errors.Join(err, fmt.Errorf("the exception from %s does not end: the policy would make it %d days from now as well", w.Code, MaxException/(24*time.Hour)))
+		lifted = slices.DeleteFunc(lifted, func(l models.Waiver) bool { return l.Code == w.Code && l.Until != 0 })
+	}
+	return lifted, err
+}
+
+// laterInput is an input at the time at which every exception of now has ended.
+func laterInput(input ast.Value) ast.Value {
+	in, _ := input.(ast.Object)
+	now, _ := numberIn(in, key.now)
+	at, ok := now.Int64()
+	if !ok {
+		return input
+	}
+	later := ast.NewObject()
+	in.Foreach(func(k, v *ast.Term) { later.Insert(k, v) })
+	later.Insert(key.now, ast.IntNumberTerm(int(at+int64(MaxException/time.Second))))
+	return later
+}
+
 // lifted returns what lifts the broken invariants of an input, as far as anything does:
 // waivers, and exceptions of the policy that have not ended. Of several exceptions from
 // one thing, the one that ends last is told.

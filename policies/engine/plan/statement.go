@@ -280,10 +280,18 @@ func (c *funcCompiler) equal(a, b ir.Operand, want bool) step {
 			})
 		}
 	}
-	return holds(func(ev *evaluator, locals []*ast.Term) bool {
+	return func(ev *evaluator, locals []*ast.Term) exit {
 		v, w := x.get(ev, locals), y.get(ev, locals)
-		return v != nil && w != nil && equal(v, w) == want
-	})
+		switch {
+		case v == nil || w == nil:
+			return leave
+		case !comparable(v, w):
+			return ev.fail(errTooLarge)
+		case equal(v, w) != want:
+			return leave
+		}
+		return next
+	}
 }
 
 // dot compiles target := source[key].

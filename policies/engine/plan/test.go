@@ -96,20 +96,26 @@ func (c *funcCompiler) test(t *ir.CallStmt) step {
 			if x == nil || y == nil {
 				return false, false
 			}
+			if !comparable(x, y) {
+				ev.err = errTooLarge
+				return false, false
+			}
 			return binary(x, y), true
 		}
 	}
 	if c.notFalseNext(t.Result) {
-		return holds(func(ev *evaluator, locals []*ast.Term) bool {
-			ok, _ := ask(ev, locals)
-			return ok
-		})
+		return func(ev *evaluator, locals []*ast.Term) exit {
+			if ok, _ := ask(ev, locals); !ok {
+				return ev.missing()
+			}
+			return next
+		}
 	}
 	target := c.local(t.Result)
 	return func(ev *evaluator, locals []*ast.Term) exit {
 		ok, defined := ask(ev, locals)
 		if !defined {
-			return leave
+			return ev.missing()
 		}
 		locals[target] = ast.InternedTerm(ok)
 		return next

@@ -28,7 +28,7 @@ type Config struct {
 	// prefix and HSTS is sent. Empty: derived from the real listen address in
 	// messages only.
 	PublicURL string
-	// DataDir is where the setup code is written on first start.
+	// DataDir holds the setup code that is written on first start.
 	DataDir string
 	// TrustedProxies are the peers, as addresses or CIDR ranges, whose
 	// X-Forwarded-For names the client. Nobody else's is read.
@@ -38,7 +38,7 @@ type Config struct {
 	// fetched; "" leaves that to the policy team.
 	BundleCredential string
 
-	// LogRetention and LogMaxRows are what the decision log keeps at most, to be told
+	// LogRetention and LogMaxRows bound what the decision log keeps, to be told
 	// beside how far back it reaches.
 	LogRetention time.Duration
 	LogMaxRows   int64
@@ -52,7 +52,7 @@ type Config struct {
 
 	Playground manage.PlaygroundConfig
 
-	// SetupValidFor is how long the setup code of a first start is good.
+	// SetupValidFor is the lifetime of the setup code of a first start.
 	SetupValidFor time.Duration
 }
 
@@ -61,7 +61,7 @@ type Config struct {
 type TLSConfig struct {
 	CertFile string // PEM, leaf first; empty: plain HTTP
 	KeyFile  string // PEM
-	// ReloadInterval is how often the files are looked at, at most.
+	// ReloadInterval is the time between two looks at the files.
 	ReloadInterval time.Duration
 }
 

@@ -63,7 +63,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// Registry is where other parts of the program may register metrics of theirs.
+// Registry returns the registry in which other parts of the program may register metrics.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
 // Decided counts one decision; it is part of authz.Metrics.

@@ -14,7 +14,7 @@ import (
 	"patrol/server/drain"
 )
 
-// listeners are what a server listens on, from Listen on.
+// listeners are those of a server, from Listen on.
 type listeners struct {
 	api, metrics net.Listener
 	certificate  *certificate.Watched // nil without TLS

@@ -24,7 +24,7 @@ import (
 	"patrol/server/rest"
 )
 
-// Deps is what a [Server] works with. Store, Authz, Engine, Policy and Keys are required.
+// Deps has the parts that a [Server] uses. Store, Authz, Engine, Policy and Keys are required.
 type Deps struct {
 	Store *store.Store
 	// Decisions is the decision log's database; nil: decisions are not kept in one.
@@ -125,7 +125,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		Passwords: s.passwords, Keys: s.keys, ID: deps.ID, Logger: s.log, Clock: s.now, Random: s.random,
 	})
 	s.identity, err = identity.New(identity.Config{
-		Sessions: cfg.Sessions, Login: cfg.Login, OIDC: cfg.OIDC, Origin: origin, Secure: s.hsts, Callback: pages.OidcCallback,
+		Sessions: cfg.Sessions, Login: cfg.Login, OIDC: cfg.OIDC, Origin: origin, Secure: s.hsts, Callback: pages.OIDCCallback,
 		SetupFile: cfg.setupFile(), SetupValidFor: cfg.SetupValidFor,
 	}, identity.Deps{
 		Store: s.store, Manage: s.manage, Authz: s.authz, Passwords: s.passwords, Keys: s.keys,

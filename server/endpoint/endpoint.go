@@ -73,14 +73,14 @@ type Route struct {
 	Always bool
 	// Metrics marks the route that moves to its own listener if there is one.
 	Metrics bool
-	// Accepts is what the route reads beside its path. All else is refused.
+	// Accepts has everything that the route reads beside its path. All else is refused.
 	Accepts
 }
 
 // With returns the parameters of a list: what it is narrowed by, and its page.
 func With(filters ...string) []string { return append(filters, "limit", "after") }
 
-// Known is what an exchange knows of the route.
+// Known returns what an exchange needs of the route.
 func (r *Route) Known() *request.Route {
 	return &request.Route{Path: r.Path, Quiet: r.Quiet, Mount: r.Mount, Always: r.Always, Judges: r.By == TokenHolder, Open: r.By == Anyone}
 }

@@ -35,7 +35,7 @@ const (
 	ObjectOrNothing
 )
 
-// Accepts is what a route reads beside its path.
+// Accepts has everything that a route reads beside its path.
 type Accepts struct {
 	// Query are the parameters of the address, each given at most once.
 	Query []string

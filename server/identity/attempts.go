@@ -47,10 +47,10 @@ const (
 	accountWindow = time.Hour
 	familiarFor   = 30 * 24 * time.Hour
 
-	// wideNetworks is how many times the failures of a network its /48 may have: a
+	// wideNetworks times the failures of a network are what its /48 may have: a
 	// provider hands out that much to one customer.
 	wideNetworks = 4
-	// atOnce is how many attempts of strangers one network may have under way. More are
+	// atOnce bounds the attempts of strangers that one network may have under way. More are
 	// treated as if they were over its limit.
 	atOnce = 8
 )
@@ -66,7 +66,7 @@ const (
 
 type accountKey [sha256.Size]byte
 
-// place is where an attempt comes from: the hash of a network's text, or of what
+// place is the origin of an attempt: the hash of a network's text, or of what
 // makes a browser or session known.
 type place [sha256.Size]byte
 
@@ -93,7 +93,7 @@ type guess struct {
 	account string // a name as it was normalized
 	exists  bool   // there is such an account
 	from    netip.Addr
-	// known is what the account knows the sender by beside the address: a browser or a
+	// known identifies the sender to the account, beside the address: a browser or a
 	// session; "": nothing.
 	known string
 	// session reports whether the account has a session from this address. It is asked
@@ -111,7 +111,7 @@ type attempt struct {
 	prefix  netip.Prefix
 	wide    netip.Prefix
 	known   bool
-	// masked is how long a wrong password is told to wait, for a network over its
+	// masked is the time that a wrong password is told to wait, for a network over its
 	// limit; 0: it is told that it is wrong.
 	masked time.Duration
 }
@@ -194,7 +194,7 @@ func (a *attempts) reserve(t *attempt, n int) {
 	}
 }
 
-// outcome is what became of an attempt.
+// outcome is the result of an attempt.
 type outcome int
 
 const (
@@ -231,7 +231,7 @@ func (t *attempt) finish(o outcome) {
 	}
 }
 
-// lane is where the attempt waits for its turn to be hashed.
+// lane returns the lane in which the attempt waits for its turn to be hashed.
 func (t *attempt) lane() lane {
 	switch {
 	case t.known:
@@ -250,7 +250,7 @@ func kindOf(exists bool) int {
 	return invented
 }
 
-// wideNetwork is what one customer of a provider may have: an IPv6 /48. All IPv4
+// wideNetwork returns the network of one customer of a provider: an IPv6 /48. All IPv4
 // addresses stand alone, and have none.
 func wideNetwork(addr netip.Addr) netip.Prefix {
 	if !addr.Is6() {

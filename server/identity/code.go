@@ -8,7 +8,7 @@ import (
 	"patrol/models"
 )
 
-// sessionCodeLife is how long a code waits to be pasted.
+// sessionCodeLife is the lifetime of a code.
 const sessionCodeLife = 5 * time.Minute
 
 var errSessionCode = models.NewError(models.CodeBadCredentials, "this code is not valid, or not any more; get a new one")

@@ -22,7 +22,7 @@ type LoginConfig struct {
 	PerAccount     int // failures an hour, per account, over all addresses
 	TrackedEntries int // accounts and addresses remembered at a time; the oldest are forgotten
 
-	// ResetValidFor is how long a code is good with which a password is reset.
+	// ResetValidFor is the lifetime of a code with which a password is reset.
 	ResetValidFor time.Duration
 
 	Argon2Memory     uint32        // KiB per hash

@@ -115,7 +115,7 @@ func (q *hashQueue) leave() {
 	q.free++
 }
 
-// length is how many wait.
+// length returns the number of those who wait.
 func (q *hashQueue) length() (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 // cookie. It signs nobody in: all it does is that the failures of strangers do not
 // count against it. It names no account, and is worth nothing to another one.
 
-// knownFor is how long a browser is known after a sign-in.
+// knownFor is the time after a sign-in for which a browser is known.
 const knownFor = 90 * 24 * time.Hour
 
 // knownPurpose tells the key of these cookies from all others.

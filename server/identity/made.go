@@ -22,7 +22,7 @@ import (
 // find, and the key in a cookie that only that page is sent. Seeing the page removes
 // both. See docs/decisions/0029-shown-once.md.
 
-// Made is what a form made and a page shows once.
+// Made is a secret that a form made and a page shows once.
 type Made struct {
 	Secret  string
 	Old     string    `json:",omitempty"` // id of the token that was rotated
@@ -31,7 +31,7 @@ type Made struct {
 }
 
 const (
-	// revealWithin is how long the browser has to come for what was made.
+	// revealWithin bounds the time in which the browser must come for the secret.
 	revealWithin = 2 * time.Minute
 	sessionMade  = "made" // key of the encrypted thing in its row
 )
@@ -84,7 +84,7 @@ func (s *Service) TakeMade(w http.ResponseWriter, r *http.Request, p models.Prin
 	return what, true, nil
 }
 
-// revealKey is what the browser brings: the id of the row and the key. It is nil if there is
+// revealKey returns the content of the browser's cookie: the id of the row and the key. It is nil if there is
 // none, or one that is not ours.
 func (s *Service) revealKey(r *http.Request) []byte {
 	cookie, err := r.Cookie(s.revealCookie())

@@ -51,7 +51,7 @@ type provider struct {
 	refused  *window.Limit[netip.Prefix] // codes that the provider refused, by address; under counting
 }
 
-// discovered is what the provider says of itself.
+// discovered is the provider's description of itself.
 type discovered struct {
 	oauth    oauth2.Config
 	verifier *oidc.IDTokenVerifier
@@ -63,14 +63,14 @@ type discovered struct {
 
 const (
 	oidcRetry = 5 * time.Second // between two attempts to reach a provider that is away
-	// oidcReread is how long the provider's description of itself is used before it is
+	// oidcReread is the time for which the provider's description of itself is used before it is
 	// read again: endpoints move.
 	oidcReread = time.Hour
-	// oidcSkew is how far the provider's clock may be ahead or behind.
+	// oidcSkew is the tolerated difference of the provider's clock.
 	oidcSkew = time.Minute
 	// maxProviderAnswer bounds what is read of one answer of the provider.
 	maxProviderAnswer = 1 << 20
-	// flowLife is how long somebody may take to sign in at the provider.
+	// flowLife bounds the time to sign in at the provider.
 	flowLife = 15 * time.Minute
 )
 
@@ -190,7 +190,7 @@ func (p *provider) read(ctx context.Context) (*discovered, error) {
 	return found, nil
 }
 
-// Purpose is what somebody goes to the provider for.
+// Purpose is the purpose of a visit to the provider.
 type Purpose string
 
 // The purposes.
@@ -248,7 +248,7 @@ func (p *provider) maxAge(why Purpose, freshFor time.Duration) time.Duration {
 	return p.cfg.MaxAge
 }
 
-// claims are what Patrol looks at of what the provider says of somebody.
+// claims are the claims about somebody that Patrol uses.
 type claims struct {
 	Subject string
 	Email   string // "" if it was not verified
@@ -271,7 +271,7 @@ const (
 	messageNotVouched     = "the identity provider's answer could not be verified; begin again"
 )
 
-// errorCode is what an OAuth error code may look like where it is repeated.
+// errorCode is the form in which an OAuth error code may be repeated.
 var errorCode = regexp.MustCompile(`^[a-z_]{1,40}$`)
 
 // finish judges what a visit brought back, and returns who came from an address. What
@@ -376,7 +376,7 @@ func exchangeFailure(err error) error {
 	return errProviderAway(errors.New(why)) // invalid_client and the like: an operator has to look
 }
 
-// logoutURL is where one signs out of the provider itself, "" if that is not known.
+// logoutURL returns the address at which one signs out of the provider, "" if it is not known.
 func (p *provider) logoutURL(back string) string {
 	found := p.found.Load()
 	if found == nil || found.logout == "" {
@@ -393,7 +393,7 @@ func (p *provider) logoutURL(back string) string {
 	return u.String()
 }
 
-// maxCookie is what browsers keep of one cookie's value, with room for its name
+// maxCookie bounds a cookie's value to what browsers keep, with room for its name
 // and attributes.
 const maxCookie = 3500
 

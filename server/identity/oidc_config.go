@@ -30,7 +30,7 @@ type OIDCConfig struct {
 	VerifiedClaim string
 
 	GroupsClaim string
-	// Memberships are what groups give; of several for one domain the first counts.
+	// Memberships are given by groups; of several for one domain the first counts.
 	Memberships []GroupMembership
 	// RemoveMemberships takes memberships away in domains that Memberships names,
 	// if no group gives them.
@@ -48,7 +48,7 @@ type OIDCConfig struct {
 	Timeout         time.Duration // of one request to the provider
 }
 
-// GroupMembership is what a group of the provider gives: a role in a domain.
+// GroupMembership is a role in a domain that a group of the provider gives.
 type GroupMembership struct{ Group, Domain, Role string }
 
 // DefaultOIDC returns the configuration of a provider as far as it does not depend

@@ -27,7 +27,7 @@ var (
 // signInBy returns the account of somebody who came from the provider, and brings
 // it up to date with what the provider says. An account is found by issuer and
 // subject alone: an address proves nothing about an account that was there before,
-// since whoever runs a provider can claim any. by is where the request comes from.
+// since whoever runs a provider can claim any. by has the origin of the request.
 func (s *Service) signInBy(ctx context.Context, by models.Actor, who claims) (models.User, error) {
 	cfg := s.cfg.OIDC
 	if err := cfg.admits(who.Email); err != nil {
@@ -203,7 +203,7 @@ func (s *Service) confirmBy(ctx context.Context, p models.Principal, user models
 	return token, s.store.Audit(ctx, p.Actor, "session.reauthenticate", "user:"+p.User.ID, map[string]string{"issuer": s.cfg.OIDC.Issuer})
 }
 
-// linkBy notes that p is who came from the provider.
+// linkBy connects p with the person who came from the provider.
 func (s *Service) linkBy(ctx context.Context, p models.Principal, who claims) error {
 	if err := s.cfg.OIDC.admits(who.Email); err != nil {
 		return err

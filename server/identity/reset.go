@@ -41,7 +41,7 @@ func (s *Service) NewReset(ctx context.Context, p models.Principal, userID, page
 var errResetCode = models.NewError(models.CodeForbidden, "this code is not valid, or not any more; ask an administrator for a new one")
 
 // ResetPassword gives the user whom a code was made for a new password, and ends
-// all sessions of the user. by is where the request comes from. Wrong codes are not
+// all sessions of the user. by has the origin of the request. Wrong codes are not
 // counted: with so many random bits guessing is hopeless, one costs a look-up, and
 // strangers must not be able to keep others out.
 func (s *Service) ResetPassword(ctx context.Context, by models.Actor, in api.ResetPassword) (models.User, error) {

@@ -32,7 +32,7 @@ type Config struct {
 	SetupValidFor time.Duration
 }
 
-// Deps are what a [Service] works with. All are required.
+// Deps has the parts that a [Service] uses. All are required.
 type Deps struct {
 	Store     *store.Store
 	Manage    *manage.Service

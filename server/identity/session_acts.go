@@ -133,7 +133,7 @@ func (s *Service) RenewSession(ctx context.Context, w http.ResponseWriter, signe
 	return nil
 }
 
-// sweepEvery is how often ended sessions are removed from the database.
+// sweepEvery is the time between two removals of ended sessions from the database.
 const sweepEvery = 15 * time.Minute
 
 // Sweep removes ended sessions until ctx ends.

@@ -50,7 +50,7 @@ func newSessions(backing scs.CtxStore, cfg SessionConfig, secure bool, now func(
 	return s
 }
 
-// sessionStart is how a session begins.
+// sessionStart describes the beginning of a session.
 type sessionStart struct {
 	bearer     bool      // the token travels in the Authorization header
 	provider   bool      // at the identity provider

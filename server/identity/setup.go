@@ -121,7 +121,7 @@ func (s *Service) SetupOpen(ctx context.Context) error {
 
 // CreateFirstAdmin makes the first account of an empty database for whoever knows
 // the setup code. Wrong ones are not counted: guessing at 100 random bits is hopeless,
-// and a count would let strangers keep the operator out. by is where the request comes from.
+// and a count would let strangers keep the operator out. by has the origin of the request.
 func (s *Service) CreateFirstAdmin(ctx context.Context, by models.Actor, in api.Setup) (models.User, error) {
 	if err := s.SetupOpen(ctx); err != nil {
 		return models.User{}, err

@@ -126,7 +126,7 @@ func (s *Service) checkPassword(ctx context.Context, by models.Actor, account mo
 	return false, errBadPassword
 }
 
-// maskFor is how long a failure takes in a network that is over its limit: longer than
+// maskFor is the duration of a failure in a network that is over its limit: longer than
 // a password hash that did not have to wait.
 const maskFor = 300 * time.Millisecond
 
@@ -137,7 +137,7 @@ func awaitMask(ctx context.Context, mask *time.Timer) {
 	}
 }
 
-// knownSession is what an account knows the session of ctx by.
+// knownSession identifies the session of ctx to its account.
 func (s *Service) knownSession(ctx context.Context) string {
 	return "session " + store.SessionID(s.sessions.scs.Token(ctx))
 }

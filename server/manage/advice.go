@@ -34,7 +34,7 @@ func (s *Service) AdviseOn(ctx context.Context, pat models.PAT, days int) (api.A
 	return period.advice(pat, advice, needed), nil
 }
 
-// advicePeriod is how far back advice looks, and what is known of that time.
+// advicePeriod is the time that advice looks back over, and how much of it the log covers.
 type advicePeriod struct {
 	days     int
 	since    time.Time

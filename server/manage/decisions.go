@@ -47,7 +47,7 @@ func (s *Service) Decision(ctx context.Context, id string) (models.LoggedDecisio
 	return *d, nil
 }
 
-// summaryDays is how many days back, this one included, a summary of a token's
+// summaryDays is the number of days, this one included, over which a summary of a token's
 // decisions goes.
 const summaryDays = 7
 

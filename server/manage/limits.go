@@ -53,7 +53,7 @@ func newLimits(in api.SetDomainLimits) (models.DomainLimits, error) {
 	return out, v.Err()
 }
 
-// domainLimits are what domains demand, by domain.
+// domainLimits has the demands of domains, by domain.
 type domainLimits map[string]models.DomainLimits
 
 // limitsOf returns the limits of the domains that scopes name and p belongs to.

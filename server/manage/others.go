@@ -171,7 +171,7 @@ func (s *Service) RevokeFor(ctx context.Context, p models.Principal, id, reason 
 // What platform admins see of everybody: all tokens, tokens that leaked, and the
 // audit log.
 
-// LeakedReason is what the owner of a token is told that somebody else found.
+// LeakedReason is the reason for the owner of a token that somebody else found.
 const LeakedReason = "The token was found where it should not be. Whoever saw it could use it."
 
 // FindLeaked returns the token whose text somebody found. The secret is verified

@@ -26,7 +26,7 @@ type Playground interface {
 
 // PlaygroundConfig bounds what each of the policy team may ask of the playground.
 type PlaygroundConfig struct {
-	// Timeout is how long a trial takes at most, which its answer has beyond the time of
+	// Timeout bounds a trial. Its answer has that much beyond the time of
 	// others.
 	Timeout   time.Duration
 	PerMinute int   // trials of one user
@@ -48,7 +48,7 @@ type trials struct {
 	byUser *window.Recent[string]
 }
 
-// mostTriers is how many users' trials are counted at a time.
+// mostTriers bounds the users whose trials are counted at a time.
 const mostTriers = 1024
 
 // HasPlayground reports whether policies can be tried here.
@@ -69,7 +69,7 @@ func (t *trials) begin(user string, now time.Time, perMinute int) error {
 	return nil
 }
 
-// fullFor is when to come again if as many trials run as may.
+// fullFor is the Retry-After while as many trials run as may.
 const fullFor = 5 * time.Second
 
 // Tried is the result of a trial.
@@ -159,7 +159,7 @@ func editedPolicy(src engine.Source, files map[string]*string, v *models.Invalid
 	return edited
 }
 
-// trialInput is what the policy is to be asked, nil for nothing.
+// trialInput returns the input of a trial, nil for none.
 func (s *Service) trialInput(ctx context.Context, in api.PlaygroundTrial, out *Tried, v *models.Invalid) []byte {
 	if in.Decision == "" {
 		input := bytes.TrimSpace(in.Input)
@@ -221,7 +221,7 @@ func RecordedEvents(log *store.Decisions, ago time.Duration, limit int) bundles.
 	}
 }
 
-// answerInForce is how the policy in force answers an input. What it cannot judge it
+// answerInForce has the policy in force answer an input. What it cannot judge it
 // denies.
 func (s *Service) answerInForce(ctx context.Context, input []byte) *api.PolicyAnswer {
 	policy := s.engine.Current()

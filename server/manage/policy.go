@@ -28,7 +28,7 @@ func (s *Service) KeptRevisions(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// Policy is what the server needs to know of how the policy comes into force;
+// Policy is the delivery of the policy, as far as it is needed here;
 // [bundles.Delivery] is one.
 type Policy interface {
 	Status() bundles.Status
@@ -79,7 +79,7 @@ func (s *Service) Policy(ctx context.Context) (api.Policy, error) {
 	return out, nil
 }
 
-// departures are what the policy that decides here allows in spite of a reason to deny, and
+// departures returns what the policy that decides here allows in spite of a reason to deny, and
 // what it allowed that no policy may allow.
 func (s *Service) departures() (out api.PolicyDepartures, breaches []api.PolicyBreach) {
 	policy := s.engine.Current()

@@ -13,7 +13,7 @@ import (
 // the setting tokens.purge_after has it removed. For as long as it is kept, the
 // key ring needs the key of the token.
 
-// purgePerCall is how many records one call removes: it must end in the time that
+// purgePerCall bounds the records that one call removes: it must end in the time that
 // an answer may take.
 const purgePerCall = 2000
 

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// mostLoaded is how many policies that are not in force are kept ready.
+	// mostLoaded bounds the policies that are kept ready beside the one in force.
 	mostLoaded = 3
-	// MostExplaining is how many decisions are explained at a time, and explainWait
+	// MostExplaining bounds the decisions that are explained at a time, and explainWait
 	// how long others wait for their turn.
 	MostExplaining = 2
 	explainWait    = 2 * time.Second

@@ -27,7 +27,7 @@ type Hasher interface {
 	Hash(ctx context.Context, password string) (string, error)
 }
 
-// Deps are what a [Service] works with. All but Decisions, Shadow, Playground and ID are
+// Deps has the parts that a [Service] uses. All but Decisions, Shadow, Playground and ID are
 // required.
 type Deps struct {
 	Store      *store.Store

@@ -13,13 +13,13 @@ import (
 	"patrol/server/shadow"
 )
 
-// Shadow is what the server needs to know of the policy that is judged beside the
+// Shadow tells of the policy that is judged beside the
 // one in force; [shadow.Shadow] is one.
 type Shadow interface {
 	Status() shadow.Status
 }
 
-// latestDivergences is how many are listed beside those of each group.
+// latestDivergences bounds those that are listed beside those of each group.
 const latestDivergences = models.KeptDivergences
 
 // ReadShadow returns the shadow that the servers on a database judge by, and what it

@@ -14,12 +14,12 @@ const (
 	// lapseMargin is added to what a server says of itself: it has answered by then what
 	// it began to answer while it trusted its cache.
 	lapseMargin = time.Second
-	// mostAsking is how many look at a time at what other servers acknowledged.
+	// mostAsking bounds the looks at a time at what other servers acknowledged.
 	mostAsking = 4
 	// askEvery is the pause between two looks, which grows to the other.
 	askEvery     = 10 * time.Millisecond
 	askAtLeastAs = 250 * time.Millisecond
-	// knownWithin is how long it may take to learn which servers there are.
+	// knownWithin bounds the time to learn which servers there are.
 	knownWithin = 5 * time.Second
 )
 

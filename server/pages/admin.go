@@ -16,8 +16,8 @@ import (
 
 // The pages of platform admins, and those of a domain, which its admins have too.
 
-// inventoryFilter is what narrows the list of all tokens, and what a revocation of
-// several is narrowed by.
+// inventoryFilter has the parameters that narrow the list of all tokens, and a revocation of
+// several.
 var inventoryFilter = []string{"owner", "domain", "name", "status", "expiring", "unused", "sort"}
 
 func (s *Surface) adminRoutes() []endpoint.Route {
@@ -56,7 +56,7 @@ func (s *Surface) adminRoutes() []endpoint.Route {
 	}
 }
 
-// search is what a filter asks of the store.
+// search returns the search for a filter.
 func (s *Surface) search(f ui.Filter) manage.PATSearch {
 	now := s.now()
 	return manage.PATSearch{

@@ -21,7 +21,7 @@ func (s *Surface) advicePages() []endpoint.Route {
 	}
 }
 
-// activity is what a token's page tells of its decisions; nil if no log is kept.
+// activity summarises the decisions of a token for its page; nil if no log is kept.
 func (s *Surface) activity(ctx context.Context, p models.Principal, pat models.PAT) (*ui.Activity, error) {
 	summary, err := s.manage.PATDecisions(ctx, p, pat.ID)
 	if errors.Is(err, manage.ErrNoDecisionLog) {

@@ -15,14 +15,14 @@ import (
 	"patrol/server/ui"
 )
 
-// OidcCallback is where the provider sends people back to.
-const OidcCallback = ui.ProviderPath + "/callback"
+// OIDCCallback is the path to which the provider sends people back.
+const OIDCCallback = ui.ProviderPath + "/callback"
 
 // oidcRoutes are the way to the identity provider and back.
 func (s *Surface) oidcRoutes() []endpoint.Route {
 	return []endpoint.Route{
 		{Method: "GET", Path: ui.ProviderPath, By: endpoint.Anyone, Page: true, Do: s.pageProvider, Accepts: endpoint.Accepts{Query: []string{"next"}}},
-		{Method: "GET", Path: OidcCallback, By: endpoint.Anyone, Page: true, Do: s.pageCallback, Accepts: endpoint.Accepts{Open: true}},
+		{Method: "GET", Path: OIDCCallback, By: endpoint.Anyone, Page: true, Do: s.pageCallback, Accepts: endpoint.Accepts{Open: true}},
 		{Method: "GET", Path: ui.IdentityPath, By: endpoint.Session, Page: true, Do: s.pageIdentity},
 		{Method: "POST", Path: ui.IdentityPath, By: endpoint.Session, Page: true, Do: s.formIdentity, Accepts: endpoint.Accepts{Form: []string{"action", "password"}}},
 	}
@@ -116,7 +116,7 @@ func (s *Surface) refuseVisit(c *gin.Context, f identity.Flow, err error) error 
 	return s.again(c, models.Principal{}, err, s.signInPage(emptySignIn, f.Next, "", problems))
 }
 
-// identityPage is what p may know of their connection with the provider.
+// identityPage shows the connection of p with the provider.
 func (s *Surface) identityPage(c *gin.Context, p models.Principal) (ui.Identity, error) {
 	page := ui.Identity{Name: s.cfg.OIDC.Name, HasPassword: p.User.PasswordHash != "", AskPassword: !s.identity.Fresh(p)}
 	connected, err := s.identity.ConnectedSince(c.Request.Context(), p)

@@ -108,7 +108,7 @@ func (s *Surface) again(c *gin.Context, p models.Principal, cause error, page ui
 }
 
 // seeOther sends the browser to another page, so that a reload does not send the
-// form again. notice is what the page says of what was done, "" for nothing.
+// form again. notice tells on the page what was done; "" for nothing.
 func (s *Surface) seeOther(c *gin.Context, path, notice string) error {
 	// What went wrong beside what was done is told to people, too.
 	notice = strings.TrimSpace(strings.Join(append([]string{notice}, request.Of(c.Request.Context()).Warnings.Texts()...), " "))
@@ -174,7 +174,7 @@ func (s *Surface) Fail(c *gin.Context, p models.Principal, err error) {
 	}
 }
 
-// viewer is who looks at a page that says what went wrong: whoever is signed in, whom the
+// viewer returns who looks at a page that says what went wrong: whoever is signed in, whom the
 // route may not have asked for or not have let in. It is a courtesy, and left out where there
 // is too much to do.
 func (s *Surface) viewer(c *gin.Context, p models.Principal, cause error) models.Principal {
@@ -286,7 +286,7 @@ func (s *Surface) leadToMade(c *gin.Context, p models.Principal, path string, wh
 	return s.seeOther(c, path, "")
 }
 
-// shownBefore is what somebody reads who comes again for a secret.
+// shownBefore is the notice for somebody who comes again for a secret.
 func shownBefore(what, mend string) string {
 	return strings.Join([]string{what, "is shown once, right after it was made.", mend}, " ")
 }

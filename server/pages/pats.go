@@ -13,7 +13,7 @@ import (
 	"patrol/server/ui"
 )
 
-// patsPerPage is how many tokens a page lists.
+// patsPerPage bounds the tokens that a page lists.
 const patsPerPage = 100
 
 func (s *Surface) pagePATs(c *gin.Context, p models.Principal) error {
@@ -432,5 +432,5 @@ func (s *Surface) formNarrow(c *gin.Context, p models.Principal) error {
 	return s.seeOther(c, ui.TokenOf(pat, s.now()).Link(), "The scope is removed.")
 }
 
-// onceRemembered is how many sent forms are remembered.
+// onceRemembered bounds the sent forms that are remembered.
 const onceRemembered = 4096

@@ -20,7 +20,7 @@ import (
 	"patrol/server/ui"
 )
 
-// playgroundPages are where the policy team tries changes to a copy of the policy.
+// playgroundPages let the policy team try changes to a copy of the policy.
 func (s *Surface) playgroundPages() []endpoint.Route {
 	return []endpoint.Route{
 		{Method: "GET", Path: "/policy/playground", By: endpoint.PolicyTeam, Page: true, Do: s.pagePlayground, Accepts: endpoint.Accepts{Query: []string{"decision", "file"}}},

@@ -44,7 +44,7 @@ func (s *Surface) formPurge(c *gin.Context, p models.Principal) error {
 	return err
 }
 
-// purgeAge is how long the tokens must be dead. A form without it must not mean all.
+// purgeAge returns the time for which the tokens must be dead. A form without it must not mean all.
 func purgeAge(form url.Values) (string, error) {
 	switch age := form.Get("older_than"); {
 	case age == ui.PurgeAnyTime:

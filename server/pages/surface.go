@@ -24,7 +24,7 @@ type Config struct {
 	Playground manage.PlaygroundConfig
 }
 
-// Deps are what a [Surface] works with. All are required.
+// Deps has the parts that a [Surface] uses. All are required.
 type Deps struct {
 	Manage   *manage.Service
 	Identity *identity.Service

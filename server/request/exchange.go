@@ -30,7 +30,7 @@ type Exchange struct {
 	leave func() // gives back the place that it has; nil: it has none
 }
 
-// Route is what an exchange knows of the entry of the route table that it matched.
+// Route is the part of the matched entry of the route table that an exchange needs.
 type Route struct {
 	Path   string
 	Quiet  bool // successes stay out of the access log unless it is at debug level

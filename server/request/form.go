@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Form is how the clients of a path expect errors.
+// Form is the form in which the clients of a path expect errors.
 type Form int
 
 // The forms, see the package comment.
@@ -72,7 +72,7 @@ func (f Form) errorType(status int) string {
 // leaves to servers, one for each status.
 func rpcCode(status int) int { return -32001 - status%100 - (status/100-4)*40 }
 
-// media is what a client accepts.
+// media has the content types that a client accepts.
 type media struct {
 	html, plain bool // prefers it to JSON in every form
 	json        bool // names application/json

@@ -34,17 +34,17 @@ type Refusals struct {
 	Told func(status int) int
 }
 
-// Client is who is refused, as far as the answer depends on it.
+// Client is the caller who is refused, as far as the answer depends on it.
 type Client struct {
 	Target    string      // as it was sent
 	Header    http.Header // with names in canonical form
 	RequestID string
 }
 
-// Refusal is why a request is refused by decision.
+// Refusal is the decision that refuses a request.
 type Refusal struct {
 	Decision models.Decision // a denial
-	// Asked is what was judged, as far as that is known.
+	// Asked is the request that was judged, as far as it is known.
 	Asked models.Request
 	// NotWebSocket says that the client tried to open a WebSocket where there is
 	// nothing but POST. Unless the decision says more than that there is no route,
@@ -52,7 +52,7 @@ type Refusal struct {
 	NotWebSocket bool
 }
 
-// Answer is what a client is told.
+// Answer is the answer for a client.
 type Answer struct {
 	Status int
 	Header http.Header

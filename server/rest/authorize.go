@@ -15,7 +15,7 @@ import (
 	"patrol/server/request"
 )
 
-// maxBatch is how many requests one call of /authorize/batch may make.
+// maxBatch bounds the requests in one call of /authorize/batch.
 const maxBatch = 100
 
 // authorizeItem is [api.AuthorizeItem] as it is read: the context stays raw until

@@ -12,7 +12,7 @@ import (
 	"patrol/server/request"
 )
 
-// playgroundRoutes are where the policy team tries changes to a copy of the policy.
+// playgroundRoutes let the policy team try changes to a copy of the policy.
 func (s *Surface) playgroundRoutes() []endpoint.Route {
 	return []endpoint.Route{
 		{Method: "POST", Path: "/api/v1/policy/playground", By: endpoint.PolicyTeam, Do: s.postPlayground, Accepts: endpoint.Accepts{Body: endpoint.Object}},

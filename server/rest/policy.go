@@ -66,9 +66,9 @@ func (s *Surface) postPolicyResume(c *gin.Context, p models.Principal) error {
 }
 
 const (
-	// longestWait is how long a request for the bundle is held back at most.
+	// longestWait bounds the time for which a request for the bundle is held back.
 	longestWait = 5 * time.Minute
-	// MostWaiting is how many are at a time. Others are answered at once.
+	// MostWaiting bounds the requests that are. Others are answered at once.
 	MostWaiting = 256
 	// bundleType tells clients that long polling is known here, as OPA has it.
 	bundleType = "application/vnd.openpolicyagent.bundles"

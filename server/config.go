@@ -21,8 +21,10 @@ type Config struct {
 	// Listen is the address of the API, host:port. Port 0 picks a free one.
 	Listen string
 	// MetricsListen moves /metrics to a listener of its own, host:port. Empty
-	// leaves it on Listen, open to whoever reaches that.
+	// leaves it on Listen, for programs on this machine.
 	MetricsListen string
+	// MetricsPublic opens /metrics on Listen to whoever reaches that.
+	MetricsPublic bool
 	// PublicURL is the base URL that people and browsers use, such as
 	// https://patrol.example.com. With https, cookies are Secure with the __Host-
 	// prefix and HSTS is sent. Empty: derived from the real listen address in

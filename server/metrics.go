@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"patrol/models"
+	"patrol/server/request"
 )
 
 // Metrics counts what happens, for Prometheus, in a registry of its own. No label
@@ -144,7 +145,15 @@ func knownMethod(method string) string {
 	return "OTHER"
 }
 
+var errMetricsHere = models.NewError(models.CodeForbidden,
+	"metrics are for programs on this machine; set metrics.listen for a listener of their own, or metrics.public: true")
+
+// getMetrics answers a scrape on the main listener: of a program on this machine, and not
+// of a proxy there that passes on what others ask.
 func (s *Server) getMetrics(c *gin.Context, _ models.Principal) error {
+	if peer := request.Peer(c.Request); !s.cfg.MetricsPublic && (peer.IsValid() && !peer.IsLoopback() || request.Forwarded(c.Request.Header)) {
+		return errMetricsHere
+	}
 	s.metrics.handler.ServeHTTP(c.Writer, c.Request)
 	return nil
 }

@@ -29,7 +29,8 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // Listen opens the listeners and logs their real addresses as `listening`, with
-// the attributes `http` and, if it has its own, `metrics`.
+// the attributes `http` and, if it has its own, `metrics`, else `metrics_for`: who may
+// read them.
 func (s *Server) Listen(ctx context.Context) (err error) {
 	if s.cfg.TLS.CertFile != "" {
 		if s.listeners.certificate, err = certificate.Load("HTTP", certificate.Files{Cert: s.cfg.TLS.CertFile, Key: s.cfg.TLS.KeyFile}, "h2", "http/1.1"); err != nil {
@@ -46,6 +47,12 @@ func (s *Server) Listen(ctx context.Context) (err error) {
 			return errors.Join(fmt.Errorf("listen on %s: %w", s.cfg.MetricsListen, err), s.listeners.api.Close())
 		}
 		attrs = append(attrs, slog.String("metrics", s.MetricsAddr()))
+	} else {
+		readers := "this machine"
+		if s.cfg.MetricsPublic {
+			readers = "anybody"
+		}
+		attrs = append(attrs, slog.String("metrics_for", readers))
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "listening", attrs...)
 	return nil

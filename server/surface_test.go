@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -162,6 +163,40 @@ func TestNotReadyWithoutADatabase(t *testing.T) {
 	p := w.as("").post("/api/v1/session", api.SignIn{Email: "ann@example.com", Password: password})
 	assert.GreaterOrEqual(t, p.status, 500)
 	assert.NotContains(t, string(p.body), "sql")
+}
+
+// On the main listener, metrics are for programs on this machine, and not for what a
+// proxy there passes on.
+func TestWhoReadsMetrics(t *testing.T) {
+	for name, c := range map[string]struct {
+		public bool
+		header [2]string
+		status int
+	}{
+		"this machine":     {status: 200},
+		"X-Forwarded-For":  {header: [2]string{"X-Forwarded-For", "127.0.0.1"}, status: 403},
+		"X-Forwarded-Host": {header: [2]string{"X-Forwarded-Host", "patrol.example.com"}, status: 403},
+		"Forwarded":        {header: [2]string{"Forwarded", "for=192.0.2.1"}, status: 403},
+		"Via":              {header: [2]string{"Via", "1.1 proxy"}, status: 403},
+		"X-Real-Ip":        {header: [2]string{"X-Real-Ip", "192.0.2.1"}, status: 403},
+		"CF-Connecting-IP": {header: [2]string{"CF-Connecting-IP", "192.0.2.1"}, status: 403},
+		"public":           {public: true, header: [2]string{"X-Forwarded-For", "192.0.2.1"}, status: 200},
+	} {
+		w := newWorld(t, testenv.SQLite(t), func(cfg *server.Config, _ *server.Deps) { cfg.MetricsPublic = c.public })
+		call := w.as("")
+		if c.header[0] != "" {
+			call.set(c.header[0], c.header[1])
+		}
+		assert.Equal(t, c.status, call.get("/metrics").status, name)
+	}
+	w := newWorld(t, testenv.SQLite(t), nil)
+	for peer, status := range map[string]int{"127.0.0.1:4000": 200, "[::1]:4000": 200, "[::ffff:127.0.0.1]:4000": 200, "192.0.2.7:4000": 403, "[2001:db8::1]:4000": 403} {
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.RemoteAddr = peer
+		rec := httptest.NewRecorder()
+		w.server.Handler().ServeHTTP(rec, r)
+		assert.Equal(t, status, rec.Code, peer)
+	}
 }
 
 func TestMetricsElsewhere(t *testing.T) {

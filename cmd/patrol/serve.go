@@ -450,7 +450,7 @@ func pagesURL(cfg config.Config) string {
 // serverConfig translates the settings for the HTTP surface.
 func serverConfig(cfg config.Config) server.Config {
 	c := server.DefaultConfig()
-	c.Listen, c.MetricsListen = cfg.Listen, cfg.Metrics.Listen
+	c.Listen, c.MetricsListen, c.MetricsPublic = cfg.Listen, cfg.Metrics.Listen, cfg.Metrics.Public
 	c.PublicURL, c.DataDir, c.TrustedProxies = cfg.PublicURL.Reveal(), cfg.DataDir, cfg.TrustedProxies
 	c.Limits = cfg.Tokens.Limits()
 	c.OIDC = cfg.OIDC.ServerConfig()

@@ -80,6 +80,17 @@ func (p Proxies) Client(peer netip.Addr, h http.Header) netip.Addr {
 	return peer
 }
 
+// Forwarded reports whether a request has a header that proxies add on the way.
+func Forwarded(h http.Header) bool {
+	for name := range h {
+		switch name = folded(name); {
+		case name == "forwarded", name == "via", strings.HasPrefix(name, "x-forwarded-"), strings.HasSuffix(name, "-ip"), strings.HasPrefix(name, "x-envoy-"):
+			return true
+		}
+	}
+	return false
+}
+
 // LastHop returns the last address in h's X-Forwarded-For, the only one that the proxy at
 // the other end of the connection wrote itself.
 func LastHop(h http.Header) (netip.Addr, bool) {

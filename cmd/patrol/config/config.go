@@ -94,7 +94,8 @@ type Log struct {
 
 // Metrics is where Prometheus finds its numbers.
 type Metrics struct {
-	Listen string `key:"listen" flag:"metrics-listen" doc:"Address of a listener for /metrics alone. Empty: /metrics is on the main listener."`
+	Listen string `key:"listen" flag:"metrics-listen" doc:"Address of a listener for /metrics alone. Empty: /metrics is on the main listener, for programs on this machine."`
+	Public bool   `key:"public" doc:"Answer /metrics on the main listener to whoever asks, also through a proxy."`
 }
 
 // Memory is what the server may use to save CPU.

@@ -78,7 +78,7 @@ func (s *Snapshot) compilePlan(ctx context.Context, d document) (*fast, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := plan.Compile(policy, plan.Config{Ref: d.ref, Data: ast.NewTerm(s.documents.data), Shape: shape})
+	program, err := plan.Compile(policy, plan.Config{Ref: d.ref, Data: ast.NewTerm(s.documents.data), Shape: shape, Within: within})
 	if err != nil {
 		return nil, err
 	}

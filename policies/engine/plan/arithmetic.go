@@ -55,3 +55,34 @@ func (c *funcCompiler) calculate(t *ir.CallStmt, full step) step {
 		return next
 	}
 }
+
+// unite compiles a call of object.union, which is otherwise made by full: a union with
+// nothing is the object.
+func (c *funcCompiler) unite(t *ir.CallStmt, full step) step {
+	if t.Func != "object.union" || len(t.Args) != 2 {
+		return full
+	}
+	a, b, target, within := c.operand(t.Args[0]), c.operand(t.Args[1]), c.local(t.Result), c.Within(t.Func)
+	return func(ev *evaluator, locals []*ast.Term) exit {
+		x, y := a.get(ev, locals), b.get(ev, locals)
+		if x == nil || y == nil {
+			return leave
+		}
+		_, ok := x.Value.(ast.Object)
+		nothing, isObject := y.Value.(ast.Object)
+		if !ok || !isObject || nothing.Len() > 0 {
+			return full(ev, locals)
+		}
+		if within != nil {
+			operands := ev.push(2)
+			operands[0], operands[1] = x, y
+			err := within(operands)
+			ev.pop(operands)
+			if err != nil {
+				return full(ev, locals)
+			}
+		}
+		locals[target] = x
+		return next
+	}
+}

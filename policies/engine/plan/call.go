@@ -150,7 +150,7 @@ func (c *funcCompiler) callBuiltin(t *ir.CallStmt) (step, error) {
 	}
 	relation := ast.BuiltinMap[t.Func] != nil && ast.BuiltinMap[t.Func].Relation
 	name := t.Func
-	return c.calculate(t, func(ev *evaluator, locals []*ast.Term) exit {
+	return c.unite(t, c.calculate(t, func(ev *evaluator, locals []*ast.Term) exit {
 		if ev.tick() {
 			return failed
 		}
@@ -176,7 +176,7 @@ func (c *funcCompiler) callBuiltin(t *ir.CallStmt) (step, error) {
 			locals[target] = ev.found[0]
 		}
 		return next
-	}), nil
+	})), nil
 }
 
 func builtinError(name string, err error) error {

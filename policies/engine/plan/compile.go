@@ -23,6 +23,9 @@ type Config struct {
 	Shape *Shape
 	// Builtin returns a built-in function; nil: [topdown.GetBuiltin].
 	Builtin func(name string) topdown.BuiltinFunc
+	// Within says what a built-in function may be given, where Builtin's refuses other
+	// arguments; nil, or nil for a function: anything.
+	Within func(name string) func(args []*ast.Term) error
 }
 
 // Compile makes a program of a plan, which it changes. The plan's policies must not need more of OPA
@@ -35,6 +38,9 @@ func Compile(policy *ir.Policy, cfg Config) (p *Program, err error) {
 	}()
 	if cfg.Builtin == nil {
 		cfg.Builtin = topdown.GetBuiltin
+	}
+	if cfg.Within == nil {
+		cfg.Within = func(string) func([]*ast.Term) error { return nil }
 	}
 	if cfg.Shape != nil && cfg.Shape.Len() > 63 {
 		return nil, errors.New("compile the plan: a shape has at most 63 slots")

@@ -139,11 +139,13 @@ type Case struct {
 func (w *World) Cases() []Case {
 	now := w.Domain.CreatedAt.Add(time.Hour)
 	facts := func(pat models.PAT, user models.User, domain models.Domain, member models.Membership) (engine.Facts, frozen.Facts) {
-		return engine.Facts{
-				Token: engine.TokenValue(pat), User: engine.UserValue(user), Domain: engine.DomainValue(domain), Membership: engine.MembershipValue(member),
-			}, frozen.Facts{
-				Token: frozen.TokenValue(pat), User: frozen.UserValue(user), Domain: frozen.DomainValue(domain), Membership: frozen.MembershipValue(member),
-			}
+		now := engine.Facts{
+			Token: engine.TokenValue(pat), User: engine.UserValue(user), Domain: engine.DomainValue(domain), Membership: engine.MembershipValue(member),
+		}
+		before := frozen.Facts{
+			Token: frozen.TokenValue(pat), User: frozen.UserValue(user), Domain: frozen.DomainValue(domain), Membership: frozen.MembershipValue(member),
+		}
+		return now, before
 	}
 	all, before := make([]engine.Facts, len(w.Holders)), make([]frozen.Facts, len(w.Holders))
 	for i, h := range w.Holders {

@@ -191,12 +191,6 @@ func second(at time.Time) *ast.Term {
 	return last.term
 }
 
-// noFacts is the input when nothing is known but that somebody asks.
-var noFacts = ast.ObjectTerm(
-	ast.Item(key.request, ast.ObjectTerm()),
-	ast.Item(key.now, ast.IntNumberTerm(0)),
-)
-
 // decisionInput builds `input` of one decision around the prepared facts.
 func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error) {
 	context := emptyObject

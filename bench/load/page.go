@@ -49,14 +49,14 @@ is over what is promised.
 The constant handler is a Gin handler that reads the request and answers bytes. OPA's REST server is sent all that the policy judges,
 or, with the minimal policy, has the tokens as data. The gateway and ` + "`httputil.ReverseProxy`" + ` forward to the same upstream.
 `)
-	if err := os.WriteFile(o.write, b.Bytes(), 0o644); err != nil { //nolint:gosec // a page of the documents
+	if err := os.WriteFile(o.write, b.Bytes(), 0o644); err != nil {
 		return err
 	}
 	images := filepath.Join(filepath.Dir(o.write), "images")
-	if err := os.MkdirAll(images, 0o755); err != nil { //nolint:gosec // likewise
+	if err := os.MkdirAll(images, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(images, picture), r.picture(), 0o644) //nolint:gosec // likewise
+	return os.WriteFile(filepath.Join(images, picture), r.picture(), 0o644)
 }
 
 // picture draws the CPU time per request of each server as bars.

@@ -29,7 +29,7 @@ labels := {"who": input.user.email, "what": input.request.entity} if input.reque
 		t.Run(name, func(t *testing.T) {
 			s := load(t, policy)
 			require.NoError(t, s.Hasten(t.Context(), 200))
-			random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // no secret is made of it
+			random := rand.New(rand.NewPCG(1, 2))
 			one := func(n int) bool { return random.IntN(n) == 0 }
 			disabled := admin
 			disabled.Disabled = true

@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
@@ -85,4 +86,25 @@ func (c *funcCompiler) unite(t *ir.CallStmt, full step) step {
 		locals[target] = x
 		return next
 	}
+}
+
+func integer(n int64) *ast.Term {
+	if t := ast.InternedIntNumberTermFromString(strconv.FormatInt(n, 10)); t != nil {
+		return t
+	}
+	return ast.NumberTerm(json.Number(strconv.FormatInt(n, 10)))
+}
+
+// length is the number of elements, or of characters; nil if there is none.
+func length(t *ast.Term) *ast.Term {
+	if t == nil {
+		return nil
+	}
+	switch v := t.Value.(type) {
+	case ast.String:
+		return ast.InternedTerm(utf8.RuneCountInString(string(v)))
+	case interface{ Len() int }:
+		return ast.InternedTerm(v.Len())
+	}
+	return nil
 }

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
@@ -459,27 +457,6 @@ func (ev *evaluator) around(x exit) (exit, bool) {
 	default:
 		return x - 2, true
 	}
-}
-
-func integer(n int64) *ast.Term {
-	if t := ast.InternedIntNumberTermFromString(strconv.FormatInt(n, 10)); t != nil {
-		return t
-	}
-	return ast.NumberTerm(json.Number(strconv.FormatInt(n, 10)))
-}
-
-// length is the number of elements, or of characters; nil if there is none.
-func length(t *ast.Term) *ast.Term {
-	if t == nil {
-		return nil
-	}
-	switch v := t.Value.(type) {
-	case ast.String:
-		return ast.InternedTerm(utf8.RuneCountInString(string(v)))
-	case interface{ Len() int }:
-		return ast.InternedTerm(v.Len())
-	}
-	return nil
 }
 
 // merge returns b laid under a: of two objects the members of both, else a.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// edit replaces the lines from up to to of a text.
+// edit replaces some lines of a text, from the first that is counted to before the last.
 type edit struct {
 	from, to int
 	by       []string

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -199,52 +198,6 @@ func lookUp(container, key *ast.Term) *ast.Term {
 		}
 	}
 	return nil
-}
-
-// mostCompared bounds the parts of two values that are compared. Values share parts, so that a
-// small one may take a very long time to go through.
-const mostCompared = 1 << 17
-
-var errTooLarge = fmt.Errorf("values of more than %d parts are not compared", mostCompared)
-
-// comparable reports whether two values can be compared in reasonable time.
-func comparable(a, b *ast.Term) bool {
-	if a == b || isSmall(a.Value) || isSmall(b.Value) {
-		return true
-	}
-	left := mostCompared
-	return within(a, &left) && within(b, &left)
-}
-
-// isSmall reports whether a value has no parts.
-func isSmall(v ast.Value) bool {
-	switch v := v.(type) {
-	case *ast.Array:
-		return v.Len() == 0
-	case ast.Object:
-		return v.Len() == 0
-	case ast.Set:
-		return v.Len() == 0
-	}
-	return true
-}
-
-// within counts the parts of a value, as far as there are any left.
-func within(t *ast.Term, left *int) bool {
-	over := func(t *ast.Term) bool { return !within(t, left) }
-	*left--
-	if *left < 0 {
-		return false
-	}
-	switch v := t.Value.(type) {
-	case *ast.Array:
-		return !v.Until(over)
-	case ast.Set:
-		return !v.Until(over)
-	case ast.Object:
-		return !v.Until(func(k, e *ast.Term) bool { return over(k) || over(e) })
-	}
-	return true
 }
 
 func equal(a, b *ast.Term) bool {

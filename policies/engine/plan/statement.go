@@ -251,47 +251,6 @@ func (c *funcCompiler) not(t *ir.NotStmt) (step, error) {
 	}, nil
 }
 
-func (c *funcCompiler) equal(a, b ir.Operand, want bool) step {
-	if n := c.isOther(a, b); n != nil {
-		c.need(n)
-		return holds(func(ev *evaluator, _ []*ast.Term) bool { return !want && n.present(ev.slots) })
-	}
-	x, y := c.operand(a), c.operand(b)
-	if x.constant != nil && y.constant != nil {
-		if equal(x.constant, y.constant) == want {
-			return nil
-		}
-		return undefined
-	}
-	if x.constant != nil {
-		x, y = y, x
-	}
-	if y.constant != nil {
-		if s, ok := y.constant.Value.(ast.String); ok {
-			return holds(func(ev *evaluator, locals []*ast.Term) bool {
-				t := x.get(ev, locals)
-				if t == nil {
-					return false
-				}
-				v, ok := t.Value.(ast.String)
-				return (ok && v == s) == want
-			})
-		}
-	}
-	return func(ev *evaluator, locals []*ast.Term) exit {
-		v, w := x.get(ev, locals), y.get(ev, locals)
-		switch {
-		case v == nil || w == nil:
-			return leave
-		case !comparable(v, w):
-			return ev.fail(errTooLarge)
-		case equal(v, w) != want:
-			return leave
-		}
-		return next
-	}
-}
-
 // dot compiles target := source[key].
 func (c *funcCompiler) dot(t *ir.DotStmt) (step, error) {
 	if l, ok := t.Source.Value.(ir.Local); ok && c.known[l].first {

@@ -96,7 +96,7 @@ func (c *funcCompiler) test(t *ir.CallStmt) step {
 			if x == nil || y == nil {
 				return false, false
 			}
-			if !comparable(x, y) {
+			if !manageable(x, y) {
 				ev.err = errTooLarge
 				return false, false
 			}

@@ -256,7 +256,7 @@ func TestAVisitBelongsToOneBrowser(t *testing.T) {
 	for given, want := range map[string]string{"access_denied": "access_denied", "<b>": "(error)"} {
 		v := w.visit("")
 		state := mustQuery(t, v.leaves("/login/oidc")).Get("state")
-		page := v.get("/login/oidc/callback?" + url.Values{"state": {state}, "error": {given}, "error_description": {"<script>"}}.Encode()).is(403)
+		page := v.get("/login/oidc/callback?" + url.Values{"state": {state}, "error": {given}, "iss": {idp.Issuer}, "error_description": {"<script>"}}.Encode()).is(403)
 		assert.Contains(t, page.text, want)
 		assert.NotContains(t, page.text, "<script>")
 		assert.NotContains(t, page.text, "<b>")

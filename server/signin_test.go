@@ -186,13 +186,13 @@ func mustURL(t *testing.T, text string) *url.URL {
 // A picture on any page can make a browser call the callback, and people change their
 // minds: neither locks anybody out.
 func TestVisitsThatCostNothingAreNotCounted(t *testing.T) {
-	w, _ := withProvider(t, testenv.SQLite(t), nil)
+	w, idp := withProvider(t, testenv.SQLite(t), nil)
 	for range 40 {
 		w.visit("").get("/login/oidc/callback").is(403)
 		w.visit("").get("/login/oidc/callback?state=x&code=y").is(403)
 		cancelled := w.visit("")
 		there := mustQuery(t, cancelled.leaves("/login/oidc"))
-		cancelled.get("/login/oidc/callback?error=access_denied&state=" + there.Get("state")).is(403)
+		cancelled.get("/login/oidc/callback?error=access_denied&state=" + there.Get("state") + "&iss=" + url.QueryEscape(idp.Issuer)).is(403)
 	}
 	for range 12 {
 		w.visit("").comes("zoe").leadsTo("/profile/pats")
@@ -200,7 +200,7 @@ func TestVisitsThatCostNothingAreNotCounted(t *testing.T) {
 	refusing := func() *shown {
 		v := w.visit("")
 		there := mustQuery(t, v.leaves("/login/oidc"))
-		return v.get("/login/oidc/callback?code=invented&state=" + there.Get("state"))
+		return v.get("/login/oidc/callback?code=invented&state=" + there.Get("state") + "&iss=" + url.QueryEscape(idp.Issuer))
 	}
 	for range 30 {
 		refusing().is(403)

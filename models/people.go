@@ -249,3 +249,10 @@ func oneOf(names []string) string {
 	}
 	return fmt.Sprintf("use one of %s", strings.Join(names, ", "))
 }
+
+// Standing is what a user is in a domain, with both of them. What is not there is nil.
+type Standing struct {
+	User       *User
+	Domain     *Domain
+	Membership *Membership
+}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"slices"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -181,6 +182,58 @@ func (s *Store) Membership(ctx context.Context, userID, domain string) (*models.
 		return nil, err
 	}
 	return new(models.Membership(row)), nil
+}
+
+// standingRow is a user, a domain and a membership beside each other. Ids are NULL of
+// what is not there.
+type standingRow struct {
+	UserID, Email, UserName, PasswordHash *string
+	Admin, Policy, Disabled               *bool
+	UserAt                                *time.Time
+	DomainID, DomainName                  *string
+	Status                                *models.DomainStatus
+	MaxLifetime                           *int64
+	NoWildcards, Approval                 *bool
+	DomainAt                              *time.Time
+	Role                                  *string
+}
+
+// Standing is [Store.User], [Store.Domain] and [Store.Membership] in one statement.
+func (f Facts) Standing(ctx context.Context, userID, domain string) (st models.Standing, err error) {
+	if !storable(userID, domain) { // what is not is not there
+		if st.User, err = f.User(ctx, userID); err != nil {
+			return st, err
+		}
+		st.Domain, err = f.Domain(ctx, domain)
+		return st, err
+	}
+	var row standingRow
+	err = f.store.read(as(ctx, deciding), "standing", func(db *gorm.DB) error {
+		row = standingRow{}
+		return db.Raw(`SELECT u.id AS user_id, u.email, u.name AS user_name, u.password_hash, u.admin, u.policy, u.disabled, u.created_at AS user_at,
+				d.id AS domain_id, d.name AS domain_name, d.status, d.max_lifetime, d.no_wildcards, d.approval, d.created_at AS domain_at, m.role
+			FROM (SELECT 1 AS one) AS o LEFT JOIN users u ON u.id = ? LEFT JOIN domains d ON d.id = ?
+			LEFT JOIN memberships m ON m.user_id = ? AND m.domain = ?`, userID, domain, userID, domain).Find(&row).Error
+	})
+	if err != nil {
+		return st, err
+	}
+	if row.UserID != nil {
+		st.User = new(userRow{
+			ID: *row.UserID, Email: *row.Email, Name: *row.UserName, PasswordHash: *row.PasswordHash,
+			Admin: *row.Admin, Policy: *row.Policy, Disabled: *row.Disabled, CreatedAt: *row.UserAt,
+		}.model())
+	}
+	if row.DomainID != nil {
+		st.Domain = new(domainRow{
+			ID: *row.DomainID, Name: *row.DomainName, Status: *row.Status, MaxLifetime: *row.MaxLifetime,
+			NoWildcards: *row.NoWildcards, Approval: *row.Approval, CreatedAt: *row.DomainAt,
+		}.model())
+	}
+	if row.Role != nil {
+		st.Membership = &models.Membership{UserID: userID, Domain: domain, Role: *row.Role}
+	}
+	return st, nil
 }
 
 // Memberships returns all roles of a user, by domain.

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +37,8 @@ type PATSearch struct {
 	// ByExpiry puts what is alive and ends first before the rest. Otherwise the
 	// newest come first.
 	ByExpiry bool
+
+	approvedFor string // the domain that Approved is about, if Within is seen to
 }
 
 // OwnedPAT is a token with the address of its owner.
@@ -77,32 +81,51 @@ func (s *Store) SearchPATs(ctx context.Context, f PATSearch, p Page) ([]OwnedPAT
 		return []OwnedPAT{}, "", nil
 	}
 	now := s.now()
-	var rows []ownedRow
 	read := s.list
 	if f.ID != "" { // one token, as before it is revoked
 		read = s.read
 	}
+	var rows []ownedRow
 	err = read(ctx, "search_pats", func(db *gorm.DB) error {
-		rank := "CASE WHEN " + live + " THEN 0 ELSE 1 END"
-		q := db.Table("pats AS p").Joins("JOIN users AS u ON u.id = p.user_id").
-			Select(s.dialect.patSelect+", u.email AS email, "+inPATs(rank)+" AS dead", s.liveAt(now)...).
-			Limit(p.limit() + 1)
-		if f.ByExpiry {
-			q = q.Order("dead, p.expires_at, p.id")
-			if key != nil {
-				q = q.Where("("+inPATs(rank)+", p.expires_at, p.id) > (?, ?, ?)", append(s.liveAt(now), dead, at, key[2])...)
+		rows = nil
+		few, err := fewMembers(db, f.Within)
+		if err != nil {
+			return err
+		}
+		for _, b := range s.branches(f, now, few) {
+			rank := "0"
+			if b.dead {
+				rank = "1"
 			}
-		} else {
-			q = q.Order("p.created_at DESC, p.id DESC")
-			if key != nil {
-				q = q.Where("(p.created_at, p.id) < (?, ?)", at, key[2])
+			q := db.Table(b.from).Select(s.dialect.patSelect + ", u.email AS email, " + rank + " AS dead").Where("u.id = p.user_id")
+			if b.where != "" {
+				q = q.Where(b.where, b.args...)
+			}
+			switch {
+			case key == nil:
+			case f.ByExpiry && b.dead && dead == 0: // all of these come later
+			case f.ByExpiry && !b.dead && dead != 0: // and these came before
+				continue
+			case f.ByExpiry:
+				q = q.Where("(p.expires_at, p.id) > (?, ?)", at, key[2])
+			default:
+				q = q.Where("("+b.at+", "+b.id+") < (?, ?)", at, key[2])
+			}
+			var found []ownedRow
+			if err := s.searched(q.Order(b.order()).Limit(p.limit()+1), b.rest, now).Find(&found).Error; err != nil {
+				return err
+			}
+			rows = append(rows, found...)
+			if f.ByExpiry && !b.dead && len(found) > p.limit() {
+				break
 			}
 		}
-		return s.searched(q, f, now).Find(&rows).Error
+		return nil
 	})
 	if err != nil {
 		return nil, "", err
 	}
+	rows = merged(rows, f.ByExpiry, p.limit()+1)
 	pats, next := cut(rows, p.limit(), func(r ownedRow) OwnedPAT { return OwnedPAT{PAT: r.PAT.model(), Email: r.Email} }, func(r ownedRow) string {
 		by := r.PAT.CreatedAt
 		if f.ByExpiry {
@@ -113,11 +136,129 @@ func (s *Store) SearchPATs(ctx context.Context, f PATSearch, p Page) ([]OwnedPAT
 	return pats, next, nil
 }
 
+// merged puts what several branches found in order, each token once.
+func merged(rows []ownedRow, byExpiry bool, limit int) []ownedRow {
+	slices.SortFunc(rows, func(a, b ownedRow) int {
+		if byExpiry {
+			return cmp.Or(cmp.Compare(a.Dead, b.Dead), a.PAT.ExpiresAt.Compare(b.PAT.ExpiresAt), cmp.Compare(a.PAT.ID, b.PAT.ID))
+		}
+		return cmp.Or(b.PAT.CreatedAt.Compare(a.PAT.CreatedAt), cmp.Compare(b.PAT.ID, a.PAT.ID))
+	})
+	rows = slices.CompactFunc(rows, func(a, b ownedRow) bool { return a.PAT.ID == b.PAT.ID })
+	return rows[:min(len(rows), limit)]
+}
+
+// branch is a part of a search that an index has in its order, so that no more is read
+// than is shown.
+type branch struct {
+	from   string // with pats as p and users as u
+	where  string
+	args   []any
+	at, id string    // what the newest go by
+	rest   PATSearch // what else is to hold
+	dead   bool      // of those by their expiry
+	sorted bool      // there are few: an index of another order finds them
+}
+
+func (b branch) order() string {
+	switch {
+	case b.at != "" && b.sorted: // an expression, which no index has
+		return "COALESCE(" + b.at + ", " + b.at + ") DESC, " + b.id + " DESC"
+	case b.at != "":
+		return b.at + " DESC, " + b.id + " DESC"
+	case b.sorted:
+		return "COALESCE(p.expires_at, p.expires_at), p.id"
+	}
+	return "p.expires_at, p.id"
+}
+
+// CROSS JOIN has SQLite read the tables in this order.
+const (
+	fromPATs   = "pats AS p CROSS JOIN users AS u"
+	fromDomain = "domain_pats AS r CROSS JOIN pats AS p CROSS JOIN users AS u"
+	// fromMembers are the tokens of a domain's members and of platform admins, of which
+	// those count that name any domain.
+	fromMembers  = "users AS u CROSS JOIN pats AS p"
+	wildOfMember = "u.id IN (SELECT user_id FROM memberships WHERE domain = ? UNION SELECT id FROM users WHERE admin) AND " +
+		"EXISTS (SELECT 1 FROM domain_pats AS r WHERE r.domain = ? AND r.created_at = p.created_at AND r.pat_id = p.id)"
+	// wildWithin is which tokens that name any domain a domain's admins may know of.
+	wildWithin = "(u.admin OR EXISTS (SELECT 1 FROM memberships AS inside WHERE inside.user_id = u.id AND inside.domain = ?))"
+)
+
 // within is the condition on a token p of a user u that a domain's admins may know
 // of it. It takes the domain, [models.Any] and the domain.
 const within = `(EXISTS (SELECT 1 FROM scopes AS named WHERE named.pat_id = p.id AND named.domain = ?)
-	OR EXISTS (SELECT 1 FROM scopes AS wild WHERE wild.pat_id = p.id AND wild.domain = ?)
-		AND (u.admin OR EXISTS (SELECT 1 FROM memberships AS inside WHERE inside.user_id = u.id AND inside.domain = ?)))`
+	OR EXISTS (SELECT 1 FROM scopes AS wild WHERE wild.pat_id = p.id AND wild.domain = ?) AND ` + wildWithin + `)`
+
+// mostMembers is how many members a domain has at most whose tokens are sought one by
+// one.
+const mostMembers = 50
+
+// fewMembers reports whether a domain has few members.
+func fewMembers(db *gorm.DB, domain string) (bool, error) {
+	if domain == "" {
+		return false, nil
+	}
+	var ids []string
+	err := db.Raw("SELECT user_id FROM memberships WHERE domain = ? LIMIT ?", domain, mostMembers+1).Find(&ids).Error
+	return len(ids) <= mostMembers, err
+}
+
+// branches are the parts of a search. If there are few members, theirs are sought.
+func (s *Store) branches(f PATSearch, now time.Time, few bool) []branch {
+	if f.ByExpiry {
+		return s.byExpiry(f, now)
+	}
+	domain, rest, wild := f.Within, f, []any(nil)
+	if domain != "" {
+		rest.Within, wild = "", []any{f.Within}
+	} else if f.Domain != "" {
+		domain, rest.Domain = f.Domain, ""
+	}
+	if domain == "" || f.ID != "" || f.UserID != "" {
+		return []branch{{from: fromPATs, at: "p.created_at", id: "p.id", rest: f}}
+	}
+	if f.Approved != nil {
+		rest.approvedFor = f.Within
+	}
+	named := branch{from: fromDomain, where: "p.id = r.pat_id AND r.domain = ?", args: []any{domain}, at: "r.created_at", id: "r.pat_id", rest: rest}
+	anywhere := named
+	anywhere.args = []any{models.Any}
+	switch {
+	case few: // their tokens are sought, not theirs among all that name any domain
+		anywhere.from, anywhere.where, anywhere.args = fromMembers, wildOfMember, append(wild, models.Any)
+		anywhere.at, anywhere.id, anywhere.sorted = "p.created_at", "p.id", true
+	case wild != nil:
+		anywhere.where, anywhere.args = named.where+" AND "+wildWithin, append(anywhere.args, wild...)
+	}
+	if domain == models.Any {
+		return []branch{named}
+	}
+	return []branch{named, anywhere}
+}
+
+// byExpiry are the parts of a search in the order in which tokens end. Those that the
+// status leaves nothing of are not read.
+func (s *Store) byExpiry(f PATSearch, now time.Time) []branch {
+	rest := f
+	rest.Status = ""
+	at := s.liveAt(now)
+	var all []branch
+	add := func(status models.Status, b branch) {
+		if f.Status != models.StatusActive && f.Status != models.StatusExpired && f.Status != models.StatusRevoked || f.Status == status {
+			b.from, b.rest = fromPATs, rest
+			all = append(all, b)
+		}
+	}
+	add(models.StatusActive, branch{where: "p.revoked_at IS NULL AND p.expires_at > ? AND p.created_at > ?", args: at})
+	if !f.ExpiresBefore.IsZero() { // which leaves none but those
+		return all
+	}
+	add(models.StatusRevoked, branch{where: "p.revoked_at IS NOT NULL", dead: true})
+	add(models.StatusExpired, branch{where: "p.revoked_at IS NULL AND p.expires_at <= ?", args: at[:1], dead: true})
+	add(models.StatusExpired, branch{where: "p.revoked_at IS NULL AND p.expires_at > ? AND p.created_at <= ?", args: at, dead: true, sorted: true})
+	return all
+}
 
 // searched adds the conditions of a search.
 func (s *Store) searched(q *gorm.DB, f PATSearch, now time.Time) *gorm.DB {
@@ -138,10 +279,10 @@ func (s *Store) searched(q *gorm.DB, f PATSearch, now time.Time) *gorm.DB {
 	}
 	if f.Within != "" {
 		q = q.Where(within, f.Within, models.Any, f.Within)
-		if f.Approved != nil {
-			not := map[bool]string{true: "", false: "NOT "}[*f.Approved]
-			q = q.Where(not+"EXISTS (SELECT 1 FROM approvals AS given WHERE given.pat_id = p.id AND given.domain = ?)", f.Within)
-		}
+	}
+	if domain := cmp.Or(f.approvedFor, f.Within); f.Approved != nil && domain != "" {
+		not := map[bool]string{true: "", false: "NOT "}[*f.Approved]
+		q = q.Where(not+"EXISTS (SELECT 1 FROM approvals AS given WHERE given.pat_id = p.id AND given.domain = ?)", domain)
 	}
 	if !f.ExpiresBefore.IsZero() {
 		q = q.Where(inPATs(live), s.liveAt(now)...).Where("p.expires_at < ?", exact(f.ExpiresBefore))

@@ -23,6 +23,7 @@ type facts struct {
 	limit   time.Duration // maximum lifetime of a token
 	timeout time.Duration // of one look-up
 	lookups *lookups
+	drops   atomic.Uint64 // how often something was dropped; see [standing]
 
 	caches    atomic.Pointer[caches]
 	newCaches func() *caches
@@ -137,33 +138,31 @@ func (f *facts) token(ctx context.Context, how reading, id string, ip netip.Addr
 }
 
 func (f *facts) user(ctx context.Context, how reading, id string) (*engine.Value, error) {
-	return cached(ctx, f, how, f.caches.Load().users, "user", id, func(ctx context.Context) (*engine.Value, error) {
-		u, err := f.source.User(ctx, id)
-		if err != nil || u == nil {
-			return nil, err
-		}
-		return engine.UserValue(*u), nil
-	})
+	return cached(ctx, f, how, f.caches.Load().users, "user", id, func(ctx context.Context) (*engine.Value, error) { return f.readUser(ctx, id) })
 }
 
-func (f *facts) domain(ctx context.Context, how reading, id string) (*engine.Value, error) {
-	return cached(ctx, f, how, f.caches.Load().domains, "domain", id, func(ctx context.Context) (*engine.Value, error) {
-		d, err := f.source.Domain(ctx, id)
-		if err != nil || d == nil {
-			return nil, err
-		}
-		return engine.DomainValue(*d), nil
-	})
+func (f *facts) readUser(ctx context.Context, id string) (*engine.Value, error) {
+	u, err := f.source.User(ctx, id)
+	if err != nil || u == nil {
+		return nil, err
+	}
+	return engine.UserValue(*u), nil
 }
 
-func (f *facts) membership(ctx context.Context, how reading, user, domain string) (*engine.Value, error) {
-	return cached(ctx, f, how, f.caches.Load().memberships, "membership", memberKey{user, domain}, func(ctx context.Context) (*engine.Value, error) {
-		m, err := f.source.Membership(ctx, user, domain)
-		if err != nil || m == nil {
-			return nil, err
-		}
-		return engine.MembershipValue(*m), nil
-	})
+func (f *facts) readDomain(ctx context.Context, id string) (*engine.Value, error) {
+	d, err := f.source.Domain(ctx, id)
+	if err != nil || d == nil {
+		return nil, err
+	}
+	return engine.DomainValue(*d), nil
+}
+
+func (f *facts) readMembership(ctx context.Context, key memberKey) (*engine.Value, error) {
+	m, err := f.source.Membership(ctx, key.user, key.domain)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	return engine.MembershipValue(*m), nil
 }
 
 // cached returns what read returns, through cache unless it is to come from the
@@ -218,6 +217,7 @@ func shared[K comparable, V any](
 // drop forgets what a change names. A load that is under way for it is thrown
 // away and done again.
 func (f *facts) drop(c models.Change) {
+	f.drops.Add(1)
 	in := f.caches.Load()
 	switch c.Kind {
 	case models.ChangeToken:
@@ -237,6 +237,7 @@ func (f *facts) drop(c models.Change) {
 // dropAll begins anew with empty caches. To empty those that there are would leave
 // loads that are under way, which end in what is cached.
 func (f *facts) dropAll() {
+	f.drops.Add(1)
 	old := f.caches.Swap(f.newCaches())
 	old.tokens.StopAllGoroutines()
 	old.unknown.StopAllGoroutines()

@@ -53,17 +53,18 @@ func (a *Authorizer) judge(ctx context.Context, policy judge, l look, rec *token
 		return a.notAName(ctx, policy, rec, kind)
 	}
 	facts := engine.Facts{Token: rec.inForm(a.cfg.Kinds, kind, req.Domain)}
-	user, err := a.facts.user(ctx, l.how, rec.pat.UserID)
+	standing := a.facts.standing(l.how, rec.pat.UserID, req.Domain)
+	user, err := standing.owner(ctx)
 	if err != nil {
 		return refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))
 	}
 	facts.User = user
-	domain, err := a.facts.domain(ctx, l.how, req.Domain)
+	domain, err := standing.domainOf(ctx)
 	if err != nil {
 		return refusal(models.Unavailable, fmt.Errorf("read the domain: %w", err))
 	}
 	if facts.Domain = domain; domain != nil {
-		member, err := a.facts.membership(ctx, l.how, rec.pat.UserID, req.Domain)
+		member, err := standing.membership(ctx)
 		if err != nil {
 			return refusal(models.Unavailable, fmt.Errorf("read the membership: %w", err))
 		}

@@ -182,8 +182,8 @@ func TestReadyExcludesWhatItKnows(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	require.NoError(t, w.store.Close())
 	for query, status := range map[string]int{
-		"": 503, "?exclude=decisions": 503, "?exclude=serving": 503, "?exclude=decisions&exclude=database": 200,
-		"?exclude=decision": 422, "?exclude=": 422, "?exclude=database&exclude=database": 422,
+		"": 503, "?exclude=decisions": 503, "?exclude=serving": 503, "?exclude=decisions&exclude=database": 200, "?exclude=revocations": 503,
+		"?exclude=decision": 422, "?exclude=": 422, "?exclude=database&exclude=database": 422, "?exclude=database&exclude=revocations&exclude=decisions": 200,
 	} {
 		assert.Equal(t, status, w.as("").get("/readyz"+query).status, query)
 	}

@@ -123,7 +123,7 @@ func TestHealthAndMetrics(t *testing.T) {
 	assert.Equal(t, api.Health{Status: "ok"}, health)
 	require.Eventually(t, func() bool { return w.as("").get("/readyz").status == 200 }, soon, soon/100)
 	w.as("").get("/readyz").is(200).into(&health)
-	assert.Equal(t, map[string]string{"database": "ok", "decisions": "ok", "serving": "ok"}, health.Checks)
+	assert.Equal(t, map[string]string{"database": "ok", "revocations": "ok", "decisions": "ok", "serving": "ok"}, health.Checks)
 
 	pat := w.pat("ann", "ci", "acme:models:*:read")
 	w.ask(pat.Token, "acme:models:m:read")

@@ -65,7 +65,7 @@ var sqliteReasons = map[int]string{
 	sqlitelib.SQLITE_IOERR:    "the disk of the database fails",
 	sqlitelib.SQLITE_CANTOPEN: "the database file cannot be opened",
 	sqlitelib.SQLITE_PERM:     "the database file may not be used by this user",
-	sqlitelib.SQLITE_CORRUPT:  "the database file is damaged",
+	sqlitelib.SQLITE_CORRUPT:  "the database file is damaged: a page of it cannot be read; restore it",
 	sqlitelib.SQLITE_NOTADB:   "the database file is not a SQLite database",
 }
 
@@ -87,6 +87,10 @@ var postgresReasons = map[string]string{
 	"53200": "the database is out of memory",
 	"53300": "the database has no connection left",
 	"57P03": "the database is starting or stopping",
+	"58030": "the disk of the database fails",
+	"58P01": "a file of the database is missing: restore it",
+	"XX001": "the database is damaged: a page of it cannot be read; its log says which",
+	"XX002": "an index of the database is damaged: its log says which; REINDEX makes it anew",
 }
 
 // isDuplicate reports whether a unique index refused a row.

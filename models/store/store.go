@@ -43,6 +43,7 @@ type Store struct {
 	named     bool            // the URL says how statements are sent
 	servers   postgresServers
 	hosts     hosts
+	writing   writability
 	committed chan struct{} // holds a signal when others are to be told of changes
 
 	listeners struct {
@@ -119,18 +120,6 @@ func (s *Store) Close() error {
 		return fmt.Errorf("close the database: %w", err)
 	}
 	return nil
-}
-
-// Ping reports whether the database can be read, and on SQLite whether its files
-// are still where and what they were.
-func (s *Store) Ping(ctx context.Context) error {
-	if t := s.files.look(); t != nil {
-		return t.err()
-	}
-	return s.read(ctx, "ping", func(db *gorm.DB) error {
-		var one int
-		return db.Raw("SELECT 1").Find(&one).Error
-	})
 }
 
 // OnChange registers fn to hear of every change that this Store writes, after
@@ -318,6 +307,7 @@ func (s *Store) write(ctx context.Context, op string, by models.Actor, fn func(*
 		}
 	}
 	err = failure(ctx, op, err)
+	s.writing.found(err)
 	s.observe(op, begin, err)
 	return err
 }

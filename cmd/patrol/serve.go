@@ -14,7 +14,6 @@ import (
 
 	"patrol/bundles"
 	"patrol/cmd/patrol/config"
-	"patrol/internal/heap"
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/models/tombstones"
@@ -111,9 +110,7 @@ func (p *process) serve(ctx context.Context, cfg config.Config, on occasions) (e
 			log.Info("stopped")
 		}
 	}()
-	if cfg.Memory.Headroom > 0 && p.getenv("GOGC") == "" {
-		defer heap.Headroom(uint64(cfg.Memory.Headroom))()
-	}
+	defer p.useMemory(cfg, log)()
 	n, err := open(ctx, cfg, log)
 	if err != nil {
 		return err

@@ -11,11 +11,11 @@ import (
 // environment says how the Go runtime is to do it. stop undoes it.
 func (p *process) useMemory(cfg config.Config, log *slog.Logger) (stop func()) {
 	var stops []func()
-	children := uint64(cfg.Gate.Memory) // one candidate is checked at a time
+	children := uint64(cfg.Gate.Memory) //nolint:gosec // settings are not negative; one candidate is checked at a time
 	if cfg.Shadow.Policy != "" {
-		children += uint64(cfg.Shadow.Memory)
+		children += uint64(cfg.Shadow.Memory) //nolint:gosec // likewise
 	}
-	limit, headroom := heap.Plan(heap.Allowed(), uint64(cfg.Memory.Headroom), children)
+	limit, headroom := heap.Plan(heap.Allowed(), uint64(cfg.Memory.Headroom), children) //nolint:gosec // likewise
 	if limit > 0 && p.getenv("GOMEMLIMIT") == "" {
 		stops = append(stops, heap.Limit(limit))
 		log.Debug("the server keeps to the memory of its control group", "heap", config.Size(limit), "headroom", config.Size(headroom)) //nolint:gosec // less than the machine has

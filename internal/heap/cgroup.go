@@ -66,7 +66,7 @@ func bound(path string) uint64 {
 // Limit has the garbage collector keep the Go heap to so many bytes, as GOMEMLIMIT does.
 // stop undoes it.
 func Limit(bytes uint64) (stop func()) {
-	before := debug.SetMemoryLimit(int64(min(bytes, unbounded))) //nolint:gosec // bounded
+	before := debug.SetMemoryLimit(int64(min(bytes, unbounded)))
 	return func() { debug.SetMemoryLimit(before) }
 }
 

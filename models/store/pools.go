@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -223,9 +224,7 @@ func (s *Store) postgresConn(from *pgx.ConnConfig, statementTimeout, idle time.D
 			params["statement_timeout"] = milliseconds(statementTimeout)
 		}
 	}
-	for name, value := range c.RuntimeParams { // the URL has the last word
-		params[name] = value
-	}
+	maps.Copy(params, c.RuntimeParams) // the URL has the last word
 	c.RuntimeParams = params
 	c.DialFunc = s.hosts.dial(c.DialFunc, len(c.Fallbacks) > 0)
 	c.ValidateConnect = s.validate(c.ValidateConnect)

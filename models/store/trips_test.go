@@ -31,9 +31,9 @@ func TestUncachedDecisionTakesTwoRoundTrips(t *testing.T) {
 	require.NoError(t, err)
 	for name, cached := range map[string]bool{"nothing is kept": false, "what is read is kept": true} {
 		t.Run(name, func(t *testing.T) {
-			w := authztest.New(t, func(c *authz.Config) { c.Facts = s.Facts() }) // whose feed says nothing
+			w := authztest.New(t, func(c *authz.Config) { c.Facts = s.Facts() }) //nolint:contextcheck // it has the test's; and a feed that says nothing
 			if cached {
-				w.Start(t)
+				w.Start(t) //nolint:contextcheck // it ends with the test
 			}
 			mint := func() string {
 				id, text := w.Mint(t, ann.ID, "acme:models:*:read")

@@ -21,7 +21,7 @@ const (
 // such file. It is grave if every user of the machine can write the file.
 func Look(path string) (wrong string, grave bool) {
 	info, err := os.Stat(path)
-	if err != nil || runtime.GOOS == "windows" { // where modes say nothing
+	if err != nil || !info.Mode().IsRegular() || runtime.GOOS == "windows" { // devices are the system's; there modes say nothing
 		return "", false
 	}
 	mode := info.Mode().Perm()

@@ -248,7 +248,7 @@ func (r *restoration) sqlite(ctx context.Context) (err error) {
 func unused(path string) string {
 	name := path
 	for n := 2; ; n++ {
-		if _, err := os.Lstat(name); err != nil {
+		if _, err := os.Lstat(name); err != nil { //nolint:gosec // beside the database that the operator names
 			return name
 		}
 		name = fmt.Sprint(path, "-", n)

@@ -68,10 +68,10 @@ func TestOPATakesThePolicies(t *testing.T) {
 	folder := thePolicies(t)
 	schemas, capabilities := filepath.Join(folder, "schemas"), filepath.Join(folder, "capabilities.json")
 	o.succeed("check", "--strict", "--bundle", "--schema", schemas, "--capabilities", capabilities, folder)
-	out := o.succeed("test", "--bundle", folder)
+	out := o.succeed("test", "--timeout", "1m", "--bundle", folder)
 	assert.NotContains(t, out, "FAIL")
 	assert.Contains(t, out, "PASS: ")
-	out = o.succeed("test", "--bundle", "--coverage", folder)
+	out = o.succeed("test", "--timeout", "1m", "--bundle", "--coverage", folder)
 	var coverage struct{ Coverage float64 }
 	require.NoError(t, json.Unmarshal([]byte(out), &coverage))
 	assert.InDelta(t, 100, coverage.Coverage, 0)

@@ -37,6 +37,8 @@ func (b *bed) peer(t *testing.T) *peer {
 	require.NoError(t, err)
 	p := &peer{t: t, conn: conn, framer: http2.NewFramer(conn, conn), next: 1}
 	require.NoError(t, p.framer.WriteSettings())
+	// It reads late: without a larger window, the answers to a hundred calls would stand.
+	require.NoError(t, p.framer.WriteWindowUpdate(0, 1<<20))
 	return p
 }
 
@@ -115,22 +117,27 @@ func TestMessagesHaveNoMoreThanTheirRoom(t *testing.T) {
 	_, token := b.Mint(t, "u1", "acme:models:*:execute")
 	ask := question("POST", "/proxy/acme/v1/chat/completions", bearer(token))
 	ask.GetAttributes().GetRequest().GetHttp().RawBody = append([]byte(`{"model":"llama3","prompt":"`), append(bytes.Repeat([]byte("x"), 100<<10), `"}`...)...)
-	var stalling sync.WaitGroup
+	var sending, stalling sync.WaitGroup
+	sending.Add(4)
 	for range 4 {
 		stalling.Go(func() {
 			p := b.peer(t)
 			for range 100 {
 				p.begin(400<<10, bytes.Repeat([]byte("x"), 10<<10))
 			}
+			sending.Done()
 			assert.Equal(t, 503, denialStatus(p.answer(1)), "who waits longest makes room")
 		})
 	}
+	sending.Wait()
 	for range 50 {
 		require.NotNil(t, b.ask(t, ask).GetOkResponse())
 	}
-	late := b.peer(t)
-	for range 320 { // all of the room
-		late.begin(400<<10, bytes.Repeat([]byte("x"), 10<<10))
+	for range 4 { // more than all of the room, so that whoever stalls loses theirs, whose ever came first
+		late := b.peer(t)
+		for range 200 {
+			late.begin(400<<10, bytes.Repeat([]byte("x"), 10<<10))
+		}
 	}
 	stalling.Wait()
 	require.NotNil(t, b.ask(t, ask).GetOkResponse())

@@ -20,10 +20,10 @@ type Policy struct {
 	// Promoted says that it was a promotion, whose pin ends by itself when the source
 	// holds the same.
 	Promoted bool `json:"promoted"`
-	// Departures are what the policy allows on this server in spite of a reason to deny.
+	// Departures lists allowances on this server in spite of a reason to deny.
 	Departures PolicyDepartures `json:"departures"`
-	// Breaches are what it allowed on this server since then and no policy may allow: none
-	// of it was allowed.
+	// Breaches counts, since then and on this server, the allowances that no policy may give.
+	// The server denied all of them.
 	Breaches []PolicyBreach `json:"breaches"`
 	// Result is what the gate found out about it.
 	Result       PolicyResult `json:"result"`
@@ -65,7 +65,7 @@ type PolicyResult struct {
 	Departures *PolicyDepartures `json:"departures,omitempty"`
 }
 
-// PolicyDepartures are what a policy allows in spite of a reason to deny, and how.
+// PolicyDepartures lists a policy's allowances in spite of a reason to deny, and their cause.
 type PolicyDepartures struct {
 	Waives     []models.ReasonCode `json:"waives,omitempty"`     // by its manifest and the server's setting together
 	Exceptions []PolicyRule        `json:"exceptions,omitempty"` // where it makes exceptions

@@ -49,7 +49,7 @@ func ownCPU() (time.Duration, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
-// atOnce is how many calls are made before the clock is looked at again: many of a quick
+// atOnce counts the calls between two readings of the clock: many of a quick
 // operation, one of a slow one.
 func atOnce(d time.Duration, calls int, begin time.Time) int {
 	if calls == 0 || time.Since(begin)/time.Duration(calls) > d/100 {

@@ -44,7 +44,7 @@ type Result struct {
 	// Replay is what recorded decisions would be, compared with what they are under
 	// the policy in force; nil if none is configured.
 	Replay *engine.ReplayReport `json:"replay,omitempty"`
-	// Departures are what it allows in spite of a reason to deny; nil if it does not load.
+	// Departures lists its allowances in spite of a reason to deny; nil if it does not load.
 	Departures *engine.Departures `json:"departures,omitempty"`
 }
 

@@ -250,7 +250,7 @@ func oneOf(names []string) string {
 	return fmt.Sprintf("use one of %s", strings.Join(names, ", "))
 }
 
-// Standing is what a user is in a domain, with both of them. What is not there is nil.
+// Standing holds a user, a domain and the membership; a field is nil if it does not exist.
 type Standing struct {
 	User       *User
 	Domain     *Domain

@@ -9,7 +9,7 @@ import (
 	"patrol/bench"
 )
 
-// minimalPolicy is what somebody could write instead of using Patrol: the tokens are data,
+// minimalPolicy is a policy that a user could write instead of using Patrol: the tokens are data,
 // and the answer is yes or no.
 const minimalPolicy = `package minimal
 

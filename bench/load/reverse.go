@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// upstreamAnswer is what the upstream of the proxies answers to everything.
+// upstreamAnswer is the upstream's answer to every request of the proxies.
 const upstreamAnswer = `{"object":"list","data":[{"id":"llama3:8b","object":"model"}]}`
 
 // serveUpstream is the service behind the proxies. It reads the body and answers a

@@ -246,7 +246,7 @@ func earlierReleases() (all []map[string][]byte, err error) {
 // authzFile is the file whose rules ask for those of a team's own.
 const authzFile = "authz/authz.rego"
 
-// asksForOwn is what a decision of one's own needs for rules of one's own to count.
+// asksForOwn names the rules that a changed decision must read, or own rules have no effect.
 const asksForOwn = `
 For deny, waive and labels of package patrol.custom to count, it takes these rules, whatever else is changed:
 

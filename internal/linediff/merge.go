@@ -48,7 +48,7 @@ func Merge(base, one, other string) (merged string, ok bool) {
 	return out.String(), true
 }
 
-// edits are what makes one text of another, in their order.
+// edits turn one text into another, applied in order.
 func edits(before, after []string) (all []edit) {
 	at, open := 0, false
 	for _, l := range compare(before, after) {

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// connectOfMany is how long a server may take to answer a new connection if there are
+// connectOfMany bounds the time that a server may take to answer a new connection if there are
 // others to ask.
 const connectOfMany = time.Second
 
@@ -22,7 +22,7 @@ type hosts struct {
 	of map[string]*host // by address
 }
 
-// host is what is known of a server.
+// host holds the state of one database server.
 type host struct {
 	usable bool      // when it was last heard of
 	begun  time.Time // when a connection was begun of which nothing was heard yet; zero: there is none
@@ -30,10 +30,10 @@ type host struct {
 }
 
 const (
-	// passOver is how long a server that did not answer is not asked again while another
+	// passOver is the time during which a server that did not answer is not asked again while another
 	// one does.
 	passOver = 2 * time.Second
-	// promptly is how soon a server answers that is well.
+	// promptly bounds the time in which a healthy server answers.
 	promptly = 250 * time.Millisecond
 )
 

@@ -190,7 +190,7 @@ const (
 const within = `(EXISTS (SELECT 1 FROM scopes AS named WHERE named.pat_id = p.id AND named.domain = ?)
 	OR EXISTS (SELECT 1 FROM scopes AS wild WHERE wild.pat_id = p.id AND wild.domain = ?) AND ` + wildWithin + `)`
 
-// mostMembers is how many members a domain has at most whose tokens are sought one by
+// mostMembers bounds the members of a domain whose tokens are sought one by
 // one.
 const mostMembers = 50
 

@@ -18,7 +18,7 @@ import (
 	"patrol/models"
 )
 
-// class is what an operation is for. Each has connections of its own and a bound on
+// class is the purpose of an operation. Each has connections of its own and a bound on
 // its statements, so that none takes those of another: pages that are slow neither
 // hold up decisions nor the revocation of a token.
 type class int
@@ -85,11 +85,11 @@ const (
 	// with: two for decisions, two for the decision log, and one each for lists and for
 	// the rest.
 	LeastConns = feedConns + listenConns + 6
-	// defaultConns is how many there are if nothing is said.
+	// defaultConns is the number of connections without a setting.
 	defaultConns = 20
 )
 
-// shares is how the connections of a server are divided.
+// shares divides the connections of a server.
 type shares struct{ log, lists, facts, rest int }
 
 func sharesOf(total int) shares {

@@ -75,7 +75,7 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	return err
 }
 
-// sqliteLists is how many lists are read at a time: each takes a CPU for as long as it
+// sqliteLists bounds the lists that are read at a time: each takes a CPU for as long as it
 // takes.
 const sqliteLists = 2
 

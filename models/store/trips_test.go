@@ -68,7 +68,7 @@ func TestUncachedDecisionTakesTwoRoundTrips(t *testing.T) {
 	}
 }
 
-// What is read at once is what is read one by one.
+// Reading at once and reading one by one give the same result.
 func TestStanding(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, u string) {
 		s := storetest.New(t, u)

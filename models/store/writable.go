@@ -10,7 +10,7 @@ import (
 	"patrol/models"
 )
 
-// writability is what is known of whether the database can be written. The zero value
+// writability remembers whether the database can be written. The zero value
 // is ready to use.
 type writability struct {
 	probing sync.Mutex
@@ -19,7 +19,7 @@ type writability struct {
 	err     error
 }
 
-// trustWritable is how long what was found out holds.
+// trustWritable is the time for which a result is remembered.
 const trustWritable = 5 * time.Second
 
 // found notes how a write ended. A failure counts that says what is wrong with the

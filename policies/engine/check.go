@@ -68,7 +68,7 @@ type CheckOptions struct {
 	InForce bool
 	// TestTimeout bounds each test; 0 is [DefaultTestTimeout].
 	TestTimeout time.Duration
-	// Now is what the ends of exceptions are compared with; zero is the time of the check.
+	// Now is the time that the ends of exceptions are compared with; zero is the time of the check.
 	Now time.Time
 	// Kinds are the kinds of upstreams that names of models are judged for: literals
 	// that no request has there give a warning.

@@ -244,7 +244,7 @@ func (f *flow) ref(ref ast.Ref, in scope, steps []step, l *ast.Location) {
 	}
 }
 
-// base looks at data, of which v is what keys lead to.
+// base looks at data; v is the value under keys.
 func (f *flow) base(v any, steps []step, keys []string, l *ast.Location) {
 	if len(steps) > 0 {
 		switch of := v.(type) {

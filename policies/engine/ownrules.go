@@ -46,7 +46,7 @@ func (s *Snapshot) ownRules(ref ast.Ref) (found []OwnRule) {
 	return found
 }
 
-// Departures are what a policy allows in spite of a reason to deny, and how: what it waives
+// Departures lists a policy's allowances in spite of a reason to deny, and their cause: what it waives
 // together with the server, and where it makes exceptions. Labels are where it gives labels.
 type Departures struct {
 	Waives     []models.ReasonCode `json:"waives,omitempty"`

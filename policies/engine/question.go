@@ -211,7 +211,7 @@ func nameTerms(catalog models.Catalog) map[string]*ast.Term {
 	return terms
 }
 
-// reading is what the invariants read of an input.
+// reading holds the parts of an input that the invariants use.
 type reading struct {
 	now                                              *ast.Term
 	domain, entityType, entity, operation            *ast.Term

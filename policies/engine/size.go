@@ -6,7 +6,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// perElement is what an element counts beside its own size.
+// perElement is added to the size of each element.
 const perElement = 16
 
 // size returns how much a value is, and stops counting beyond most: values share parts,

@@ -47,7 +47,7 @@ const (
 	accountWindow = time.Hour
 	familiarFor   = 30 * 24 * time.Hour
 
-	// wideNetworks times the failures of a network are what its /48 may have: a
+	// wideNetworks multiplies the failures of a network to the bound of its /48: a
 	// provider hands out that much to one customer.
 	wideNetworks = 4
 	// atOnce bounds the attempts of strangers that one network may have under way. More are

@@ -35,7 +35,7 @@ func departureFacts(d *api.PolicyDepartures) (facts []Fact) {
 	return facts
 }
 
-// mostRulesTold is how many rules are told in one line.
+// mostRulesTold bounds the rules that one line names.
 const mostRulesTold = 10
 
 func rulesInWords(rules []api.PolicyRule) string {
@@ -54,10 +54,10 @@ func rulesInWords(rules []api.PolicyRule) string {
 	return text
 }
 
-// Departs are what it allows here in spite of a reason to deny, for a list.
+// Departs lists allowances here in spite of a reason to deny.
 func (p Policy) Departs() []Fact { return departureFacts(&p.Departures) }
 
-// Breached are what it allowed here and no policy may allow, for a list.
+// Breached lists allowances here that no policy may give.
 func (p Policy) Breached() (facts []Fact) {
 	for _, b := range p.Breaches {
 		facts = append(facts, Fact{string(b.Code), plural(int(b.Count), "time", "times")})
@@ -88,13 +88,13 @@ func waivedLines(waived []models.Waiver) (lines []WaivedLine) {
 	return lines
 }
 
-// Spite is what the decision was allowed in spite of.
+// Spite names the reason in spite of which the decision was an allowance.
 func (r DecisionRow) Spite() []WaivedLine { return waivedLines(r.Waived) }
 
 // Marks are the labels of the decision.
 func (r DecisionRow) Marks() []Fact { return labelFacts(r.Labels) }
 
-// Spite is what the answer was an allowance in spite of.
+// Spite names the reason in spite of which the answer was an allowance.
 func (p Playground) Spite() []WaivedLine { return waivedLines(p.Tried.Explanation.Waived) }
 
 // Marks are the labels of the answer.

@@ -77,7 +77,7 @@ func (ev *evaluator) term(v ast.Value) *ast.Term {
 	return t
 }
 
-// builtinContext is what built-in functions are told; made when the first is called.
+// builtinContext is passed to built-in functions; the first call makes it.
 func (ev *evaluator) builtinContext() topdown.BuiltinContext {
 	if !ev.called {
 		ev.called = true

@@ -88,6 +88,14 @@ func (p *Proxy) FreezeAfter(text string) <-chan struct{} {
 	return p.frozen
 }
 
+// Freeze has all connections stand still at once.
+func (p *Proxy) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.after, p.frozen, p.thaw = nil, make(chan struct{}), make(chan struct{})
+	close(p.frozen)
+}
+
 // Thaw has connections go on.
 func (p *Proxy) Thaw() {
 	p.mu.Lock()

@@ -66,6 +66,7 @@ func TestLimitsBindTokensInUse(t *testing.T) {
 		w.limit("61m", true, false)
 		expect(nil)
 		w.clock.Advance(time.Minute)
+		w.freshen("dom")
 		expect(map[string]models.ReasonCode{"wild": late, "anywhere": late, "named": late, "root": late})
 
 		w.limit("", true, true)

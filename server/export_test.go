@@ -19,6 +19,7 @@ import (
 type Route struct {
 	Method, Path string
 	By           string
+	SignIn       string // how recent a sign-in it needs, or why none
 	Mount        bool
 	Page         bool // answers with pages
 
@@ -35,11 +36,15 @@ func Routes() []Route {
 		endpoint.OwnerOrPlatformAdmin: "ownerOrPlatformAdmin", endpoint.DomainReader: "domainReader", endpoint.DomainAdmin: "domainAdmin", endpoint.PlatformAdmin: "platformAdmin",
 		endpoint.PolicyTeam: "policyTeam", endpoint.BundleReader: "bundleReader",
 	}
+	signIns := map[endpoint.SignIn]string{
+		endpoint.NoSession: "noSession", endpoint.AnyAgeToRead: "read", endpoint.AnyAgeToNarrow: "narrow", endpoint.AnyAgeForOwn: "own",
+		endpoint.FreshOwn: "freshOwn", endpoint.FreshByForm: "freshByForm", endpoint.FreshAdmin: "freshAdmin", endpoint.FreshAdminToWiden: "freshAdminToWiden",
+	}
 	routes := (&Server{}).routes()
 	out := make([]Route, len(routes))
 	for i, r := range routes {
 		out[i] = Route{
-			Method: r.Method, Path: r.Path, By: names[r.By], Mount: r.Mount, Page: r.Page,
+			Method: r.Method, Path: r.Path, By: names[r.By], SignIn: signIns[r.SignIn], Mount: r.Mount, Page: r.Page,
 			Query: r.Query, Lists: r.Lists, Form: r.Form, Open: r.Open,
 			Body: map[endpoint.Payload]string{endpoint.Nothing: "none", endpoint.Object: "object", endpoint.ObjectOrNothing: "maybe"}[r.Body],
 		}
@@ -49,6 +54,9 @@ func Routes() []Route {
 
 // GinRoutes is what the router really serves.
 func (s *Server) GinRoutes() gin.RoutesInfo { return s.gin.Routes() }
+
+// WaitForNotes waits for audit events on their way.
+func (s *Server) WaitForNotes() { s.identity.Wait() }
 
 // Clock is a time that tests move.
 type Clock struct {
@@ -76,6 +84,12 @@ func (c *Clock) Advance(d time.Duration) {
 // RouteWithoutCaller builds a router with a route that names no caller.
 func RouteWithoutCaller() {
 	(&Server{}).newRouter([]endpoint.Route{{Method: "GET", Path: "/new"}})
+}
+
+// RouteWithoutSignIn builds a router with a route that does not say how recent a sign-in it
+// needs.
+func RouteWithoutSignIn() {
+	(&Server{}).newRouter([]endpoint.Route{{Method: "GET", Path: "/new", By: endpoint.Anyone}})
 }
 
 // CheapHash hashes a password with as little memory as goes, which the

@@ -167,6 +167,7 @@ func (f *busyWorld) places(route string) []place {
 		"/admin/leaked":                           {{as: root, path: "/admin/leaked"}, {as: root, path: "/admin/leaked", fill: map[string]string{"token": f.leaked}, then: "/admin/leaked"}},
 		"/admin/users":                            {{as: root, path: "/admin/users"}},
 		"/admin/users/new":                        {{as: root, path: "/admin/users/new"}},
+		"/profile/confirm":                        {{as: ann, path: "/profile/confirm"}},
 		"/admin/users/:id":                        {{as: root, path: user}, {as: root, path: "/admin/users/" + f.users["root"].ID}},
 		"/admin/users/:id/reset":                  {{as: root, path: user + "/reset"}},
 		"/admin/domains":                          {{as: root, path: "/admin/domains"}, {as: "dom", path: "/admin/domains"}},

@@ -60,6 +60,23 @@ func (s *Server) admit(c *gin.Context, by endpoint.Caller) (models.Principal, er
 	return models.Principal{}, models.NewError(models.CodeForbidden, "nobody may call this")
 }
 
+// recent returns p if the sign-in is as recent as the route needs it, or becomes so by the
+// password that came with a page's form.
+func (s *Server) recent(c *gin.Context, r *endpoint.Route, p models.Principal) (_ models.Principal, err error) {
+	if r.Confirms() {
+		if p, err = s.pages.Confirm(c, p); err != nil {
+			return p, err
+		}
+	}
+	switch r.SignIn {
+	case endpoint.FreshAdmin:
+		return p, s.identity.RequireFreshAdmin(p)
+	case endpoint.FreshOwn:
+		return p, s.identity.RequireFresh(p)
+	}
+	return p, nil
+}
+
 var (
 	errAdminOnly      = models.NewError(models.CodeForbidden, "only platform admins may do this")
 	errPolicyTeamOnly = models.NewError(models.CodeForbidden, "only the policy team and platform admins may do this")

@@ -38,7 +38,7 @@ func bare() (*Server, *bytes.Buffer) {
 // answerTo is what a server answers whose one route, GET /it, does what do does.
 func answerTo(t *testing.T, s *Server, do func(*gin.Context) error) (*httptest.ResponseRecorder, api.Problem) {
 	t.Helper()
-	s.gin = s.newRouter([]endpoint.Route{{Method: "GET", Path: "/it", By: endpoint.Anyone, Do: func(c *gin.Context, _ models.Principal) error { return do(c) }}})
+	s.gin = s.newRouter([]endpoint.Route{{Method: "GET", Path: "/it", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: func(c *gin.Context, _ models.Principal) error { return do(c) }}})
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/it", nil))
 	var p api.Problem
@@ -129,7 +129,7 @@ func TestDefectsAnswer500(t *testing.T) {
 
 func TestAClientThatLeftIsNoIncident(t *testing.T) {
 	s, logs := bare()
-	s.gin = s.newRouter([]endpoint.Route{{Method: "GET", Path: "/it", By: endpoint.Anyone, Do: func(c *gin.Context, _ models.Principal) error {
+	s.gin = s.newRouter([]endpoint.Route{{Method: "GET", Path: "/it", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: func(c *gin.Context, _ models.Principal) error {
 		return fmt.Errorf("read: %w", c.Request.Context().Err())
 	}}})
 	ctx, leave := context.WithCancel(t.Context())

@@ -22,13 +22,13 @@ func (s *Server) routes() []endpoint.Route {
 // ownRoutes are those that belong to neither programs nor people alone.
 func (s *Server) ownRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "*", Path: "/proxy/*path", By: endpoint.TokenHolder, Mount: true},
-		{Method: "*", Path: "/forward-auth/*path", By: endpoint.AskingProxy, Mount: true, Bare: true, Quiet: true},
-		{Method: "GET", Path: "/setup", By: endpoint.Anyone, Do: s.pages.GetSetup},
-		{Method: "POST", Path: "/setup", By: endpoint.Anyone, Do: s.postSetup, Accepts: endpoint.Accepts{Body: endpoint.Object, Form: []string{"code", "email", "name", "password"}}},
-		{Method: "GET", Path: "/healthz", By: endpoint.Anyone, Do: s.getHealth, Quiet: true, Always: true},
-		{Method: "GET", Path: "/readyz", By: endpoint.Anyone, Do: s.getReady, Quiet: true, Always: true, Accepts: endpoint.Accepts{Lists: []string{"exclude"}}},
-		{Method: "GET", Path: "/metrics", By: endpoint.Anyone, Do: s.getMetrics, Quiet: true, Always: true, Metrics: true},
+		{Method: "*", Path: "/proxy/*path", By: endpoint.TokenHolder, SignIn: endpoint.NoSession, Mount: true},
+		{Method: "*", Path: "/forward-auth/*path", By: endpoint.AskingProxy, SignIn: endpoint.NoSession, Mount: true, Bare: true, Quiet: true},
+		{Method: "GET", Path: "/setup", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.pages.GetSetup},
+		{Method: "POST", Path: "/setup", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.postSetup, Accepts: endpoint.Accepts{Body: endpoint.Object, Form: []string{"code", "email", "name", "password"}}},
+		{Method: "GET", Path: "/healthz", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.getHealth, Quiet: true, Always: true},
+		{Method: "GET", Path: "/readyz", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.getReady, Quiet: true, Always: true, Accepts: endpoint.Accepts{Lists: []string{"exclude"}}},
+		{Method: "GET", Path: "/metrics", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.getMetrics, Quiet: true, Always: true, Metrics: true},
 	}
 }
 
@@ -41,7 +41,7 @@ func (s *Server) postSetup(c *gin.Context, p models.Principal) error {
 }
 
 // newRouter builds the router from the table. It panics on a route that names no
-// caller, so that none is ever served.
+// caller, or does not say how recent a sign-in it needs, so that none is ever served.
 func (s *Server) newRouter(table []endpoint.Route) *gin.Engine {
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
@@ -68,6 +68,9 @@ func (s *Server) newRouter(table []endpoint.Route) *gin.Engine {
 		r := &table[i]
 		if r.By == endpoint.Nobody {
 			panic("the route " + r.Method + " " + r.Path + " does not name who may call it")
+		}
+		if r.SignIn == endpoint.Undeclared {
+			panic("the route " + r.Method + " " + r.Path + " does not say how recent a sign-in it needs")
 		}
 		if r.Mount || r.Metrics && s.cfg.MetricsListen != "" {
 			continue
@@ -99,6 +102,9 @@ func (s *Server) handler(r *endpoint.Route) gin.HandlerFunc {
 		}
 		if err == nil {
 			err = r.CheckFrame(c, max(endpoint.MaxForm, s.cfg.Playground.MaxBody))
+		}
+		if err == nil {
+			p, err = s.recent(c, r, p)
 		}
 		if err == nil {
 			err = r.Do(c, p)

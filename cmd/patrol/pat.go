@@ -398,7 +398,10 @@ Platform admins may do the same for another user, or for everybody.`,
 			var out api.Purged
 			var err error
 			if all || userID != "" {
-				out, err = c.api.PurgeOthersPATs(ctx, api.Purge{UserID: userID, All: all, OlderThan: olderThan})
+				err = c.freshly(ctx, func() (err error) {
+					out, err = c.api.PurgeOthersPATs(ctx, api.Purge{UserID: userID, All: all, OlderThan: olderThan})
+					return err
+				})
 			} else {
 				out, err = c.api.PurgePATs(ctx, olderThan)
 			}

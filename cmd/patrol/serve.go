@@ -452,7 +452,7 @@ func serverConfig(cfg config.Config) server.Config {
 	c.Limits = cfg.Tokens.Limits()
 	c.OIDC = cfg.OIDC.ServerConfig()
 	c.TLS = server.TLSConfig{CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile, ReloadInterval: cfg.TLS.ReloadInterval}
-	c.Sessions = identity.SessionConfig{IdleTimeout: cfg.Sessions.Idle, Lifetime: cfg.Sessions.Lifetime, FreshFor: cfg.Sessions.FreshSignIn}
+	c.Sessions = identity.SessionConfig{IdleTimeout: cfg.Sessions.Idle, Lifetime: cfg.Sessions.Lifetime, FreshFor: cfg.Sessions.FreshSignIn, FreshAdminFor: cfg.Sessions.FreshAdmin}
 
 	c.HTTP.ReadHeaderTimeout, c.HTTP.ReadTimeout = cfg.HTTP.ReadHeaderTimeout, cfg.HTTP.ReadTimeout
 	c.HTTP.WriteTimeout, c.HTTP.IdleTimeout = cfg.HTTP.WriteTimeout, cfg.HTTP.IdleTimeout

@@ -54,11 +54,13 @@ const (
 	BundleReader
 )
 
-// Route is one entry of the route table: what is served and who may call it.
+// Route is one entry of the route table: what is served, who may call it, and how recent
+// their sign-in has to be.
 type Route struct {
 	Method string // "*" on a mount: every method
 	Path   string // in gin's notation
 	By     Caller
+	SignIn SignIn
 	Do     func(*gin.Context, models.Principal) error
 	// Quiet keeps successes out of the access log unless it is at debug level.
 	Quiet bool

@@ -126,7 +126,7 @@ func (r *Route) checkForm(c *gin.Context, limit int64) error {
 	for _, name := range sortedNames(form) {
 		several := slices.Contains(r.Lists, name)
 		switch {
-		case !several && !slices.Contains(r.Form, name) && !(r.Rows != nil && r.Rows(name)):
+		case !several && !slices.Contains(r.Form, name) && !(r.Rows != nil && r.Rows(name)) && !(name == ConfirmField && r.Confirms()):
 			v.Add(shownName(name), "is not a field of this form")
 		case len(form[name]) > 1 && !several:
 			v.Add(name, "is given more than once")

@@ -13,6 +13,9 @@ var (
 	errSignInFirst = models.NewError(models.CodeUnauthenticated, "you are not signed in, or your session has ended")
 	// ErrStaleSignIn is the error where a sign-in is too old.
 	ErrStaleSignIn = models.NewError(models.CodeReauthentication, "your sign-in is too old for this; give your password again at /api/v1/session/reauthenticate")
+	// ErrStaleForm is the same for what any form may do, which the page of the form does
+	// not ask for itself.
+	ErrStaleForm   = models.WrapError(models.CodeReauthentication, ErrStaleSignIn.Message, ErrStaleSignIn)
 	errPATHere     = models.NewError(models.CodeSessionRequired, "a personal access token cannot do this; sign in instead")
 	errNoPAT       = models.NewError(models.CodeUnauthenticated, "send the personal access token as 'Authorization: Bearer <token>'")
 	errBadPAT      = models.NewError(models.CodeUnauthenticated, "the personal access token is not valid")

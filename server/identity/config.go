@@ -13,6 +13,9 @@ type SessionConfig struct {
 	// FreshFor is the age up to which a sign-in permits creating, rotating and
 	// widening PATs.
 	FreshFor time.Duration
+	// FreshAdminFor is the age up to which a sign-in permits what widens anybody's power
+	// or removes a protection.
+	FreshAdminFor time.Duration
 }
 
 // LoginConfig bounds guessing at passwords and what one guess costs.
@@ -39,6 +42,8 @@ func DefaultSessions() SessionConfig {
 		IdleTimeout: 12 * time.Hour,
 		Lifetime:    7 * 24 * time.Hour,
 		FreshFor:    10 * time.Minute,
+
+		FreshAdminFor: time.Hour,
 	}
 }
 
@@ -62,7 +67,7 @@ func DefaultLogin() LoginConfig {
 // Validate returns what is wrong with the section.
 func (c SessionConfig) Validate() error {
 	switch {
-	case c.IdleTimeout <= 0 || c.Lifetime <= 0 || c.FreshFor <= 0:
+	case c.IdleTimeout <= 0 || c.Lifetime <= 0 || c.FreshFor <= 0 || c.FreshAdminFor <= 0:
 		return errors.New("session times must be longer than zero")
 	case c.IdleTimeout > c.Lifetime:
 		return errors.New("a session's idle timeout is longer than its lifetime")

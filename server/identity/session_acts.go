@@ -22,6 +22,28 @@ func (s *Service) Fresh(p models.Principal) bool {
 	return s.now().Sub(p.SignedInAt) <= s.cfg.Sessions.FreshFor
 }
 
+// FreshAdmin reports whether the sign-in is recent enough to widen anybody's power.
+func (s *Service) FreshAdmin(p models.Principal) bool {
+	return s.now().Sub(p.SignedInAt) <= s.cfg.Sessions.FreshAdminFor
+}
+
+// RequireFresh returns an error unless the sign-in is recent enough to hand out access.
+func (s *Service) RequireFresh(p models.Principal) error {
+	if s.Fresh(p) {
+		return nil
+	}
+	return ErrStaleForm
+}
+
+// RequireFreshAdmin returns an error unless the sign-in is recent enough to widen
+// anybody's power.
+func (s *Service) RequireFreshAdmin(p models.Principal) error {
+	if s.FreshAdmin(p) {
+		return nil
+	}
+	return ErrStaleForm
+}
+
 // sessionNotice is the key of the session's data for what the next page says.
 const sessionNotice = "notice"
 

@@ -90,6 +90,12 @@ func (s *Service) CreateDomain(ctx context.Context, p models.Principal, in api.N
 	})
 }
 
+// WidensDomain reports whether a change of a domain may let more people in than before. To
+// freeze one never does.
+func WidensDomain(in api.DomainPatch) bool {
+	return in.Status != nil && *in.Status != models.DomainIsFrozen
+}
+
 // UpdateDomain changes the name and status of a domain.
 func (s *Service) UpdateDomain(ctx context.Context, p models.Principal, id string, in api.DomainPatch) (models.Domain, error) {
 	var v models.Invalid

@@ -83,6 +83,12 @@ func (s *Service) newUser(ctx context.Context, in api.NewUser, passwordRequired 
 	return user, err
 }
 
+// WidensUser reports whether a change of an account does more than rename it or take power
+// away.
+func WidensUser(in api.UserPatch) bool {
+	return in.Admin != nil && *in.Admin || in.Policy != nil && *in.Policy || in.Disabled != nil && !*in.Disabled
+}
+
 // UpdateUser changes an account. Nobody disables or demotes themselves: an admin
 // who did so by mistake could not undo it.
 func (s *Service) UpdateUser(ctx context.Context, p models.Principal, id string, in api.UserPatch) (models.User, error) {

@@ -22,37 +22,37 @@ var inventoryFilter = []string{"owner", "domain", "name", "status", "expiring", 
 
 func (s *Surface) adminRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/admin/pats", By: endpoint.PlatformAdmin, Page: true, Do: s.pageInventory, Accepts: endpoint.Accepts{Query: append([]string{"after"}, inventoryFilter...)}},
-		{Method: "GET", Path: "/admin/pats/revoke", By: endpoint.PlatformAdmin, Page: true, Do: s.pageBulkRevoke, Accepts: endpoint.Accepts{Query: append([]string{"all"}, inventoryFilter...)}},
-		{Method: "POST", Path: "/admin/pats/revoke", By: endpoint.PlatformAdmin, Page: true, Do: s.formBulkRevoke, Accepts: endpoint.Accepts{Form: append([]string{"all", "count", "typed", "reason"}, inventoryFilter...)}},
-		{Method: "GET", Path: "/admin/pats/:id", By: endpoint.PlatformAdmin, Page: true, Do: s.pageAnyPAT},
-		{Method: "POST", Path: "/admin/pats/:id/revoke", By: endpoint.PlatformAdmin, Page: true, Do: s.formRevokeAny, Accepts: endpoint.Accepts{Form: []string{"reason"}}},
-		{Method: "GET", Path: "/admin/leaked", By: endpoint.PlatformAdmin, Page: true, Do: s.pageLeaked},
-		{Method: "POST", Path: "/admin/leaked", By: endpoint.PlatformAdmin, Page: true, Do: s.formLeaked, Accepts: endpoint.Accepts{Form: []string{"token"}}},
+		{Method: "GET", Path: "/admin/pats", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageInventory, Accepts: endpoint.Accepts{Query: append([]string{"after"}, inventoryFilter...)}},
+		{Method: "GET", Path: "/admin/pats/revoke", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageBulkRevoke, Accepts: endpoint.Accepts{Query: append([]string{"all"}, inventoryFilter...)}},
+		{Method: "POST", Path: "/admin/pats/revoke", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formBulkRevoke, Accepts: endpoint.Accepts{Form: append([]string{"all", "count", "typed", "reason"}, inventoryFilter...)}},
+		{Method: "GET", Path: "/admin/pats/:id", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAnyPAT},
+		{Method: "POST", Path: "/admin/pats/:id/revoke", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formRevokeAny, Accepts: endpoint.Accepts{Form: []string{"reason"}}},
+		{Method: "GET", Path: "/admin/leaked", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageLeaked},
+		{Method: "POST", Path: "/admin/leaked", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formLeaked, Accepts: endpoint.Accepts{Form: []string{"token"}}},
 
-		{Method: "GET", Path: "/admin/users", By: endpoint.PlatformAdmin, Page: true, Do: s.pageUsers, Accepts: endpoint.Accepts{Query: []string{"after"}}},
-		{Method: "GET", Path: "/admin/users/new", By: endpoint.PlatformAdmin, Page: true, Do: s.pageNewUser},
-		{Method: "POST", Path: "/admin/users/new", By: endpoint.PlatformAdmin, Page: true, Do: s.formNewUser, Accepts: endpoint.Accepts{Form: []string{"email", "name", "password"}, Lists: []string{"admin", "policy"}}},
-		{Method: "GET", Path: "/admin/users/:id", By: endpoint.PlatformAdmin, Page: true, Do: s.pageUser},
-		{Method: "POST", Path: "/admin/users/:id", By: endpoint.PlatformAdmin, Page: true, Do: s.formUser, Accepts: endpoint.Accepts{Form: []string{"name"}, Lists: []string{"admin", "policy", "disabled"}}},
+		{Method: "GET", Path: "/admin/users", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageUsers, Accepts: endpoint.Accepts{Query: []string{"after"}}},
+		{Method: "GET", Path: "/admin/users/new", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNewUser},
+		{Method: "POST", Path: "/admin/users/new", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formNewUser, Accepts: endpoint.Accepts{Form: []string{"email", "name", "password"}, Lists: []string{"admin", "policy"}}},
+		{Method: "GET", Path: "/admin/users/:id", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageUser},
+		{Method: "POST", Path: "/admin/users/:id", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdminToWiden, Page: true, Do: s.formUser, Accepts: endpoint.Accepts{Form: []string{"name"}, Lists: []string{"admin", "policy", "disabled"}}},
 
-		{Method: "GET", Path: "/admin/domains", By: endpoint.Session, Page: true, Do: s.pageDomains, Accepts: endpoint.Accepts{Query: []string{"after"}}},
-		{Method: "GET", Path: "/admin/domains/new", By: endpoint.PlatformAdmin, Page: true, Do: s.pageNewDomain},
-		{Method: "POST", Path: "/admin/domains/new", By: endpoint.PlatformAdmin, Page: true, Do: s.formNewDomain, Accepts: endpoint.Accepts{Form: []string{"id", "name"}}},
-		{Method: "GET", Path: "/admin/domains/:id", By: endpoint.DomainAdmin, Page: true, Do: s.pageDomain, Accepts: endpoint.Accepts{Query: []string{"after"}}},
-		{Method: "POST", Path: "/admin/domains/:id", By: endpoint.PlatformAdmin, Page: true, Do: s.formDomain, Accepts: endpoint.Accepts{Form: []string{"name", "status"}}},
-		{Method: "POST", Path: "/admin/domains/:id/members", By: endpoint.DomainAdmin, Page: true, Do: s.formMember, Accepts: endpoint.Accepts{Form: []string{"id", "user", "role"}}},
-		{Method: "GET", Path: "/admin/domains/:id/members/:user/remove", By: endpoint.DomainAdmin, Page: true, Do: s.pageRemoveMember},
-		{Method: "POST", Path: "/admin/domains/:id/members/:user/remove", By: endpoint.DomainAdmin, Page: true, Do: s.formRemoveMember},
+		{Method: "GET", Path: "/admin/domains", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDomains, Accepts: endpoint.Accepts{Query: []string{"after"}}},
+		{Method: "GET", Path: "/admin/domains/new", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNewDomain},
+		{Method: "POST", Path: "/admin/domains/new", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formNewDomain, Accepts: endpoint.Accepts{Form: []string{"id", "name"}}},
+		{Method: "GET", Path: "/admin/domains/:id", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDomain, Accepts: endpoint.Accepts{Query: []string{"after"}}},
+		{Method: "POST", Path: "/admin/domains/:id", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdminToWiden, Page: true, Do: s.formDomain, Accepts: endpoint.Accepts{Form: []string{"name", "status"}}},
+		{Method: "POST", Path: "/admin/domains/:id/members", By: endpoint.DomainAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formMember, Accepts: endpoint.Accepts{Form: []string{"id", "user", "role"}}},
+		{Method: "GET", Path: "/admin/domains/:id/members/:user/remove", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageRemoveMember},
+		{Method: "POST", Path: "/admin/domains/:id/members/:user/remove", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formRemoveMember},
 
-		{Method: "POST", Path: "/admin/domains/:id/limits", By: endpoint.DomainAdmin, Page: true, Do: s.formLimits, Accepts: endpoint.Accepts{Form: []string{"max_lifetime"}, Lists: []string{"no_wildcards", "approval"}}},
-		{Method: "GET", Path: "/admin/domains/:id/pats", By: endpoint.DomainAdmin, Page: true, Do: s.pageDomainPATs, Accepts: endpoint.Accepts{Query: []string{"owner", "name", "status", "approval", "expiring", "unused", "sort", "after"}}},
-		{Method: "GET", Path: "/admin/domains/:id/pats/:pat", By: endpoint.DomainAdmin, Page: true, Do: s.pageDomainPAT},
-		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/revoke", By: endpoint.DomainAdmin, Page: true, Do: s.formDomainRevoke, Accepts: endpoint.Accepts{Form: []string{"reason"}}},
-		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/approve", By: endpoint.DomainAdmin, Page: true, Do: s.formApprove, Accepts: endpoint.Accepts{Lists: []string{"scope"}}},
-		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/withdraw", By: endpoint.DomainAdmin, Page: true, Do: s.formWithdraw},
+		{Method: "POST", Path: "/admin/domains/:id/limits", By: endpoint.DomainAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formLimits, Accepts: endpoint.Accepts{Form: []string{"max_lifetime"}, Lists: []string{"no_wildcards", "approval"}}},
+		{Method: "GET", Path: "/admin/domains/:id/pats", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDomainPATs, Accepts: endpoint.Accepts{Query: []string{"owner", "name", "status", "approval", "expiring", "unused", "sort", "after"}}},
+		{Method: "GET", Path: "/admin/domains/:id/pats/:pat", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDomainPAT},
+		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/revoke", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formDomainRevoke, Accepts: endpoint.Accepts{Form: []string{"reason"}}},
+		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/approve", By: endpoint.DomainAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formApprove, Accepts: endpoint.Accepts{Lists: []string{"scope"}}},
+		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/withdraw", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formWithdraw},
 
-		{Method: "GET", Path: "/admin/audit", By: endpoint.PlatformAdmin, Page: true, Do: s.pageAudit, Accepts: endpoint.Accepts{Query: []string{"action", "subject", "actor", "since", "until", "after"}}},
+		{Method: "GET", Path: "/admin/audit", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAudit, Accepts: endpoint.Accepts{Query: []string{"action", "subject", "actor", "since", "until", "after"}}},
 	}
 }
 
@@ -289,7 +289,13 @@ func (s *Surface) formUser(c *gin.Context, p models.Principal) error {
 	if problems.Any() {
 		return s.again(c, p, nil, ui.EditUser(user, self, problems))
 	}
-	if _, err := s.manage.UpdateUser(c.Request.Context(), p, user.ID, in); err != nil {
+	changes := changesOf(user, in)
+	if manage.WidensUser(changes) {
+		if err := s.identity.RequireFreshAdmin(p); err != nil {
+			return err
+		}
+	}
+	if _, err := s.manage.UpdateUser(c.Request.Context(), p, user.ID, changes); err != nil {
 		if problems, ok := ui.ProblemsOf(err); ok {
 			user.Name = *in.Name
 			if !self {
@@ -300,6 +306,20 @@ func (s *Surface) formUser(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	return s.seeOther(c, "/admin/users", "The changes are saved.")
+}
+
+// changesOf leaves of a form what it changes of the account that it showed.
+func changesOf(user models.User, in api.UserPatch) api.UserPatch {
+	if in.Admin != nil && *in.Admin == user.Admin {
+		in.Admin = nil
+	}
+	if in.Policy != nil && *in.Policy == user.Policy {
+		in.Policy = nil
+	}
+	if in.Disabled != nil && *in.Disabled == user.Disabled {
+		in.Disabled = nil
+	}
+	return in
 }
 
 func (s *Surface) pageAudit(c *gin.Context, p models.Principal) error {

@@ -16,8 +16,8 @@ import (
 // advicePages are about what tokens could do without.
 func (s *Surface) advicePages() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/policy/advice", By: endpoint.PolicyTeam, Page: true, Do: s.pageAdvice, Accepts: endpoint.Accepts{Query: []string{"days", "domain", "uncertain", "after"}}},
-		{Method: "POST", Path: "/profile/pats/:id/narrow", By: endpoint.Owner, Page: true, Do: s.formNarrowAll, Accepts: endpoint.Accepts{Lists: []string{"scope"}}},
+		{Method: "GET", Path: "/policy/advice", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAdvice, Accepts: endpoint.Accepts{Query: []string{"days", "domain", "uncertain", "after"}}},
+		{Method: "POST", Path: "/profile/pats/:id/narrow", By: endpoint.Owner, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formNarrowAll, Accepts: endpoint.Accepts{Lists: []string{"scope"}}},
 	}
 }
 

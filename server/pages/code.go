@@ -17,9 +17,9 @@ import (
 
 func (s *Surface) codeRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: ui.CodePath, By: endpoint.Session, Page: true, Do: s.pageCode},
-		{Method: "GET", Path: ui.CodePath + "/shown", By: endpoint.Session, Page: true, Do: s.pageCodeShown},
-		{Method: "POST", Path: ui.CodePath, By: endpoint.Session, Page: true, Do: s.formCode, Accepts: endpoint.Accepts{Form: []string{"password"}}},
+		{Method: "GET", Path: ui.CodePath, By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageCode},
+		{Method: "GET", Path: ui.CodePath + "/shown", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageCodeShown},
+		{Method: "POST", Path: ui.CodePath, By: endpoint.Session, SignIn: endpoint.FreshByForm, Page: true, Do: s.formCode, Accepts: endpoint.Accepts{Form: []string{"password"}}},
 	}
 }
 

@@ -18,10 +18,10 @@ import (
 // as a form: what is pasted into it may be a token, which must not get into an address.
 func (s *Surface) decisionPageRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/policy/decisions", By: endpoint.PolicyTeam, Page: true, Do: s.pageDecisions, Accepts: endpoint.Accepts{Query: []string{"user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "since", "until", "after"}}},
-		{Method: "POST", Path: "/policy/decisions", By: endpoint.PolicyTeam, Page: true, Do: s.formDecisions, Accepts: endpoint.Accepts{Form: []string{"user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "period", "from", "to"}}},
-		{Method: "GET", Path: ui.RefusalsPath, By: endpoint.PolicyTeam, Page: true, Do: s.pageRefusals, Accepts: endpoint.Accepts{Query: []string{"address", "reason", "after"}}},
-		{Method: "GET", Path: "/policy/decisions/:decision", By: endpoint.PolicyTeam, Page: true, Do: s.pageDecision},
+		{Method: "GET", Path: "/policy/decisions", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDecisions, Accepts: endpoint.Accepts{Query: []string{"user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "since", "until", "after"}}},
+		{Method: "POST", Path: "/policy/decisions", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.formDecisions, Accepts: endpoint.Accepts{Form: []string{"user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "period", "from", "to"}}},
+		{Method: "GET", Path: ui.RefusalsPath, By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageRefusals, Accepts: endpoint.Accepts{Query: []string{"address", "reason", "after"}}},
+		{Method: "GET", Path: "/policy/decisions/:decision", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDecision},
 	}
 }
 

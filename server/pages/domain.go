@@ -117,7 +117,16 @@ func (s *Surface) formDomain(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	name, status := form.Get("name"), models.DomainStatus(form.Get("status"))
-	_, err = s.manage.UpdateDomain(c.Request.Context(), p, page.Domain.ID, api.DomainPatch{Name: &name, Status: &status})
+	patch := api.DomainPatch{Name: &name, Status: &status}
+	if status == page.Domain.Status {
+		patch.Status = nil
+	}
+	if manage.WidensDomain(patch) {
+		if err := s.identity.RequireFreshAdmin(p); err != nil {
+			return err
+		}
+	}
+	_, err = s.manage.UpdateDomain(c.Request.Context(), p, page.Domain.ID, patch)
 	if err != nil {
 		var ok bool
 		if page.Problems, ok = ui.ProblemsOf(err); ok {

@@ -14,10 +14,10 @@ import (
 // historyPageRoutes are the pages about what was in force, and could be again.
 func (s *Surface) historyPageRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/policy/history", By: endpoint.PolicyTeam, Page: true, Do: s.pageHistory},
-		{Method: "GET", Path: "/policy/history/diff", By: endpoint.PolicyTeam, Page: true, Do: s.pageDiff, Accepts: endpoint.Accepts{Query: []string{"from", "to"}}},
-		{Method: "GET", Path: "/policy/history/rollback", By: endpoint.PolicyTeam, Page: true, Do: s.pageRollBack, Accepts: endpoint.Accepts{Query: []string{"revision"}}},
-		{Method: "POST", Path: "/policy/history/rollback", By: endpoint.PolicyTeam, Page: true, Do: s.formRollBack, Accepts: endpoint.Accepts{Form: []string{"revision"}}},
+		{Method: "GET", Path: "/policy/history", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageHistory},
+		{Method: "GET", Path: "/policy/history/diff", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDiff, Accepts: endpoint.Accepts{Query: []string{"from", "to"}}},
+		{Method: "GET", Path: "/policy/history/rollback", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageRollBack, Accepts: endpoint.Accepts{Query: []string{"revision"}}},
+		{Method: "POST", Path: "/policy/history/rollback", By: endpoint.PolicyTeam, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formRollBack, Accepts: endpoint.Accepts{Form: []string{"revision"}}},
 	}
 }
 

@@ -21,10 +21,10 @@ const OIDCCallback = ui.ProviderPath + "/callback"
 // oidcRoutes are the way to the identity provider and back.
 func (s *Surface) oidcRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: ui.ProviderPath, By: endpoint.Anyone, Page: true, Do: s.pageProvider, Accepts: endpoint.Accepts{Query: []string{"next"}}},
-		{Method: "GET", Path: OIDCCallback, By: endpoint.Anyone, Page: true, Do: s.pageCallback, Accepts: endpoint.Accepts{Open: true}},
-		{Method: "GET", Path: ui.IdentityPath, By: endpoint.Session, Page: true, Do: s.pageIdentity},
-		{Method: "POST", Path: ui.IdentityPath, By: endpoint.Session, Page: true, Do: s.formIdentity, Accepts: endpoint.Accepts{Form: []string{"action", "password"}}},
+		{Method: "GET", Path: ui.ProviderPath, By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.pageProvider, Accepts: endpoint.Accepts{Query: []string{"next"}}},
+		{Method: "GET", Path: OIDCCallback, By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.pageCallback, Accepts: endpoint.Accepts{Open: true}},
+		{Method: "GET", Path: ui.IdentityPath, By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageIdentity},
+		{Method: "POST", Path: ui.IdentityPath, By: endpoint.Session, SignIn: endpoint.FreshByForm, Page: true, Do: s.formIdentity, Accepts: endpoint.Accepts{Form: []string{"action", "password"}}},
 	}
 }
 

@@ -27,40 +27,40 @@ import (
 // them.
 func (s *Surface) pageRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/", By: endpoint.Anyone, Page: true, Do: s.pageRoot},
-		{Method: "GET", Path: "/assets/:name", By: endpoint.Anyone, Page: true, Do: s.pageAsset, Quiet: true},
-		{Method: "GET", Path: "/login", By: endpoint.Anyone, Page: true, Do: s.pageSignIn, Accepts: endpoint.Accepts{Query: []string{"next"}}},
-		{Method: "POST", Path: "/login", By: endpoint.Anyone, Page: true, Do: s.formSignIn, Accepts: endpoint.Accepts{Form: []string{"email", "password", "next"}}},
-		{Method: "POST", Path: "/logout", By: endpoint.Session, Page: true, Do: s.formSignOut},
+		{Method: "GET", Path: "/", By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.pageRoot},
+		{Method: "GET", Path: "/assets/:name", By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.pageAsset, Quiet: true},
+		{Method: "GET", Path: "/login", By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.pageSignIn, Accepts: endpoint.Accepts{Query: []string{"next"}}},
+		{Method: "POST", Path: "/login", By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.formSignIn, Accepts: endpoint.Accepts{Form: []string{"email", "password", "next"}}},
+		{Method: "POST", Path: "/logout", By: endpoint.Session, SignIn: endpoint.AnyAgeForOwn, Page: true, Do: s.formSignOut},
 
-		{Method: "GET", Path: "/profile/pats", By: endpoint.Owner, Page: true, Do: s.pagePATs, Accepts: endpoint.Accepts{Query: []string{"status", "name", "sort", "after"}}},
-		{Method: "GET", Path: "/profile/pats/new", By: endpoint.Owner, Page: true, Do: s.pageCreate, Accepts: endpoint.Accepts{Query: []string{"name", "description", "expires_in", "expires_on", "preset", "domain", "from"}, Lists: []string{"scope"}}},
-		{Method: "POST", Path: "/profile/pats/new", By: endpoint.OwnerConfirming, Page: true, Do: s.formCreate, Accepts: endpoint.Accepts{Form: []string{"name", "description", "expires_in", "expires_on", "preset_domain", "key", "action", "password"}, Rows: ui.IsRowField}},
-		{Method: "GET", Path: "/profile/pats/revoke-all", By: endpoint.Owner, Page: true, Do: s.pageRevokeAll},
-		{Method: "POST", Path: "/profile/pats/revoke-all", By: endpoint.Owner, Page: true, Do: s.formRevokeAll, Accepts: endpoint.Accepts{Form: []string{"all"}}},
-		{Method: "GET", Path: "/profile/pats/:id", By: endpoint.Owner, Page: true, Do: s.pagePAT},
-		{Method: "GET", Path: "/profile/pats/:id/token", By: endpoint.Owner, Page: true, Do: s.pageToken},
-		{Method: "GET", Path: "/profile/pats/:id/edit", By: endpoint.Owner, Page: true, Do: s.pageEdit, Accepts: endpoint.Accepts{Query: []string{"name", "description"}}},
-		{Method: "POST", Path: "/profile/pats/:id/edit", By: endpoint.Owner, Page: true, Do: s.formEdit, Accepts: endpoint.Accepts{Form: []string{"name", "description"}}},
-		{Method: "GET", Path: "/profile/pats/:id/rotate", By: endpoint.Owner, Page: true, Do: s.pageRotate, Accepts: endpoint.Accepts{Query: []string{"expires_in", "expires_on", "grace"}}},
-		{Method: "POST", Path: "/profile/pats/:id/rotate", By: endpoint.OwnerConfirming, Page: true, Do: s.formRotate, Accepts: endpoint.Accepts{Form: []string{"expires_in", "expires_on", "grace", "key", "password"}}},
-		{Method: "GET", Path: "/profile/pats/:id/revoke", By: endpoint.Owner, Page: true, Do: s.pageRevoke},
-		{Method: "POST", Path: "/profile/pats/:id/revoke", By: endpoint.Owner, Page: true, Do: s.formRevoke},
-		{Method: "GET", Path: "/profile/pats/:id/delete", By: endpoint.Owner, Page: true, Do: s.pageDelete},
-		{Method: "POST", Path: "/profile/pats/:id/delete", By: endpoint.Owner, Page: true, Do: s.formDelete},
-		{Method: "GET", Path: "/profile/pats/:id/scopes", By: endpoint.Owner, Page: true, Do: s.pageWiden, Accepts: endpoint.Accepts{Query: []string{"scope"}}},
-		{Method: "POST", Path: "/profile/pats/:id/scopes", By: endpoint.OwnerConfirming, Page: true, Do: s.formWiden, Accepts: endpoint.Accepts{Form: []string{"password"}, Rows: ui.IsRowField}},
-		{Method: "GET", Path: "/profile/pats/:id/scopes/:scope/remove", By: endpoint.Owner, Page: true, Do: s.pageNarrow},
-		{Method: "POST", Path: "/profile/pats/:id/scopes/:scope/remove", By: endpoint.Owner, Page: true, Do: s.formNarrow},
+		{Method: "GET", Path: "/profile/pats", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pagePATs, Accepts: endpoint.Accepts{Query: []string{"status", "name", "sort", "after"}}},
+		{Method: "GET", Path: "/profile/pats/new", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageCreate, Accepts: endpoint.Accepts{Query: []string{"name", "description", "expires_in", "expires_on", "preset", "domain", "from"}, Lists: []string{"scope"}}},
+		{Method: "POST", Path: "/profile/pats/new", By: endpoint.OwnerConfirming, SignIn: endpoint.FreshByForm, Page: true, Do: s.formCreate, Accepts: endpoint.Accepts{Form: []string{"name", "description", "expires_in", "expires_on", "preset_domain", "key", "action", "password"}, Rows: ui.IsRowField}},
+		{Method: "GET", Path: "/profile/pats/revoke-all", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageRevokeAll},
+		{Method: "POST", Path: "/profile/pats/revoke-all", By: endpoint.Owner, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formRevokeAll, Accepts: endpoint.Accepts{Form: []string{"all"}}},
+		{Method: "GET", Path: "/profile/pats/:id", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pagePAT},
+		{Method: "GET", Path: "/profile/pats/:id/token", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageToken},
+		{Method: "GET", Path: "/profile/pats/:id/edit", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageEdit, Accepts: endpoint.Accepts{Query: []string{"name", "description"}}},
+		{Method: "POST", Path: "/profile/pats/:id/edit", By: endpoint.Owner, SignIn: endpoint.AnyAgeForOwn, Page: true, Do: s.formEdit, Accepts: endpoint.Accepts{Form: []string{"name", "description"}}},
+		{Method: "GET", Path: "/profile/pats/:id/rotate", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageRotate, Accepts: endpoint.Accepts{Query: []string{"expires_in", "expires_on", "grace"}}},
+		{Method: "POST", Path: "/profile/pats/:id/rotate", By: endpoint.OwnerConfirming, SignIn: endpoint.FreshByForm, Page: true, Do: s.formRotate, Accepts: endpoint.Accepts{Form: []string{"expires_in", "expires_on", "grace", "key", "password"}}},
+		{Method: "GET", Path: "/profile/pats/:id/revoke", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageRevoke},
+		{Method: "POST", Path: "/profile/pats/:id/revoke", By: endpoint.Owner, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formRevoke},
+		{Method: "GET", Path: "/profile/pats/:id/delete", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDelete},
+		{Method: "POST", Path: "/profile/pats/:id/delete", By: endpoint.Owner, SignIn: endpoint.AnyAgeForOwn, Page: true, Do: s.formDelete},
+		{Method: "GET", Path: "/profile/pats/:id/scopes", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageWiden, Accepts: endpoint.Accepts{Query: []string{"scope"}}},
+		{Method: "POST", Path: "/profile/pats/:id/scopes", By: endpoint.OwnerConfirming, SignIn: endpoint.FreshByForm, Page: true, Do: s.formWiden, Accepts: endpoint.Accepts{Form: []string{"password"}, Rows: ui.IsRowField}},
+		{Method: "GET", Path: "/profile/pats/:id/scopes/:scope/remove", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNarrow},
+		{Method: "POST", Path: "/profile/pats/:id/scopes/:scope/remove", By: endpoint.Owner, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formNarrow},
 
-		{Method: "GET", Path: "/profile/password", By: endpoint.Session, Page: true, Do: s.pagePassword},
-		{Method: "POST", Path: "/profile/password", By: endpoint.Session, Page: true, Do: s.formPassword, Accepts: endpoint.Accepts{Form: []string{"current", "password", "repeat"}}},
-		{Method: "GET", Path: "/profile/sessions", By: endpoint.Session, Page: true, Do: s.pageSessions},
-		{Method: "POST", Path: "/profile/sessions/end", By: endpoint.Session, Page: true, Do: s.formEndSession, Accepts: endpoint.Accepts{Form: []string{"id"}}},
+		{Method: "GET", Path: "/profile/password", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pagePassword},
+		{Method: "POST", Path: "/profile/password", By: endpoint.Session, SignIn: endpoint.FreshByForm, Page: true, Do: s.formPassword, Accepts: endpoint.Accepts{Form: []string{"current", "password", "repeat"}}},
+		{Method: "GET", Path: "/profile/sessions", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageSessions},
+		{Method: "POST", Path: "/profile/sessions/end", By: endpoint.Session, SignIn: endpoint.FreshOwn, Page: true, Do: s.formEndSession, Accepts: endpoint.Accepts{Form: []string{"id"}}},
 
-		{Method: "GET", Path: "/help", By: endpoint.Session, Page: true, Do: s.pageHelp},
-		{Method: "GET", Path: "/help/test", By: endpoint.Session, Page: true, Do: s.pageTest},
-		{Method: "POST", Path: "/help/test", By: endpoint.Session, Page: true, Do: s.formTest, Accepts: endpoint.Accepts{Form: []string{"token", "domain", "entity_type", "entity", "operation"}}},
+		{Method: "GET", Path: "/help", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageHelp},
+		{Method: "GET", Path: "/help/test", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageTest},
+		{Method: "POST", Path: "/help/test", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.formTest, Accepts: endpoint.Accepts{Form: []string{"token", "domain", "entity_type", "entity", "operation"}}},
 	}
 }
 
@@ -134,6 +134,14 @@ func (s *Surface) Fail(c *gin.Context, p models.Principal, err error) {
 	if code == models.CodeUnauthenticated {
 		s.askSignIn(c)
 		return
+	}
+	if errors.Is(err, identity.ErrStaleForm) && c.Request.Method == http.MethodPost {
+		stale, _ := errors.AsType[staleFormError](err)
+		failed := s.askAgain(c, p, stale.problems)
+		if failed == nil {
+			return
+		}
+		err, code = failed, models.CodeOf(failed)
 	}
 	if code == models.CodeReauthentication && p.AtProvider {
 		failed := s.askProvider(c, p)

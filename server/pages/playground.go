@@ -23,8 +23,8 @@ import (
 // playgroundPages let the policy team try changes to a copy of the policy.
 func (s *Surface) playgroundPages() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/policy/playground", By: endpoint.PolicyTeam, Page: true, Do: s.pagePlayground, Accepts: endpoint.Accepts{Query: []string{"decision", "file"}}},
-		{Method: "POST", Path: "/policy/playground", By: endpoint.PolicyTeam, Page: true, Do: s.formPlayground, Accepts: endpoint.Accepts{Form: []string{"do", "open", "new", "input", "decision", "replay", "check"}, Lists: []string{"path", "text", "gone"}}},
+		{Method: "GET", Path: "/policy/playground", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pagePlayground, Accepts: endpoint.Accepts{Query: []string{"decision", "file"}}},
+		{Method: "POST", Path: "/policy/playground", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.formPlayground, Accepts: endpoint.Accepts{Form: []string{"do", "open", "new", "input", "decision", "replay", "check"}, Lists: []string{"path", "text", "gone"}}},
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 // policyPageRoutes are the pages of the policy team.
 func (s *Surface) policyPageRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/policy", By: endpoint.PolicyTeam, Page: true, Do: s.pagePolicy},
-		{Method: "POST", Path: "/policy/resume", By: endpoint.PolicyTeam, Page: true, Do: s.formPolicyResume},
-		{Method: "GET", Path: "/policy/rules", By: endpoint.PolicyTeam, Page: true, Do: s.pagePolicyRules},
+		{Method: "GET", Path: "/policy", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pagePolicy},
+		{Method: "POST", Path: "/policy/resume", By: endpoint.PolicyTeam, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formPolicyResume},
+		{Method: "GET", Path: "/policy/rules", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pagePolicyRules},
 	}
 }
 

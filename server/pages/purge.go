@@ -15,10 +15,10 @@ import (
 // purgePageRoutes are the pages that remove what is kept of dead tokens.
 func (s *Surface) purgePageRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: ui.PurgePath, By: endpoint.Owner, Page: true, Do: s.pagePurge},
-		{Method: "POST", Path: ui.PurgePath, By: endpoint.Owner, Page: true, Do: s.formPurge, Accepts: endpoint.Accepts{Form: []string{"older_than"}}},
-		{Method: "GET", Path: ui.AnyPurgePath, By: endpoint.PlatformAdmin, Page: true, Do: s.pageAnyPurge, Accepts: endpoint.Accepts{Query: []string{"user", "all"}}},
-		{Method: "POST", Path: ui.AnyPurgePath, By: endpoint.PlatformAdmin, Page: true, Do: s.formAnyPurge, Accepts: endpoint.Accepts{Form: []string{"older_than", "user", "all"}}},
+		{Method: "GET", Path: ui.PurgePath, By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pagePurge},
+		{Method: "POST", Path: ui.PurgePath, By: endpoint.Owner, SignIn: endpoint.AnyAgeForOwn, Page: true, Do: s.formPurge, Accepts: endpoint.Accepts{Form: []string{"older_than"}}},
+		{Method: "GET", Path: ui.AnyPurgePath, By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAnyPurge, Accepts: endpoint.Accepts{Query: []string{"user", "all"}}},
+		{Method: "POST", Path: ui.AnyPurgePath, By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formAnyPurge, Accepts: endpoint.Accepts{Form: []string{"older_than", "user", "all"}}},
 	}
 }
 

@@ -16,11 +16,11 @@ import (
 // resetPages make codes and take them.
 func (s *Surface) resetPages() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, Page: true, Do: s.pageNewReset},
-		{Method: "POST", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, Page: true, Do: s.formNewReset},
-		{Method: "GET", Path: "/admin/users/:id/reset/link", By: endpoint.PlatformAdmin, Page: true, Do: s.pageResetLink},
-		{Method: "GET", Path: ui.ResetPath, By: endpoint.Anyone, Page: true, Do: s.pageReset},
-		{Method: "POST", Path: ui.ResetPath, By: endpoint.Anyone, Page: true, Do: s.formReset, Accepts: endpoint.Accepts{Form: []string{"code", "password", "repeat"}}},
+		{Method: "GET", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNewReset},
+		{Method: "POST", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formNewReset},
+		{Method: "GET", Path: "/admin/users/:id/reset/link", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageResetLink},
+		{Method: "GET", Path: ui.ResetPath, By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.pageReset},
+		{Method: "POST", Path: ui.ResetPath, By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.formReset, Accepts: endpoint.Accepts{Form: []string{"code", "password", "repeat"}}},
 	}
 }
 

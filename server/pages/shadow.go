@@ -15,9 +15,9 @@ import (
 // force.
 func (s *Surface) shadowPageRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/policy/shadow", By: endpoint.PolicyTeam, Page: true, Do: s.pageShadow},
-		{Method: "GET", Path: "/policy/shadow/promote", By: endpoint.PolicyTeam, Page: true, Do: s.pagePromote, Accepts: endpoint.Accepts{Query: []string{"revision"}}},
-		{Method: "POST", Path: "/policy/shadow/promote", By: endpoint.PolicyTeam, Page: true, Do: s.formPromote, Accepts: endpoint.Accepts{Form: []string{"revision"}}},
+		{Method: "GET", Path: "/policy/shadow", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageShadow},
+		{Method: "GET", Path: "/policy/shadow/promote", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pagePromote, Accepts: endpoint.Accepts{Query: []string{"revision"}}},
+		{Method: "POST", Path: "/policy/shadow/promote", By: endpoint.PolicyTeam, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formPromote, Accepts: endpoint.Accepts{Form: []string{"revision"}}},
 	}
 }
 

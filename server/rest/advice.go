@@ -17,9 +17,9 @@ import (
 // adviceRoutes are about what tokens could do without.
 func (s *Surface) adviceRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/api/v1/pats/:id/advice", By: endpoint.Owner, Do: s.getAdvice, Accepts: endpoint.Accepts{Query: []string{"days"}}},
-		{Method: "GET", Path: "/api/v1/admin/advice", By: endpoint.PolicyTeam, Do: s.getAdviceOnAll, Accepts: endpoint.Accepts{Query: endpoint.With("days", "user_id", "owner", "domain", "uncertain")}},
-		{Method: "POST", Path: "/api/v1/pats/:id/narrow", By: endpoint.Owner, Do: s.postNarrow, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "GET", Path: "/api/v1/pats/:id/advice", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Do: s.getAdvice, Accepts: endpoint.Accepts{Query: []string{"days"}}},
+		{Method: "GET", Path: "/api/v1/admin/advice", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getAdviceOnAll, Accepts: endpoint.Accepts{Query: endpoint.With("days", "user_id", "owner", "domain", "uncertain")}},
+		{Method: "POST", Path: "/api/v1/pats/:id/narrow", By: endpoint.Owner, SignIn: endpoint.AnyAgeToNarrow, Do: s.postNarrow, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 	}
 }
 

@@ -14,11 +14,11 @@ import (
 // decisionRoutes are about decisions that were made.
 func (s *Surface) decisionRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/api/v1/decisions", By: endpoint.PolicyTeam, Do: s.getDecisions, Accepts: endpoint.Accepts{Query: endpoint.With("user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "since", "until")}},
-		{Method: "GET", Path: "/api/v1/decisions/:decision", By: endpoint.PolicyTeam, Do: s.getDecision},
-		{Method: "GET", Path: "/api/v1/refusals", By: endpoint.PolicyTeam, Do: s.getRefusals, Accepts: endpoint.Accepts{Query: endpoint.With("address", "reason", "since", "until")}},
-		{Method: "GET", Path: "/api/v1/decision-log", By: endpoint.PolicyTeam, Do: s.getDecisionLog},
-		{Method: "GET", Path: "/api/v1/pats/:id/decisions", By: endpoint.Owner, Do: s.getPATDecisions},
+		{Method: "GET", Path: "/api/v1/decisions", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getDecisions, Accepts: endpoint.Accepts{Query: endpoint.With("user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "since", "until")}},
+		{Method: "GET", Path: "/api/v1/decisions/:decision", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getDecision},
+		{Method: "GET", Path: "/api/v1/refusals", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getRefusals, Accepts: endpoint.Accepts{Query: endpoint.With("address", "reason", "since", "until")}},
+		{Method: "GET", Path: "/api/v1/decision-log", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getDecisionLog},
+		{Method: "GET", Path: "/api/v1/pats/:id/decisions", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Do: s.getPATDecisions},
 	}
 }
 

@@ -57,6 +57,11 @@ func (s *Surface) patchDomain(c *gin.Context, p models.Principal) error {
 	if err := s.readBody(c, &in); err != nil {
 		return err
 	}
+	if manage.WidensDomain(in) {
+		if err := s.identity.RequireFreshAdmin(p); err != nil {
+			return err
+		}
+	}
 	domain, err := s.manage.UpdateDomain(c.Request.Context(), p, c.Param("id"), in)
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 // playgroundRoutes let the policy team try changes to a copy of the policy.
 func (s *Surface) playgroundRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "POST", Path: "/api/v1/policy/playground", By: endpoint.PolicyTeam, Do: s.postPlayground, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "POST", Path: "/api/v1/policy/playground", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.postPlayground, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 	}
 }
 

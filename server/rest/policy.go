@@ -17,11 +17,11 @@ import (
 // policyRoutes are for the policy team, and for those who run its policy.
 func (s *Surface) policyRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/api/v1/policy", By: endpoint.PolicyTeam, Do: s.getPolicy},
-		{Method: "GET", Path: "/api/v1/policy/history", By: endpoint.PolicyTeam, Do: s.getPolicyHistory},
-		{Method: "POST", Path: "/api/v1/policy/rollback", By: endpoint.PolicyTeam, Do: s.postPolicyRollback, Accepts: endpoint.Accepts{Body: endpoint.Object}},
-		{Method: "POST", Path: "/api/v1/policy/resume", By: endpoint.PolicyTeam, Do: s.postPolicyResume},
-		{Method: "GET", Path: "/api/v1/policy/bundle", By: endpoint.BundleReader, Do: s.getPolicyBundle, Quiet: true},
+		{Method: "GET", Path: "/api/v1/policy", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getPolicy},
+		{Method: "GET", Path: "/api/v1/policy/history", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getPolicyHistory},
+		{Method: "POST", Path: "/api/v1/policy/rollback", By: endpoint.PolicyTeam, SignIn: endpoint.FreshAdmin, Do: s.postPolicyRollback, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "POST", Path: "/api/v1/policy/resume", By: endpoint.PolicyTeam, SignIn: endpoint.FreshAdmin, Do: s.postPolicyResume},
+		{Method: "GET", Path: "/api/v1/policy/bundle", By: endpoint.BundleReader, SignIn: endpoint.AnyAgeToRead, Do: s.getPolicyBundle, Quiet: true},
 	}
 }
 

@@ -18,8 +18,8 @@ import (
 // resetRoutes make codes and take them.
 func (s *Surface) resetRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "POST", Path: "/api/v1/users/:id/password-reset", By: endpoint.PlatformAdmin, Do: s.postNewReset},
-		{Method: "POST", Path: "/api/v1/password-reset", By: endpoint.Anyone, Do: s.postReset, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "POST", Path: "/api/v1/users/:id/password-reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postNewReset},
+		{Method: "POST", Path: "/api/v1/password-reset", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.postReset, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 	}
 }
 

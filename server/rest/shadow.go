@@ -14,8 +14,8 @@ import (
 // shadowRoutes are about the policy that is judged beside the one in force.
 func (s *Surface) shadowRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/api/v1/policy/shadow", By: endpoint.PolicyTeam, Do: s.getPolicyShadow},
-		{Method: "POST", Path: "/api/v1/policy/promote", By: endpoint.PolicyTeam, Do: s.postPolicyPromote, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "GET", Path: "/api/v1/policy/shadow", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getPolicyShadow},
+		{Method: "POST", Path: "/api/v1/policy/promote", By: endpoint.PolicyTeam, SignIn: endpoint.FreshAdmin, Do: s.postPolicyPromote, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 	}
 }
 

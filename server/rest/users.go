@@ -7,6 +7,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/server/manage"
 	"patrol/server/request"
 )
 
@@ -51,6 +52,11 @@ func (s *Surface) patchUser(c *gin.Context, p models.Principal) error {
 	var in api.UserPatch
 	if err := s.readBody(c, &in); err != nil {
 		return err
+	}
+	if manage.WidensUser(in) {
+		if err := s.identity.RequireFreshAdmin(p); err != nil {
+			return err
+		}
 	}
 	user, err := s.manage.UpdateUser(c.Request.Context(), p, c.Param("id"), in)
 	if err != nil {

@@ -83,7 +83,7 @@ func ticked(form url.Values, name string, p *Problems) bool {
 // themselves.
 var labels = map[string]string{
 	"expires_in": "Duration", "expires_at": "Duration", "id": "Identifier", "current": "Current password",
-	"repeat": "Repeated password", "code": "Setup code", "entity_type": "Entity type", "user": "User",
+	"repeat": "Repeated password", "confirm_password": "Your password", "code": "Setup code", "entity_type": "Entity type", "user": "User",
 }
 
 var scopeField = regexp.MustCompile(`^scopes\[(\d+)\](?:\.(.+))?$`)

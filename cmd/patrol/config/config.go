@@ -135,6 +135,7 @@ type Sessions struct {
 	Idle        time.Duration `key:"idle" doc:"A session ends after this long without a request."`
 	Lifetime    time.Duration `key:"lifetime" doc:"A session ends this long after sign-in, whatever happens."`
 	FreshSignIn time.Duration `key:"fresh_sign_in" doc:"Creating, rotating or widening a token needs a password entered within this time."`
+	FreshAdmin  time.Duration `key:"fresh_admin" doc:"What widens anybody's power or removes a protection needs a sign-in within this time: accounts, roles, limits, approvals, the policy in force."`
 }
 
 // Passwords is about guessing at them.
@@ -208,7 +209,7 @@ func Default() Config {
 			MaxLive:     limits.MaxLive,
 			MaxGrace:    limits.MaxGrace,
 		},
-		Sessions:  Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute},
+		Sessions:  Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute, FreshAdmin: time.Hour},
 		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, FailuresPerNetwork: 50, ResetValidFor: 24 * time.Hour, Memory: 19 << 20, Iterations: 2, Lanes: 1},
 		OIDC:      defaultOIDC(),
 		Decisions: Decisions{

@@ -207,6 +207,7 @@ func (s Sessions) validate(v *models.Invalid) {
 	checkDuration("sessions.idle", s.Idle, time.Second, 0, v)
 	checkDuration("sessions.lifetime", s.Lifetime, time.Second, 0, v)
 	checkDuration("sessions.fresh_sign_in", s.FreshSignIn, time.Second, 0, v)
+	checkDuration("sessions.fresh_admin", s.FreshAdmin, time.Second, 0, v)
 	if s.Idle > s.Lifetime {
 		v.Add("sessions.idle", "must not be longer than sessions.lifetime")
 	}

@@ -47,7 +47,7 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 bench: build $(OPA) ## measure, and hold the results against the bars
 	$(GO) run $(BUILD) ./bench/load -write docs/performance.md $(ARGS); load=$$?; $(GO) run $(BUILD) ./bench/grpc && exit $$load
 	$(GO) test $(BUILD) -run "^$$" -bench . -benchmem ./bench
-	$(GO) test $(BUILD) -run "^$$" -bench Replay -benchtime 1x ./policies/engine
+	$(GO) test $(BUILD) -run "^$$" -bench Replay -benchtime 1x ./policies/engine/workbench
 	$(GO) test $(BUILD) -run "^$$" -bench DecisionLog -benchtime 1x -v ./bench/load
 	PATROL_LONG=1 $(GO) test $(BUILD) -count=1 -run "^TestSwapsUnderLoad$$" -v ./server
 

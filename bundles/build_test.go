@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // names lists what is in an archive, in its order.
@@ -226,9 +227,9 @@ func TestASignedFolderMayHoldLinks(t *testing.T) {
 }
 
 // passes holds that a bundle would come into force.
-func passes(t testing.TB, src engine.Source) *engine.Report {
+func passes(t testing.TB, src engine.Source) *workbench.Report {
 	t.Helper()
-	report, err := engine.Check(t.Context(), src, engine.CheckOptions{MinCoverage: 100, Options: []engine.Option{engine.WithTimeout(checkTimeout)}})
+	report, err := workbench.Check(t.Context(), src, workbench.CheckOptions{MinCoverage: 100, Options: []engine.Option{engine.WithTimeout(checkTimeout)}})
 	require.NoError(t, err)
 	require.NoError(t, report.Err())
 	return report

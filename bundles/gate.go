@@ -12,10 +12,11 @@ import (
 
 	"patrol/bundles/sandbox"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // The stages of a candidate's way through the gate that are no part of
-// [engine.Check].
+// [workbench.Check].
 const (
 	StageSignature engine.Stage = "signature" // it is signed with a key of this server's
 	StageLimits    engine.Stage = "limits"    // its check stays within time and memory
@@ -43,7 +44,7 @@ type Result struct {
 	Safety   *Safety  `json:"safety,omitempty"`   // likewise
 	// Replay is what recorded decisions would be, compared with what they are under
 	// the policy in force; nil if none is configured.
-	Replay *engine.ReplayReport `json:"replay,omitempty"`
+	Replay *workbench.ReplayReport `json:"replay,omitempty"`
 	// Departures lists its allowances in spite of a reason to deny; nil if it does not load.
 	Departures *engine.Departures `json:"departures,omitempty"`
 }
@@ -85,7 +86,7 @@ type GateConfig struct {
 	MinCoverage float64       // in percent; less than 0: none
 	Waive       []string      // invariants that policies may waive
 	TestTimeout time.Duration // of one test
-	// Kinds are the kinds of the upstreams, see [engine.CheckOptions].
+	// Kinds are the kinds of the upstreams, see [workbench.CheckOptions].
 	Kinds  []string
 	Limits sandbox.Limits
 	// Recorded are decisions that are made again under a candidate and under the
@@ -108,7 +109,7 @@ var loadLimits = sandbox.Limits{Memory: 512 << 20, CPU: 15 * time.Second, Wall: 
 
 // NewGate returns a gate.
 func NewGate(cfg GateConfig) (*Gate, error) {
-	if err := engine.ValidateWaivers(cfg.Waive); err != nil {
+	if err := workbench.ValidateWaivers(cfg.Waive); err != nil {
 		return nil, err
 	}
 	runner, err := sandbox.New(cfg.Limits)
@@ -157,7 +158,7 @@ func Jobs() map[string]sandbox.Job {
 			if err := json.Unmarshal(input, &in); err != nil {
 				return nil, err
 			}
-			return engine.Check(ctx, engine.Source(in.jobSource), engine.CheckOptions{
+			return workbench.Check(ctx, engine.Source(in.jobSource), workbench.CheckOptions{
 				MinCoverage: in.MinCoverage, TestTimeout: in.TestTimeout, Kinds: in.Kinds, InForce: in.InForce,
 				// Beside a busy server an evaluation may stand still for a while.
 				Options: []engine.Option{engine.WithTimeout(checkTimeout)},
@@ -187,7 +188,7 @@ const checkTimeout = 2 * time.Second
 // warnings.
 func (g *Gate) check(ctx context.Context, src engine.Source, inForce bool) (Result, error) {
 	in := checkInput{jobSource: jobSource(g.Permit(src)), InForce: inForce, MinCoverage: g.cfg.MinCoverage, TestTimeout: g.cfg.TestTimeout, Kinds: g.cfg.Kinds}
-	var report engine.Report
+	var report workbench.Report
 	if err := g.runner.Run(ctx, jobCheck, in, &report); err != nil {
 		return limited("check", err)
 	}
@@ -240,11 +241,11 @@ func (g *Gate) replay(ctx context.Context, src engine.Source, base *engine.Sourc
 }
 
 // mostOf tells the largest groups of changed outcomes.
-func mostOf(r *engine.ReplayReport) string {
+func mostOf(r *workbench.ReplayReport) string {
 	const told = 3
 	var texts []string
 	for _, g := range r.Groups {
-		if g.Kind != engine.NewlyAllowed && g.Kind != engine.NewlyDenied || len(texts) == told {
+		if g.Kind != workbench.NewlyAllowed && g.Kind != workbench.NewlyDenied || len(texts) == told {
 			continue
 		}
 		codes := make([]string, len(g.Reasons))
@@ -252,7 +253,7 @@ func mostOf(r *engine.ReplayReport) string {
 			codes[i] = string(reason.Code)
 		}
 		text := fmt.Sprintf("%d newly denied as %s", g.Count, strings.Join(codes, ", "))
-		if g.Kind == engine.NewlyAllowed {
+		if g.Kind == workbench.NewlyAllowed {
 			text = fmt.Sprintf("%d newly allowed that were denied as %s", g.Count, strings.Join(codes, ", "))
 		}
 		if len(g.Examples) > 0 {
@@ -309,7 +310,7 @@ func (r Result) Summary() map[string]string {
 	return s
 }
 
-func resultOf(r *engine.Report) Result {
+func resultOf(r *workbench.Report) Result {
 	out := Result{Passed: r.Passed, OPA: r.OPA, Findings: shorten(r.Findings), Warnings: shorten(r.Warnings), Departures: r.Departures}
 	if r.Tests != nil {
 		out.Tests = &Tests{Passed: r.Tests.Passed, Failed: r.Tests.Failed, Skipped: r.Tests.Skipped}
@@ -321,9 +322,9 @@ func resultOf(r *engine.Report) Result {
 		out.Safety = &Safety{Waived: []string{}}
 		for _, s := range r.Safety {
 			switch s.Outcome {
-			case engine.Passed:
+			case workbench.Passed:
 				out.Safety.Passed++
-			case engine.Waived:
+			case workbench.Waived:
 				out.Safety.Waived = append(out.Safety.Waived, s.Name)
 			default:
 				out.Safety.Failed++

@@ -12,13 +12,14 @@ import (
 
 	"patrol/bundles/sandbox"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // Judge makes decisions again under one candidate, in a child process that goes on
 // until it is closed. It belongs to one goroutine.
 type Judge struct {
 	session *sandbox.Session
-	rules   engine.ReasonRules
+	rules   workbench.ReasonRules
 }
 
 // patience is how long a child may take for one answer. What takes far longer than an
@@ -50,13 +51,13 @@ func (c *Candidate) Open(ctx context.Context, limits sandbox.Limits) (*Judge, er
 }
 
 // Rules are the candidate's rules that give reasons.
-func (j *Judge) Rules() engine.ReasonRules { return j.rules }
+func (j *Judge) Rules() workbench.ReasonRules { return j.rules }
 
 // Judge makes decisions again, each an event of the decision log on a line of its own,
 // and calls each with what becomes of one after the other. An error says that the child
 // has ended, as that of [sandbox.Runner.Run] does, over the first decision that each was
 // not called for.
-func (j *Judge) Judge(events []byte, each func(engine.Rejudged)) error {
+func (j *Judge) Judge(events []byte, each func(workbench.EventReplay)) error {
 	late := time.AfterFunc(patience, func() { j.session.Late(patience) })
 	defer late.Stop()
 	written := make(chan struct{})
@@ -72,7 +73,7 @@ func (j *Judge) Judge(events []byte, each func(engine.Rejudged)) error {
 		if err != nil {
 			return err
 		}
-		var answer engine.Rejudged
+		var answer workbench.EventReplay
 		if err := json.Unmarshal(line, &answer); err != nil {
 			return fmt.Errorf("read what became of a decision: %w", err)
 		}
@@ -98,11 +99,11 @@ func judgeEvents(ctx context.Context, input json.RawMessage, events io.Reader) (
 	}
 	return sandbox.Stream(func(w io.Writer) error {
 		answers := json.NewEncoder(w)
-		if err := answers.Encode(policy.ReasonRules()); err != nil {
+		if err := answers.Encode(workbench.ReasonRulesOf(policy)); err != nil {
 			return err
 		}
 		asked := bufio.NewReaderSize(events, 1<<20)
-		var cache engine.FactCache
+		var cache workbench.FactCache
 		for {
 			event, err := asked.ReadBytes('\n')
 			if errors.Is(err, io.EOF) {
@@ -111,7 +112,7 @@ func judgeEvents(ctx context.Context, input json.RawMessage, events io.Reader) (
 			if err != nil {
 				return err
 			}
-			answer, err := policy.Rejudge(ctx, event, &cache)
+			answer, err := workbench.ReplayEvent(ctx, policy, event, &cache)
 			if err != nil {
 				return err
 			}

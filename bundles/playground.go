@@ -12,6 +12,7 @@ import (
 
 	"patrol/bundles/sandbox"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // PlaygroundConfig bounds what is tried in a playground.
@@ -74,9 +75,9 @@ type TrialResult struct {
 	// Findings are why the bundle does not load; none: it does.
 	Findings []engine.Finding
 	// Explanation is the answer to the input, and Failed says why there is none.
-	Explanation *engine.Explanation
+	Explanation *workbench.Explanation
 	Failed      []engine.Finding
-	Replay      *engine.ReplayReport
+	Replay      *workbench.ReplayReport
 	Check       *Result
 	// Exceeded says of the parts that exceeded a limit which one, or how they ended.
 	Exceeded map[TrialPart]string
@@ -140,7 +141,7 @@ func (p *Playground) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 		}
 	}
 	if t.Check {
-		var report engine.Report
+		var report workbench.Report
 		gate := p.cfg.Gate
 		in := checkInput{jobSource: jobSource(t.Source), MinCoverage: gate.MinCoverage, TestTimeout: gate.TestTimeout}
 		if done, err = part(PartCheck, p.runner.Run(ctx, jobCheck, in, &report)); err != nil {
@@ -222,9 +223,9 @@ type answerInput struct {
 
 // answerOutput is what it answers.
 type answerOutput struct {
-	Findings    []engine.Finding    `json:"findings"`
-	Failed      []engine.Finding    `json:"failed"`
-	Explanation *engine.Explanation `json:"explanation"`
+	Findings    []engine.Finding       `json:"findings"`
+	Failed      []engine.Finding       `json:"failed"`
+	Explanation *workbench.Explanation `json:"explanation"`
 }
 
 // The stages of what a trial finds beside a check.
@@ -254,7 +255,7 @@ func answerTrial(ctx context.Context, input json.RawMessage, _ io.Reader) (any, 
 	if in.Input == nil {
 		return answerOutput{}, nil
 	}
-	explanation, err := snapshot.Explain(ctx, in.Input)
+	explanation, err := workbench.Explain(ctx, snapshot, in.Input)
 	if err != nil {
 		return answerOutput{Failed: staged(stageEvaluate, err)}, nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"patrol/bundles/sandbox"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // Events hands out decisions one after the other, each as an event of OPA's decision log on
@@ -35,7 +36,7 @@ const defaultGroups = 50
 // limits, and reports what would be decided otherwise. The events pass through: however
 // many there are, they take no memory to speak of. The error is that of
 // [sandbox.Runner.Feed], a *[sandbox.LimitError] if the candidate takes too much, or that of events.
-func Replay(ctx context.Context, candidate engine.Source, events Events, opts ReplayOptions) (*engine.ReplayReport, error) {
+func Replay(ctx context.Context, candidate engine.Source, events Events, opts ReplayOptions) (*workbench.ReplayReport, error) {
 	runner, err := sandbox.New(opts.Limits)
 	if err != nil {
 		return nil, err
@@ -47,7 +48,7 @@ func Replay(ctx context.Context, candidate engine.Source, events Events, opts Re
 	if opts.Base != nil {
 		in.Base = new(jobSource(*opts.Base))
 	}
-	var report engine.ReplayReport
+	var report workbench.ReplayReport
 	err = runner.Feed(ctx, jobReplay, in, func(ctx context.Context, w io.Writer) error {
 		return events(ctx, func(event []byte) error {
 			_, err := w.Write(event)
@@ -93,11 +94,11 @@ func replayEvents(ctx context.Context, input json.RawMessage, events io.Reader) 
 	if err != nil {
 		return nil, err
 	}
-	opts := engine.ReplayOptions{Examples: in.Examples, Groups: in.Groups}
+	opts := workbench.ReplayOptions{Examples: in.Examples, Groups: in.Groups}
 	if in.Base != nil {
 		if opts.Base, err = in.Base.load(ctx, replayTimeout); err != nil {
 			return nil, err
 		}
 	}
-	return candidate.ReplayEvents(ctx, events, opts)
+	return workbench.ReplayEvents(ctx, candidate, events, opts)
 }

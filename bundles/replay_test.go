@@ -21,6 +21,7 @@ import (
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // seededEvents are n decisions of the policy in the binary as the log has them, on a
@@ -126,7 +127,7 @@ func TestReplayReportsWhatChanges(t *testing.T) {
 	assert.EqualValues(t, 70, report.NewlyDenied)
 	assert.EqualValues(t, 70, report.Changes())
 	require.Len(t, report.Groups, 1)
-	assert.Equal(t, engine.NewlyDenied, report.Groups[0].Kind)
+	assert.Equal(t, workbench.NewlyDenied, report.Groups[0].Kind)
 	require.Len(t, report.Groups[0].Reasons, 1)
 	reason := report.Groups[0].Reasons[0]
 	assert.Equal(t, "Nobody reads", reason.Title)

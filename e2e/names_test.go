@@ -20,6 +20,7 @@ import (
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 	"patrol/server/decisionlog"
 	"patrol/server/forwardauth"
 )
@@ -99,16 +100,16 @@ func TestOneJudgeAskedAgain(t *testing.T) {
 		assert.Equal(t, "acme:models:lab-1:execute", l.Request.Scope(), surface)
 		event := l.AppendEvent(nil, []byte("{}"))
 		for policy, want := range map[*engine.Snapshot]bool{inForce: true, stricter: false} {
-			again, err := policy.Again(t.Context(), &l, &engine.FactCache{})
+			again, err := workbench.ReplayDecision(t.Context(), policy, &l, &workbench.FactCache{})
 			require.NoError(t, err)
 			assert.Equal(t, want, again.Allowed, "%s: replayed", surface)
 			answer, err := policy.Evaluate(t.Context(), event)
 			require.NoError(t, err)
 			assert.Equal(t, want, answer.Allowed, "%s: evaluated", surface)
-			explained, err := policy.Explain(t.Context(), event)
+			explained, err := workbench.Explain(t.Context(), policy, event)
 			require.NoError(t, err)
 			assert.Equal(t, want, explained.Allowed, "%s: explained", surface)
-			rejudged, err := policy.Rejudge(t.Context(), event, &engine.FactCache{})
+			rejudged, err := workbench.ReplayEvent(t.Context(), policy, event, &workbench.FactCache{})
 			require.NoError(t, err)
 			assert.False(t, rejudged.Unreadable, surface)
 			assert.Equal(t, want, rejudged.Kind == "", "%s: by a shadow", surface)

@@ -25,6 +25,7 @@ import (
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 	"patrol/server/manage"
 )
 
@@ -48,7 +49,7 @@ reason := {"code": concat("_", [%q, data.patrol.stamp.revision]), "message": "It
 `, revision)
 	b, err := bundles.Build(t.Context(), own, revision)
 	require.NoError(t, err)
-	report, err := engine.Check(t.Context(), b.Source, engine.CheckOptions{MinCoverage: -1, TestTimeout: time.Minute, Options: []engine.Option{engine.WithTimeout(time.Minute)}})
+	report, err := workbench.Check(t.Context(), b.Source, workbench.CheckOptions{MinCoverage: -1, TestTimeout: time.Minute, Options: []engine.Option{engine.WithTimeout(time.Minute)}})
 	require.NoError(t, err)
 	require.True(t, report.Passed, "%v", report.Findings)
 	return bundles.Record{

@@ -12,6 +12,7 @@ import (
 
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 func (p *process) policyCheckCommand() *cobra.Command {
@@ -51,7 +52,7 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 				return err
 			}
 			opts.permit(&files.Source)
-			report, err := engine.Check(cmd.Context(), files.Source, opts.CheckOptions)
+			report, err := workbench.Check(cmd.Context(), files.Source, opts.CheckOptions)
 			if err != nil {
 				return err
 			}
@@ -75,7 +76,7 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 
 // checkFlags are how strict a check is, as flags say.
 type checkFlags struct {
-	engine.CheckOptions
+	workbench.CheckOptions
 	waive []string
 }
 
@@ -86,9 +87,9 @@ func (o *checkFlags) permit(src *engine.Source) {
 
 // addCheckOptions defines the flags that say how strict a check is.
 func addCheckOptions(cmd *cobra.Command, opts *checkFlags) {
-	cmd.Flags().Float64Var(&opts.MinCoverage, "min-coverage", engine.DefaultMinCoverage, "how much of the policy its tests must run, in percent of lines; 0 for no minimum")
+	cmd.Flags().Float64Var(&opts.MinCoverage, "min-coverage", workbench.DefaultMinCoverage, "how much of the policy its tests must run, in percent of lines; 0 for no minimum")
 	cmd.Flags().StringSliceVar(&opts.waive, "waive", nil, "a reason that the policy's manifest may waive, as gate.waive on servers; repeat for more")
-	cmd.Flags().DurationVar(&opts.TestTimeout, "test-timeout", engine.DefaultTestTimeout, "how long each test may take")
+	cmd.Flags().DurationVar(&opts.TestTimeout, "test-timeout", workbench.DefaultTestTimeout, "how long each test may take")
 	_ = cmd.RegisterFlagCompletionFunc("waive", fixed(waivableNames()...)) // fails only for a flag that does not exist
 }
 
@@ -100,7 +101,7 @@ func readCheckOptions(opts *checkFlags) error {
 	if opts.MinCoverage > 100 {
 		return usagef("--min-coverage is in percent: at most 100")
 	}
-	if err := engine.ValidateWaivers(opts.waive); err != nil {
+	if err := workbench.ValidateWaivers(opts.waive); err != nil {
 		return usagef("--waive: %w", err)
 	}
 	return nil
@@ -114,7 +115,7 @@ func waivableNames() (names []string) {
 }
 
 func printSafetyCases(out output) error {
-	cases := engine.SafetyCases()
+	cases := workbench.SafetyCases()
 	if out.json() {
 		return out.printJSON(cases)
 	}
@@ -126,7 +127,7 @@ func printSafetyCases(out output) error {
 }
 
 // printReport shows a report to people: stages, then what is wrong, then the sum.
-func printReport(out output, files policyFiles, r *engine.Report) error {
+func printReport(out output, files policyFiles, r *workbench.Report) error {
 	rows := make([][]string, len(r.Stages))
 	for i, s := range r.Stages {
 		rows[i] = []string{string(s.Stage), string(s.Outcome), stageDetail(r, s.Stage)}
@@ -172,17 +173,17 @@ func printReport(out output, files policyFiles, r *engine.Report) error {
 	return out.printf("%s", printableLines(b.String()))
 }
 
-func stageFailed(r *engine.Report, stage engine.Stage) bool {
+func stageFailed(r *workbench.Report, stage engine.Stage) bool {
 	for _, s := range r.Stages {
 		if s.Stage == stage {
-			return s.Outcome == engine.Failed
+			return s.Outcome == workbench.Failed
 		}
 	}
 	return false
 }
 
 // stageDetail is what is worth knowing of a stage beside its outcome.
-func stageDetail(r *engine.Report, stage engine.Stage) string {
+func stageDetail(r *workbench.Report, stage engine.Stage) string {
 	switch {
 	case stage == engine.StageTests && r.Tests != nil:
 		return testSum(r.Tests)
@@ -192,7 +193,7 @@ func stageDetail(r *engine.Report, stage engine.Stage) string {
 		tried, waived := 0, 0
 		for _, s := range r.Safety {
 			tried += s.Tried
-			if s.Outcome == engine.Waived {
+			if s.Outcome == workbench.Waived {
 				waived++
 			}
 		}
@@ -206,7 +207,7 @@ func stageDetail(r *engine.Report, stage engine.Stage) string {
 }
 
 // uncovered lists the lines that no test runs.
-func uncovered(files policyFiles, c *engine.CoverageReport) string {
+func uncovered(files policyFiles, c *workbench.CoverageReport) string {
 	var b strings.Builder
 	for _, f := range c.Files {
 		for _, lines := range f.Uncovered {

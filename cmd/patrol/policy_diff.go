@@ -10,6 +10,7 @@ import (
 
 	"patrol/internal/linediff"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // diffing is one run of the command that compares.
@@ -56,7 +57,7 @@ func (d *diffing) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	var files [2]policyFiles
-	var loaded [2]engine.Loaded
+	var loaded [2]workbench.Loaded
 	for i, name := range args {
 		var err error
 		if files[i], err = d.openPolicy(cmd, []string{name}); err != nil {
@@ -67,13 +68,13 @@ func (d *diffing) run(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	report, err := engine.Diff(ctx, loaded[0], loaded[1], d.examples)
+	report, err := workbench.Diff(ctx, loaded[0], loaded[1], d.examples)
 	if err != nil {
 		return err
 	}
 	if d.since != "" || d.until != "" || len(d.files) > 0 {
-		opts := engine.ReplayOptions{Base: loaded[0].Snapshot, Examples: d.examples}
-		if report.Recorded, err = loaded[1].Snapshot.Replay(ctx, d.each(cmd), opts); err != nil {
+		opts := workbench.ReplayOptions{Base: loaded[0].Snapshot, Examples: d.examples}
+		if report.Recorded, err = workbench.Replay(ctx, loaded[1].Snapshot, d.each(cmd), opts); err != nil {
 			return err
 		}
 	}
@@ -89,23 +90,23 @@ func (d *diffing) run(cmd *cobra.Command, args []string) error {
 }
 
 // diffMarks are the kinds of differences, as patches have them.
-var diffMarks = map[engine.DiffKind]string{engine.Added: "+", engine.Removed: "-", engine.Changed: "~"}
+var diffMarks = map[workbench.DiffKind]string{workbench.Added: "+", workbench.Removed: "-", workbench.Changed: "~"}
 
 var partTitles = []struct {
-	part  engine.DiffPart
+	part  workbench.DiffPart
 	title string
 }{
-	{engine.PartRule, "Rules"},
-	{engine.PartReason, "Reason codes"},
-	{engine.PartRole, "What roles permit"},
-	{engine.PartOperation, "Catalog"},
-	{engine.PartRoute, "Routes"},
-	{engine.PartWaiver, "What the manifest waives"},
-	{engine.PartData, "Other data"},
+	{workbench.PartRule, "Rules"},
+	{workbench.PartReason, "Reason codes"},
+	{workbench.PartRole, "What roles permit"},
+	{workbench.PartOperation, "Catalog"},
+	{workbench.PartRoute, "Routes"},
+	{workbench.PartWaiver, "What the manifest waives"},
+	{workbench.PartData, "Other data"},
 }
 
 // text is a report for people.
-func (d *diffing) text(r *engine.DiffReport, files [2]policyFiles) string {
+func (d *diffing) text(r *workbench.DiffReport, files [2]policyFiles) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "before  %s, revision %s\nafter   %s, revision %s\n", r.Before.Name, r.Before.Revision, r.After.Name, r.After.Revision)
 	for _, p := range partTitles {
@@ -128,7 +129,7 @@ func (d *diffing) text(r *engine.DiffReport, files [2]policyFiles) string {
 		}
 	}
 	fmt.Fprintf(&b, "\n%d known decisions made under both\n", r.Decisions.Replayed)
-	writeReplayed(&b, d.shown(r.Decisions), func(e engine.ReplayExample) string { return e.Request + "  " + e.ID })
+	writeReplayed(&b, d.shown(r.Decisions), func(e workbench.ReplayExample) string { return e.Request + "  " + e.ID })
 	if r.Recorded != nil {
 		b.WriteString("\nOf the log: " + replayText(d.shown(r.Recorded)))
 	}
@@ -140,37 +141,37 @@ func (d *diffing) text(r *engine.DiffReport, files [2]policyFiles) string {
 
 // shown is a report without what only -v shows: that what is denied is denied for
 // other reasons is seldom news, and comes in many kinds.
-func (d *diffing) shown(r *engine.ReplayReport) *engine.ReplayReport {
+func (d *diffing) shown(r *workbench.ReplayReport) *workbench.ReplayReport {
 	if d.verbose {
 		return r
 	}
 	short := *r
-	short.Groups = slices.DeleteFunc(slices.Clone(r.Groups), func(g engine.ReplayGroup) bool { return g.Kind == engine.OtherReasons })
+	short.Groups = slices.DeleteFunc(slices.Clone(r.Groups), func(g workbench.ReplayGroup) bool { return g.Kind == workbench.OtherReasons })
 	return &short
 }
 
-func writeDifference(b *strings.Builder, d engine.Difference, files [2]policyFiles) {
+func writeDifference(b *strings.Builder, d workbench.Difference, files [2]policyFiles) {
 	fmt.Fprintf(b, "%s %s", diffMarks[d.Kind], strings.TrimPrefix(d.Name, "data.patrol."))
 	if d.Title != "" {
 		b.WriteString(": " + d.Title)
 	}
 	if d.File != "" {
 		in := files[1]
-		if d.Kind == engine.Removed {
+		if d.Kind == workbench.Removed {
 			in = files[0]
 		}
 		fmt.Fprintf(b, " (%s:%d)", in.show(d.File), d.Line)
 	}
 	b.WriteString("\n")
-	if d.Kind == engine.Added && d.Part == engine.PartRule {
+	if d.Kind == workbench.Added && d.Part == workbench.PartRule {
 		for line := range strings.SplitSeq(strings.TrimRight(d.After, "\n"), "\n") {
 			b.WriteString("    +" + line + "\n")
 		}
 	}
-	if d.Kind != engine.Changed || d.Before == d.After {
+	if d.Kind != workbench.Changed || d.Before == d.After {
 		return
 	}
-	if d.Part == engine.PartRule {
+	if d.Part == workbench.PartRule {
 		for _, hunk := range linediff.Hunks(d.Before+"\n", d.After+"\n") {
 			for _, line := range hunk {
 				fmt.Fprintf(b, "    %c%s", line.Op, line.Text)

@@ -13,6 +13,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // explaining is one run of the command that explains.
@@ -67,7 +68,7 @@ func (e *explaining) explainInput(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	x, err := s.Explain(cmd.Context(), content)
+	x, err := workbench.Explain(cmd.Context(), s, content)
 	if err != nil {
 		return fmt.Errorf("policy %s: %w", files.Name, err)
 	}
@@ -85,8 +86,8 @@ type decisionExplained struct {
 	// Policy is which policy explains it; nil if none need be asked.
 	Policy *explainedBy `json:"policy"`
 	// Explanation is nil if the decision cannot be made again; Unexplained says why.
-	Explanation *engine.LoggedExplanation `json:"explanation"`
-	Unexplained string                    `json:"unexplained,omitempty"`
+	Explanation *workbench.LoggedExplanation `json:"explanation"`
+	Unexplained string                       `json:"unexplained,omitempty"`
 }
 
 // explainedBy is the policy that a decision is explained under.
@@ -107,7 +108,7 @@ func (e *explaining) explainDecision(cmd *cobra.Command, args []string) error {
 	}
 	out := decisionExplained{Event: l.AppendEvent(nil, []byte("{}"))}
 	allowed := l.Allowed
-	if err := engine.CheckReplayable(l); err != nil {
+	if err := workbench.CheckReplayable(l); err != nil {
 		out.Unexplained = err.Error()
 	} else {
 		if out.Policy, err = e.policyOf(cmd, args, l); err != nil {
@@ -117,7 +118,7 @@ func (e *explaining) explainDecision(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		if out.Explanation, err = s.ExplainLogged(ctx, l); err != nil {
+		if out.Explanation, err = workbench.ExplainLogged(ctx, s, l); err != nil {
 			return fmt.Errorf("policy %s: %w", out.Policy.Name, err)
 		}
 		out.Policy.Revision, out.Policy.Decided = s.Revision(), s.Revision() == l.Revision
@@ -223,7 +224,7 @@ func (e *explaining) decisionText(l *models.LoggedDecision, x *decisionExplained
 }
 
 // explanationText is an explanation for people.
-func explanationText(files policyFiles, e *engine.Explanation, all bool) string {
+func explanationText(files policyFiles, e *workbench.Explanation, all bool) string {
 	var b strings.Builder
 	b.WriteString(answerText(&e.Answer))
 	for _, r := range e.Because {
@@ -255,7 +256,7 @@ func explanationText(files policyFiles, e *engine.Explanation, all bool) string 
 	return b.String()
 }
 
-func writeChanges(b *strings.Builder, changes []engine.Change) {
+func writeChanges(b *strings.Builder, changes []workbench.Change) {
 	for _, c := range changes {
 		fmt.Fprintf(b, "  - %s\n", c.Title)
 		if c.Command != "" {

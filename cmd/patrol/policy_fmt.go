@@ -13,6 +13,7 @@ import (
 
 	"patrol/internal/linediff"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 func (p *process) policyFmtCommand() *cobra.Command {
@@ -40,7 +41,7 @@ The exit status is 0 if there is nothing to do or it is done, 1 with --check, --
 				if err != nil {
 					return err
 				}
-				formatted, err := engine.Format(name, content)
+				formatted, err := workbench.Format(name, content)
 				if err != nil {
 					broken = true
 					for _, f := range engine.Findings(err) {

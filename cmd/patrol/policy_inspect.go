@@ -10,16 +10,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"patrol/models"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // inspect reads the bundle that a command is given.
-func (p *process) inspect(cmd *cobra.Command, args []string) (policyFiles, *engine.Inspection, error) {
+func (p *process) inspect(cmd *cobra.Command, args []string) (policyFiles, *workbench.Inspection, error) {
 	files, err := p.openPolicy(cmd, args)
 	if err != nil {
 		return files, nil, err
 	}
-	in, err := engine.Inspect(cmd.Context(), files.Source)
+	in, err := workbench.Inspect(cmd.Context(), files.Source)
 	if err != nil {
 		return files, nil, files.refuse(cmd.Context(), err, cmd.ErrOrStderr())
 	}
@@ -52,7 +52,7 @@ func (p *process) policyInspectCommand() *cobra.Command {
 	return cmd
 }
 
-func printInspection(out output, files policyFiles, in *engine.Inspection, annotations bool) error {
+func printInspection(out output, files policyFiles, in *workbench.Inspection, annotations bool) error {
 	tests, size := 0, 0
 	for _, f := range in.Files {
 		size += f.Size
@@ -70,7 +70,7 @@ func printInspection(out output, files policyFiles, in *engine.Inspection, annot
 			return err
 		}
 	}
-	where := func(r engine.RuleInfo) string { return files.show(r.File) + ":" + strconv.Itoa(r.Line) }
+	where := func(r workbench.RuleInfo) string { return files.show(r.File) + ":" + strconv.Itoa(r.Line) }
 	var entrypoints, codes, rules [][]string
 	for _, r := range in.Rules {
 		if r.Entrypoint {
@@ -128,7 +128,7 @@ was denied can be sent there.`,
 }
 
 // policyMarkdown writes an inspection down.
-func policyMarkdown(in *engine.Inspection) string {
+func policyMarkdown(in *workbench.Inspection) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Policy\n\nRevision `%s`.\n\n## Who may do what\n\n", in.Revision)
 	roles := slices.Sorted(maps.Keys(in.Catalog.Roles))
@@ -152,8 +152,8 @@ func policyMarkdown(in *engine.Inspection) string {
 		}
 	}
 	b.WriteString("\nA token does what its owner's role and its own scopes both permit.\n\n## Why a request is denied\n\n| code | status | what the holder of the token is told |\n| --- | --- | --- |\n")
-	codes := slices.DeleteFunc(slices.Clone(in.Rules), func(r engine.RuleInfo) bool { return r.Code == "" })
-	slices.SortStableFunc(codes, func(a, b engine.RuleInfo) int { return strings.Compare(a.Code, b.Code) })
+	codes := slices.DeleteFunc(slices.Clone(in.Rules), func(r workbench.RuleInfo) bool { return r.Code == "" })
+	slices.SortStableFunc(codes, func(a, b workbench.RuleInfo) int { return strings.Compare(a.Code, b.Code) })
 	for _, r := range codes {
 		fmt.Fprintf(&b, "| `%s` | %d | %s |\n", r.Code, models.ReasonCode(r.Code).Status(), cell(r.Message))
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // replayTimeout bounds one evaluation of a replay. Nobody waits for it, so a busy
@@ -69,13 +70,13 @@ func (r *replaying) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	opts := engine.ReplayOptions{Examples: r.examples}
+	opts := workbench.ReplayOptions{Examples: r.examples}
 	if r.base != "" {
 		if opts.Base, err = r.loadToReplay(cmd, r.base); err != nil {
 			return err
 		}
 	}
-	report, err := candidate.Replay(ctx, r.each(cmd), opts)
+	report, err := workbench.Replay(ctx, candidate, r.each(cmd), opts)
 	if err != nil {
 		return err
 	}
@@ -100,15 +101,15 @@ func (p *process) loadToReplay(cmd *cobra.Command, name string) (*engine.Snapsho
 }
 
 // changeNames are the kinds of changes in words.
-var changeNames = map[engine.ChangeKind]string{
-	engine.NewlyAllowed: "newly allowed",
-	engine.NewlyDenied:  "newly denied",
-	engine.OtherReasons: "denied for other reasons",
-	engine.OtherGrant:   "allowed by another scope or with other headers",
+var changeNames = map[workbench.ChangeKind]string{
+	workbench.NewlyAllowed: "newly allowed",
+	workbench.NewlyDenied:  "newly denied",
+	workbench.OtherReasons: "denied for other reasons",
+	workbench.OtherGrant:   "allowed by another scope or with other headers",
 }
 
 // replayText puts a report into words.
-func replayText(r *engine.ReplayReport) string {
+func replayText(r *workbench.ReplayReport) string {
 	var b strings.Builder
 	if r.Replayed+r.Skipped == 0 {
 		return "There are no decisions in this period.\n"
@@ -120,19 +121,19 @@ func replayText(r *engine.ReplayReport) string {
 	if r.Masked > 0 {
 		fmt.Fprintf(&b, "%d have a masked input: what the policy says of these may be due to that\n", r.Masked)
 	}
-	writeReplayed(&b, r, func(e engine.ReplayExample) string {
+	writeReplayed(&b, r, func(e workbench.ReplayExample) string {
 		return fmt.Sprintf("%s  %s  token %s  decision %s", moment(&e.At), printable(e.Request), printable(e.TokenID), printable(e.ID))
 	})
 	return b.String()
 }
 
 // writeReplayed writes how many decisions change and how, with examples.
-func writeReplayed(b *strings.Builder, r *engine.ReplayReport, example func(engine.ReplayExample) string) {
+func writeReplayed(b *strings.Builder, r *workbench.ReplayReport, example func(workbench.ReplayExample) string) {
 	for _, sum := range [...]struct {
-		kind engine.ChangeKind
+		kind workbench.ChangeKind
 		n    int64
 	}{
-		{engine.NewlyAllowed, r.NewlyAllowed}, {engine.NewlyDenied, r.NewlyDenied}, {engine.OtherReasons, r.OtherReasons}, {engine.OtherGrant, r.OtherGrant},
+		{workbench.NewlyAllowed, r.NewlyAllowed}, {workbench.NewlyDenied, r.NewlyDenied}, {workbench.OtherReasons, r.OtherReasons}, {workbench.OtherGrant, r.OtherGrant},
 	} {
 		fmt.Fprintf(b, "  %6d %s\n", sum.n, changeNames[sum.kind])
 	}
@@ -148,7 +149,7 @@ func writeReplayed(b *strings.Builder, r *engine.ReplayReport, example func(engi
 }
 
 // reasonLine is a line about a reason, with the rule that gives it.
-func reasonLine(r engine.ReplayReason) string {
+func reasonLine(r workbench.ReplayReason) string {
 	text := "  " + printable(string(r.Code))
 	if r.Title != "" {
 		text += fmt.Sprintf(": %s (%s:%d)", printable(r.Title), printable(r.File), r.Line)

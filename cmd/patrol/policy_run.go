@@ -14,13 +14,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // policyTests is what `policy test` was asked to do.
 type policyTests struct {
 	output
-	opts     engine.TestOptions
+	opts     workbench.TestOptions
 	open     func() (policyFiles, error)
 	verbose  bool
 	coverage bool
@@ -61,7 +61,7 @@ The exit status is 0 if all pass, 1 if not or if there are none, 2 if something 
 		},
 	}
 	cmd.Flags().StringVar(&t.opts.Run, "run", "", "run only the tests whose package and name match this regular expression")
-	cmd.Flags().DurationVar(&t.opts.Timeout, "test-timeout", engine.DefaultTestTimeout, "how long each test may take")
+	cmd.Flags().DurationVar(&t.opts.Timeout, "test-timeout", workbench.DefaultTestTimeout, "how long each test may take")
 	cmd.Flags().BoolVarP(&t.verbose, "verbose", "v", false, "list the tests that pass as well, and what they print")
 	cmd.Flags().BoolVar(&t.coverage, "coverage", false, "list the lines of the policy that no test runs")
 	cmd.Flags().Float64Var(&t.least, "min-coverage", 0, "fail if less of the policy is run, in percent of lines")
@@ -73,7 +73,7 @@ The exit status is 0 if all pass, 1 if not or if there are none, 2 if something 
 
 // run runs the tests once.
 func (t *policyTests) run(ctx context.Context, files policyFiles) error {
-	tests, coverage, findings, err := engine.RunTests(ctx, files.Source, t.opts)
+	tests, coverage, findings, err := workbench.RunTests(ctx, files.Source, t.opts)
 	if err != nil {
 		return err
 	}
@@ -107,20 +107,20 @@ func (t *policyTests) run(ctx context.Context, files policyFiles) error {
 	return nil
 }
 
-func (t *policyTests) print(files policyFiles, r *engine.TestReport, c *engine.CoverageReport) error {
+func (t *policyTests) print(files policyFiles, r *workbench.TestReport, c *workbench.CoverageReport) error {
 	var b strings.Builder
 	for _, test := range r.Tests {
 		switch {
-		case test.Outcome == engine.Failed:
+		case test.Outcome == workbench.Failed:
 			fmt.Fprintf(&b, "%s: FAIL %s: %s\n", position(files, test), test.Title(), test.Message)
-		case test.Outcome == engine.Skipped:
+		case test.Outcome == workbench.Skipped:
 			fmt.Fprintf(&b, "%s: skipped %s\n", position(files, test), test.Title())
 		case t.verbose:
 			fmt.Fprintf(&b, "%s: pass %s (%s)\n", position(files, test), test.Title(), seconds(test.Seconds))
 		default:
 			continue
 		}
-		if test.Output != "" && (t.verbose || test.Outcome == engine.Failed) {
+		if test.Output != "" && (t.verbose || test.Outcome == workbench.Failed) {
 			fmt.Fprintf(&b, "    %s\n", strings.ReplaceAll(strings.TrimSpace(test.Output), "\n", "\n    "))
 		}
 	}
@@ -138,11 +138,11 @@ func (t *policyTests) print(files policyFiles, r *engine.TestReport, c *engine.C
 	return t.printf("%s", printableLines(b.String()))
 }
 
-func position(files policyFiles, t engine.TestResult) string {
+func position(files policyFiles, t workbench.TestResult) string {
 	return files.show(t.File) + ":" + strconv.Itoa(t.Line) + ":" + strconv.Itoa(t.Column)
 }
 
-func testSum(r *engine.TestReport) string {
+func testSum(r *workbench.TestReport) string {
 	text := fmt.Sprintf("%d passed", r.Passed)
 	if r.Failed > 0 {
 		text += fmt.Sprintf(", %d failed", r.Failed)
@@ -227,7 +227,7 @@ type (
 )
 
 // writeJUnit writes results, one suite for each package.
-func writeJUnit(name string, files policyFiles, r *engine.TestReport) error {
+func writeJUnit(name string, files policyFiles, r *workbench.TestReport) error {
 	doc := &junitSuites{junitCounts: junitCounts{r.Passed + r.Failed + r.Skipped, r.Failed, r.Skipped}}
 	for _, t := range r.Tests {
 		if n := len(doc.Suites); n == 0 || doc.Suites[n-1].Name != t.Package {
@@ -240,10 +240,10 @@ func writeJUnit(name string, files policyFiles, r *engine.TestReport) error {
 		}
 		suite.Tests++
 		switch t.Outcome {
-		case engine.Failed:
+		case workbench.Failed:
 			suite.Failures++
 			one.Failure = &junitFailure{t.Message, position(files, t) + ": " + t.Message}
-		case engine.Skipped:
+		case workbench.Skipped:
 			suite.Skipped++
 			one.Skipped = &struct{}{}
 		}

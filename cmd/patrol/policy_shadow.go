@@ -10,7 +10,7 @@ import (
 	"patrol/api"
 	"patrol/bundles"
 	"patrol/models/store"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 	"patrol/server/manage"
 )
 
@@ -82,19 +82,19 @@ func shadowText(s api.PolicyShadow, refused string) string {
 		text string
 	}{
 		{c.Same, "the same"},
-		{c.NewlyAllowed, changeNames[engine.NewlyAllowed]},
-		{c.NewlyDenied, changeNames[engine.NewlyDenied]},
-		{c.OtherReasons, changeNames[engine.OtherReasons]},
-		{c.OtherGrant, changeNames[engine.OtherGrant]},
+		{c.NewlyAllowed, changeNames[workbench.NewlyAllowed]},
+		{c.NewlyDenied, changeNames[workbench.NewlyDenied]},
+		{c.OtherReasons, changeNames[workbench.OtherReasons]},
+		{c.OtherGrant, changeNames[workbench.OtherGrant]},
 		{c.Errors, "could not be judged"},
 		{c.Dropped, "more were passed over, for want of time or room"},
 	} {
 		fmt.Fprintf(&b, "  %6d %s\n", sum.n, sum.text)
 	}
 	for _, g := range s.Groups {
-		fmt.Fprintf(&b, "\n%d %s\n", g.Count, changeNames[engine.ChangeKind(g.Kind)])
+		fmt.Fprintf(&b, "\n%d %s\n", g.Count, changeNames[workbench.ChangeKind(g.Kind)])
 		for _, reason := range g.Reasons {
-			b.WriteString(reasonLine(engine.ReplayReason(reason)))
+			b.WriteString(reasonLine(workbench.ReplayReason(reason)))
 		}
 		for _, e := range g.Examples {
 			fmt.Fprintf(&b, "    %s  %s  token %s  decision %s\n", moment(&e.At), printable(e.Request), printable(e.TokenID), printable(e.ID))

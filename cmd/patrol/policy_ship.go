@@ -11,7 +11,7 @@ import (
 
 	"patrol/bundles"
 	"patrol/cmd/patrol/config"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // signing is the key that a command signs with.
@@ -127,7 +127,7 @@ func buildPolicy(cmd *cobra.Command, files policyFiles, b *bundles.Bundle, revis
 	}
 	built.Waive = b.Waive
 	opts.permit(&built.Source)
-	report, err := engine.Check(cmd.Context(), built.Source, opts.CheckOptions)
+	report, err := workbench.Check(cmd.Context(), built.Source, opts.CheckOptions)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"patrol/bundles"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // oldFolder is a folder as an earlier version's 'patrol policy init' wrote it, the one before
@@ -43,11 +44,11 @@ func folderOf(t *testing.T, release int) string {
 	return folder
 }
 
-func rulesOf(t *testing.T, folder string, inForce bool) *engine.Report {
+func rulesOf(t *testing.T, folder string, inForce bool) *workbench.Report {
 	t.Helper()
 	src, err := bundles.Open(t.Context(), folder)
 	require.NoError(t, err)
-	r, err := engine.Check(t.Context(), src, engine.CheckOptions{InForce: inForce})
+	r, err := workbench.Check(t.Context(), src, workbench.CheckOptions{InForce: inForce})
 	require.NoError(t, err)
 	return r
 }

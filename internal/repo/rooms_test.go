@@ -148,7 +148,7 @@ func eachCall(f *ast.File, visit func(chain []string)) {
 var violations = map[string][]string{
 	"models":          {"github.com/gin-gonic/gin", "patrol/models/store"},
 	"models/store":    {"github.com/gin-gonic/gin", "patrol/server", "patrol/api"},
-	"policies/engine": {"patrol/models/store", "patrol/server", "patrol/bundles", "github.com/gin-gonic/gin"},
+	"policies/engine": {"patrol/models/store", "patrol/server", "patrol/bundles", "github.com/gin-gonic/gin", "patrol/policies/engine/workbench"},
 	"bundles":         {"patrol/models", "patrol/server"},
 	"server":          {"github.com/open-policy-agent/opa", "github.com/envoyproxy/envoy", "gorm.io/gorm"},
 	"server/manage":   {"github.com/gin-gonic/gin", "net/http", "patrol/server/ui", "patrol/server/rest", "patrol/server/pages", "patrol/server/identity", "patrol/server"},
@@ -159,15 +159,17 @@ var violations = map[string][]string{
 	"server/endpoint": {"patrol/models/store", "patrol/server/rest", "patrol/server/pages", "patrol/server/identity"},
 	"server/request":  {"github.com/gin-gonic/gin", "patrol/models/store", "patrol/server/manage", "patrol/server/identity"},
 	"server/window":   {"github.com/gin-gonic/gin"},
-	"server/authz":    {"github.com/gin-gonic/gin", "patrol/models/store", "patrol/server"},
-	"server/gateway":  {"github.com/gin-gonic/gin", "patrol/models/store", "patrol/server"},
-	"server/check":    {"github.com/gin-gonic/gin", "patrol/models/store"},
+	"server/authz":    {"github.com/gin-gonic/gin", "patrol/models/store", "patrol/server", "patrol/policies/engine/workbench"},
+	"server/gateway":  {"github.com/gin-gonic/gin", "patrol/models/store", "patrol/server", "patrol/policies/engine/workbench"},
+	"server/check":    {"github.com/gin-gonic/gin", "patrol/models/store", "patrol/policies/engine/workbench"},
 	"server/deadline": {"github.com/gin-gonic/gin"},
 	"server/drain":    {"github.com/gin-gonic/gin"},
 	"internal/secret": {"patrol/models"},
 	"api":             {"patrol/server", "patrol/models/store", "github.com/gin-gonic/gin"},
 
-	"internal/metapolicies": {"patrol/models", "github.com/open-policy-agent/opa"},
+	"policies/engine/workbench": {"patrol/models/store", "patrol/server", "patrol/bundles"},
+	"policies/engine/plan":      {"patrol/policies/engine/workbench"},
+	"internal/metapolicies":     {"patrol/models", "github.com/open-policy-agent/opa"},
 }
 
 // TestLintHoldsTheRooms makes a module with a deliberate violation of each line of the import

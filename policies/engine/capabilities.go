@@ -107,9 +107,9 @@ func parseCapabilities(content []byte) (*ast.Capabilities, error) {
 	return c, nil
 }
 
-// capabilitiesFor returns what a bundle may use: what is enforced, less what the
+// CapabilitiesFor returns what a bundle may use: what is enforced, less what the
 // bundle's own list leaves out. A bundle can tie its hands, not free them.
-func capabilitiesFor(own *ast.Capabilities) (*ast.Capabilities, error) {
+func CapabilitiesFor(own *ast.Capabilities) (*ast.Capabilities, error) {
 	all, err := enforced()
 	if err != nil || own == nil {
 		return all, err

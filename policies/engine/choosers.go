@@ -45,7 +45,7 @@ var defaultChoosers = sync.OnceValues(func() (map[string]any, error) {
 // chooseFrom takes the names from the data; where these have none, it gives them those that are
 // built in.
 func (s *Snapshot) chooseFrom(data map[string]any) error {
-	inRoot, _ := data[root].(map[string]any)
+	inRoot, _ := data[Root].(map[string]any)
 	if _, ok := inRoot["choosers"]; !ok && inRoot != nil {
 		builtIn, err := defaultChoosers()
 		if err != nil {

@@ -33,8 +33,8 @@ func (s *Snapshot) Decide(ctx context.Context, req models.Request, f Facts, now 
 	return d, err
 }
 
-// decide judges an input that is one document.
-func (s *Snapshot) decide(ctx context.Context, input *ast.Term) (models.Decision, error) {
+// DecideInput judges an input that is one document.
+func (s *Snapshot) DecideInput(ctx context.Context, input *ast.Term) (models.Decision, error) {
 	return s.answerTo(ctx, &question{doc: input})
 }
 
@@ -43,9 +43,9 @@ func (s *Snapshot) answerTo(ctx context.Context, q *question) (models.Decision, 
 	if err != nil {
 		return models.Decision{}, err
 	}
-	d, err := readDecision(v)
+	d, err := ReadDecision(v)
 	if err != nil {
-		return models.Decision{}, fmt.Errorf("%s is malformed: %w", decisionRef, err)
+		return models.Decision{}, fmt.Errorf("%s is malformed: %w", DecisionRef, err)
 	}
 	if d.Allowed {
 		if err := s.uphold(ctx, q, &d); err != nil {
@@ -56,8 +56,8 @@ func (s *Snapshot) answerTo(ctx context.Context, q *question) (models.Decision, 
 	return d, nil
 }
 
-// readDecision reads {"allow", "reasons", "scope"?, "headers"?, "labels"?} and nothing else.
-func readDecision(v ast.Value) (d models.Decision, err error) {
+// ReadDecision reads {"allow", "reasons", "scope"?, "headers"?, "labels"?} and nothing else.
+func ReadDecision(v ast.Value) (d models.Decision, err error) {
 	obj, ok := v.(ast.Object)
 	if !ok {
 		return d, fmt.Errorf("it is %s, not an object", ast.ValueName(v))
@@ -141,7 +141,7 @@ func readReasons(v ast.Value) ([]models.Reason, error) {
 // The bounds of the reasons of a denial. What is beyond them is left out.
 const (
 	maxReasons = 64
-	maxMessage = 1000 // bytes
+	MaxMessage = 1000 // bytes
 )
 
 func readReason(v ast.Value) (models.Reason, error) {
@@ -153,17 +153,18 @@ func readReason(v ast.Value) (models.Reason, error) {
 	if err != nil {
 		return models.Reason{}, err
 	}
-	if !isReasonCode(code) {
+	if !IsReasonCode(code) {
 		return models.Reason{}, fmt.Errorf("a reason's code is %.80q; codes are 1 to 64 of a-z, 0-9 and _, letters first", code)
 	}
 	if !models.ReasonCode(code).OfPolicy() {
 		return models.Reason{}, fmt.Errorf("a reason's code is %s, which is Patrol's own, for what no policy decides", code)
 	}
 	message, err := readString("a reason's message", obj.Get(key.message))
-	return models.Reason{Code: models.ReasonCode(code), Message: plain(message, maxMessage)}, err
+	return models.Reason{Code: models.ReasonCode(code), Message: plain(message, MaxMessage)}, err
 }
 
-func isReasonCode(s string) bool {
+// IsReasonCode reports whether s can be the code of a reason.
+func IsReasonCode(s string) bool {
 	return s != "" && len(s) <= 64 && s[0] >= 'a' && s[0] <= 'z' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
@@ -197,7 +198,7 @@ func readLabels(v ast.Value) (map[string]string, error) {
 		name, _ := k.Value.(ast.String)
 		value, ok := x.Value.(ast.String)
 		switch {
-		case name == "" || !isReasonCode(string(name)):
+		case name == "" || !IsReasonCode(string(name)):
 			return fmt.Errorf("labels: %.80q is no name; names are 1 to 64 of a-z, 0-9 and _, letters first", string(name))
 		case !ok || len(value) > maxLabelValue:
 			return fmt.Errorf("labels: %s is not a text of at most %d bytes", string(name), maxLabelValue)

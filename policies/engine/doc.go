@@ -31,13 +31,10 @@
 // change. An [Engine] holds the one in force and exchanges it whole; who asks twice
 // on one snapshot is answered from one policy.
 //
-// # Checks
+// # Around it
 //
-// [Check] holds a bundle, before it may come into force, against more than [Load]
-// does: its own tests must be there, pass, run enough of it, and notice if the
-// decision is plainly wrong; and a suite of cases that no policy may allow, see
-// [SafetyCases], must not be allowed. The server's gate and the command line both
-// ask this one function. It finds as much as it can, each with file, line and column.
+// Package workbench checks, tests, explains, compares and replays policies. It imports this
+// package; nothing that runs on a request is in it.
 //
 // # Cost
 //
@@ -52,7 +49,7 @@
 // of the documents (package plan) against it, the plans answer, in about a tenth of the
 // time; topdown answers what they leave and checks a share of the rest.
 //
-// # Replay
+// # Known decisions
 //
 // testdata/ holds decisions and routes of the default policy. They are asked for
 // again by the tests, so that an upgrade of OPA, or a change of the policy, that

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -55,42 +54,42 @@ type RouteAnswer struct {
 	Operation  string `json:"operation"`
 }
 
-// input is an input document as it was written down.
-type input struct {
-	kind     Kind
-	doc      object
-	term     *ast.Term
-	warnings []string
+// Input is an input document as it was written down.
+type Input struct {
+	Kind     Kind
+	Doc      object
+	Term     *ast.Term
+	Warnings []string
 }
 
-// readInput reads an input document: that of a decision or of a route, or a
+// ReadInput reads an input document: that of a decision or of a route, or a
 // recorded event that has one under "input".
-func readInput(ctx context.Context, content []byte) (*input, error) {
+func ReadInput(ctx context.Context, content []byte) (*Input, error) {
 	var doc any
 	if err := util.UnmarshalJSON(content, &doc); err != nil {
 		return nil, fmt.Errorf("the input is not JSON: %w", err)
 	}
-	in := &input{}
-	in.doc, _ = doc.(object)
-	if inner, ok := in.doc["input"].(object); ok && in.doc["request"] == nil && in.doc["http"] == nil {
-		in.doc = inner
+	in := &Input{}
+	in.Doc, _ = doc.(object)
+	if inner, ok := in.Doc["input"].(object); ok && in.Doc["request"] == nil && in.Doc["http"] == nil {
+		in.Doc = inner
 	}
 	var schema string
 	switch {
-	case in.doc == nil:
+	case in.Doc == nil:
 		return nil, errors.New("the input is not a JSON object")
-	case in.doc["http"] != nil:
-		in.kind, schema = KindRoute, "http_input"
+	case in.Doc["http"] != nil:
+		in.Kind, schema = KindRoute, "http_input"
 	default:
-		in.kind, schema = KindDecision, "authz_input"
+		in.Kind, schema = KindDecision, "authz_input"
 	}
-	v, err := ast.InterfaceToValue(in.doc)
+	v, err := ast.InterfaceToValue(in.Doc)
 	if err != nil {
 		return nil, fmt.Errorf("the input: %w", err)
 	}
-	in.term = ast.NewTerm(v)
-	for _, f := range findings("", "", matchSchema(ctx, "input", schema, in.doc)) {
-		in.warnings = append(in.warnings, f.Message)
+	in.Term = ast.NewTerm(v)
+	for _, f := range FindingsOf("", "", matchSchema(ctx, "input", schema, in.Doc)) {
+		in.Warnings = append(in.Warnings, f.Message)
 	}
 	return in, nil
 }
@@ -100,17 +99,18 @@ func readInput(ctx context.Context, content []byte) (*input, error) {
 // "input" counts. A document that is malformed is evaluated all the same, with
 // warnings: that is how it is found out what the policy makes of it.
 func (s *Snapshot) Evaluate(ctx context.Context, content []byte) (*Answer, error) {
-	in, err := readInput(ctx, content)
+	in, err := ReadInput(ctx, content)
 	if err != nil {
 		return nil, err
 	}
-	return s.answer(ctx, in)
+	return s.EvaluateInput(ctx, in)
 }
 
-func (s *Snapshot) answer(ctx context.Context, in *input) (*Answer, error) {
-	a := &Answer{Kind: in.kind, Revision: s.revision, Reasons: []models.Reason{}, Warnings: in.warnings}
-	if in.kind == KindRoute {
-		reqs, err := s.ask(ctx, in.term)
+// EvaluateInput answers an input that was read.
+func (s *Snapshot) EvaluateInput(ctx context.Context, in *Input) (*Answer, error) {
+	a := &Answer{Kind: in.Kind, Revision: s.revision, Reasons: []models.Reason{}, Warnings: in.Warnings}
+	if in.Kind == KindRoute {
+		reqs, err := s.ask(ctx, in.Term)
 		if errors.Is(err, errUndefined) {
 			return a, nil
 		}
@@ -125,7 +125,7 @@ func (s *Snapshot) answer(ctx context.Context, in *input) (*Answer, error) {
 		}
 		return a, nil
 	}
-	d, err := s.decide(ctx, in.term)
+	d, err := s.DecideInput(ctx, in.Term)
 	if err != nil {
 		return nil, err
 	}
@@ -136,19 +136,3 @@ func (s *Snapshot) answer(ctx context.Context, in *input) (*Answer, error) {
 
 // Positive reports whether the answer is yes: allowed, or mapped by a route.
 func (a *Answer) Positive() bool { return a.Allowed || len(a.Requests) > 0 }
-
-// number reads a number of an input document.
-func number(v any) (int64, bool) {
-	switch v := v.(type) {
-	case json.Number:
-		n, err := v.Int64()
-		return n, err == nil
-	case int64:
-		return v, true
-	case int:
-		return int64(v), true
-	case float64:
-		return int64(v), true
-	}
-	return 0, false
-}

@@ -16,7 +16,7 @@ func (s *Snapshot) DecideRaw(ctx context.Context, input any) (models.Decision, e
 	if err != nil {
 		return models.Decision{}, err
 	}
-	return s.decide(ctx, ast.NewTerm(v))
+	return s.DecideInput(ctx, ast.NewTerm(v))
 }
 
 // InputOf returns the input document that Decide would evaluate.
@@ -26,34 +26,6 @@ func InputOf(req models.Request, f Facts, now time.Time) (any, error) {
 		return nil, err
 	}
 	return ast.JSON(t.Value)
-}
-
-// CheckSafety is that part of Check alone; running the tests of a policy takes much
-// longer.
-func CheckSafety(ctx context.Context, src Source, waive ...string) (*Report, error) {
-	src.Waive = waive
-	s, err := Load(ctx, src)
-	if err != nil {
-		return nil, err
-	}
-	b, err := src.parse()
-	if err != nil {
-		return nil, err
-	}
-	c := &check{
-		src: src, bundle: b, report: &Report{}, snapshot: s,
-		failed: map[Stage]bool{}, ran: map[Stage]bool{},
-	}
-	return c.report, c.safety(ctx)
-}
-
-// ChangeSets are all sets of changes that a remedy is looked for among, with what
-// each counts.
-func ChangeSets(catalog models.Catalog, input map[string]any) (sets [][]Change, costs []int) {
-	for _, set := range changeSets(catalog, input) {
-		sets, costs = append(sets, set.changes), append(costs, set.cost)
-	}
-	return sets, costs
 }
 
 // Broken returns a copy of s in which every look at data panics.
@@ -113,17 +85,6 @@ func (s *Snapshot) HastenWith(ctx context.Context, other *Snapshot, trials int) 
 	return nil
 }
 
-// Names is what [Check] warns of in the names of models in a policy.
-func Names(src Source, kinds ...string) ([]Finding, error) {
-	b, err := src.parse()
-	if err != nil {
-		return nil, err
-	}
-	c := &check{src: src, opts: CheckOptions{Kinds: kinds}, bundle: b, report: &Report{}}
-	c.names()
-	return c.report.Warnings, nil
-}
-
 // BrokenOf returns the codes of the invariants that do not hold of an input, and the scope
 // that covers what it asks for.
 func (s *Snapshot) BrokenOf(input any) ([]models.ReasonCode, string, error) {
@@ -143,19 +104,4 @@ func (s *Snapshot) Upheld(req models.Request, f Facts, now time.Time) (func() er
 		d := models.Decision{Allowed: true, ScopeID: "scope-1"}
 		return s.uphold(context.Background(), q, &d)
 	}, err
-}
-
-// CheckRules is that part of Check alone.
-func CheckRules(ctx context.Context, src Source) (*Report, error) {
-	s, err := Load(ctx, src, WithTimeout(10*time.Second))
-	if err != nil {
-		return nil, err
-	}
-	b, err := src.parse()
-	if err != nil {
-		return nil, err
-	}
-	c := &check{src: src, bundle: b, report: &Report{}, snapshot: s, failed: map[Stage]bool{}, ran: map[Stage]bool{}}
-	c.opts.Now = time.Unix(1790500000, 0)
-	return c.report, c.rules(ctx)
 }

@@ -87,7 +87,7 @@ func (s *Snapshot) compilePlan(ctx context.Context, d document) (*fast, error) {
 	return f, nil
 }
 
-func (d document) isDecision() bool { return d.ref.Equal(decisionRef) }
+func (d document) isDecision() bool { return d.ref.Equal(DecisionRef) }
 
 // errUnfit says that topdown is to answer.
 var errUnfit = errors.New("topdown is to answer")

@@ -10,6 +10,28 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
+// Stage is one part of a check. A bundle passes when it passes all of them.
+type Stage string
+
+// The stages of a check, in their order.
+const (
+	StageRead        Stage = "read"        // files, manifest, roots
+	StageData        Stage = "data"        // catalog, roles and routes against their schemas and each other
+	StageCompile     Stage = "compile"     // strictly, under the enforced capabilities and schemas
+	StageEntrypoints Stage = "entrypoints" // the documents that the server asks for
+	StageRules       Stage = "rules"       // each can do what it says, and none fails on what callers send
+	StageMetadata    Stage = "metadata"    // titles, reason codes, entrypoints, as package metapolicies wants them
+	StageTests       Stage = "tests"       // the bundle's own exist, pass, and notice if the decision is wrong
+	StageCoverage    Stage = "coverage"    // enough of the policy is run by them
+	StageSafety      Stage = "safety"      // what no policy may allow, see workbench.SafetyCases
+)
+
+// Stages are all stages in their order.
+var Stages = []Stage{StageRead, StageData, StageCompile, StageEntrypoints, StageRules, StageMetadata, StageTests, StageCoverage, StageSafety}
+
+// Unreadable is the code of a finding about a file that cannot be read, or may not be there.
+const Unreadable = "unreadable"
+
 // Finding is one thing that is wrong with a bundle, and where.
 type Finding struct {
 	Stage Stage `json:"stage,omitempty"`
@@ -43,44 +65,45 @@ func place(file string, line, column int) string {
 	}
 }
 
-// located is an error at a place in a bundle.
-type located struct {
-	file         string
-	line, column int // 0 if unknown
-	err          error
+// LocatedError is an error at a place in a bundle.
+type LocatedError struct {
+	File         string
+	Line, Column int // 0 if unknown
+	Err          error
 }
 
-func at(file string, err error) error { return &located{file: file, err: err} }
+func at(file string, err error) error { return &LocatedError{File: file, Err: err} }
 
-func atLocation(l *ast.Location, err error) error {
+// AtLocation returns err with a place in a module.
+func AtLocation(l *ast.Location, err error) error {
 	if l == nil {
 		return err
 	}
-	return &located{l.File, l.Row, l.Col, err}
+	return &LocatedError{l.File, l.Row, l.Col, err}
 }
 
-func (e *located) Error() string { return place(e.file, e.line, e.column) + e.err.Error() }
+func (e *LocatedError) Error() string { return place(e.File, e.Line, e.Column) + e.Err.Error() }
 
-func (e *located) Unwrap() error { return e.err }
+func (e *LocatedError) Unwrap() error { return e.Err }
 
 // Findings takes an error of [Load], [Inspect] or [Format] apart into what is wrong
 // and where. It does not know the stage.
 func Findings(err error) []Finding {
-	return tidy(findings("", codeUnreadable, err))
+	return TidyFindings(FindingsOf("", Unreadable, err))
 }
 
-// findings takes an error of reading or compiling a bundle apart. code is what
+// FindingsOf takes an error of reading or compiling a bundle apart. code is what
 // errors that have none of their own are called.
-func findings(stage Stage, code string, err error) (found []Finding) {
+func FindingsOf(stage Stage, code string, err error) (found []Finding) {
 	var joined interface{ Unwrap() []error }
-	var place *located
+	var place *LocatedError
 	var many ast.Errors
 	var one *ast.Error
 	switch {
 	case err == nil:
 	case errors.As(err, &joined):
 		for _, e := range joined.Unwrap() {
-			found = append(found, findings(stage, code, e)...)
+			found = append(found, FindingsOf(stage, code, e)...)
 		}
 	case errors.As(err, &many):
 		for _, e := range many {
@@ -90,7 +113,7 @@ func findings(stage Stage, code string, err error) (found []Finding) {
 		found = append(found, findingOf(stage, one))
 	case errors.As(err, &place):
 		found = append(found, Finding{
-			Stage: stage, File: place.file, Line: place.line, Column: place.column, Code: code, Message: place.err.Error(),
+			Stage: stage, File: place.File, Line: place.Line, Column: place.Column, Code: code, Message: place.Err.Error(),
 		})
 	default:
 		found = append(found, Finding{Stage: stage, Code: code, Message: err.Error()})
@@ -119,9 +142,9 @@ func findingOf(stage Stage, e *ast.Error) Finding {
 	return f
 }
 
-// tidy sorts findings by place and leaves out those that another says in more words:
+// TidyFindings sorts findings by place and leaves out those that another says in more words:
 // OPA's parser tells the end of a file twice.
-func tidy(found []Finding) []Finding {
+func TidyFindings(found []Finding) []Finding {
 	slices.SortStableFunc(found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), -cmp.Compare(a.Message, b.Message))
 	})

@@ -16,6 +16,7 @@ import (
 	"patrol/models"
 	"patrol/policies"
 	"patrol/policies/engine"
+	"patrol/policies/engine/enginetest"
 )
 
 // maliciousConditions are when a policy of somebody hostile allows.
@@ -209,7 +210,7 @@ func damagedText(r *rand.Rand, text string) string {
 			text = strings.Join(slices.Delete(lines, i, i+1), "\n")
 			continue
 		}
-		c := pick(r, changes)
+		c := enginetest.Pick(r, changes)
 		n := strings.Count(text, c[0])
 		if n == 0 {
 			continue

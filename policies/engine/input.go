@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/util"
 
 	"patrol/models"
 )
@@ -21,7 +22,7 @@ import (
 type Value struct {
 	term  *ast.Term
 	slots []*ast.Term // the same in the slots of a decision's input, as a fact of the kind; nil: it does not fit
-	kind  factKind
+	kind  FactKind
 	fact  atomic.Pointer[models.Fact] // made when it is first asked for
 }
 
@@ -58,7 +59,7 @@ func TokenValue(p models.PAT) *Value {
 		}
 		items = append(items, ast.Item(key.approvals, ast.NewTerm(approvals)))
 	}
-	return newValue(items...).fit(tokenFact)
+	return newValue(items...).fit(TokenFact)
 }
 
 // UserValue prepares `input.user`.
@@ -68,7 +69,7 @@ func UserValue(u models.User) *Value {
 		ast.Item(key.email, ast.StringTerm(u.Email)),
 		ast.Item(key.admin, ast.InternedTerm(u.Admin)),
 		ast.Item(key.disabled, ast.InternedTerm(u.Disabled)),
-	).fit(userFact)
+	).fit(UserFact)
 }
 
 // DomainValue prepares `input.domain`. A domain that demands nothing has no
@@ -85,12 +86,12 @@ func DomainValue(d models.Domain) *Value {
 			ast.Item(key.approval, ast.InternedTerm(l.Approval)),
 		)))
 	}
-	return newValue(items...).fit(domainFact)
+	return newValue(items...).fit(DomainFact)
 }
 
 // MembershipValue prepares `input.membership`.
 func MembershipValue(m models.Membership) *Value {
-	return newValue(ast.Item(key.role, ast.StringTerm(m.Role))).fit(membershipFact)
+	return newValue(ast.Item(key.role, ast.StringTerm(m.Role))).fit(MembershipFact)
 }
 
 // Fact returns the part as JSON, made once: for logs of decisions, which are to
@@ -331,4 +332,18 @@ func contextTerm(v any, depth int) (*ast.Term, error) {
 	default:
 		return nil, fmt.Errorf("%T is not a JSON value", v)
 	}
+}
+
+// LoggedFact reads a fact of the decision log.
+func LoggedFact(f *models.Fact, kind FactKind) (*Value, error) {
+	var doc any
+	if err := util.UnmarshalJSON([]byte(f.JSON), &doc); err != nil {
+		return nil, fmt.Errorf("read a logged fact: %w", err)
+	}
+	value, err := ast.InterfaceToValue(doc)
+	if err != nil {
+		return nil, fmt.Errorf("read a logged fact: %w", err)
+	}
+	settle(value)
+	return (&Value{term: ast.NewTerm(value)}).fit(kind), nil
 }

@@ -143,15 +143,15 @@ func (s *Snapshot) uphold(ctx context.Context, q *question, d *models.Decision) 
 
 // breached counts a breach and says where it is to be mended.
 func (s *Snapshot) breached(b breach, scope string) error {
-	e := &BreachError{Codes: b.codes(), Scope: scope, Rule: decisionRef.String()}
+	e := &BreachError{Codes: b.codes(), Scope: scope, Rule: DecisionRef.String()}
 	if s.compiler == nil { // where a policy's tests run
 		return e
 	}
-	if rules := s.compiler.GetRulesExact(decisionRef); len(rules) > 0 && rules[0].Location != nil {
+	if rules := s.compiler.GetRulesExact(DecisionRef); len(rules) > 0 && rules[0].Location != nil {
 		e.File, e.Line = rules[0].Location.File, rules[0].Location.Row
 	}
 	for _, code := range e.Codes {
-		if a := s.annotationOf(string(code)); a != nil && scope == "" {
+		if a := s.AnnotationOf(string(code)); a != nil && scope == "" {
 			e.Rule, e.File, e.Line = a.Path.String(), a.Location.File, a.Location.Row
 			break
 		}
@@ -231,7 +231,7 @@ func (s *Snapshot) broken(in reading) (b breach, granted grants) {
 		}
 	}
 	named := false
-	if name, ok := askedValue(in.entity); ok && isDomain && (kind != domainsType || name == asked) {
+	if name, ok := askedValue(in.entity); ok && isDomain && (kind != DomainsType || name == asked) {
 		named = coveredBy(objectOf(in.scopes), in.domain, in.entityType, in.entity, in.operation, &granted)
 		named = named && name != models.Any && asked != models.Any
 	}
@@ -355,4 +355,33 @@ func askedValue(t *ast.Term) (string, bool) {
 	}
 	text, ok := t.Value.(ast.String)
 	return string(text), ok
+}
+
+// DomainsType is the entity type whose entity is the domain itself.
+const DomainsType = "domains"
+
+// UpholdOn holds an allowance against the invariants, with the exceptions at hand.
+func (s *Snapshot) UpholdOn(input, exceptions, later ast.Value, d *models.Decision) error {
+	broken, granted := s.broken(readingOf(input))
+	lifted, endless := s.withoutEndless(s.lifted(input, exceptions, broken), LaterInput(input), later)
+	for _, w := range lifted {
+		broken &^= waivable(w.Code)
+	}
+	switch {
+	case broken != 0:
+		return errors.Join(s.breached(broken, ""), endless)
+	case d.ScopeID != "" && !granted.has(d.ScopeID):
+		return s.breached(breachScope, d.ScopeID)
+	}
+	return nil
+}
+
+// Invariants returns a snapshot that can hold allowances against the invariants, see
+// [Snapshot.UpholdOn], and answers nothing. Its catalog is empty where the bundle's cannot be read.
+func (b *Bundle) Invariants() *Snapshot {
+	s := &Snapshot{waives: b.waives, breaches: new(breachCounts)}
+	if docs, err := readDocs(b); err == nil {
+		s.catalog = docs
+	}
+	return s
 }

@@ -13,6 +13,7 @@ import (
 
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // never is a decision that denies what nobody is known to ask, as every policy must,
@@ -224,11 +225,11 @@ func TestEndlessExceptions(t *testing.T) {
 			text, err := json.Marshal(input)
 			require.NoError(t, err)
 			files["x/x_test.rego"] = "package patrol.x_test\n\nimport data.patrol.authz\n\ntest_it if authz.decision.allow with input as " + string(text) + "\n"
-			tests, _, findings, err := engine.RunTests(t.Context(), bundle(t, files), engine.TestOptions{Run: "x_test"})
+			tests, _, findings, err := workbench.RunTests(t.Context(), bundle(t, files), workbench.TestOptions{Run: "x_test"})
 			require.NoError(t, err)
 			require.Empty(t, findings)
 			require.Len(t, tests.Tests, 1)
-			assert.Equal(t, engine.Failed, tests.Tests[0].Outcome)
+			assert.Equal(t, workbench.Failed, tests.Tests[0].Outcome)
 			assert.Contains(t, tests.Tests[0].Message, "does not end")
 		})
 	}
@@ -332,11 +333,11 @@ test_open if authz.decision.allow with input as asked
 
 test_revoked if authz.decision.allow with input as json.patch(asked, [{"op": "replace", "path": "token/revoked", "value": true}])
 `
-	tests, _, findings, err := engine.RunTests(t.Context(), bundle(t, files), engine.TestOptions{Run: "x_test"})
+	tests, _, findings, err := workbench.RunTests(t.Context(), bundle(t, files), workbench.TestOptions{Run: "x_test"})
 	require.NoError(t, err)
 	require.Empty(t, findings)
 	require.Len(t, tests.Tests, 2)
-	assert.Equal(t, engine.Passed, tests.Tests[0].Outcome, tests.Tests[0].Message)
-	assert.Equal(t, engine.Failed, tests.Tests[1].Outcome)
+	assert.Equal(t, workbench.Passed, tests.Tests[0].Outcome, tests.Tests[0].Message)
+	assert.Equal(t, workbench.Failed, tests.Tests[1].Outcome)
 	assert.Contains(t, tests.Tests[1].Message, "allows what no policy may allow: token_revoked")
 }

@@ -23,8 +23,8 @@ var (
 	goldenRoutes []byte
 )
 
-// knownDecision is an input with a name for people.
-type knownDecision struct {
+// KnownDecision is an input with a name for people.
+type KnownDecision struct {
 	Name  string
 	Input object
 }
@@ -32,14 +32,14 @@ type knownDecision struct {
 // Where and about what the known decisions are.
 const (
 	knownDomain = "acme"
-	knownModel  = "llama3"
+	KnownModel  = "llama3"
 	knownNow    = 1_000_000
 )
 
-// knownDecisions are the golden ones, and each operation of the catalogs as each of
+// KnownDecisions are the golden ones, and each operation of the catalogs as each of
 // their roles asks for it, as it should be and with one thing in its way.
-func knownDecisions(before, after models.Catalog) ([]knownDecision, error) {
-	var all []knownDecision
+func KnownDecisions(before, after models.Catalog) ([]KnownDecision, error) {
+	var all []KnownDecision
 	dec := json.NewDecoder(bytes.NewReader(goldenDecisions))
 	dec.UseNumber()
 	for {
@@ -51,11 +51,11 @@ func knownDecisions(before, after models.Catalog) ([]knownDecision, error) {
 		} else if err != nil {
 			return nil, fmt.Errorf("read the golden decisions: %w", err)
 		}
-		all = append(all, knownDecision{fmt.Sprintf("golden decision %d", len(all)+1), line.Input})
+		all = append(all, KnownDecision{fmt.Sprintf("golden decision %d", len(all)+1), line.Input})
 	}
 	operations, who := map[[2]string]bool{}, map[string]object{
 		"a stranger":       {},
-		"a platform admin": {"user": knownUser(true)},
+		"a platform admin": {"user": KnownUser(true)},
 	}
 	for _, c := range [...]models.Catalog{before, after} {
 		for name, t := range c.EntityTypes {
@@ -70,26 +70,27 @@ func knownDecisions(before, after models.Catalog) ([]knownDecision, error) {
 	for operation := range operations {
 		for person, theirs := range who {
 			for _, c := range circumstances {
-				input := knownInput(operation[0], operation[1])
+				input := KnownInput(operation[0], operation[1])
 				maps.Copy(input, theirs)
 				for _, e := range c.edits {
-					input = edited(input, e.Path, e.Value)
+					input = Edited(input, e.Path, e.Value)
 				}
-				all = append(all, knownDecision{person + ", " + c.name, input})
+				all = append(all, KnownDecision{person + ", " + c.name, input})
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b knownDecision) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(all, func(a, b KnownDecision) int { return strings.Compare(a.Name, b.Name) })
 	return all, nil
 }
 
-func knownUser(admin bool) object {
+// KnownUser is the owner of the token of a known decision.
+func KnownUser(admin bool) map[string]any {
 	return object{"id": "u", "email": "u@example.com", "admin": admin, "disabled": false}
 }
 
-// knownInput is a request for an operation that the token's one scope covers.
-func knownInput(entityType, operation string) object {
-	entity := knownModel
+// KnownInput is a request for an operation that the token's one scope covers.
+func KnownInput(entityType, operation string) map[string]any {
+	entity := KnownModel
 	if entityType == "domains" {
 		entity = knownDomain
 	}
@@ -99,7 +100,7 @@ func knownInput(entityType, operation string) object {
 			"id": "t", "name": "ci", "revoked": false, "created_at": knownNow - 1000, "expires_at": knownNow + 1000,
 			"scopes": object{knownDomain: object{entityType: object{operation: object{entity: "s"}}}},
 		},
-		"user":   knownUser(false),
+		"user":   KnownUser(false),
 		"domain": object{"id": knownDomain, "status": string(models.DomainEnabled)},
 		"now":    knownNow,
 	}
@@ -123,12 +124,12 @@ var circumstances = []struct {
 	{"with a token that the domain has not approved", []Edit{{[]string{"domain", "limits"}, object{"max_lifetime": 0, "wildcards": true, "approval": true}}}},
 }
 
-// knownRequests are the golden requests, and one for each route of two bundles, as
+// KnownRequests are the golden requests, and one for each route of two bundles, as
 // method and path.
-func knownRequests(bundles [2]*bundle) ([]string, error) {
+func KnownRequests(bundles [2]*Bundle) ([]string, error) {
 	var patterns []string
 	for _, b := range bundles {
-		inRoot, _ := b.data[root].(map[string]any)
+		inRoot, _ := b.Data[Root].(map[string]any)
 		routes, _ := inRoot["routes"].(map[string]any)
 		patterns = slices.AppendSeq(patterns, maps.Keys(routes))
 	}
@@ -167,4 +168,45 @@ func requestLines(patterns []string) ([]string, error) {
 		lines[method+" /proxy/"+knownDomain+strings.Join(segments, "/")] = true
 	}
 	return slices.Sorted(maps.Keys(lines)), nil
+}
+
+// object is a JSON object.
+type object = map[string]any
+
+// Edit puts a value at a place in the input.
+type Edit struct {
+	Path  []string `json:"path"`
+	Value any      `json:"value"`
+}
+
+// Edited returns o with a value at a path. What is in its way is replaced; nothing is
+// written to.
+func Edited(o map[string]any, path []string, value any) map[string]any {
+	if len(path) == 0 {
+		return o
+	}
+	c := maps.Clone(o)
+	if c == nil {
+		c = object{}
+	}
+	if len(path) == 1 {
+		c[path[0]] = value
+		return c
+	}
+	inner, _ := c[path[0]].(object)
+	c[path[0]] = Edited(inner, path[1:], value)
+	return c
+}
+
+// Clone copies the objects in a value.
+func Clone(v any) any {
+	o, ok := v.(object)
+	if !ok {
+		return v
+	}
+	c := make(object, len(o))
+	for k, x := range o {
+		c[k] = Clone(x)
+	}
+	return c
 }

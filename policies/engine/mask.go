@@ -35,7 +35,8 @@ const (
 	MaskHash MaskOp = "hash"
 )
 
-var maskRef = ast.MustParseRef("data.patrol.log.mask")
+// MaskRef is the document that masks decisions.
+var MaskRef = ast.MustParseRef("data.patrol.log.mask")
 
 // maskDocument is data.patrol.log.mask: absent, the same for every decision, or
 // asked for with each.
@@ -49,15 +50,15 @@ type maskDocument struct {
 // depend on its input, once.
 func (s *Snapshot) loadMask(ctx context.Context) error {
 	s.mask.fixed = &Mask{}
-	rules := s.compiler.GetRulesExact(maskRef)
-	if _, err := s.documents.data.Find(maskRef[1:]); err != nil && len(rules) == 0 {
+	rules := s.compiler.GetRulesExact(MaskRef)
+	if _, err := s.documents.data.Find(MaskRef[1:]); err != nil && len(rules) == 0 {
 		return nil
 	}
 	for _, r := range rules {
 		s.mask.perDecision = s.mask.perDecision || dependsOnInput(s.compiler, r, map[*ast.Rule]bool{})
 	}
 	var err error
-	if s.mask.document, err = s.prepare(maskRef); err != nil || s.mask.perDecision {
+	if s.mask.document, err = s.prepare(MaskRef); err != nil || s.mask.perDecision {
 		return err
 	}
 	v, err := s.eval(ctx, s.mask.document, emptyObject)
@@ -101,14 +102,14 @@ func (s *Snapshot) Mask(ctx context.Context, event func() []byte) (*Mask, error)
 func readMask(v ast.Value) (*Mask, error) {
 	list, ok := v.(interface{ Foreach(func(*ast.Term)) })
 	if _, isObject := v.(ast.Object); !ok || isObject {
-		return nil, fmt.Errorf("%s is %s, not a set of JSON pointers and objects", maskRef, ast.ValueName(v))
+		return nil, fmt.Errorf("%s is %s, not a set of JSON pointers and objects", MaskRef, ast.ValueName(v))
 	}
 	m := &Mask{}
 	var errs []error
 	list.Foreach(func(t *ast.Term) {
 		rule, err := readMaskRule(t.Value)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %v: %w", maskRef, t, err))
+			errs = append(errs, fmt.Errorf("%s: %v: %w", MaskRef, t, err))
 			return
 		}
 		m.Rules = append(m.Rules, rule)

@@ -102,19 +102,6 @@ func brokenLimits(input, limits any) (reasons []models.ReasonCode) {
 	return reasons
 }
 
-// at returns what is at the path of keys in a JSON document, nil if there is
-// nothing.
-func at(doc any, path ...string) any {
-	for _, key := range path {
-		object, ok := doc.(map[string]any)
-		if !ok {
-			return nil
-		}
-		doc = object[key]
-	}
-	return doc
-}
-
 func number(v any) (float64, bool) {
 	switch v := v.(type) {
 	case int:

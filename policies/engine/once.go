@@ -27,15 +27,15 @@ func (s *Snapshot) evaluateConstants(ctx context.Context) error {
 		}
 		rule := a.GetRule()
 		if rule == nil {
-			return atLocation(a.Location, errors.New("once: true is for single rules"))
+			return AtLocation(a.Location, errors.New("once: true is for single rules"))
 		}
 		ref := rule.Ref().GroundPrefix()
 		for _, r := range s.compiler.GetRulesExact(ref) {
 			switch {
 			case len(r.Head.Args) > 0:
-				return atLocation(r.Location, errors.New("once: true is not for functions"))
+				return AtLocation(r.Location, errors.New("once: true is not for functions"))
 			case dependsOnInput(s.compiler, r, map[*ast.Rule]bool{}):
-				return atLocation(r.Location, fmt.Errorf("%s says once: true, yet depends on input", ref))
+				return AtLocation(r.Location, fmt.Errorf("%s says once: true, yet depends on input", ref))
 			}
 		}
 		d, err := s.prepare(ref)
@@ -44,7 +44,7 @@ func (s *Snapshot) evaluateConstants(ctx context.Context) error {
 		}
 		value, err := s.eval(ctx, d, emptyObject)
 		if err != nil {
-			return atLocation(a.Location, err)
+			return AtLocation(a.Location, err)
 		}
 		settle(value)
 		constants = append(constants, constant{ref: ref, value: ast.NewTerm(value)})

@@ -10,6 +10,9 @@ import (
 	"patrol/models"
 )
 
+// CustomPackage is where a team's own rules are.
+var CustomPackage = ast.MustParseRef("data.patrol.custom")
+
 // OwnRule is a rule of a team's own that makes exceptions or gives labels.
 type OwnRule struct {
 	Title string `json:"title,omitempty"`
@@ -18,10 +21,10 @@ type OwnRule struct {
 }
 
 // labelsRef is where a policy gives labels.
-var labelsRef = customPackage.Append(ast.StringTerm("labels"))
+var labelsRef = CustomPackage.Append(ast.StringTerm("labels"))
 
 // Exceptions are the rules that make exceptions, in the order of files and lines.
-func (s *Snapshot) Exceptions() []OwnRule { return s.ownRules(exceptionsRef) }
+func (s *Snapshot) Exceptions() []OwnRule { return s.ownRules(ExceptionsRef) }
 
 // LabelRules are the rules that give labels, likewise.
 func (s *Snapshot) LabelRules() []OwnRule { return s.ownRules(labelsRef) }
@@ -34,14 +37,14 @@ func (s *Snapshot) ownRules(ref ast.Ref) (found []OwnRule) {
 			}
 			one := OwnRule{File: r.Location.File, Line: r.Location.Row}
 			for _, a := range r.Annotations {
-				one.Title = plain(cmp.Or(one.Title, a.Title), maxMessage)
+				one.Title = plain(cmp.Or(one.Title, a.Title), MaxMessage)
 			}
 			found = append(found, one)
 		}
 	}
 	slices.SortFunc(found, func(a, b OwnRule) int { return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
 	if _, err := s.documents.data.Find(ref[1:]); err == nil {
-		found = append(found, OwnRule{File: customPackage.String()})
+		found = append(found, OwnRule{File: CustomPackage.String()})
 	}
 	return found
 }
@@ -57,4 +60,14 @@ type Departures struct {
 // Departures returns the policy's.
 func (s *Snapshot) Departures() Departures {
 	return Departures{Waives: s.Waives(), Exceptions: s.Exceptions(), Labels: s.LabelRules()}
+}
+
+// AnnotationOf returns the metadata of the rule that declares a reason.
+func (s *Snapshot) AnnotationOf(code string) *ast.AnnotationsRef {
+	for _, a := range s.compiler.GetAnnotationSet().Flatten() {
+		if a.Annotations.Custom["code"] == code && a.Location != nil {
+			return a
+		}
+	}
+	return nil
 }

@@ -10,15 +10,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// atData says where in a bundle's files a part of its data is: keys lead to it from
+// AtData says where in a bundle's files a part of its data is: keys lead to it from
 // data.patrol. Where the last of them are not written anywhere, it is what they would be in.
-func (b *bundle) atData(keys []string, err error) error {
+func (b *Bundle) AtData(keys []string, err error) error {
 	if err == nil {
 		return nil
 	}
-	keys = append([]string{root}, keys...)
-	found, deepest := located{err: err}, 1 // data.patrol itself is everywhere
-	for _, name := range slices.Sorted(maps.Keys(b.documents)) {
+	keys = append([]string{Root}, keys...)
+	found, deepest := LocatedError{Err: err}, 1 // data.patrol itself is everywhere
+	for _, name := range slices.Sorted(maps.Keys(b.Documents)) {
 		var above []string
 		if dir := path.Dir(name); dir != "." {
 			above = strings.Split(dir, "/")
@@ -27,15 +27,15 @@ func (b *bundle) atData(keys []string, err error) error {
 			continue
 		}
 		var document yaml.Node // JSON is YAML
-		if yaml.Unmarshal(b.documents[name], &document) != nil || len(document.Content) == 0 {
+		if yaml.Unmarshal(b.Documents[name], &document) != nil || len(document.Content) == 0 {
 			continue
 		}
 		line, column, steps := walk(document.Content[0], keys[len(above):])
 		if depth := len(above) + steps; depth > deepest {
-			found.file, found.line, found.column, deepest = name, line, column, depth
+			found.File, found.Line, found.Column, deepest = name, line, column, depth
 		}
 	}
-	if found.file == "" {
+	if found.File == "" {
 		return err
 	}
 	return &found

@@ -10,11 +10,11 @@ import (
 // printable, or changes the direction of what is around it, becomes a blank, and it ends
 // after most bytes.
 func plain(text string, most int) string {
-	if len(text) <= most && !strings.ContainsFunc(text, harmful) && utf8.ValidString(text) {
+	if len(text) <= most && !strings.ContainsFunc(text, Unprintable) && utf8.ValidString(text) {
 		return text
 	}
 	text = strings.Map(func(r rune) rune {
-		if harmful(r) || r == utf8.RuneError {
+		if Unprintable(r) || r == utf8.RuneError {
 			return ' '
 		}
 		return r
@@ -30,5 +30,5 @@ func plain(text string, most int) string {
 	return text
 }
 
-// harmful reports whether a character does something else than being there to be read.
-func harmful(r rune) bool { return !unicode.IsPrint(r) }
+// Unprintable reports whether a character does something else than being there to be read.
+func Unprintable(r rune) bool { return !unicode.IsPrint(r) }

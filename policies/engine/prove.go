@@ -82,7 +82,7 @@ func (s *Snapshot) trialInputs(d document) (*trials, error) {
 	g := &trials{random: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // no secret is made of it
 	g.values = []any{nil, true, false, 0, 1, -1, 2.5, "", "*", []any{}, []any{"*"}, object{}, object{"*": "x"}}
 	if d.isDecision() {
-		known, err := knownDecisions(s.catalog, s.catalog)
+		known, err := KnownDecisions(s.catalog, s.catalog)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +123,7 @@ func (s *Snapshot) trialInputs(d document) (*trials, error) {
 
 // next makes an input: a known one with up to four places changed.
 func (g *trials) next() any {
-	doc := clone(g.bases[g.random.IntN(len(g.bases))])
+	doc := Clone(g.bases[g.random.IntN(len(g.bases))])
 	for range g.random.IntN(5) {
 		doc = g.change(doc)
 	}
@@ -164,13 +164,13 @@ func (g *trials) change(at any) any {
 	}
 }
 
-func (g *trials) value() any { return clone(g.values[g.random.IntN(len(g.values))]) }
+func (g *trials) value() any { return Clone(g.values[g.random.IntN(len(g.values))]) }
 
 // trialRequests are proxied requests: those that the routes' patterns map and those that
 // are known, with what bodies, queries and headers may hold.
 func (s *Snapshot) trialRequests() ([]object, error) {
 	var patterns []string
-	if t := lookUpData(s.documents.data, root, "routes"); t != nil {
+	if t := lookUpData(s.documents.data, Root, "routes"); t != nil {
 		if routes, ok := t.(ast.Object); ok {
 			routes.Foreach(func(k, _ *ast.Term) {
 				if pattern, ok := k.Value.(ast.String); ok {
@@ -209,10 +209,10 @@ func (s *Snapshot) trialRequests() ([]object, error) {
 // trialBodies are what may be known of a body: nothing, one name, several, lists.
 var trialBodies = []object{
 	nil,
-	{"model": knownModel},
-	{"model": knownModel, "models": []any{knownModel, "other"}},
-	{"model": knownModel, "from": "other"},
-	{"name": knownModel, "source": knownModel, "destination": "other"},
+	{"model": KnownModel},
+	{"model": KnownModel, "models": []any{KnownModel, "other"}},
+	{"model": KnownModel, "from": "other"},
+	{"name": KnownModel, "source": KnownModel, "destination": "other"},
 }
 
 func lookUpData(data ast.Object, path ...string) ast.Value {

@@ -46,14 +46,15 @@ type layout struct {
 	ranges [factKinds][2]int // of the facts
 }
 
-// factKind is a part of a decision's input.
-type factKind int
+// FactKind is a part of a decision's input.
+type FactKind int
 
+// The facts.
 const (
-	tokenFact factKind = iota
-	userFact
-	domainFact
-	membershipFact
+	TokenFact FactKind = iota
+	UserFact
+	DomainFact
+	MembershipFact
 	factKinds
 )
 
@@ -106,7 +107,7 @@ var decisionLayout = sync.OnceValues(func() (*layout, error) {
 })
 
 // fit takes a fact apart, for the slots of its range.
-func (v *Value) fit(kind factKind) *Value {
+func (v *Value) fit(kind FactKind) *Value {
 	l, err := decisionLayout()
 	if err != nil {
 		return v // the document is all there is
@@ -156,7 +157,7 @@ func (s *Snapshot) fill(q *question, req models.Request, f Facts, now time.Time)
 		if v == nil {
 			continue
 		}
-		if v.slots == nil || v.kind != factKind(kind) {
+		if v.slots == nil || v.kind != FactKind(kind) {
 			return false, nil
 		}
 		copy(q.slots[l.ranges[kind][0]:], v.slots)

@@ -28,7 +28,7 @@ func (s *Snapshot) Route(ctx context.Context, r models.HTTPRequest) (reqs []mode
 	if reqs, ok, known := s.RecallRoute(r); known {
 		return reqs, ok, nil
 	}
-	if reqs, ok, err = s.route(ctx, r); err == nil {
+	if reqs, ok, err = s.AskRoute(ctx, r); err == nil {
 		s.routes.put(r, routed{reqs, ok})
 	}
 	return reqs, ok, err
@@ -47,7 +47,8 @@ type routed struct {
 	ok   bool
 }
 
-func (s *Snapshot) route(ctx context.Context, r models.HTTPRequest) (reqs []models.Request, ok bool, err error) {
+// AskRoute is [Snapshot.Route] without what is remembered.
+func (s *Snapshot) AskRoute(ctx context.Context, r models.HTTPRequest) (reqs []models.Request, ok bool, err error) {
 	reqs, err = s.ask(ctx, routeInput(r))
 	switch {
 	case errors.Is(err, errUndefined):
@@ -80,7 +81,7 @@ func (s *Snapshot) ask(ctx context.Context, input *ast.Term) ([]models.Request, 
 }
 
 // several reports whether the policy says itself that a request asks several questions.
-func (s *Snapshot) several() bool { return s.request.ref.Equal(requestsRef) }
+func (s *Snapshot) several() bool { return s.request.ref.Equal(RequestsRef) }
 
 // readRequests reads the questions, and drops those that are there already.
 func readRequests(v ast.Value, several bool) ([]models.Request, error) {
@@ -144,7 +145,7 @@ func (s *Snapshot) BodyNeed(ctx context.Context, r models.HTTPRequest) (need *mo
 	if need, upgrade, known := s.RecallBodyNeed(r); known {
 		return need, upgrade, nil
 	}
-	if need, upgrade, err = s.bodyNeed(ctx, r); err == nil {
+	if need, upgrade, err = s.AskBodyNeed(ctx, r); err == nil {
 		s.needs.put(r, hinted{need, upgrade})
 	}
 	return need, upgrade, err
@@ -163,7 +164,8 @@ type hinted struct {
 	upgrade bool
 }
 
-func (s *Snapshot) bodyNeed(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, upgrade bool, err error) {
+// AskBodyNeed is [Snapshot.BodyNeed] without what is remembered.
+func (s *Snapshot) AskBodyNeed(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, upgrade bool, err error) {
 	v, err := s.eval(ctx, s.hints, routeInput(r))
 	switch {
 	case errors.Is(err, errUndefined):
@@ -172,7 +174,7 @@ func (s *Snapshot) bodyNeed(ctx context.Context, r models.HTTPRequest) (need *mo
 		return nil, false, err
 	}
 	if need, upgrade, err = readHints(v); err != nil {
-		return nil, false, fmt.Errorf("%s is malformed: %w", hintsRef, err)
+		return nil, false, fmt.Errorf("%s is malformed: %w", HintsRef, err)
 	}
 	if need != nil {
 		need.Agree = !s.several() // or nothing would tell that they do not

@@ -54,9 +54,9 @@ func (e *RouteEntity) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*plain)(e))
 }
 
-// routesOf lists the routes in data by path and method. They fit their schema.
-func routesOf(data map[string]any) ([]RouteInfo, error) {
-	inRoot, _ := data[root].(map[string]any)
+// RoutesOf lists the routes in data by path and method. They fit their schema.
+func RoutesOf(data map[string]any) ([]RouteInfo, error) {
+	inRoot, _ := data[Root].(map[string]any)
 	content, err := json.Marshal(inRoot["routes"])
 	if err != nil {
 		return nil, fmt.Errorf("read the routes: %w", err)

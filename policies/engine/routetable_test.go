@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 func TestRoutesAreListed(t *testing.T) {
@@ -18,7 +19,7 @@ func TestRoutesAreListed(t *testing.T) {
 "GET /c": {entity_type: datasets, operation: read, entity: {query: set}}
 "GET /d": {entity_type: datasets, operation: read, entity: golden}
 `})
-	in, err := engine.Inspect(t.Context(), src)
+	in, err := workbench.Inspect(t.Context(), src)
 	require.NoError(t, err)
 	assert.Equal(t, 6, in.Routes)
 	assert.Equal(t, []engine.RouteInfo{

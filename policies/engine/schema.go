@@ -60,16 +60,16 @@ func schemaSet() (*ast.SchemaSet, error) {
 	return set, nil
 }
 
-// checkData holds the documents data.patrol.catalog, roles and routes against
+// CheckData holds the documents data.patrol.catalog, roles and routes against
 // their schemas, and roles and routes against the catalog: what names an entity
 // type or operation that does not exist is a typing error, not a wish.
-func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
-	inRoot, _ := b.data[root].(map[string]any)
+func CheckData(ctx context.Context, b *Bundle) (models.Catalog, error) {
+	inRoot, _ := b.Data[Root].(map[string]any)
 	var errs []error
 	for _, name := range []string{"catalog", "roles", "routes"} {
 		doc, ok := inRoot[name]
 		if !ok {
-			errs = append(errs, fmt.Errorf("data.%s.%s is missing", root, name))
+			errs = append(errs, fmt.Errorf("data.%s.%s is missing", Root, name))
 			continue
 		}
 		errs = append(errs, checkSchema(ctx, b, name, doc))
@@ -92,7 +92,7 @@ func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
 	}
 	known := func(where, entityType, operation string, place ...string) {
 		if _, ok := catalog.EntityTypes[entityType].Operations[operation]; !ok {
-			errs = append(errs, b.atData(place, fmt.Errorf("data.%s.%s: the catalog has no %s on %s", root, where, operation, entityType)))
+			errs = append(errs, b.AtData(place, fmt.Errorf("data.%s.%s: the catalog has no %s on %s", Root, where, operation, entityType)))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(catalog.Roles)) {
@@ -108,12 +108,12 @@ func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
 		stars, forms := starSegments(pattern), map[string]bool{}
 		check := func(e RouteEntity, place ...string) {
 			if e.Path > stars {
-				errs = append(errs, b.atData(place, fmt.Errorf("data.%s.%s: entity is from star %d of the path, which has %d", root, where, e.Path, stars)))
+				errs = append(errs, b.AtData(place, fmt.Errorf("data.%s.%s: entity is from star %d of the path, which has %d", Root, where, e.Path, stars)))
 			}
 			forms["json"] = forms["json"] || len(e.JSON)+len(e.Each) > 0
 			forms["multipart"] = forms["multipart"] || len(e.Multipart) > 0
 			if forms["json"] && forms["multipart"] {
-				errs = append(errs, b.atData(place, fmt.Errorf("data.%s.%s: a body is either json or multipart", root, where)))
+				errs = append(errs, b.AtData(place, fmt.Errorf("data.%s.%s: a body is either json or multipart", Root, where)))
 			}
 		}
 		check(r.Entity, "routes", pattern, "entity")
@@ -124,7 +124,7 @@ func checkData(ctx context.Context, b *bundle) (models.Catalog, error) {
 			check(q.Entity, append(place, "entity")...)
 		}
 		if len(r.Absent)+len(r.Unread) > 0 && !forms["json"] && !forms["multipart"] {
-			errs = append(errs, b.atData([]string{"routes", pattern}, fmt.Errorf("data.%s.%s: absent and unread are for routes that read the body", root, where)))
+			errs = append(errs, b.AtData([]string{"routes", pattern}, fmt.Errorf("data.%s.%s: absent and unread are for routes that read the body", Root, where)))
 		}
 	}
 	return catalog, errors.Join(errs...)
@@ -142,11 +142,11 @@ func starSegments(pattern string) int {
 }
 
 // checkSchema holds one document of data.patrol against the schema of its name.
-func checkSchema(ctx context.Context, b *bundle, name string, doc any) error {
-	err := matchSchema(ctx, "data."+root+"."+name, name, doc)
+func checkSchema(ctx context.Context, b *Bundle, name string, doc any) error {
+	err := matchSchema(ctx, "data."+Root+"."+name, name, doc)
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
-		return b.atData([]string{name}, err)
+		return b.AtData([]string{name}, err)
 	}
 	var errs []error
 	for _, e := range joined.Unwrap() {
@@ -154,18 +154,18 @@ func checkSchema(ctx context.Context, b *bundle, name string, doc any) error {
 		if broken, ok := errors.AsType[*schemaError](e); ok {
 			place = append(place, broken.keys(doc)...)
 		}
-		errs = append(errs, b.atData(place, e))
+		errs = append(errs, b.AtData(place, e))
 	}
 	return errors.Join(errs...)
 }
 
 // readDocs reads the catalog and the roles, which must be as their schemas say.
-func readDocs(b *bundle) (models.Catalog, error) {
+func readDocs(b *Bundle) (models.Catalog, error) {
 	var docs struct {
 		Catalog models.Catalog         `json:"catalog"`
 		Roles   map[string]models.Role `json:"roles"`
 	}
-	inRoot, _ := b.data[root].(map[string]any)
+	inRoot, _ := b.Data[Root].(map[string]any)
 	if err := decodeData(inRoot, &docs); err != nil {
 		return models.Catalog{}, err
 	}

@@ -51,10 +51,10 @@ type Snapshot struct {
 
 // The documents that are asked for.
 var (
-	decisionRef = ast.MustParseRef("data.patrol.authz.decision")
-	requestRef  = ast.MustParseRef("data.patrol.http.request")
-	requestsRef = ast.MustParseRef("data.patrol.http.requests")
-	hintsRef    = ast.MustParseRef("data.patrol.http.hints")
+	DecisionRef = ast.MustParseRef("data.patrol.authz.decision")
+	RequestRef  = ast.MustParseRef("data.patrol.http.request")
+	RequestsRef = ast.MustParseRef("data.patrol.http.requests")
+	HintsRef    = ast.MustParseRef("data.patrol.http.hints")
 )
 
 // Option changes how a policy is loaded.
@@ -94,29 +94,78 @@ func errTimeoutOption(d time.Duration) error {
 }
 
 func (s *Snapshot) load(ctx context.Context, src Source) error {
-	b, err := src.parse()
+	b, err := src.Parse()
 	if err != nil {
 		return err
 	}
-	s.waives = b.waives
-	if s.catalog, err = checkData(ctx, b); err != nil {
+	d := &Draft{s, b}
+	if err := d.ReadData(ctx); err != nil {
 		return err
 	}
 	s.names = nameTerms(s.catalog)
-	if err := s.chooseFrom(b.data); err != nil {
+	if err := s.chooseFrom(b.Data); err != nil {
 		return err
 	}
-	if err := s.open(ctx, b.data); err != nil {
+	if err := d.OpenData(ctx); err != nil {
 		return err
 	}
-	if err := s.compile(ctx, b); err != nil {
+	if err := d.Compile(ctx); err != nil {
 		return err
 	}
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	s.revision, s.digest = b.revision, src.Digest()
+	s.revision, s.digest = b.Revision, src.Digest()
 	return s.try(ctx)
+}
+
+// Draft is a policy that is loaded step by step, by checks that go on after an error. The
+// steps are those of [Load], in the order of the methods.
+type Draft struct {
+	snapshot *Snapshot
+	bundle   *Bundle
+}
+
+// NewDraft begins a policy.
+func NewDraft(b *Bundle, opts ...Option) (*Draft, error) {
+	s := &Snapshot{timeout: DefaultTimeout, revision: b.Revision, breaches: new(breachCounts), waives: b.waives}
+	for _, opt := range opts {
+		opt(s)
+	}
+	if s.timeout <= 0 {
+		return nil, errTimeoutOption(s.timeout)
+	}
+	return &Draft{s, b}, nil
+}
+
+// ReadData holds the data documents against their schemas and against each other.
+func (d *Draft) ReadData(ctx context.Context) (err error) {
+	d.snapshot.waives = d.bundle.waives
+	d.snapshot.catalog, err = CheckData(ctx, d.bundle)
+	return err
+}
+
+// OpenData prepares the data for evaluation. No later step works without it.
+func (d *Draft) OpenData(ctx context.Context) error { return d.snapshot.open(ctx, d.bundle.Data) }
+
+// Opened reports whether OpenData got as far as to let the other steps work.
+func (d *Draft) Opened() bool { return d.snapshot.store != nil }
+
+// Compile compiles the modules.
+func (d *Draft) Compile(ctx context.Context) error { return d.snapshot.compile(ctx, d.bundle) }
+
+// Enter prepares the documents that the server asks for.
+func (d *Draft) Enter(ctx context.Context) error { return d.snapshot.enter(ctx) }
+
+// Try asks about a request of which nothing is known, and returns the policy if it denies it.
+func (d *Draft) Try(ctx context.Context) (*Snapshot, error) {
+	return d.snapshot, d.snapshot.try(ctx)
+}
+
+// Recompile compiles other modules on the data of s, and keeps nothing of it.
+func (s *Snapshot) Recompile(ctx context.Context, b *Bundle) error {
+	again := &Snapshot{store: s.store, txn: s.txn}
+	return again.compile(ctx, b)
 }
 
 // open puts the data into a store of our own, in the form that evaluation reads.
@@ -136,8 +185,8 @@ func (s *Snapshot) open(ctx context.Context, data map[string]any) error {
 	return err
 }
 
-func (s *Snapshot) compile(ctx context.Context, b *bundle) error {
-	capabilities, err := capabilitiesFor(b.capabilities)
+func (s *Snapshot) compile(ctx context.Context, b *Bundle) error {
+	capabilities, err := CapabilitiesFor(b.Capabilities)
 	if err != nil {
 		return err
 	}
@@ -152,7 +201,7 @@ func (s *Snapshot) compile(ctx context.Context, b *bundle) error {
 		WithUseTypeCheckAnnotations(true).
 		WithPathConflictsCheck(storage.NonEmpty(ctx, s.store, s.txn)).
 		WithDefaultRegoVersion(ast.RegoV1)
-	s.compiler.Compile(b.modules)
+	s.compiler.Compile(b.Modules)
 	if s.compiler.Failed() {
 		return s.compiler.Errors
 	}
@@ -162,11 +211,11 @@ func (s *Snapshot) compile(ctx context.Context, b *bundle) error {
 // enter prepares the documents that the server asks for, and what can be known of
 // them beforehand.
 func (s *Snapshot) enter(ctx context.Context) (err error) {
-	asks := requestRef
-	if len(s.compiler.GetRulesExact(requestsRef)) > 0 {
-		asks = requestsRef
+	asks := RequestRef
+	if len(s.compiler.GetRulesExact(RequestsRef)) > 0 {
+		asks = RequestsRef
 	}
-	for _, ref := range []ast.Ref{decisionRef, asks} {
+	for _, ref := range []ast.Ref{DecisionRef, asks} {
 		if len(s.compiler.GetRulesExact(ref)) == 0 {
 			return fmt.Errorf("it defines no %s, which the server asks for", ref)
 		}
@@ -174,13 +223,13 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 	for _, d := range []struct {
 		ref ast.Ref
 		to  *document
-	}{{decisionRef, &s.decision}, {asks, &s.request}, {hintsRef, &s.hints}} {
+	}{{DecisionRef, &s.decision}, {asks, &s.request}, {HintsRef, &s.hints}} {
 		if *d.to, err = s.prepare(d.ref); err != nil {
 			return err
 		}
 	}
-	if s.definesExceptions() {
-		if s.exceptions, err = s.prepare(exceptionsRef); err != nil {
+	if s.DefinesExceptions() {
+		if s.exceptions, err = s.prepare(ExceptionsRef); err != nil {
 			return err
 		}
 	}
@@ -188,13 +237,13 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 		return err
 	}
 	s.routes = newRecall[routed](partsOf(s.compiler, asks), s.recall)
-	s.needs = newRecall[hinted](partsOf(s.compiler, hintsRef), s.recall)
+	s.needs = newRecall[hinted](partsOf(s.compiler, HintsRef), s.recall)
 	return s.loadMask(ctx)
 }
 
 // try asks the policy about a request of which nothing is known.
 func (s *Snapshot) try(ctx context.Context) error {
-	d, err := s.decide(ctx, noFacts)
+	d, err := s.DecideInput(ctx, noFacts)
 	_, breached := errors.AsType[*BreachError](err)
 	switch {
 	case breached:
@@ -215,12 +264,18 @@ func (s *Snapshot) Revision() string { return s.revision }
 // not change it.
 func (s *Snapshot) Catalog() models.Catalog { return s.catalog }
 
-// definesExceptions reports whether the policy has data.patrol.custom.waive, as rules or
+// DefinesExceptions reports whether the policy has data.patrol.custom.waive, as rules or
 // as data.
-func (s *Snapshot) definesExceptions() bool {
-	if len(s.compiler.GetRulesExact(exceptionsRef)) > 0 {
+func (s *Snapshot) DefinesExceptions() bool {
+	if len(s.compiler.GetRulesExact(ExceptionsRef)) > 0 {
 		return true
 	}
-	_, err := s.documents.data.Find(exceptionsRef[1:])
+	_, err := s.documents.data.Find(ExceptionsRef[1:])
 	return err == nil
 }
+
+// Compiler returns the compiled modules, which callers must not change.
+func (s *Snapshot) Compiler() *ast.Compiler { return s.compiler }
+
+// Timeout bounds each evaluation.
+func (s *Snapshot) Timeout() time.Duration { return s.timeout }

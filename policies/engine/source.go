@@ -27,7 +27,7 @@ type Source struct {
 	Name string
 	// Files are the bundle's files by slash-separated path relative to its root.
 	// [Load] looks at those that take part in evaluation, see [IsPolicyFile], and
-	// [Check] at the tests as well, see [IsTestFile]. Others are passed over.
+	// package workbench at the tests as well, see [IsTestFile]. Others are passed over.
 	Files map[string][]byte
 	// Waive are the invariants that the server lets its policies waive, see
 	// [WaivableCodes]. What a policy waives is what its manifest names as well.
@@ -36,9 +36,9 @@ type Source struct {
 
 // The names of a bundle's files, as OPA has them.
 const (
-	manifestFile     = ".manifest"
+	ManifestFile     = ".manifest"
 	capabilitiesFile = "capabilities.json"
-	root             = "patrol" // the only part of data that a bundle may define
+	Root             = "patrol" // the only part of data that a bundle may define
 )
 
 // IsPolicyFile reports whether a file of a bundle, named by its path in it, takes
@@ -46,7 +46,7 @@ const (
 // documents, and a capabilities.json at the top. It also reports those that OPA
 // would let take part and [Load] refuses.
 func IsPolicyFile(name string) bool {
-	return name == manifestFile || name == capabilitiesFile ||
+	return name == ManifestFile || name == capabilitiesFile ||
 		isModule(name) || isData(name) || slices.Contains(unsupported, path.Base(name))
 }
 
@@ -70,14 +70,14 @@ func isData(name string) bool {
 // is evaluated, without having been checked here.
 var unsupported = []string{"policy.wasm", "plan.json", "patch.json", ".manifest.pb"}
 
-// bundle is a source, parsed and not yet compiled.
-type bundle struct {
-	revision     string
-	modules      map[string]*ast.Module
-	data         map[string]any
-	documents    map[string][]byte // what data is from, by file
-	capabilities *ast.Capabilities // nil if it brings none but those that are enforced
-	waivers      []string          // what the manifest waives, as it is written there
+// Bundle is a source, parsed and not yet compiled.
+type Bundle struct {
+	Revision     string
+	Modules      map[string]*ast.Module
+	Data         map[string]any
+	Documents    map[string][]byte // what data is from, by file
+	Capabilities *ast.Capabilities // nil if it brings none but those that are enforced
+	Waivers      []string          // what the manifest waives, as it is written there
 	waives       breach
 }
 
@@ -89,10 +89,10 @@ type manifest struct {
 	Metadata    map[string]any `json:"metadata"`
 }
 
-// parse reads the files. All errors that it finds are reported, each with the
+// Parse reads the files. All errors that it finds are reported, each with the
 // file, and the line where there is one.
-func (src Source) parse() (*bundle, error) {
-	b := &bundle{modules: map[string]*ast.Module{}, data: map[string]any{}, documents: map[string][]byte{}}
+func (src Source) Parse() (*Bundle, error) {
+	b := &Bundle{Modules: map[string]*ast.Module{}, Data: map[string]any{}, Documents: map[string][]byte{}}
 	var errs []error
 	m, err := src.manifest()
 	if err != nil {
@@ -104,13 +104,13 @@ func (src Source) parse() (*bundle, error) {
 		case slices.Contains(unsupported, path.Base(name)):
 			err = at(name, errors.New("bundles with such files are not supported, only Rego modules and data documents are"))
 		case isModule(name):
-			b.modules[name], err = parseModule(name, content)
+			b.Modules[name], err = ParseModule(name, content)
 		case isData(name):
 			err = b.addData(name, content)
 		case name == capabilitiesFile:
 			// Most bundles bring those that are enforced, and reading them takes a quarter of loading.
 			if !bytes.Equal(content, policies.Capabilities) {
-				b.capabilities, err = parseCapabilities(content)
+				b.Capabilities, err = parseCapabilities(content)
 			}
 		default:
 			continue
@@ -122,18 +122,18 @@ func (src Source) parse() (*bundle, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	b.waivers, _ = manifestWaivers(m) // which were looked at when it was read
-	b.waives, _ = readWaivers(b.waivers)
+	b.Waivers, _ = manifestWaivers(m) // which were looked at when it was read
+	b.waives, _ = readWaivers(b.Waivers)
 	permitted, _ := readWaivers(src.Waive)
 	b.waives &= permitted
-	if b.revision = m.Revision; b.revision == "" {
-		b.revision = src.Digest()
+	if b.Revision = m.Revision; b.Revision == "" {
+		b.Revision = src.Digest()
 	}
 	return b, nil
 }
 
-// parseModule reads a module and sees to it that it stays inside the root.
-func parseModule(name string, content []byte) (*ast.Module, error) {
+// ParseModule reads a module and sees to it that it stays inside the root.
+func ParseModule(name string, content []byte) (*ast.Module, error) {
 	m, err := ast.ParseModuleWithOpts(name, string(content), ast.ParserOptions{
 		ProcessAnnotation: true, RegoVersion: ast.RegoV1,
 	})
@@ -144,25 +144,25 @@ func parseModule(name string, content []byte) (*ast.Module, error) {
 }
 
 func (src Source) manifest() (m manifest, err error) {
-	content, ok := src.Files[manifestFile]
+	content, ok := src.Files[ManifestFile]
 	if !ok {
-		return m, at(manifestFile, fmt.Errorf("the bundle has none; it must at least say {\"roots\": [%q]}", root))
+		return m, at(ManifestFile, fmt.Errorf("the bundle has none; it must at least say {\"roots\": [%q]}", Root))
 	}
 	dec := json.NewDecoder(strings.NewReader(string(content)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&m); err != nil {
-		return m, at(manifestFile, err)
+		return m, at(ManifestFile, err)
 	}
 	switch {
-	case m.Roots == nil || len(*m.Roots) != 1 || strings.Trim((*m.Roots)[0], "/") != root:
-		return m, at(manifestFile, fmt.Errorf("roots must be [%q]: the bundle may define data.%s and nothing else", root, root))
+	case m.Roots == nil || len(*m.Roots) != 1 || strings.Trim((*m.Roots)[0], "/") != Root:
+		return m, at(ManifestFile, fmt.Errorf("roots must be [%q]: the bundle may define data.%s and nothing else", Root, Root))
 	case m.RegoVersion != nil && *m.RegoVersion != 1:
-		return m, at(manifestFile, errors.New("rego_version must be 1 or left out"))
+		return m, at(ManifestFile, errors.New("rego_version must be 1 or left out"))
 	case len(m.Revision) > 200 || strings.ContainsFunc(m.Revision, func(r rune) bool { return r < ' ' || r > '~' }):
-		return m, at(manifestFile, errors.New("revision must be at most 200 printable ASCII characters"))
+		return m, at(ManifestFile, errors.New("revision must be at most 200 printable ASCII characters"))
 	}
 	if _, err := manifestWaivers(m); err != nil {
-		return m, at(manifestFile, err)
+		return m, at(ManifestFile, err)
 	}
 	return m, nil
 }
@@ -170,15 +170,15 @@ func (src Source) manifest() (m manifest, err error) {
 // checkPackage keeps modules inside the root.
 func checkPackage(m *ast.Module) error {
 	p := m.Package.Path // data.patrol…
-	if len(p) < 2 || p[1].Value.Compare(ast.String(root)) != 0 {
-		return atLocation(m.Package.Location, fmt.Errorf("%s is outside of %s, the only root a bundle may define", m.Package, root))
+	if len(p) < 2 || p[1].Value.Compare(ast.String(Root)) != 0 {
+		return AtLocation(m.Package.Location, fmt.Errorf("%s is outside of %s, the only root a bundle may define", m.Package, Root))
 	}
 	return nil
 }
 
 // addData puts a data document where its folder says: patrol/roles/data.yaml is
 // data.patrol.roles.
-func (b *bundle) addData(name string, content []byte) error {
+func (b *Bundle) addData(name string, content []byte) error {
 	asJSON := content
 	if path.Ext(name) != ".json" {
 		var err error
@@ -198,21 +198,21 @@ func (b *bundle) addData(name string, content []byte) error {
 		return at(name, errors.New("must be an object"))
 	}
 	for key := range tree {
-		if key != root {
-			return at(name, fmt.Errorf("data.%s is outside of %s, the only root a bundle may define", key, root))
+		if key != Root {
+			return at(name, fmt.Errorf("data.%s is outside of %s, the only root a bundle may define", key, Root))
 		}
 	}
-	b.documents[name] = content
-	if conflict := merge(b.data, tree); conflict != "" {
+	b.Documents[name] = content
+	if conflict := merge(b.Data, tree); conflict != "" {
 		return at(name, fmt.Errorf("data%s is already defined by %s", conflict, b.definer(conflict, name)))
 	}
 	return nil
 }
 
 // definer is the file that has a part of data, other than one.
-func (b *bundle) definer(conflict, not string) string {
+func (b *Bundle) definer(conflict, not string) string {
 	keys := strings.Split(strings.TrimPrefix(conflict, "."), ".")
-	for _, name := range slices.Sorted(maps.Keys(b.documents)) {
+	for _, name := range slices.Sorted(maps.Keys(b.Documents)) {
 		var above []string
 		if dir := path.Dir(name); dir != "." {
 			above = strings.Split(dir, "/")

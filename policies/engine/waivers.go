@@ -50,15 +50,16 @@ func readWaivers(names []string) (b breach, notes []string) {
 			b |= code
 		case isCase:
 			b |= byCase
-			notes = append(notes, fmt.Sprintf("%s is a case of the safety suite: write %s, the code of what is waived", name, joinCodes(byCase.codes())))
+			notes = append(notes, fmt.Sprintf("%s is a case of the safety suite: write %s, the code of what is waived", name, JoinCodes(byCase.codes())))
 		default:
-			notes = append(notes, fmt.Sprintf("%s cannot be waived by any policy: what can is %s", name, joinCodes(WaivableCodes())))
+			notes = append(notes, fmt.Sprintf("%s cannot be waived by any policy: what can is %s", name, JoinCodes(WaivableCodes())))
 		}
 	}
 	return b, notes
 }
 
-func joinCodes(codes []models.ReasonCode) string {
+// JoinCodes lists codes, with commas.
+func JoinCodes(codes []models.ReasonCode) string {
 	texts := make([]string, len(codes))
 	for i, code := range codes {
 		texts[i] = string(code)
@@ -66,13 +67,23 @@ func joinCodes(codes []models.ReasonCode) string {
 	return strings.Join(texts, ", ")
 }
 
-// waivedBy is what must be waived for a policy to allow a case of the safety suite; 0 if
+// WaivedBy is what must be waived for a policy to allow a case of the safety suite, none if
 // nothing can be.
-func waivedBy(name string) breach {
+func WaivedBy(name string) []models.ReasonCode {
 	if code := waivable(models.ReasonCode(name)); code != 0 {
-		return code
+		return code.codes()
 	}
-	return waivedCases[name]
+	return waivedCases[name].codes()
+}
+
+// Waivable reports whether the invariant whose breach has this code can be waived.
+func Waivable(code models.ReasonCode) bool { return waivable(code) != 0 }
+
+// ReadWaivers returns the codes among names of reasons and of cases of the safety suite, and
+// notes about names that are not codes.
+func ReadWaivers(names []string) (codes []models.ReasonCode, notes []string) {
+	b, notes := readWaivers(names)
+	return b.codes(), notes
 }
 
 // manifestWaivers reads metadata.waive of a manifest: a list of codes.
@@ -89,15 +100,15 @@ func manifestWaivers(m manifest) ([]string, error) {
 	for _, v := range list {
 		name, ok := v.(string)
 		if b, _ := readWaivers([]string{name}); !ok || b == 0 {
-			return nil, fmt.Errorf("metadata.waive: %v cannot be waived; what can is %s", v, joinCodes(WaivableCodes()))
+			return nil, fmt.Errorf("metadata.waive: %v cannot be waived; what can is %s", v, JoinCodes(WaivableCodes()))
 		}
 		names = append(names, name)
 	}
 	return names, nil
 }
 
-// exceptionsRef is where a policy makes exceptions of its own.
-var exceptionsRef = ast.MustParseRef("data.patrol.custom.waive")
+// ExceptionsRef is where a policy makes exceptions of its own.
+var ExceptionsRef = ast.MustParseRef("data.patrol.custom.waive")
 
 // MaxException is how far ahead an exception of a policy may end.
 const MaxException = 90 * 24 * time.Hour
@@ -123,7 +134,7 @@ func (s *Snapshot) ending(ctx context.Context, input *ast.Term, lifted []models.
 	if !slices.ContainsFunc(lifted, func(w models.Waiver) bool { return w.Until != 0 }) {
 		return lifted, nil
 	}
-	later := ast.NewTerm(laterInput(input.Value))
+	later := ast.NewTerm(LaterInput(input.Value))
 	v, err := s.eval(ctx, s.exceptions, later)
 	if errors.Is(err, errUndefined) {
 		return lifted, nil
@@ -150,8 +161,8 @@ func (s *Snapshot) withoutEndless(lifted []models.Waiver, laterInput, later ast.
 	return lifted, err
 }
 
-// laterInput is an input at the time at which every exception of now has ended.
-func laterInput(input ast.Value) ast.Value {
+// LaterInput is an input at the time at which every exception of now has ended.
+func LaterInput(input ast.Value) ast.Value {
 	in, _ := input.(ast.Object)
 	now, _ := numberIn(in, key.now)
 	at, ok := now.Int64()
@@ -200,7 +211,7 @@ func readException(v ast.Value) (w models.Waiver, err error) {
 		return w, err
 	}
 	if waivable(models.ReasonCode(code)) == 0 {
-		return w, fmt.Errorf("%.80q cannot be waived; what can is %s", code, joinCodes(WaivableCodes()))
+		return w, fmt.Errorf("%.80q cannot be waived; what can is %s", code, JoinCodes(WaivableCodes()))
 	}
 	because, err := readString("because", obj.Get(key.because))
 	if err != nil {

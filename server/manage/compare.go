@@ -9,7 +9,7 @@ import (
 	"patrol/bundles"
 	"patrol/models"
 	"patrol/models/store"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // KeptPolicy finds a revision that is kept, by its digest or its name.
@@ -42,7 +42,7 @@ func (s *Service) TakeTurn(ctx context.Context) (done func(), err error) { retur
 
 // DiffDecisions compares two kept policies by what they say and decide; nil if that
 // cannot be done. What only the source holds has passed no gate, and is not run here.
-func (s *Service) DiffDecisions(ctx context.Context, from, to string) *engine.DiffReport {
+func (s *Service) DiffDecisions(ctx context.Context, from, to string) *workbench.DiffReport {
 	kept, err := s.store.PolicyRevisions(ctx)
 	if err != nil {
 		s.log.WarnContext(ctx, "two policies could not be compared by what they decide", "from", from, "to", to, "error", err)
@@ -50,7 +50,7 @@ func (s *Service) DiffDecisions(ctx context.Context, from, to string) *engine.Di
 	}
 	within, cancel := context.WithTimeout(ctx, explainWithin)
 	defer cancel()
-	var sides [2]engine.Loaded
+	var sides [2]workbench.Loaded
 	for i, key := range [...]string{from, to} {
 		at := slices.IndexFunc(kept, func(r store.PolicyRevision) bool { return r.Digest == key })
 		if at < 0 {
@@ -62,7 +62,7 @@ func (s *Service) DiffDecisions(ctx context.Context, from, to string) *engine.Di
 			return nil
 		}
 	}
-	report, err := engine.Diff(within, sides[0], sides[1], 1)
+	report, err := workbench.Diff(within, sides[0], sides[1], 1)
 	if err != nil {
 		s.log.WarnContext(ctx, "two policies could not be compared by what they decide", "from", from, "to", to, "error", err)
 		return nil

@@ -16,6 +16,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 	"patrol/server/window"
 )
 
@@ -75,7 +76,7 @@ const fullFor = 5 * time.Second
 // Tried is the result of a trial.
 type Tried struct {
 	api.PlaygroundResult
-	Explanation *engine.Explanation // the answer once more, in the form of the engine
+	Explanation *workbench.Explanation // the answer once more, in the form of the engine
 }
 
 // TryPolicy tries changes to a copy of the policy in force, which stays as it is.

@@ -11,6 +11,7 @@ import (
 	"patrol/models"
 	"patrol/models/store"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 const (
@@ -31,7 +32,7 @@ type policyReader struct {
 
 	mu        sync.Mutex
 	inspected string // digest of the archive that inspection is of
-	in        *engine.Inspection
+	in        *workbench.Inspection
 
 	explaining chan struct{} // one element for each explanation in the making
 
@@ -42,7 +43,7 @@ type policyReader struct {
 // loadedPolicy is a policy that was in force, ready to decide again.
 type loadedPolicy struct {
 	digest string // of its archive
-	engine.Loaded
+	workbench.Loaded
 }
 
 func newPolicyReader(permit func(engine.Source) engine.Source) *policyReader {
@@ -66,7 +67,7 @@ func (r *policyReader) begin(ctx context.Context) (done func(), err error) {
 }
 
 // inspect says what is in a policy. The last answer is kept.
-func (r *policyReader) inspect(ctx context.Context, name string, archive []byte, digest string) (*engine.Inspection, error) {
+func (r *policyReader) inspect(ctx context.Context, name string, archive []byte, digest string) (*workbench.Inspection, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.inspected == digest {
@@ -76,7 +77,7 @@ func (r *policyReader) inspect(ctx context.Context, name string, archive []byte,
 	if err != nil {
 		return nil, err
 	}
-	in, err := engine.Inspect(ctx, b.Source)
+	in, err := workbench.Inspect(ctx, b.Source)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func (r *policyReader) inspect(ctx context.Context, name string, archive []byte,
 }
 
 // load returns a policy that is kept, ready to decide.
-func (r *policyReader) load(ctx context.Context, s *store.Store, kept store.PolicyRevision) (engine.Loaded, error) {
+func (r *policyReader) load(ctx context.Context, s *store.Store, kept store.PolicyRevision) (workbench.Loaded, error) {
 	r.loading.Lock()
 	defer r.loading.Unlock()
 	for i, l := range r.loaded {
@@ -96,14 +97,14 @@ func (r *policyReader) load(ctx context.Context, s *store.Store, kept store.Poli
 	}
 	b, err := openKept(ctx, s, kept)
 	if err != nil {
-		return engine.Loaded{}, err
+		return workbench.Loaded{}, err
 	}
 	source := r.permit(b.Source)
 	snapshot, err := engine.Load(ctx, source, engine.WithRecall(0))
 	if err != nil {
-		return engine.Loaded{}, err
+		return workbench.Loaded{}, err
 	}
-	ready := engine.Loaded{Source: source, Snapshot: snapshot}
+	ready := workbench.Loaded{Source: source, Snapshot: snapshot}
 	r.loaded = slices.Insert(r.loaded, 0, loadedPolicy{kept.ArchiveDigest, ready})
 	r.loaded = slices.Clip(slices.Delete(r.loaded, min(len(r.loaded), mostLoaded), len(r.loaded)))
 	return ready, nil
@@ -132,7 +133,7 @@ func openKept(ctx context.Context, s *store.Store, kept store.PolicyRevision) (*
 type Explained struct {
 	// Unexplained says why there is no explanation; nil if there is one.
 	Unexplained error
-	Explanation *engine.LoggedExplanation
+	Explanation *workbench.LoggedExplanation
 	// Revision is of the policy that it is explained under. Decided says that it has the
 	// name of that which decided; Several, that others that are kept have the same.
 	Revision         string
@@ -142,14 +143,14 @@ type Explained struct {
 	Active      string
 	TodayKnown  bool
 	Today       models.Decision
-	TodayChange engine.ChangeKind
+	TodayChange workbench.ChangeKind
 }
 
 // ExplainDecision says why a decision of the log was made, under the policy that made
 // it if that is kept, else under the one in force, and whether the one in force would
 // decide otherwise. The error is not about the decision.
 func (s *Service) ExplainDecision(ctx context.Context, d models.LoggedDecision) (Explained, error) {
-	if err := engine.CheckReplayable(&d); err != nil {
+	if err := workbench.CheckReplayable(&d); err != nil {
 		return Explained{Unexplained: err}, nil
 	}
 	done, err := s.reader.begin(ctx)
@@ -165,7 +166,7 @@ func (s *Service) ExplainDecision(ctx context.Context, d models.LoggedDecision) 
 	within, cancel := context.WithTimeout(ctx, explainWithin)
 	defer cancel()
 	out := Explained{Revision: decider.Revision(), Decided: decider.Revision() == d.Revision, Several: several, Active: active.Revision()}
-	out.Explanation, err = decider.ExplainLogged(within, &d)
+	out.Explanation, err = workbench.ExplainLogged(within, decider, &d)
 	if err != nil {
 		if ctx.Err() != nil {
 			return Explained{}, ctx.Err()
@@ -174,8 +175,8 @@ func (s *Service) ExplainDecision(ctx context.Context, d models.LoggedDecision) 
 	}
 	if decider != active {
 		// Where there is no time left, or the input cannot be read, nothing is said of it.
-		if out.Today, err = active.Again(within, &d, &engine.FactCache{}); err == nil {
-			out.TodayKnown, out.TodayChange = true, engine.Compare(d.Decision, out.Today, d.HeadersKnown())
+		if out.Today, err = workbench.ReplayDecision(within, active, &d, &workbench.FactCache{}); err == nil {
+			out.TodayKnown, out.TodayChange = true, workbench.Compare(d.Decision, out.Today, d.HeadersKnown())
 		}
 	}
 	return out, nil
@@ -209,7 +210,7 @@ func (s *Service) deciderOf(ctx context.Context, d models.LoggedDecision, active
 
 // InspectPolicy says what is in the policy in force. The answer is shared and must not
 // be changed.
-func (s *Service) InspectPolicy(ctx context.Context) (*engine.Inspection, error) {
+func (s *Service) InspectPolicy(ctx context.Context) (*workbench.Inspection, error) {
 	archive, digest, _ := s.policy.Archive()
 	in, err := s.reader.inspect(ctx, s.policy.Status().Active.Source, archive, digest)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"patrol/bundles"
 	"patrol/models"
 	"patrol/models/store"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 	"patrol/server/shadow"
 )
 
@@ -54,8 +54,8 @@ func ReadShadow(ctx context.Context, s *store.Store, digest string) (api.PolicyS
 func addShadowCount(out *api.PolicyShadow, c models.ShadowCount) {
 	to := map[string]*int64{
 		models.ShadowSame: &out.Counts.Same, models.ShadowError: &out.Counts.Errors, models.ShadowDropped: &out.Counts.Dropped,
-		string(engine.NewlyAllowed): &out.Counts.NewlyAllowed, string(engine.NewlyDenied): &out.Counts.NewlyDenied,
-		string(engine.OtherReasons): &out.Counts.OtherReasons, string(engine.OtherGrant): &out.Counts.OtherGrant,
+		string(workbench.NewlyAllowed): &out.Counts.NewlyAllowed, string(workbench.NewlyDenied): &out.Counts.NewlyDenied,
+		string(workbench.OtherReasons): &out.Counts.OtherReasons, string(workbench.OtherGrant): &out.Counts.OtherGrant,
 	}[c.Kind]
 	if to == nil {
 		return // of a newer version

@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"patrol/models"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 type metrics struct {
@@ -30,7 +30,7 @@ func newMetrics(to prometheus.Registerer, queued func() int64) *metrics {
 		}, []string{"revision", "digest"}),
 	}
 	for _, outcome := range []string{
-		models.ShadowSame, string(engine.NewlyAllowed), string(engine.NewlyDenied), string(engine.OtherReasons), string(engine.OtherGrant), models.ShadowError,
+		models.ShadowSame, string(workbench.NewlyAllowed), string(workbench.NewlyDenied), string(workbench.OtherReasons), string(workbench.OtherGrant), models.ShadowError,
 	} {
 		m.decisions.WithLabelValues(outcome) // so that a first occurrence shows as a rise
 	}

@@ -15,7 +15,7 @@ import (
 	"patrol/bundles"
 	"patrol/bundles/sandbox"
 	"patrol/models"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 	"patrol/server/authz"
 	"patrol/server/decisionlog"
 )
@@ -277,7 +277,7 @@ func (w *worker) batch(ctx context.Context) {
 		}
 		w.text = append(w.text, '\n')
 	}
-	err := w.judge.Judge(w.text, func(a engine.Rejudged) {
+	err := w.judge.Judge(w.text, func(a workbench.EventReplay) {
 		r := &batch[answered]
 		answered++
 		switch {

@@ -27,6 +27,7 @@ import (
 	"patrol/models"
 	"patrol/policies"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 	"patrol/server/authz"
 	"patrol/server/decisionlog"
 	"patrol/server/shadow"
@@ -358,14 +359,14 @@ func TestCountsAreThoseOfAReplay(t *testing.T) {
 	got := b.await(candidate, n)
 	assert.Equal(t, want, got)
 
-	report, err := load(t, other).Replay(t.Context(), func(each func(models.LoggedDecision) error) error {
+	report, err := workbench.Replay(t.Context(), load(t, other), func(each func(models.LoggedDecision) error) error {
 		for _, l := range logged {
 			if err := each(l); err != nil {
 				return err
 			}
 		}
 		return nil
-	}, engine.ReplayOptions{})
+	}, workbench.ReplayOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, report.NewlyAllowed, got["newly_allowed weekend"])
 	assert.Equal(t, report.NewlyDenied, got["newly_denied holiday"])

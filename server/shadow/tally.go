@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"patrol/models"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 	"patrol/server/authz"
 )
 
@@ -74,9 +74,9 @@ func (t *tally) add(digest, base, kind string, n int64, at time.Time) {
 }
 
 // diverged counts a decision that comes out otherwise.
-func (t *tally) diverged(digest string, r *authz.Record, a engine.Rejudged, rules engine.ReasonRules) {
+func (t *tally) diverged(digest string, r *authz.Record, a workbench.EventReplay, rules workbench.ReasonRules) {
 	codes := a.After
-	if a.Kind == engine.NewlyAllowed {
+	if a.Kind == workbench.NewlyAllowed {
 		codes = codesOf(r.Decision)
 	}
 	key := countKey{base: r.Decision.Revision, kind: string(a.Kind), reasons: joined(codes)}
@@ -161,8 +161,8 @@ func joined(codes []models.ReasonCode) string {
 }
 
 // ruled is the codes with the rules that give them, as JSON.
-func ruled(codes []models.ReasonCode, rules engine.ReasonRules) json.RawMessage {
-	reasons := make([]engine.ReplayReason, len(codes))
+func ruled(codes []models.ReasonCode, rules workbench.ReasonRules) json.RawMessage {
+	reasons := make([]workbench.ReplayReason, len(codes))
 	for i, code := range codes {
 		reasons[i] = rules[code]
 		reasons[i].Code = code

@@ -8,14 +8,14 @@ import (
 	"strings"
 
 	"patrol/models"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // Explained is why a decision was made, as far as that can be found out.
 type Explained struct {
 	// Unexplained says why there is no explanation; nil if there is one.
 	Unexplained error
-	Explanation *engine.LoggedExplanation
+	Explanation *workbench.LoggedExplanation
 	// Revision is of the policy that it is explained under, and Decided says that it
 	// has the name of that which decided; Several, that others that are kept have the
 	// same.
@@ -26,7 +26,7 @@ type Explained struct {
 	Active      string
 	TodayKnown  bool
 	Today       models.Decision
-	TodayChange engine.ChangeKind
+	TodayChange workbench.ChangeKind
 }
 
 // DecisionPage is the page that explains a decision.
@@ -86,7 +86,7 @@ func (d DecisionPage) Given() (out []Given) {
 }
 
 // Remedy is what would allow it, nil if nothing that is known of, or if it was allowed.
-func (d DecisionPage) Remedy() *engine.Remedy {
+func (d DecisionPage) Remedy() *workbench.Remedy {
 	if d.Explanation == nil {
 		return nil
 	}
@@ -136,15 +136,15 @@ func (d DecisionPage) Now() string {
 	}
 }
 
-func changeInWords(kind engine.ChangeKind, reasons string) string {
+func changeInWords(kind workbench.ChangeKind, reasons string) string {
 	switch kind {
-	case engine.NewlyAllowed:
+	case workbench.NewlyAllowed:
 		return "It would be allowed."
-	case engine.NewlyDenied:
+	case workbench.NewlyDenied:
 		return "It would be denied: " + reasons + "."
-	case engine.OtherReasons:
+	case workbench.OtherReasons:
 		return "It would be denied for other reasons: " + reasons + "."
-	case engine.OtherGrant:
+	case workbench.OtherGrant:
 		return "It would be allowed by another scope, or with other headers."
 	default:
 		return ""
@@ -180,7 +180,7 @@ func (r RuleRun) State() State {
 
 // runsOf shows the rules that ran, in the order in which they were entered. The parts
 // of a rule after `else` run by themselves and are shown within it.
-func runsOf(e *engine.Explanation) (runs []RuleRun) {
+func runsOf(e *workbench.Explanation) (runs []RuleRun) {
 	for _, t := range e.Rules {
 		run := runOf(runs, t)
 		if run == nil {
@@ -206,7 +206,7 @@ func runsOf(e *engine.Explanation) (runs []RuleRun) {
 		case e.Allowed:
 			r.Open = i == 0
 		case r.gives != "":
-			r.Open = slices.ContainsFunc(e.Because, func(b engine.Because) bool { return b.File == r.file && b.Line == r.first })
+			r.Open = slices.ContainsFunc(e.Because, func(b workbench.Because) bool { return b.File == r.file && b.Line == r.first })
 		default:
 			r.Open = !r.Held
 		}
@@ -215,7 +215,7 @@ func runsOf(e *engine.Explanation) (runs []RuleRun) {
 }
 
 // runOf finds the rule that a trace is a part of, nil if it is of none.
-func runOf(runs []RuleRun, t engine.RuleTrace) *RuleRun {
+func runOf(runs []RuleRun, t workbench.RuleTrace) *RuleRun {
 	for i := range runs {
 		if r := &runs[i]; r.file == t.File && r.first <= t.Line && t.Line <= r.last {
 			return r

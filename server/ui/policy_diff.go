@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"patrol/models"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 const (
@@ -24,7 +24,7 @@ type Difference struct {
 }
 
 // Tell adds what two policies say and decide otherwise. nil: that is not known.
-func (d *PolicyDiff) Tell(r *engine.DiffReport) {
+func (d *PolicyDiff) Tell(r *workbench.DiffReport) {
 	if r == nil {
 		return
 	}
@@ -36,7 +36,7 @@ func (d *PolicyDiff) Tell(r *engine.DiffReport) {
 	d.Decided = fmt.Sprintf("Of %d known decisions: %d newly allowed, %d newly denied, %d denied for other reasons.",
 		r.Decisions.Replayed, r.Decisions.NewlyAllowed, r.Decisions.NewlyDenied, r.Decisions.OtherReasons)
 	for _, g := range r.Decisions.Groups {
-		if g.Kind != engine.NewlyAllowed && g.Kind != engine.NewlyDenied || len(d.Outcomes) == mostOutcomes {
+		if g.Kind != workbench.NewlyAllowed && g.Kind != workbench.NewlyDenied || len(d.Outcomes) == mostOutcomes {
 			continue
 		}
 		o := ReplayChange{Text: changesInWords(string(g.Kind), g.Count, reasonCodes(g.Reasons))}
@@ -49,7 +49,7 @@ func (d *PolicyDiff) Tell(r *engine.DiffReport) {
 	d.MoreRequests = len(r.Requests) - len(d.Requests)
 }
 
-func reasonCodes(reasons []engine.ReplayReason) []models.ReasonCode {
+func reasonCodes(reasons []workbench.ReplayReason) []models.ReasonCode {
 	codes := make([]models.ReasonCode, len(reasons))
 	for i, r := range reasons {
 		codes[i] = r.Code
@@ -60,8 +60,8 @@ func reasonCodes(reasons []engine.ReplayReason) []models.ReasonCode {
 // changesInWords says how many decisions change, how and why.
 func changesInWords(kind string, count int64, codes []models.ReasonCode) string {
 	kinds := map[string]string{
-		string(engine.NewlyAllowed): "newly allowed", string(engine.NewlyDenied): "newly denied", string(engine.OtherReasons): "denied for other reasons",
-		string(engine.OtherGrant): "allowed by another scope, or with other headers",
+		string(workbench.NewlyAllowed): "newly allowed", string(workbench.NewlyDenied): "newly denied", string(workbench.OtherReasons): "denied for other reasons",
+		string(workbench.OtherGrant): "allowed by another scope, or with other headers",
 	}
 	text := plural(int(count), "decision", "decisions") + " " + kinds[kind]
 	if len(codes) == 0 {
@@ -71,25 +71,25 @@ func changesInWords(kind string, count int64, codes []models.ReasonCode) string 
 	for i, c := range codes {
 		names[i] = string(c)
 	}
-	if kind == string(engine.NewlyAllowed) {
+	if kind == string(workbench.NewlyAllowed) {
 		return text + ", denied before as " + strings.Join(names, ", ")
 	}
 	return text + ": " + strings.Join(names, ", ")
 }
 
-func differenceOf(d engine.Difference) Difference {
-	states := map[engine.DiffKind]State{
-		engine.Added: {"active", "Added"}, engine.Removed: {"revoked", "Removed"}, engine.Changed: {"soon", "Changed"},
+func differenceOf(d workbench.Difference) Difference {
+	states := map[workbench.DiffKind]State{
+		workbench.Added: {"active", "Added"}, workbench.Removed: {"revoked", "Removed"}, workbench.Changed: {"soon", "Changed"},
 	}
-	parts := map[engine.DiffPart]string{
-		engine.PartRule: "rule", engine.PartReason: "reason", engine.PartRole: "role may", engine.PartOperation: "operation",
-		engine.PartRoute: "route", engine.PartData: "data",
+	parts := map[workbench.DiffPart]string{
+		workbench.PartRule: "rule", workbench.PartReason: "reason", workbench.PartRole: "role may", workbench.PartOperation: "operation",
+		workbench.PartRoute: "route", workbench.PartData: "data",
 	}
 	out := Difference{State: states[d.Kind], What: parts[d.Part], Name: d.Name, Title: d.Title, Place: placeOf(d.File, d.Line, 0)}
-	if d.Part == engine.PartRole && !strings.Contains(d.Name, " ") {
+	if d.Part == workbench.PartRole && !strings.Contains(d.Name, " ") {
 		out.What = "role"
 	}
-	if d.Part == engine.PartReason || d.Part == engine.PartOperation {
+	if d.Part == workbench.PartReason || d.Part == workbench.PartOperation {
 		out.Before, out.After = d.Before, d.After
 	}
 	out.Name = strings.TrimPrefix(out.Name, "data.patrol.")

@@ -11,7 +11,7 @@ import (
 
 	"patrol/api"
 	"patrol/internal/linediff"
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // PolicyHistory is the page about what happened to the policy, and what can be rolled
@@ -228,7 +228,7 @@ type PolicyDiff struct {
 	MoreDifferences int
 	Decided         string
 	Outcomes        []ReplayChange
-	Requests        []engine.RequestDifference
+	Requests        []workbench.RequestDifference
 	MoreRequests    int
 }
 

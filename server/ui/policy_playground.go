@@ -13,12 +13,13 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // Tried is what became of a trial in the playground.
 type Tried struct {
 	api.PlaygroundResult
-	Explanation *engine.Explanation // the answer once more, as the engine has it
+	Explanation *workbench.Explanation // the answer once more, as the engine has it
 }
 
 // PlaygroundForm is what was typed in the playground. It holds all that is edited,
@@ -228,14 +229,14 @@ func (p Playground) Compared() string {
 	decision := func(a *api.PolicyAnswer) models.Decision {
 		return models.Decision{Allowed: a.Allowed, Reasons: a.Reasons, ScopeID: a.ScopeID, Headers: a.Headers}
 	}
-	switch engine.Compare(decision(b), decision(&a.PolicyAnswer), true) {
-	case engine.NewlyAllowed:
+	switch workbench.Compare(decision(b), decision(&a.PolicyAnswer), true) {
+	case workbench.NewlyAllowed:
 		return "The policy in force denies it: " + codesOf(b.Reasons) + "."
-	case engine.NewlyDenied:
+	case workbench.NewlyDenied:
 		return "The policy in force allows it."
-	case engine.OtherReasons:
+	case workbench.OtherReasons:
 		return "The policy in force denies it for other reasons: " + codesOf(b.Reasons) + "."
-	case engine.OtherGrant:
+	case workbench.OtherGrant:
 		return "The policy in force allows it by another scope, or with other headers."
 	default:
 		return "The policy in force answers the same."
@@ -256,7 +257,7 @@ func (p Playground) Place(code models.ReasonCode) string {
 func (p Playground) Rules() []RuleRun { return runsOf(p.Tried.Explanation) }
 
 // Remedy is what would allow it, nil if nothing that is known of, or if it was allowed.
-func (p Playground) Remedy() *engine.Remedy { return p.Tried.Explanation.Remedy }
+func (p Playground) Remedy() *workbench.Remedy { return p.Tried.Explanation.Remedy }
 
 // CheckFacts are what the check found out.
 func (p Playground) CheckFacts() []Fact { return resultFacts(*p.Tried.Check) }
@@ -281,7 +282,7 @@ type ReplayExample struct{ Request, URL string }
 // Groups are the changes by kind and reasons.
 func (p Playground) Groups() (groups []ReplayGroup) {
 	for _, g := range p.Tried.Replay.Groups {
-		out := ReplayGroup{What: changeNames[engine.ChangeKind(g.Kind)], Count: g.Count}
+		out := ReplayGroup{What: changeNames[workbench.ChangeKind(g.Kind)], Count: g.Count}
 		for _, r := range g.Reasons {
 			text := string(r.Code)
 			if r.Title != "" {
@@ -301,11 +302,11 @@ func (p Playground) Groups() (groups []ReplayGroup) {
 }
 
 // changeNames are the kinds of changes in words.
-var changeNames = map[engine.ChangeKind]string{
-	engine.NewlyAllowed: "newly allowed, denied until now for",
-	engine.NewlyDenied:  "newly denied",
-	engine.OtherReasons: "denied for other reasons",
-	engine.OtherGrant:   "allowed by another scope, or with other headers",
+var changeNames = map[workbench.ChangeKind]string{
+	workbench.NewlyAllowed: "newly allowed, denied until now for",
+	workbench.NewlyDenied:  "newly denied",
+	workbench.OtherReasons: "denied for other reasons",
+	workbench.OtherGrant:   "allowed by another scope, or with other headers",
 }
 
 // Samples are the inputs to begin with.

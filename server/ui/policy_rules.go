@@ -9,6 +9,7 @@ import (
 
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // Rules is the page that shows what a policy says: who may do what, why requests are
@@ -96,7 +97,7 @@ func sourceLines(text string, first int) (lines []SourceLine) {
 }
 
 // NewRules is the page of a policy.
-func NewRules(in *engine.Inspection) Rules {
+func NewRules(in *workbench.Inspection) Rules {
 	page := Rules{Revision: in.Revision, Waives: in.Waives, Roles: slices.Sorted(maps.Keys(in.Catalog.Roles)), Routes: in.RouteTable}
 	for _, name := range slices.Sorted(maps.Keys(in.Catalog.EntityTypes)) {
 		page.Types = append(page.Types, typeRights(in.Catalog, name, page.Roles))

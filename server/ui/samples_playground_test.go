@@ -7,6 +7,7 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 const sampleModule = `package patrol.custom
@@ -50,22 +51,22 @@ func samplePlayground() Playground {
 			}}},
 			Check:    &api.PolicyResult{Tests: &api.PolicyTests{Passed: 418, Failed: 2}, Coverage: &coverage, Safety: &api.PolicySafety{Passed: 34}, Findings: sampleFindings()[2:]},
 			Exceeded: map[string]string{},
-		}, Explanation: &engine.Explanation{
+		}, Explanation: &workbench.Explanation{
 			Answer:  engine.Answer{Kind: engine.KindDecision, Reasons: reasons},
-			Because: []engine.Because{{Code: "weekend", Rule: "data.patrol.custom.reason", File: "custom/custom.rego", Line: 8}},
-			Rules: []engine.RuleTrace{
+			Because: []workbench.Because{{Code: "weekend", Rule: "data.patrol.custom.reason", File: "custom/custom.rego", Line: 8}},
+			Rules: []workbench.RuleTrace{
 				{
 					Rule: "data.patrol.custom.reason", Title: "Models are changed on working days", Code: "weekend", File: "custom/custom.rego", Line: 8, Held: true,
 					Text:  strings.Join(strings.SplitAfter(sampleModule, "\n")[7:12], ""),
-					Lines: []engine.LineTrace{{Line: 9, Column: 2, Text: `input.request.entity_type == "models"`, Held: true}, {Line: 11, Column: 2, Text: "not working_day", Held: true}},
+					Lines: []workbench.LineTrace{{Line: 9, Column: 2, Text: `input.request.entity_type == "models"`, Held: true}, {Line: 11, Column: 2, Text: "not working_day", Held: true}},
 				},
 				{
 					Rule: "data.patrol.custom.working_day", Title: "It is a working day", File: "custom/custom.rego", Line: 16,
 					Text:  strings.SplitAfter(sampleModule, "\n")[15],
-					Lines: []engine.LineTrace{{Line: 16, Column: 16, Text: `not time.weekday(input.now * 1000000000) in {"Saturday", "Sunday"}`}},
+					Lines: []workbench.LineTrace{{Line: 16, Column: 16, Text: `not time.weekday(input.now * 1000000000) in {"Saturday", "Sunday"}`}},
 				},
 			},
-			Remedy: &engine.Remedy{Changes: []engine.Change{{Title: "the owner is a platform admin", Command: "patrol user set ann@example.com --admin"}}},
+			Remedy: &workbench.Remedy{Changes: []workbench.Change{{Title: "the owner is a platform admin", Command: "patrol user set ann@example.com --admin"}}},
 		}},
 	}
 }

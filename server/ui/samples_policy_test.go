@@ -14,6 +14,7 @@ import (
 	"patrol/models"
 	"patrol/policies"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 func samplePolicy() api.Policy {
@@ -91,8 +92,8 @@ var sampleSource = sync.OnceValue(func() engine.Source {
 	return engine.Source{Name: "embedded", Files: files}
 })
 
-func sampleInspection() *engine.Inspection {
-	in, err := engine.Inspect(context.Background(), sampleSource())
+func sampleInspection() *workbench.Inspection {
+	in, err := workbench.Inspect(context.Background(), sampleSource())
 	if err != nil {
 		panic(err)
 	}
@@ -125,22 +126,22 @@ func sampleExplained(operation string) DecisionPage {
 		},
 		Erased: []string{"/input/user/email"}, Masked: []string{"/input/request/context/purpose"},
 	}
-	d, err := sampleSnapshot().Again(context.Background(), &l, &engine.FactCache{})
+	d, err := workbench.ReplayDecision(context.Background(), sampleSnapshot(), &l, &workbench.FactCache{})
 	if err != nil {
 		panic(err)
 	}
 	l.Decision = d
 	l.ID, l.TokenID, l.UserID = "0VgJ3uKd2mXq8ZpA", "7hQ2mZk0Rw4XtBvN", "u1"
-	e, err := sampleSnapshot().ExplainLogged(context.Background(), &l)
+	e, err := workbench.ExplainLogged(context.Background(), sampleSnapshot(), &l)
 	if err != nil {
 		panic(err)
 	}
 	row := DecisionRow{LoggedDecision: l, When: At(l.At, sampleNow), Email: "grace@example.com", TokenName: "ci"}
-	return NewDecision(row, Explained{Explanation: e, Revision: d.Revision, Decided: true, Active: "v43", TodayKnown: true, Today: models.Decision{Allowed: true}, TodayChange: engine.NewlyAllowed})
+	return NewDecision(row, Explained{Explanation: e, Revision: d.Revision, Decided: true, Active: "v43", TodayKnown: true, Today: models.Decision{Allowed: true}, TodayChange: workbench.NewlyAllowed})
 }
 
 func sampleUnexplained() DecisionPage {
-	return NewDecision(sampleLogged()[2], Explained{Unexplained: engine.CheckReplayable(&models.LoggedDecision{})})
+	return NewDecision(sampleLogged()[2], Explained{Unexplained: workbench.CheckReplayable(&models.LoggedDecision{})})
 }
 
 func sampleLogged() []DecisionRow {
@@ -217,8 +218,8 @@ func sampleDiff() PolicyDiff {
 	if err != nil {
 		panic(err)
 	}
-	told, err := engine.Diff(context.Background(), engine.Loaded{Source: sampleSource(), Snapshot: sampleSnapshot()},
-		engine.Loaded{Source: engine.Source{Name: "changed", Files: after}, Snapshot: changed}, 1)
+	told, err := workbench.Diff(context.Background(), workbench.Loaded{Source: sampleSource(), Snapshot: sampleSnapshot()},
+		workbench.Loaded{Source: engine.Source{Name: "changed", Files: after}, Snapshot: changed}, 1)
 	if err != nil {
 		panic(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"patrol/internal/secret"
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 	"patrol/server/shadow"
 )
 
@@ -91,7 +92,7 @@ func defaultBundle() Bundle {
 
 func defaultGate() Gate {
 	return Gate{
-		MinCoverage: int(engine.DefaultMinCoverage), TestTimeout: engine.DefaultTestTimeout,
+		MinCoverage: int(workbench.DefaultMinCoverage), TestTimeout: workbench.DefaultTestTimeout,
 		CPUTime: time.Minute, Timeout: 3 * time.Minute, Memory: 1 << 30,
 		ReplayLimit: 10_000,
 	}
@@ -137,7 +138,7 @@ func (g Gate) validate(v *models.Invalid) {
 	if g.MinCoverage < 0 || g.MinCoverage > 100 {
 		v.Add("gate.min_coverage", "must be a percentage")
 	}
-	if err := engine.ValidateWaivers(g.Waive); err != nil {
+	if err := workbench.ValidateWaivers(g.Waive); err != nil {
 		v.Add("gate.waive", "%s", err)
 	}
 	checkDuration("gate.test_timeout", g.TestTimeout, 10*time.Millisecond, 0, v)

@@ -1,17 +1,17 @@
 //go:build !race
 
-package engine_test
+package workbench_test
 
 import (
 	"os"
 	"strings"
 	"testing"
 
+	"patrol/policies/engine/workbench"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
-
-	"patrol/policies/engine"
 )
 
 // slip is a rule as somebody writes it, with what the gate says of it.
@@ -42,7 +42,7 @@ func TestCorpus(t *testing.T) {
 			if !strings.HasPrefix(c.Rego, "package ") && strings.HasSuffix(c.File, ".rego") {
 				c.Rego = "package patrol.custom\n" + c.Rego // so that its first line is the second
 			}
-			r, err := engine.CheckRules(t.Context(), bundle(t, map[string]string{c.File: c.Rego}))
+			r, err := workbench.CheckRules(t.Context(), bundle(t, map[string]string{c.File: c.Rego}))
 			require.NoError(t, err)
 			all, want := r.Findings, c.Want
 			if c.Want == "" {

@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"cmp"
@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/cover"
@@ -68,26 +70,26 @@ type TestOptions struct {
 // RunTests runs the tests of a bundle and nothing else, for people who write them.
 // What keeps it from running them comes back as findings. The error is not about
 // the bundle: ctx ended, or an option is wrong.
-func RunTests(ctx context.Context, src Source, opts TestOptions) (*TestReport, *CoverageReport, []Finding, error) {
+func RunTests(ctx context.Context, src engine.Source, opts TestOptions) (*TestReport, *CoverageReport, []engine.Finding, error) {
 	if _, err := regexp.Compile(opts.Run); err != nil {
 		return nil, nil, nil, fmt.Errorf("pick tests: %w", err)
 	}
-	c := &check{src: src, report: &Report{}, failed: map[Stage]bool{}, ran: map[Stage]bool{}}
+	c := &check{src: src, report: &Report{}, failed: map[engine.Stage]bool{}, ran: map[engine.Stage]bool{}}
 	c.opts.TestTimeout = cmp.Or(max(opts.Timeout, 0), DefaultTestTimeout)
 	var err error
-	c.bundle, err = src.parse()
-	if c.fail(StageRead, codeUnreadable, err) {
+	c.bundle, err = src.Parse()
+	if c.fail(engine.StageRead, codeUnreadable, err) {
 		return nil, nil, c.report.Findings, nil
 	}
 	suite, err := c.suite()
-	if c.fail(StageTests, codeUnreadable, err) {
+	if c.fail(engine.StageTests, codeUnreadable, err) {
 		return nil, nil, c.report.Findings, nil
 	}
 	tests, coverage, err := suite.run(ctx, opts.Run)
 	if ctx.Err() != nil {
 		return nil, nil, nil, fmt.Errorf("test policy %s: %w", src.Name, ctx.Err())
 	}
-	if c.fail(StageTests, codeCompile, err) {
+	if c.fail(engine.StageTests, codeCompile, err) {
 		return nil, nil, c.report.Findings, nil
 	}
 	return tests, coverage, nil, nil
@@ -95,21 +97,21 @@ func RunTests(ctx context.Context, src Source, opts TestOptions) (*TestReport, *
 
 // test runs the stages tests and coverage.
 func (c *check) test(ctx context.Context) error {
-	c.ran[StageTests] = true
+	c.ran[engine.StageTests] = true
 	suite, err := c.suite()
-	if c.fail(StageTests, codeUnreadable, err) || c.fail(StageTests, codeTestScope, suite.stayOut()) {
+	if c.fail(engine.StageTests, codeUnreadable, err) || c.fail(engine.StageTests, codeTestScope, suite.stayOut()) {
 		return nil // it is about the bundle, and in the report
 	}
 	tests, coverage, err := suite.run(ctx, "")
 	if ctx.Err() != nil {
 		return fmt.Errorf("test policy %s: %w", c.src.Name, ctx.Err())
 	}
-	if c.fail(StageTests, codeCompile, err) {
+	if c.fail(engine.StageTests, codeCompile, err) {
 		return nil
 	}
 	c.report.Tests, c.report.Coverage = tests, coverage
 	for _, t := range tests.Tests {
-		f := Finding{Stage: StageTests, File: t.File, Line: t.Line, Column: t.Column, Code: codeTestFailed}
+		f := engine.Finding{Stage: engine.StageTests, File: t.File, Line: t.Line, Column: t.Column, Code: codeTestFailed}
 		switch f.Message = t.Title() + ": " + t.Message; {
 		case t.Outcome == Skipped:
 			f.Code, f.Message = codeSkipped, t.Title()+" is not run"
@@ -120,12 +122,12 @@ func (c *check) test(ctx context.Context) error {
 		case t.errored:
 			f.Code = codeTestError
 		}
-		c.failed[StageTests] = true
+		c.failed[engine.StageTests] = true
 		c.report.Findings = append(c.report.Findings, f)
 	}
 	switch {
 	case tests.Passed+tests.Failed == 0:
-		c.fail(StageTests, codeNoTests, errors.New("the bundle has no tests: put rules whose names begin with test_ into files named …_test.rego"))
+		c.fail(engine.StageTests, codeNoTests, errors.New("the bundle has no tests: put rules whose names begin with test_ into files named …_test.rego"))
 		return nil
 	case tests.Failed > 0:
 		return nil // what tests cover that do not pass is of no use
@@ -133,9 +135,9 @@ func (c *check) test(ctx context.Context) error {
 	if err := suite.tryMutants(ctx, c); err != nil {
 		return err
 	}
-	c.ran[StageCoverage] = true
+	c.ran[engine.StageCoverage] = true
 	if coverage.Percent < c.opts.MinCoverage {
-		c.fail(StageCoverage, codeCoverage, fmt.Errorf("the tests run %s%% of the policy's lines; %s%% are required",
+		c.fail(engine.StageCoverage, codeCoverage, fmt.Errorf("the tests run %s%% of the policy's lines; %s%% are required",
 			percent(coverage.Percent), percent(c.opts.MinCoverage)))
 	}
 	return nil
@@ -155,21 +157,18 @@ type suite struct {
 	data         map[string]any
 	capabilities *ast.Capabilities
 	timeout      time.Duration
-	facts        *Snapshot // what the invariants are about, and nothing else
+	facts        *engine.Snapshot // what the invariants are about, and nothing else
 }
 
 func (c *check) suite() (*suite, error) {
-	s := &suite{name: c.src.Name, policy: c.bundle.modules, all: maps.Clone(c.bundle.modules), data: c.bundle.data, timeout: c.opts.TestTimeout}
-	s.facts = &Snapshot{waives: c.bundle.waives, breaches: new(breachCounts)}
+	s := &suite{name: c.src.Name, policy: c.bundle.Modules, all: maps.Clone(c.bundle.Modules), data: c.bundle.Data, timeout: c.opts.TestTimeout}
+	s.facts = c.bundle.Invariants()
 	var errs []error
-	if docs, err := readDocs(c.bundle); err == nil { // else the check says what is wrong with them
-		s.facts.catalog = docs
-	}
 	for _, name := range slices.Sorted(maps.Keys(c.src.Files)) {
-		if !IsTestFile(name) {
+		if !engine.IsTestFile(name) {
 			continue
 		}
-		m, err := parseModule(name, c.src.Files[name])
+		m, err := engine.ParseModule(name, c.src.Files[name])
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -177,7 +176,7 @@ func (c *check) suite() (*suite, error) {
 		s.all[name] = m
 	}
 	var err error
-	if s.capabilities, err = capabilitiesFor(c.bundle.capabilities); err != nil {
+	if s.capabilities, err = engine.CapabilitiesFor(c.bundle.Capabilities); err != nil {
 		errs = append(errs, err)
 	}
 	return s, errors.Join(errs...)
@@ -194,13 +193,13 @@ func (s *suite) stayOut() error {
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(s.all)) {
-		if !IsTestFile(name) {
+		if !engine.IsTestFile(name) {
 			continue
 		}
 		for _, r := range s.all[name].Rules {
 			ref := r.Ref().GroundPrefix()
 			if first, taken := owned[ref.String()]; taken {
-				errs = append(errs, atLocation(r.Location, fmt.Errorf("a test file adds to %s, a rule of the policy (%s:%d): the tests would be of another policy",
+				errs = append(errs, engine.AtLocation(r.Location, fmt.Errorf("a test file adds to %s, a rule of the policy (%s:%d): the tests would be of another policy",
 					ref, first.File, first.Row)))
 			}
 		}
@@ -375,18 +374,18 @@ var mutants = []struct {
 	value string // in Rego; "" is undefined
 	does  string
 }{
-	{decisionRef, `{"allow": true, "reasons": [], "scope": "any"}`, "allows everything"},
-	{decisionRef, `{"allow": false, "reasons": [{"code": "never", "message": "Never."}]}`, "denies everything"},
-	{requestRef, `{"domain": "", "entity_type": "any", "entity": "*", "operation": "any"}`, "takes every request for the same"},
-	{requestRef, "", "maps no request"},
-	{requestsRef, `[{"domain": "", "entity_type": "any", "entity": "*", "operation": "any"}]`, "takes every request for the same"},
-	{requestsRef, "", "maps no request"},
+	{engine.DecisionRef, `{"allow": true, "reasons": [], "scope": "any"}`, "allows everything"},
+	{engine.DecisionRef, `{"allow": false, "reasons": [{"code": "never", "message": "Never."}]}`, "denies everything"},
+	{engine.RequestRef, `{"domain": "", "entity_type": "any", "entity": "*", "operation": "any"}`, "takes every request for the same"},
+	{engine.RequestRef, "", "maps no request"},
+	{engine.RequestsRef, `[{"domain": "", "entity_type": "any", "entity": "*", "operation": "any"}]`, "takes every request for the same"},
+	{engine.RequestsRef, "", "maps no request"},
 }
 
 // tryMutants fails the check if the tests pass on a policy that is plainly wrong.
 func (s *suite) tryMutants(ctx context.Context, c *check) error {
 	for _, m := range mutants {
-		if !s.defines(m.ref) || m.ref.Equal(requestRef) && s.defines(requestsRef) {
+		if !s.defines(m.ref) || m.ref.Equal(engine.RequestRef) && s.defines(engine.RequestsRef) {
 			continue // nobody asks for it
 		}
 		modules, location := s.mutate(m.ref, m.value)
@@ -402,7 +401,7 @@ func (s *suite) tryMutants(ctx context.Context, c *check) error {
 			noticed = true // what does not even compile does not pass
 		}
 		if !noticed {
-			c.fail(StageTests, codeVacuous, atLocation(location, fmt.Errorf("all tests pass even if %s %s: they assert nothing about it", m.ref, m.does)))
+			c.fail(engine.StageTests, codeVacuous, engine.AtLocation(location, fmt.Errorf("all tests pass even if %s %s: they assert nothing about it", m.ref, m.does)))
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"cmp"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"patrol/policies/engine"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"patrol/models"
@@ -16,8 +18,8 @@ import (
 
 // Loaded is a policy with the bundle that it was loaded from.
 type Loaded struct {
-	Source   Source
-	Snapshot *Snapshot
+	Source   engine.Source
+	Snapshot *engine.Snapshot
 }
 
 // DiffReport says what two policies have otherwise, and what they decide otherwise.
@@ -103,21 +105,21 @@ type RequestDifference struct {
 // others, stands for. examples is how many changed decisions are told of each kind; 0 is the default.
 func Diff(ctx context.Context, before, after Loaded, examples int) (*DiffReport, error) {
 	r := &DiffReport{Before: before.name(), After: after.name(), Differences: []Difference{}, Requests: []RequestDifference{}}
-	var bundles [2]*bundle
+	var bundles [2]*engine.Bundle
 	for i, l := range [...]Loaded{before, after} {
 		var err error
-		if bundles[i], err = l.Source.parse(); err != nil {
+		if bundles[i], err = l.Source.Parse(); err != nil {
 			return nil, fmt.Errorf("policy %s: %w", l.Source.Name, err)
 		}
 	}
 	a, b := before.Snapshot, after.Snapshot
 	r.Differences = slices.Concat(
-		diffRules(bundles[0], bundles[1]), diffReasons(a, b), diffRoles(a.catalog, b.catalog), diffOperations(a.catalog, b.catalog),
+		diffRules(bundles[0], bundles[1]), diffReasons(a, b), diffRoles(a.Catalog(), b.Catalog()), diffOperations(a.Catalog(), b.Catalog()),
 		diffWaivers(bundles[0], bundles[1]),
-		diffData(bundles[0].data, bundles[1].data),
+		diffData(bundles[0].Data, bundles[1].Data),
 	)
 	var err error
-	if r.Decisions, err = b.diffDecisions(ctx, a, bundles, cmp.Or(examples, defaultExamples)); err != nil {
+	if r.Decisions, err = diffDecisions(ctx, a, b, bundles, cmp.Or(examples, defaultExamples)); err != nil {
 		return nil, err
 	}
 	r.Requests, err = diffRequests(ctx, a, b, bundles)
@@ -125,7 +127,7 @@ func Diff(ctx context.Context, before, after Loaded, examples int) (*DiffReport,
 }
 
 func (l Loaded) name() PolicyName {
-	return PolicyName{l.Source.Name, l.Snapshot.revision, l.Source.Digest()}
+	return PolicyName{l.Source.Name, l.Snapshot.Revision(), l.Source.Digest()}
 }
 
 // compared compares what two maps have under each key, in the order of the keys.
@@ -159,10 +161,10 @@ type definition struct {
 }
 
 // definitionsOf are the rules of a bundle, by path.
-func definitionsOf(b *bundle) map[string][]definition {
+func definitionsOf(b *engine.Bundle) map[string][]definition {
 	byPath := map[string][]definition{}
-	for _, name := range slices.Sorted(maps.Keys(b.modules)) {
-		for _, rule := range b.modules[name].Rules {
+	for _, name := range slices.Sorted(maps.Keys(b.Modules)) {
+		for _, rule := range b.Modules[name].Rules {
 			d := definition{path: rule.Ref().GroundPrefix().String(), text: strings.TrimSpace(string(rule.Location.Text)), meaning: rule.String(), location: rule.Location}
 			for _, a := range rule.Annotations {
 				code, _ := a.Custom["code"].(string)
@@ -186,7 +188,7 @@ func (d definition) difference(kind DiffKind) Difference {
 	return Difference{Part: PartRule, Kind: kind, Name: d.path, Title: d.title, File: d.location.File, Line: d.location.Row}
 }
 
-func diffRules(before, after *bundle) (found []Difference) {
+func diffRules(before, after *engine.Bundle) (found []Difference) {
 	same := func(a, b []definition) bool {
 		return slices.EqualFunc(a, b, func(a, b definition) bool { return a.meaning == b.meaning })
 	}
@@ -228,9 +230,9 @@ func withoutCommon(a, b []definition) (onlyA, onlyB []definition) {
 	return onlyA, onlyB
 }
 
-func diffReasons(before, after *Snapshot) (found []Difference) {
+func diffReasons(before, after *engine.Snapshot) (found []Difference) {
 	same := func(a, b declared) bool { return a.message == b.message }
-	compared(before.declaredReasons(), after.declaredReasons(), same, func(kind DiffKind, code string, a, b declared) {
+	compared(declaredReasons(before), declaredReasons(after), same, func(kind DiffKind, code string, a, b declared) {
 		at := b
 		if kind == Removed {
 			at = a
@@ -246,9 +248,9 @@ type declared struct {
 	line          int
 }
 
-func (s *Snapshot) declaredReasons() map[string]declared {
+func declaredReasons(s *engine.Snapshot) map[string]declared {
 	byCode := map[string]declared{}
-	for _, a := range s.compiler.GetAnnotationSet().Flatten() {
+	for _, a := range s.Compiler().GetAnnotationSet().Flatten() {
 		if code, ok := a.Annotations.Custom["code"].(string); ok && a.Location != nil {
 			message, _ := a.Annotations.Custom["message"].(string)
 			byCode[code] = declared{message, strings.TrimPrefix(a.Location.File, "/"), a.Location.Row}
@@ -302,17 +304,17 @@ func diffOperations(before, after models.Catalog) (found []Difference) {
 }
 
 // diffWaivers compares what the manifests name, whether or not this server lets them.
-func diffWaivers(before, after *bundle) (found []Difference) {
-	named := func(b *bundle) map[string]bool {
+func diffWaivers(before, after *engine.Bundle) (found []Difference) {
+	named := func(b *engine.Bundle) map[string]bool {
 		all := map[string]bool{}
-		waives, _ := readWaivers(b.waivers)
-		for _, code := range waives.codes() {
+		waives, _ := engine.ReadWaivers(b.Waivers)
+		for _, code := range waives {
 			all[string(code)] = true
 		}
 		return all
 	}
 	compared(named(before), named(after), func(a, b bool) bool { return a == b }, func(kind DiffKind, code string, _, _ bool) {
-		found = append(found, Difference{Part: PartWaiver, Kind: kind, Name: code, File: manifestFile})
+		found = append(found, Difference{Part: PartWaiver, Kind: kind, Name: code, File: engine.ManifestFile})
 	})
 	return found
 }
@@ -333,7 +335,7 @@ func diffData(before, after map[string]any) (found []Difference) {
 		y, err2 := json.Marshal(b)
 		return err1 == nil && err2 == nil && string(x) == string(y)
 	}
-	inRoot := func(data map[string]any) map[string]any { m, _ := data[root].(map[string]any); return m }
+	inRoot := func(data map[string]any) map[string]any { m, _ := data[engine.Root].(map[string]any); return m }
 	compared(inRoot(before), inRoot(after), same, func(kind DiffKind, name string, a, b any) {
 		switch name {
 		case "catalog", "roles": // told by what they say
@@ -344,20 +346,20 @@ func diffData(before, after map[string]any) (found []Difference) {
 				found = append(found, Difference{Part: PartRoute, Kind: kind, Name: pattern, Before: text(a), After: text(b)})
 			})
 		default:
-			found = append(found, Difference{Part: PartData, Kind: kind, Name: "data." + root + "." + name, Before: text(a), After: text(b)})
+			found = append(found, Difference{Part: PartData, Kind: kind, Name: "data." + engine.Root + "." + name, Before: text(a), After: text(b)})
 		}
 	})
 	return found
 }
 
 // diffDecisions has two policies decide what is known beforehand.
-func (s *Snapshot) diffDecisions(ctx context.Context, base *Snapshot, bundles [2]*bundle, examples int) (*ReplayReport, error) {
-	cases, err := knownDecisions(base.catalog, s.catalog)
+func diffDecisions(ctx context.Context, base, s *engine.Snapshot, bundles [2]*engine.Bundle, examples int) (*ReplayReport, error) {
+	cases, err := engine.KnownDecisions(base.Catalog(), s.Catalog())
 	if err != nil {
 		return nil, err
 	}
-	cases = append(cases, seededRequests(bundles, base.catalog, s.catalog)...)
-	r := &replay{policy: s, opts: ReplayOptions{Examples: examples}, rules: s.reasonRules()}
+	cases = append(cases, seededRequests(bundles, base.Catalog(), s.Catalog())...)
+	r := &replay{policy: s, opts: ReplayOptions{Examples: examples}, rules: ReasonRulesOf(s)}
 	found := &replayed{groups: map[groupKey]*ReplayGroup{}}
 	for _, c := range cases {
 		v, err := ast.InterfaceToValue(c.Input)
@@ -365,8 +367,8 @@ func (s *Snapshot) diffDecisions(ctx context.Context, base *Snapshot, bundles [2
 			return nil, fmt.Errorf("read a known decision: %w", err)
 		}
 		var decided [2]models.Decision
-		for i, policy := range [...]*Snapshot{base, s} {
-			if decided[i], err = policy.decide(ctx, ast.NewTerm(v)); err != nil {
+		for i, policy := range [...]*engine.Snapshot{base, s} {
+			if decided[i], err = policy.DecideInput(ctx, ast.NewTerm(v)); err != nil {
 				if ctx.Err() != nil {
 					return nil, fmt.Errorf("compare decisions: %w", ctx.Err())
 				}
@@ -388,16 +390,16 @@ func requestIn(input object) models.Request {
 }
 
 // diffRequests asks two policies what proxied requests stand for.
-func diffRequests(ctx context.Context, before, after *Snapshot, bundles [2]*bundle) ([]RequestDifference, error) {
+func diffRequests(ctx context.Context, before, after *engine.Snapshot, bundles [2]*engine.Bundle) ([]RequestDifference, error) {
 	found := []RequestDifference{}
-	lines, err := knownRequests(bundles)
+	lines, err := engine.KnownRequests(bundles)
 	if err != nil {
 		return nil, err
 	}
 	for _, line := range lines {
 		var asks [2]string
-		for i, s := range [...]*Snapshot{before, after} {
-			if asks[i], err = s.asksFor(ctx, line); err != nil {
+		for i, s := range [...]*engine.Snapshot{before, after} {
+			if asks[i], err = asksFor(ctx, s, line); err != nil {
 				return nil, err
 			}
 		}
@@ -410,7 +412,7 @@ func diffRequests(ctx context.Context, before, after *Snapshot, bundles [2]*bund
 
 // asksFor is what a request stands for, as a scope; "" if no route maps it. An error of
 // the policy is told in its place.
-func (s *Snapshot) asksFor(ctx context.Context, line string) (string, error) {
+func asksFor(ctx context.Context, s *engine.Snapshot, line string) (string, error) {
 	method, path, _ := strings.Cut(line, " ")
 	segments := []string{}
 	for segment := range strings.SplitSeq(path, "/") {
@@ -419,16 +421,16 @@ func (s *Snapshot) asksFor(ctx context.Context, line string) (string, error) {
 		}
 	}
 	r := models.HTTPRequest{Method: method, Path: path, Segments: segments, Body: &models.HTTPBody{}}
-	need, _, err := s.bodyNeed(ctx, r)
+	need, _, err := s.AskBodyNeed(ctx, r)
 	if err == nil && need != nil {
 		for _, name := range need.Fields {
-			r.Body.Fields = append(r.Body.Fields, models.HTTPField{Name: name, Value: knownModel})
+			r.Body.Fields = append(r.Body.Fields, models.HTTPField{Name: name, Value: engine.KnownModel})
 		}
 		for _, name := range need.Each {
-			r.Body.Fields = append(r.Body.Fields, models.HTTPField{Name: name, List: true, Values: []string{knownModel}})
+			r.Body.Fields = append(r.Body.Fields, models.HTTPField{Name: name, List: true, Values: []string{engine.KnownModel}})
 		}
 	}
-	reqs, ok, err := s.route(ctx, r)
+	reqs, ok, err := s.AskRoute(ctx, r)
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("compare requests: %w", ctx.Err())

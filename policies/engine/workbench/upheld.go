@@ -1,16 +1,15 @@
-package engine
+package workbench
 
 import (
-	"errors"
 	"maps"
 	"slices"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/tester"
 	"github.com/open-policy-agent/opa/v1/types"
-
-	"patrol/models"
 )
 
 // upheldName is a function that only tests of a policy have, and they do not see it: it
@@ -50,9 +49,9 @@ func (s *suite) upheld(modules map[string]*ast.Module) (map[string]*ast.Module, 
 	if in == nil {
 		return modules, s.capabilities
 	}
-	written := ast.NewTerm(decisionRef[:len(decisionRef)-1].Append(ast.StringTerm(writtenName)))
+	written := ast.NewTerm(engine.DecisionRef[:len(engine.DecisionRef)-1].Append(ast.StringTerm(writtenName)))
 	made := func(at *ast.Term) *ast.Term { // the exceptions, on the input or on another
-		of := ast.Equality.Expr(ast.VarTerm("e"), ast.RefTerm(append(slices.Clone(exceptionsRef), ast.VarTerm("i"))...))
+		of := ast.Equality.Expr(ast.VarTerm("e"), ast.RefTerm(append(slices.Clone(engine.ExceptionsRef), ast.VarTerm("i"))...))
 		if at != nil {
 			of.With = []*ast.With{{Target: ast.NewTerm(ast.InputRootRef), Value: at}}
 		}
@@ -78,7 +77,7 @@ func (s *suite) upheld(modules map[string]*ast.Module) (map[string]*ast.Module, 
 	return held, &capabilities
 }
 
-func isDecision(r *ast.Rule) bool { return r.Ref().Equal(decisionRef) }
+func isDecision(r *ast.Rule) bool { return r.Ref().Equal(engine.DecisionRef) }
 
 // builtins are the functions that tests have beside the policy's.
 func (s *suite) builtins() []*tester.Builtin {
@@ -86,34 +85,18 @@ func (s *suite) builtins() []*tester.Builtin {
 		{Decl: upheldDecl, Func: rego.Function4(
 			&rego.Function{Name: upheldName, Decl: upheldDecl.Decl},
 			func(_ rego.BuiltinContext, decision, input, exceptions, later *ast.Term) (*ast.Term, error) {
-				d, err := readDecision(decision.Value)
+				d, err := engine.ReadDecision(decision.Value)
 				if err != nil || !d.Allowed {
 					return decision, nil //nolint:nilerr // a test may try what a malformed one is
 				}
-				return decision, s.facts.upholdOn(input.Value, exceptions.Value, later.Value, &d)
+				return decision, s.facts.UpholdOn(input.Value, exceptions.Value, later.Value, &d)
 			},
 		)},
 		{Decl: laterDecl, Func: rego.Function1(
 			&rego.Function{Name: laterName, Decl: laterDecl.Decl},
 			func(_ rego.BuiltinContext, input *ast.Term) (*ast.Term, error) {
-				return ast.NewTerm(laterInput(input.Value)), nil
+				return ast.NewTerm(engine.LaterInput(input.Value)), nil
 			},
 		)},
 	}
-}
-
-// upholdOn is [Snapshot.uphold] with the exceptions at hand.
-func (s *Snapshot) upholdOn(input, exceptions, later ast.Value, d *models.Decision) error {
-	broken, granted := s.broken(readingOf(input))
-	lifted, endless := s.withoutEndless(s.lifted(input, exceptions, broken), laterInput(input), later)
-	for _, w := range lifted {
-		broken &^= waivable(w.Code)
-	}
-	switch {
-	case broken != 0:
-		return errors.Join(s.breached(broken, ""), endless)
-	case d.ScopeID != "" && !granted.has(d.ScopeID):
-		return s.breached(breachScope, d.ScopeID)
-	}
-	return nil
 }

@@ -1,15 +1,14 @@
-package engine
+package workbench
 
 import (
 	"iter"
 	"maps"
 	"slices"
 
+	"patrol/policies/engine"
+
 	"patrol/models"
 )
-
-// object is a JSON object.
-type object = map[string]any
 
 // The made-up people and things of the safety suite.
 const (
@@ -33,7 +32,7 @@ var moments = []int64{
 func candidates(catalog models.Catalog) (all []allowance) {
 	for entityType, operation := range operations(catalog) {
 		a := allowance{catalog: catalog, domain: safeDomain, entityType: entityType, entity: safeEntity, operation: operation}
-		if entityType == domainsType {
+		if entityType == engine.DomainsType {
 			a.entity = safeDomain
 		}
 		for _, role := range slices.Sorted(maps.Keys(catalog.Roles)) {
@@ -61,9 +60,6 @@ func operations(catalog models.Catalog) iter.Seq2[string, string] {
 		}
 	}
 }
-
-// domainsType is the entity type whose entity is the domain itself.
-const domainsType = "domains"
 
 // facts are the input in which everything speaks for the request, with one scope
 // for exactly that.
@@ -104,7 +100,7 @@ func put(value any, path ...string) change { return change{path, value} }
 
 // with returns a's input with changes.
 func (a *allowance) with(changes ...change) any {
-	input := clone(a.input).(object)
+	input := engine.Clone(a.input).(object)
 	for _, c := range changes {
 		at := input
 		for _, key := range c.path[:len(c.path)-1] {
@@ -118,18 +114,6 @@ func (a *allowance) with(changes ...change) any {
 		}
 	}
 	return input
-}
-
-func clone(v any) any {
-	o, ok := v.(object)
-	if !ok {
-		return v
-	}
-	c := make(object, len(o))
-	for k, x := range o {
-		c[k] = clone(x)
-	}
-	return c
 }
 
 // each returns a's input with each of the changes by itself.
@@ -311,7 +295,7 @@ var safetySuite = []safetyCase{
 	{
 		SafetyCase{"domain_not_itself", "a request for one domain as the entity of another"},
 		nil, func(a *allowance) []any {
-			if a.entityType != domainsType {
+			if a.entityType != engine.DomainsType {
 				return nil
 			}
 			other := put(elsewhere, "request", "entity")
@@ -438,7 +422,7 @@ func limited(limits object) func(*allowance) []any { return always(put(limits, "
 // scope for just that.
 func (a *allowance) ask(entityType, operation string) any {
 	entity := a.entity
-	if entityType == domainsType {
+	if entityType == engine.DomainsType {
 		entity = a.domain
 	}
 	return a.with(

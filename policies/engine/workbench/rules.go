@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -30,9 +32,6 @@ const (
 	codeEnded       = "exception_ended"
 )
 
-// customPackage is where a team's own rules are.
-var customPackage = ast.MustParseRef("data.patrol.custom")
-
 // authzPackage is where the reasons of the contract are given.
 var authzPackage = ast.MustParseRef("data.patrol.authz")
 
@@ -46,10 +45,10 @@ var contractCodes = []models.ReasonCode{
 
 // rules runs the stage of that name: whether each rule can do what it says.
 func (c *check) rules(ctx context.Context) error {
-	c.ran[StageRules] = true
-	var found []Finding
+	c.ran[engine.StageRules] = true
+	var found []engine.Finding
 	add := func(code string, l *ast.Location, format string, args ...any) {
-		found = append(found, findings(StageRules, code, atLocation(l, fmt.Errorf(format, args...)))...)
+		found = append(found, engine.FindingsOf(engine.StageRules, code, engine.AtLocation(l, fmt.Errorf(format, args...)))...)
 	}
 	misplaced := c.misplaced(add)
 	c.unreachable(add, misplaced)
@@ -59,15 +58,15 @@ func (c *check) rules(ctx context.Context) error {
 	if err := c.endless(add); err != nil {
 		return err
 	}
-	found = append(found, findings(StageRules, codeCompile, c.typed(ctx))...)
+	found = append(found, engine.FindingsOf(engine.StageRules, codeCompile, c.typed(ctx))...)
 	onInput, err := c.onInput(ctx)
 	if err != nil {
 		return err
 	}
 	for _, name := range WaiverNotes(c.src.Waive) {
-		c.warn(Finding{Stage: StageRules, Code: codeWaiverOld, Message: name})
+		c.warn(engine.Finding{Stage: engine.StageRules, Code: codeWaiverOld, Message: name})
 	}
-	for _, f := range tidy(append(found, onInput...)) {
+	for _, f := range engine.TidyFindings(append(found, onInput...)) {
 		c.stricter(f)
 	}
 	return nil
@@ -75,7 +74,7 @@ func (c *check) rules(ctx context.Context) error {
 
 // stricter notes a finding of a kind that earlier versions did not look for: for a policy
 // that is in force already it is a warning.
-func (c *check) stricter(f Finding) {
+func (c *check) stricter(f engine.Finding) {
 	if c.opts.InForce {
 		f.Message += " (from now on no candidate passes with this)"
 		c.warn(f)
@@ -85,12 +84,15 @@ func (c *check) stricter(f Finding) {
 	c.report.Findings = append(c.report.Findings, f)
 }
 
+// The fields of reasons and exceptions.
+var codeKey, messageKey, becauseKey = ast.StringTerm("code"), ast.StringTerm("message"), ast.StringTerm("because")
+
 type finder func(code string, l *ast.Location, format string, args ...any)
 
 // modules goes through the modules by name.
 func (c *check) modules(yield func(name string, m *ast.Module) bool) {
-	for _, name := range slices.Sorted(maps.Keys(c.bundle.modules)) {
-		if !yield(name, c.bundle.modules[name]) {
+	for _, name := range slices.Sorted(maps.Keys(c.bundle.Modules)) {
+		if !yield(name, c.bundle.Modules[name]) {
 			return
 		}
 	}
@@ -101,7 +103,7 @@ func (c *check) modules(yield func(name string, m *ast.Module) bool) {
 func (c *check) misplaced(add finder) map[string]bool {
 	files := map[string]bool{}
 	for name, m := range c.modules {
-		if first, _, _ := strings.Cut(name, "/"); first != "custom" || m.Package.Path.HasPrefix(customPackage) {
+		if first, _, _ := strings.Cut(name, "/"); first != "custom" || m.Package.Path.HasPrefix(engine.CustomPackage) {
 			continue
 		}
 		files[name] = true
@@ -116,7 +118,7 @@ func (c *check) misplaced(add finder) map[string]bool {
 
 // reachable are the rules that what the server asks for depends on.
 func (c *check) reachable() map[*ast.Rule]bool {
-	compiler := c.snapshot.compiler
+	compiler := c.snapshot.Compiler()
 	reached := map[*ast.Rule]bool{}
 	var visit func(*ast.Rule)
 	visit = func(r *ast.Rule) {
@@ -132,7 +134,7 @@ func (c *check) reachable() map[*ast.Rule]bool {
 			}
 		}
 	}
-	for _, ref := range []ast.Ref{decisionRef, requestRef, requestsRef, hintsRef, maskRef} {
+	for _, ref := range []ast.Ref{engine.DecisionRef, engine.RequestRef, engine.RequestsRef, engine.HintsRef, engine.MaskRef} {
 		for _, r := range compiler.GetRules(ref) {
 			visit(r)
 		}
@@ -158,10 +160,10 @@ func (c *check) unreachable(add finder, misplaced map[string]bool) {
 			if code := literalCode(r); code != "" {
 				text += fmt.Sprintf(", so that nobody is ever denied for %s", code)
 			}
-			switch own := len(rule) == len(customPackage)+1 && rule.HasPrefix(customPackage); {
+			switch own := len(rule) == len(engine.CustomPackage)+1 && rule.HasPrefix(engine.CustomPackage); {
 			case own && slices.Contains([]string{"deny", "waive", "labels"}, lastOf(rule)):
 				text = fmt.Sprintf("%s cannot fire: the bundle's authz/authz.rego does not ask for it, as that of this version does; run 'patrol policy upgrade <folder>'", rule)
-			case rule.HasPrefix(customPackage):
+			case rule.HasPrefix(engine.CustomPackage):
 				text += "; own rules are deny, waive and labels in package patrol.custom"
 			case !misplaced[name] && strings.HasPrefix(m.Package.Path.String(), "data.patrol.custom"):
 				text += "; own rules are in package patrol.custom"
@@ -189,7 +191,7 @@ func literalCode(r *ast.Rule) string {
 	found := ""
 	ast.WalkTerms(r, func(t *ast.Term) bool {
 		if obj, ok := t.Value.(ast.Object); ok && found == "" {
-			if code := obj.Get(key.code); code != nil && obj.Get(key.message) != nil {
+			if code := obj.Get(codeKey); code != nil && obj.Get(messageKey) != nil {
 				text, _ := code.Value.(ast.String)
 				found = string(text)
 			}
@@ -205,18 +207,18 @@ func (c *check) literalCodes(add finder) {
 	look := func(code, message any, l *ast.Location, pkg ast.Ref, exception bool) {
 		text, isText := code.(string)
 		switch {
-		case exception && waivable(models.ReasonCode(text)) == 0:
-			add(codeMalformed, l, "%v cannot be waived; what can is %s", code, joinCodes(WaivableCodes()))
+		case exception && !engine.Waivable(models.ReasonCode(text)):
+			add(codeMalformed, l, "%v cannot be waived; what can is %s", code, engine.JoinCodes(engine.WaivableCodes()))
 		case exception:
-		case !isText || text == "" || !isReasonCode(text):
+		case !isText || text == "" || !engine.IsReasonCode(text):
 			add(codeMalformed, l, "%q is no reason code: they are 1 to 64 of a-z, 0-9 and _, letters first", fmt.Sprint(code))
 		case !models.ReasonCode(text).OfPolicy():
 			add(codeReserved, l, "the reason code %s is Patrol's own, for what no policy decides", text)
 		case slices.Contains(contractCodes, models.ReasonCode(text)) && !pkg.Equal(authzPackage):
 			add(codeReserved, l, "the reason code %s is the default policy's: rules of your own have codes of their own", text)
 		}
-		if m, ok := message.(string); ok && (strings.ContainsFunc(m, harmful) || len(m) > maxMessage) {
-			add(codeMalformed, l, "the message has characters that cannot be printed, or change the direction of what is around it, or more than %d bytes", maxMessage)
+		if m, ok := message.(string); ok && (strings.ContainsFunc(m, engine.Unprintable) || len(m) > engine.MaxMessage) {
+			add(codeMalformed, l, "the message has characters that cannot be printed, or change the direction of what is around it, or more than %d bytes", engine.MaxMessage)
 		}
 	}
 	for _, m := range c.modules {
@@ -227,7 +229,7 @@ func (c *check) literalCodes(add finder) {
 				if !ok {
 					return false
 				}
-				code, message, because := obj.Get(key.code), obj.Get(key.message), obj.Get(key.because)
+				code, message, because := obj.Get(codeKey), obj.Get(messageKey), obj.Get(becauseKey)
 				if code == nil || message == nil && because == nil || !ast.IsConstant(code.Value) {
 					return false
 				}
@@ -244,7 +246,7 @@ func (c *check) literalCodes(add finder) {
 		}
 		for _, a := range m.Annotations { // what else is wrong with them the stage metadata tells
 			code, ok := a.Custom["code"].(string)
-			if ok && a.Location != nil && isReasonCode(code) && models.ReasonCode(code).OfPolicy() {
+			if ok && a.Location != nil && engine.IsReasonCode(code) && models.ReasonCode(code).OfPolicy() {
 				look(code, a.Custom["message"], a.Location, m.Package.Path, false)
 			}
 		}
@@ -267,14 +269,14 @@ func (c *check) oldReasons(add finder) {
 	var all []*ast.Rule
 	for _, m := range c.modules {
 		for _, r := range m.Rules {
-			if r.Ref().GroundPrefix().Equal(customPackage.Append(ast.StringTerm("reason"))) {
+			if r.Ref().GroundPrefix().Equal(engine.CustomPackage.Append(ast.StringTerm("reason"))) {
 				all = append(all, r)
 			}
 		}
 	}
 	for _, r := range all {
-		c.warn(Finding{
-			Stage: StageRules, File: r.Location.File, Line: r.Location.Row, Column: r.Location.Col, Code: codeReasonOld,
+		c.warn(engine.Finding{
+			Stage: engine.StageRules, File: r.Location.File, Line: r.Location.Row, Column: r.Location.Col, Code: codeReasonOld,
 			Message: "data.patrol.custom.reason gives one reason at a time: write `deny contains …` in place of `reason := …` on this line",
 		})
 	}
@@ -286,7 +288,7 @@ func (c *check) oldReasons(add finder) {
 
 // neverTrue finds comparisons of input with what it cannot be.
 func (c *check) neverTrue(add finder) {
-	catalog := c.snapshot.catalog
+	catalog := c.snapshot.Catalog()
 	known := map[string]func(string) bool{
 		"request.entity_type": func(s string) bool { _, ok := catalog.EntityTypes[s]; return ok },
 		"request.operation": func(s string) bool {
@@ -347,10 +349,9 @@ func (c *check) typed(ctx context.Context) error {
 		}
 		modules[synthetic+pkg] = m
 	}
-	again := &Snapshot{store: c.snapshot.store, txn: c.snapshot.txn}
 	typed := *c.bundle
-	typed.modules = modules
-	err := again.compile(ctx, &typed)
+	typed.Modules = modules
+	err := c.snapshot.Recompile(ctx, &typed)
 	all, ok := errors.AsType[ast.Errors](err)
 	if !ok {
 		return err

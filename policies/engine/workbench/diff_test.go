@@ -1,4 +1,4 @@
-package engine_test
+package workbench_test
 
 import (
 	"strings"
@@ -7,12 +7,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
-func loaded(t testing.TB, files map[string]string) engine.Loaded {
+func loaded(t testing.TB, files map[string]string) workbench.Loaded {
 	t.Helper()
-	return engine.Loaded{Source: bundle(t, files), Snapshot: patient(t, files)}
+	return workbench.Loaded{Source: bundle(t, files), Snapshot: patient(t, files)}
 }
 
 // replaced is a file of the default bundle with one text in place of another.
@@ -24,7 +24,7 @@ func replaced(t testing.TB, file, from, to string) map[string]string {
 }
 
 // told are differences in short.
-func told(r *engine.DiffReport) (short []string) {
+func told(r *workbench.DiffReport) (short []string) {
 	for _, d := range r.Differences {
 		short = append(short, string(d.Kind)+" "+string(d.Part)+" "+d.Name)
 	}
@@ -57,7 +57,7 @@ func TestDiff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before, after := loaded(t, nil), loaded(t, c.files)
-			r, err := engine.Diff(t.Context(), before, after, 2)
+			r, err := workbench.Diff(t.Context(), before, after, 2)
 			require.NoError(t, err)
 			assert.Equal(t, c.want, told(r))
 			assert.Equal(t, c.allowed, r.Decisions.NewlyAllowed > 0)
@@ -69,7 +69,7 @@ func TestDiff(t *testing.T) {
 			assert.Equal(t, c.requests, requests)
 			assert.Equal(t, len(c.want) == 0, r.Same())
 
-			back, err := engine.Diff(t.Context(), after, before, 2)
+			back, err := workbench.Diff(t.Context(), after, before, 2)
 			require.NoError(t, err)
 			assert.Len(t, back.Differences, len(r.Differences))
 			assert.Equal(t, r.Decisions.NewlyAllowed, back.Decisions.NewlyDenied)
@@ -91,7 +91,7 @@ reason := {"code": "closed", "message": "It is closed."}
 // TestDiffTellsWhereAndWhat holds what is told of one difference of each kind.
 func TestDiffTellsWhereAndWhat(t *testing.T) {
 	after := loaded(t, replaced(t, "authz/authz.rego", "token_unrevoked if input.token.revoked == false", "token_unrevoked if true"))
-	r, err := engine.Diff(t.Context(), loaded(t, nil), after, 1)
+	r, err := workbench.Diff(t.Context(), loaded(t, nil), after, 1)
 	require.NoError(t, err)
 	require.Len(t, r.Differences, 1)
 	d := r.Differences[0]

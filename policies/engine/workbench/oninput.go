@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -87,7 +89,7 @@ func texts(ref ast.Ref) (path []string) {
 
 // onInput tries each place in the context that the policy reads with every type of value.
 // What makes it fail lets any caller make it fail.
-func (c *check) onInput(ctx context.Context) (found []Finding, err error) {
+func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error) {
 	paths := c.contextPaths()
 	if len(paths) == 0 {
 		return nil, nil
@@ -120,18 +122,18 @@ func (c *check) onInput(ctx context.Context) (found []Finding, err error) {
 	return found, nil
 }
 
-func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]Finding, error) {
+func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]engine.Finding, error) {
 	for _, base := range bases {
 		for _, try := range contextValues {
-			v, err := ast.InterfaceToValue(edited(base, p.path, try.value))
+			v, err := ast.InterfaceToValue(engine.Edited(base, p.path, try.value))
 			if err != nil {
 				return nil, fmt.Errorf("try a context: %w", err)
 			}
-			_, err = c.snapshot.decide(ctx, ast.NewTerm(v))
+			_, err = c.snapshot.DecideInput(ctx, ast.NewTerm(v))
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("check policy %s: %w", c.src.Name, ctx.Err())
 			}
-			if _, breached := errors.AsType[*BreachError](err); err == nil || breached {
+			if _, breached := errors.AsType[*engine.BreachError](err); err == nil || breached {
 				continue
 			}
 			l, why := p.location, err.Error()
@@ -141,7 +143,7 @@ func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]F
 					l = e.Location
 				}
 			}
-			return findings(StageRules, codeOnInput, atLocation(l, fmt.Errorf("where input.%s is %s, the policy fails, so that any caller can have a policy_error: %s",
+			return engine.FindingsOf(engine.StageRules, codeOnInput, engine.AtLocation(l, fmt.Errorf("where input.%s is %s, the policy fails, so that any caller can have a policy_error: %s",
 				strings.Join(p.path, "."), try.name, why))), nil
 		}
 	}
@@ -150,10 +152,10 @@ func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]F
 
 // seededRequests are inputs that rules of either policy compare with, for the known
 // decisions.
-func seededRequests(bundles [2]*bundle, catalogs ...models.Catalog) (all []knownDecision) {
-	in := func(b *bundle) map[string]bool {
+func seededRequests(bundles [2]*engine.Bundle, catalogs ...models.Catalog) (all []engine.KnownDecision) {
+	in := func(b *engine.Bundle) map[string]bool {
 		texts := map[string]bool{}
-		for _, m := range b.modules {
+		for _, m := range b.Modules {
 			for _, r := range m.Rules {
 				texts[m.Package.String()+r.String()] = true
 			}
@@ -175,9 +177,9 @@ func seededRequests(bundles [2]*bundle, catalogs ...models.Catalog) (all []known
 			}
 			for _, of := range slices.SortedFunc(maps.Keys(asked), func(a, b [2]string) int { return strings.Compare(a[0]+a[1], b[0]+b[1]) }) {
 				for _, role := range []string{"", "member"} {
-					input := knownInput(of[0], of[1])
+					input := engine.KnownInput(of[0], of[1])
 					if role == "" {
-						input["user"] = knownUser(true)
+						input["user"] = engine.KnownUser(true)
 					} else {
 						input["membership"] = object{"role": role}
 					}
@@ -188,8 +190,8 @@ func seededRequests(bundles [2]*bundle, catalogs ...models.Catalog) (all []known
 					// A scope for what the rule is about.
 					ask := requestIn(input)
 					if ask.Validate() == nil {
-						input = edited(input, []string{"token", "scopes"}, object{ask.Domain: object{ask.EntityType: object{ask.Operation: object{ask.Entity: "s"}}}})
-						input = edited(input, []string{"domain", "id"}, ask.Domain)
+						input = engine.Edited(input, []string{"token", "scopes"}, object{ask.Domain: object{ask.EntityType: object{ask.Operation: object{ask.Entity: "s"}}}})
+						input = engine.Edited(input, []string{"domain", "id"}, ask.Domain)
 					}
 					text := fmt.Sprint(input)
 					if known[text] {
@@ -200,7 +202,7 @@ func seededRequests(bundles [2]*bundle, catalogs ...models.Catalog) (all []known
 					if s.rule.Location != nil {
 						where = fmt.Sprintf("%s:%d", s.rule.Location.File, s.rule.Location.Row)
 					}
-					all = append(all, knownDecision{"what " + where + " is about", input})
+					all = append(all, engine.KnownDecision{Name: "what " + where + " is about", Input: input})
 				}
 			}
 		}

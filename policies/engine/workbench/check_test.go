@@ -1,6 +1,6 @@
 //go:build !race
 
-package engine_test
+package workbench_test
 
 import (
 	"context"
@@ -16,12 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
-func check(t testing.TB, replaced map[string]string, opts engine.CheckOptions) *engine.Report {
+func check(t testing.TB, replaced map[string]string, opts workbench.CheckOptions) *workbench.Report {
 	t.Helper()
 	opts.Options = append(opts.Options, engine.WithTimeout(10*time.Second))
-	r, err := engine.Check(t.Context(), bundle(t, replaced), opts)
+	r, err := workbench.Check(t.Context(), bundle(t, replaced), opts)
 	require.NoError(t, err)
 	return r
 }
@@ -39,8 +40,8 @@ func instead(t testing.TB, files map[string]string) map[string]string {
 	return all
 }
 
-func outcomes(r *engine.Report) map[engine.Stage]engine.Outcome {
-	byStage := map[engine.Stage]engine.Outcome{}
+func outcomes(r *workbench.Report) map[engine.Stage]workbench.Outcome {
+	byStage := map[engine.Stage]workbench.Outcome{}
 	for _, s := range r.Stages {
 		byStage[s.Stage] = s.Outcome
 	}
@@ -48,20 +49,20 @@ func outcomes(r *engine.Report) map[engine.Stage]engine.Outcome {
 }
 
 func TestCheckPassesTheDefaultPolicy(t *testing.T) {
-	r := check(t, nil, engine.CheckOptions{MinCoverage: 100})
+	r := check(t, nil, workbench.CheckOptions{MinCoverage: 100})
 	assert.Empty(t, found(r))
 	assert.Empty(t, r.Warnings)
 	assert.True(t, r.Passed)
 	require.NoError(t, r.Err())
 	for stage, outcome := range outcomes(r) {
-		assert.Equal(t, engine.Passed, outcome, stage)
+		assert.Equal(t, workbench.Passed, outcome, stage)
 	}
 	assert.Greater(t, r.Tests.Passed, 200)
 	assert.Len(t, r.Tests.Tests, r.Tests.Passed)
 	assert.InDelta(t, 100, r.Coverage.Percent, 0)
-	assert.Len(t, r.Safety, len(engine.SafetyCases()))
+	assert.Len(t, r.Safety, len(workbench.SafetyCases()))
 	for _, s := range r.Safety {
-		assert.Equal(t, engine.Passed, s.Outcome, s.Name)
+		assert.Equal(t, workbench.Passed, s.Outcome, s.Name)
 		assert.Positive(t, s.Tried, s.Name)
 		assert.Nil(t, s.Example, s.Name)
 	}
@@ -69,7 +70,7 @@ func TestCheckPassesTheDefaultPolicy(t *testing.T) {
 
 	content, err := json.Marshal(r)
 	require.NoError(t, err)
-	var again engine.Report
+	var again workbench.Report
 	require.NoError(t, json.Unmarshal(content, &again))
 	repeated, err := json.Marshal(again)
 	require.NoError(t, err)
@@ -85,79 +86,79 @@ func TestCheckRefuses(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		files map[string]string
-		opts  engine.CheckOptions
+		opts  workbench.CheckOptions
 		want  []string // each is in a finding of its own, and there are no others
 	}{
-		"no manifest":   {map[string]string{".manifest": ""}, engine.CheckOptions{}, []string{"read unreadable .manifest: the bundle has none"}},
-		"foreign roots": {map[string]string{".manifest": `{"roots": ["patrol", "system"]}`}, engine.CheckOptions{}, []string{"read unreadable .manifest: roots must be"}},
+		"no manifest":   {map[string]string{".manifest": ""}, workbench.CheckOptions{}, []string{"read unreadable .manifest: the bundle has none"}},
+		"foreign roots": {map[string]string{".manifest": `{"roots": ["patrol", "system"]}`}, workbench.CheckOptions{}, []string{"read unreadable .manifest: roots must be"}},
 		"syntax, in two files": {
 			map[string]string{"x/x.rego": "package patrol.x\n\np := ", "y/y.rego": "package patrol.y\n\nq if {"},
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"read rego_parse_error x/x.rego:3:", "read rego_parse_error y/y.rego:3:"},
 		},
-		"outside of the root": {map[string]string{"x/x.rego": "package other"}, engine.CheckOptions{}, []string{"read unreadable x/x.rego:1:1: package other is outside of patrol"}},
-		"a delta bundle":      {map[string]string{"patch.json": "{}"}, engine.CheckOptions{}, []string{"read unreadable patch.json: bundles with such files"}},
+		"outside of the root": {map[string]string{"x/x.rego": "package other"}, workbench.CheckOptions{}, []string{"read unreadable x/x.rego:1:1: package other is outside of patrol"}},
+		"a delta bundle":      {map[string]string{"patch.json": "{}"}, workbench.CheckOptions{}, []string{"read unreadable patch.json: bundles with such files"}},
 		"data and rules, both at once": {
 			map[string]string{"patrol/roles/data.yaml": "viewer: {models: {fly: true}}", "x/x.rego": "package patrol.x\n\np := q"},
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"data data_invalid ", "compile rego_unsafe_var_error x/x.rego:3:6: var q is unsafe"},
 		},
-		"a misspelt fact":  {extra("# METADATA\n# schemas:\n# - input: schema.authz_input\np if input.domian"), engine.CheckOptions{}, []string{"compile rego_type_error x/x.rego:6:6: undefined ref: input.domian"}},
-		"an unused import": {extra("import data.patrol.roles\n\np := 1"), engine.CheckOptions{}, []string{"compile rego_compile_error x/x.rego:3:1: import data.patrol.roles unused"}},
-		"recursion":        {extra("p if q\n\nq if p"), engine.CheckOptions{}, []string{"compile rego_recursion_error x/x.rego:3", "compile rego_recursion_error x/x.rego:5"}},
-		"http.send":        {extra(`p := http.send({"method": "GET", "url": "http://127.0.0.1"})`), engine.CheckOptions{}, []string{"compile rego_type_error x/x.rego:3:6: undefined function http.send"}},
-		"print":            {extra("p if print(input.token)"), engine.CheckOptions{}, []string{"compile print_call x/x.rego:3:6: policies do not print"}},
+		"a misspelt fact":  {extra("# METADATA\n# schemas:\n# - input: schema.authz_input\np if input.domian"), workbench.CheckOptions{}, []string{"compile rego_type_error x/x.rego:6:6: undefined ref: input.domian"}},
+		"an unused import": {extra("import data.patrol.roles\n\np := 1"), workbench.CheckOptions{}, []string{"compile rego_compile_error x/x.rego:3:1: import data.patrol.roles unused"}},
+		"recursion":        {extra("p if q\n\nq if p"), workbench.CheckOptions{}, []string{"compile rego_recursion_error x/x.rego:3", "compile rego_recursion_error x/x.rego:5"}},
+		"http.send":        {extra(`p := http.send({"method": "GET", "url": "http://127.0.0.1"})`), workbench.CheckOptions{}, []string{"compile rego_type_error x/x.rego:3:6: undefined function http.send"}},
+		"print":            {extra("p if print(input.token)"), workbench.CheckOptions{}, []string{"compile print_call x/x.rego:3:6: policies do not print"}},
 		"no decision": {
 			edited(t, authz, "\ndecision :=", "\nverdict :="),
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"entrypoints entrypoint_invalid it defines no data.patrol.authz.decision"},
 		},
 		"a built-in that fails on nothing": {
 			edited(t, authz, "answer := {\"allow\": true", "answer := {\"allow\": false, \"reasons\": to_number(\"x\")} if input.now == 0 else := {\"allow\": true"),
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"entrypoints entrypoint_invalid it does not deny a request about which nothing is known"},
 		},
 		"allows nothing known": {
 			edited(t, authz, "answer := {\"allow\": true", "answer := {\"allow\": true, \"reasons\": []} if not input.user else := {\"allow\": true"),
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"entrypoints entrypoint_invalid it allows a request about which nothing is known"},
 		},
 		"no tests": {
 			instead(t, nil),
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"tests tests_missing the bundle has no tests"},
 		},
 		"a test that fails, and one that is skipped": {
 			map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_sum if {\n\tx := 1\n\tx + 1 == 3\n}\n\ntodo_test_later if false"},
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"tests test_failed x/x_test.rego:5:2: test_sum: does not hold: x + 1 == 3"},
 		},
 		"a case of a table that fails": {
 			map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_sum[note] if {\n\tsome note, case in {\"one\": 1, \"two\": 2}\n\tcase == 1\n}"},
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"tests test_failed x/x_test.rego:5:2: test_sum[two]: does not hold: case == 1"},
 		},
 		"a test in which a built-in fails": {
 			map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_x if {\n\tnot to_number(\"x\")\n}"},
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"tests test_error x/x_test.rego:4:2: test_x: "},
 		},
 		"a test that takes too long": {
 			instead(t, map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_x if {\n\tcount([x | some i in numbers.range(1, 9999); some j in numbers.range(1, 9999); x := i * j]) == 1\n}"}),
-			engine.CheckOptions{TestTimeout: time.Second},
+			workbench.CheckOptions{TestTimeout: time.Second},
 			[]string{"tests test_error x/x_test.rego:3:1: test_x: took longer than 1s"},
 		},
-		"a test that does not compile":  {map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_x if y"}, engine.CheckOptions{}, []string{"tests rego_unsafe_var_error x/x_test.rego:3:11: var y is unsafe"}},
-		"a test that does not parse":    {map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_x if"}, engine.CheckOptions{}, []string{"tests rego_parse_error x/x_test.rego:3:"}},
-		"a test that calls the network": {map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_x if http.send({})"}, engine.CheckOptions{}, []string{"tests rego_type_error x/x_test.rego:3:11: undefined function http.send"}},
+		"a test that does not compile":  {map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_x if y"}, workbench.CheckOptions{}, []string{"tests rego_unsafe_var_error x/x_test.rego:3:11: var y is unsafe"}},
+		"a test that does not parse":    {map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_x if"}, workbench.CheckOptions{}, []string{"tests rego_parse_error x/x_test.rego:3:"}},
+		"a test that calls the network": {map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntest_x if http.send({})"}, workbench.CheckOptions{}, []string{"tests rego_type_error x/x_test.rego:3:11: undefined function http.send"}},
 		"a test that mends the policy": {
 			map[string]string{"x/x_test.rego": "package patrol.authz\n\ntoken_unrevoked if true\n\ntest_x if token_unrevoked"},
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{"tests test_changes_policy x/x_test.rego:3:1: a test file adds to data.patrol.authz.token_unrevoked, a rule of the policy (authz/authz.rego:"},
 		},
 		"tests that assert nothing": {
 			instead(t, map[string]string{"x_test.rego": "package patrol.x_test\n\ntest_nothing if 1 == 1"}),
-			engine.CheckOptions{},
+			workbench.CheckOptions{},
 			[]string{
 				"data.patrol.authz.decision allows everything",
 				"data.patrol.authz.decision denies everything",
@@ -171,12 +172,12 @@ func TestCheckRefuses(t *testing.T) {
 				tests:                 "package patrol.authz_test\n\ntest_run if {\n\t_ := data.patrol.authz with input as {}\n\ttrue\n}",
 				"http/http_test.rego": "package patrol.http_test\n\ntest_run if {\n\t_ := data.patrol.http with input as {}\n\ttrue\n}",
 			}),
-			engine.CheckOptions{MinCoverage: -1},
+			workbench.CheckOptions{MinCoverage: -1},
 			[]string{"allows everything", "denies everything", "for the same", "maps no request"},
 		},
 		"rules that no test runs": {
 			map[string]string{"custom/x.rego": "package patrol.custom\n\n# METADATA\n# title: P\n# custom:\n#   code: a\n#   message: A.\ndeny contains rego.metadata.rule().custom if {\n\tinput.user.email == \"a\"\n\tinput.user.id == \"b\"\n}\n"},
-			engine.CheckOptions{MinCoverage: 100},
+			workbench.CheckOptions{MinCoverage: 100},
 			[]string{"coverage coverage_low the tests run 9"},
 		},
 	} {
@@ -246,10 +247,10 @@ func TestCheckSafety(t *testing.T) {
 		"types_now":             hole(known + "is_string(input.now)"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := engine.CheckSafety(t.Context(), bundle(t, files))
+			r, err := workbench.CheckSafety(t.Context(), bundle(t, files))
 			require.NoError(t, err)
 			hit := caseOf(t, r, name)
-			assert.Equal(t, engine.Failed, hit.Outcome)
+			assert.Equal(t, workbench.Failed, hit.Outcome)
 			assert.NotNil(t, hit.Example)
 			assert.True(t, slices.ContainsFunc(found(r), func(line string) bool {
 				return strings.HasPrefix(line, "safety safety_violated authz/authz.rego:") && strings.Contains(line, ": "+name+": it allows "+hit.Title)
@@ -258,12 +259,12 @@ func TestCheckSafety(t *testing.T) {
 			by, canBe := waivable[name]
 			for _, c := range []struct {
 				manifest, server []string
-				want             engine.Outcome
+				want             workbench.Outcome
 			}{
-				{nil, []string{name}, engine.Failed},
-				{by, nil, engine.Failed},
-				{by, by, engine.Waived},
-				{by, []string{name}, engine.Waived}, // as settings were written before there were codes
+				{nil, []string{name}, workbench.Failed},
+				{by, nil, workbench.Failed},
+				{by, by, workbench.Waived},
+				{by, []string{name}, workbench.Waived}, // as settings were written before there were codes
 			} {
 				if !canBe && c.server == nil {
 					break // nobody can waive it
@@ -274,43 +275,43 @@ func TestCheckSafety(t *testing.T) {
 				if c.manifest != nil {
 					files[".manifest"] = fmt.Sprintf(`{"roots": ["patrol"], "metadata": {"waive": %s}}`, list)
 				}
-				r, err := engine.CheckSafety(t.Context(), bundle(t, files), c.server...)
+				r, err := workbench.CheckSafety(t.Context(), bundle(t, files), c.server...)
 				require.NoError(t, err)
 				assert.Equal(t, c.want, caseOf(t, r, name).Outcome, "manifest %v, server %v", c.manifest, c.server)
-				assert.Equal(t, c.want == engine.Failed, strings.Contains(strings.Join(found(r), "\n"), " "+name+":"))
+				assert.Equal(t, c.want == workbench.Failed, strings.Contains(strings.Join(found(r), "\n"), " "+name+":"))
 			}
 		})
 	}
-	for _, c := range engine.SafetyCases() {
+	for _, c := range workbench.SafetyCases() {
 		assert.Regexp(t, "^[a-z]+(_[a-z]+)*$", c.Name)
 	}
 }
 
-func caseOf(t *testing.T, r *engine.Report, name string) engine.SafetyResult {
+func caseOf(t *testing.T, r *workbench.Report, name string) workbench.SafetyResult {
 	t.Helper()
-	i := slices.IndexFunc(r.Safety, func(s engine.SafetyResult) bool { return s.Name == name })
+	i := slices.IndexFunc(r.Safety, func(s workbench.SafetyResult) bool { return s.Name == name })
 	require.GreaterOrEqual(t, i, 0, "%s did not run: %v", name, found(r))
 	return r.Safety[i]
 }
 
 func TestCheckWarns(t *testing.T) {
-	closed := check(t, edited(t, "authz/authz.rego", "\nanswer := {\"allow\": true", "\nanswer := {\"allow\": false, \"reasons\": [{\"code\": \"closed\", \"message\": \"Closed.\"}]} if {\n\ttrue\n} else := {\"allow\": true"), engine.CheckOptions{})
+	closed := check(t, edited(t, "authz/authz.rego", "\nanswer := {\"allow\": true", "\nanswer := {\"allow\": false, \"reasons\": [{\"code\": \"closed\", \"message\": \"Closed.\"}]} if {\n\ttrue\n} else := {\"allow\": true"), workbench.CheckOptions{})
 	assert.Contains(t, fmt.Sprint(closed.Warnings), "nothing that the catalog and the roles permit is allowed")
 
-	skipping := check(t, map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntodo_test_later if false"}, engine.CheckOptions{})
+	skipping := check(t, map[string]string{"x/x_test.rego": "package patrol.x_test\n\ntodo_test_later if false"}, workbench.CheckOptions{})
 	assert.True(t, skipping.Passed, "%v", found(skipping))
 	assert.Equal(t, 1, skipping.Tests.Skipped)
 	assert.Contains(t, fmt.Sprint(skipping.Warnings), "x/x_test.rego:3:1: todo_test_later is not run")
 }
 
 func TestCheckOptionsAndContext(t *testing.T) {
-	_, err := engine.Check(t.Context(), engine.Source{Files: bundle(t, nil).Files, Waive: []string{"gravity"}}, engine.CheckOptions{})
+	_, err := workbench.Check(t.Context(), engine.Source{Files: bundle(t, nil).Files, Waive: []string{"gravity"}}, workbench.CheckOptions{})
 	require.ErrorContains(t, err, `"gravity" cannot be waived; what can is domain_disabled, domain_frozen`)
-	_, err = engine.Check(t.Context(), bundle(t, nil), engine.CheckOptions{Options: []engine.Option{engine.WithTimeout(0)}})
+	_, err = workbench.Check(t.Context(), bundle(t, nil), workbench.CheckOptions{Options: []engine.Option{engine.WithTimeout(0)}})
 	require.ErrorContains(t, err, "must be positive")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = engine.Check(ctx, bundle(t, nil), engine.CheckOptions{})
+	_, err = workbench.Check(ctx, bundle(t, nil), workbench.CheckOptions{})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -346,8 +347,8 @@ q := 2
 #   message: Again.
 r := 3
 `,
-	}), engine.CheckOptions{MinCoverage: -1})
-	assert.Equal(t, engine.Failed, outcomes(r)[engine.StageMetadata])
+	}), workbench.CheckOptions{MinCoverage: -1})
+	assert.Equal(t, workbench.Failed, outcomes(r)[engine.StageMetadata])
 	all := strings.Join(found(r), "\n")
 	for _, want := range []string{
 		"metadata metadata_missing x/x.rego:3:1: data.patrol.x.p has no title in its METADATA",
@@ -357,7 +358,7 @@ r := 3
 	} {
 		assert.Contains(t, all, want)
 	}
-	undeclared := check(t, edited(t, "authz/authz.rego", "# entrypoint: true\n", ""), engine.CheckOptions{})
+	undeclared := check(t, edited(t, "authz/authz.rego", "# entrypoint: true\n", ""), workbench.CheckOptions{})
 	assert.Contains(t, strings.Join(found(undeclared), "\n"), "metadata entrypoint_undeclared authz/authz.rego:")
 	assert.False(t, undeclared.Passed)
 }

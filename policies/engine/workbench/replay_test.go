@@ -1,4 +1,4 @@
-package engine_test
+package workbench_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // seededLog makes decisions of all kinds, by the policy, and logs them. The same
@@ -104,7 +105,7 @@ func TestReplayUnderTheSamePolicyChangesNothing(t *testing.T) {
 		logged[i] = again // as a file has it
 	}
 	assert.Greater(t, allowed, 200)
-	report, err := policy.Replay(t.Context(), each(logged), engine.ReplayOptions{})
+	report, err := workbench.Replay(t.Context(), policy, each(logged), workbench.ReplayOptions{})
 	require.NoError(t, err)
 	assert.Zero(t, report.Changes(), "%+v", report.Groups)
 	assert.EqualValues(t, 5000, report.Replayed)
@@ -150,7 +151,7 @@ reason := {"code": "not_a", "message": "Nobody may read a any more."} if {
 		}
 	}
 	require.Positive(t, newlyDenied)
-	report, err := stricter.Replay(t.Context(), each(logged), engine.ReplayOptions{Examples: 3})
+	report, err := workbench.Replay(t.Context(), stricter, each(logged), workbench.ReplayOptions{Examples: 3})
 	require.NoError(t, err)
 	assert.EqualValues(t, 5000, report.Replayed)
 	assert.EqualValues(t, 1, report.Skipped)
@@ -160,39 +161,39 @@ reason := {"code": "not_a", "message": "Nobody may read a any more."} if {
 	found := false
 	for _, g := range report.Groups {
 		assert.LessOrEqual(t, len(g.Examples), 3)
-		if g.Kind != engine.NewlyDenied {
+		if g.Kind != workbench.NewlyDenied {
 			continue
 		}
 		found = true
 		assert.Equal(t, newlyDenied, g.Count, "one group: they are denied for one reason")
 		require.Len(t, g.Reasons, 1)
-		assert.Equal(t, engine.ReplayReason{Code: "not_a", Title: "Nobody reads a", File: "custom/no_a.rego", Line: 10}, g.Reasons[0])
+		assert.Equal(t, workbench.ReplayReason{Code: "not_a", Title: "Nobody reads a", File: "custom/no_a.rego", Line: 10}, g.Reasons[0])
 		assert.Contains(t, g.Examples[0].Request, ":a:read")
 		assert.Empty(t, g.Examples[0].Before)
 		assert.Equal(t, []models.ReasonCode{"not_a"}, g.Examples[0].After)
 	}
 	assert.True(t, found)
-	again, err := stricter.Replay(t.Context(), each(logged), engine.ReplayOptions{Examples: 3})
+	again, err := workbench.Replay(t.Context(), stricter, each(logged), workbench.ReplayOptions{Examples: 3})
 	require.NoError(t, err)
 	assert.Equal(t, report, again, "whoever does the work")
 
 	// Newly allowed: back under the policy that has no such rule.
 	var relogged []models.LoggedDecision
-	var cache engine.FactCache
+	var cache workbench.FactCache
 	for _, l := range logged[:5000] {
-		d, err := stricter.Again(t.Context(), &l, &cache)
+		d, err := workbench.ReplayDecision(t.Context(), stricter, &l, &cache)
 		require.NoError(t, err)
 		d.ID = l.ID
 		l.Decision = d
 		relogged = append(relogged, l)
 	}
-	report, err = policy.Replay(t.Context(), each(relogged), engine.ReplayOptions{})
+	report, err = workbench.Replay(t.Context(), policy, each(relogged), workbench.ReplayOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, newlyDenied, report.NewlyAllowed)
 	assert.Equal(t, otherReasons, report.OtherReasons)
 
 	// Two policies on the same inputs.
-	report, err = policy.Replay(t.Context(), each(logged), engine.ReplayOptions{Base: stricter})
+	report, err = workbench.Replay(t.Context(), policy, each(logged), workbench.ReplayOptions{Base: stricter})
 	require.NoError(t, err)
 	assert.Equal(t, newlyDenied, report.NewlyAllowed)
 }
@@ -203,7 +204,7 @@ func TestReplayKnowsWhatIsMasked(t *testing.T) {
 	logged[0].Erased = []string{"/input/user/email"}
 	logged[1].Input = nil
 	logged[2].Request.Entity = ""
-	report, err := policy.Replay(t.Context(), each(logged), engine.ReplayOptions{})
+	report, err := workbench.Replay(t.Context(), policy, each(logged), workbench.ReplayOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, []int64{38, 2, 1, 0}, []int64{report.Replayed, report.Skipped, report.Masked, report.Changes()})
 }
@@ -212,19 +213,19 @@ func TestReplayEndsWithAnError(t *testing.T) {
 	policy := patient(t, nil)
 	logged := seededLog(t, policy, 300)
 	broken := errors.New("broken")
-	_, err := policy.Replay(t.Context(), func(fn func(models.LoggedDecision) error) error {
+	_, err := workbench.Replay(t.Context(), policy, func(fn func(models.LoggedDecision) error) error {
 		if err := fn(logged[0]); err != nil {
 			return err
 		}
 		return broken
-	}, engine.ReplayOptions{})
+	}, workbench.ReplayOptions{})
 	require.ErrorIs(t, err, broken)
 	logged[7].Input.Token = models.NewFact(`{`)
-	_, err = policy.Replay(t.Context(), each(logged), engine.ReplayOptions{})
+	_, err = workbench.Replay(t.Context(), policy, each(logged), workbench.ReplayOptions{})
 	require.ErrorContains(t, err, "logged fact")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = policy.Replay(ctx, each(logged[:5]), engine.ReplayOptions{})
+	_, err = workbench.Replay(ctx, policy, each(logged[:5]), workbench.ReplayOptions{})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -241,19 +242,19 @@ func TestCompare(t *testing.T) {
 	for _, c := range []struct {
 		before, after models.Decision
 		headers       bool
-		want          engine.ChangeKind
+		want          workbench.ChangeKind
 	}{
 		{allow("s", nil), allow("s", nil), true, ""},
-		{allow("s", nil), allow("t", nil), true, engine.OtherGrant},
-		{allow("s", nil), allow("s", map[string]string{"a": "b"}), true, engine.OtherGrant},
-		{allow("s", map[string]string{"a": "c"}), allow("s", map[string]string{"a": "b"}), true, engine.OtherGrant},
+		{allow("s", nil), allow("t", nil), true, workbench.OtherGrant},
+		{allow("s", nil), allow("s", map[string]string{"a": "b"}), true, workbench.OtherGrant},
+		{allow("s", map[string]string{"a": "c"}), allow("s", map[string]string{"a": "b"}), true, workbench.OtherGrant},
 		{allow("s", nil), allow("s", map[string]string{"a": "b"}), false, ""},
-		{allow("s", nil), deny("x"), true, engine.NewlyDenied},
-		{deny("x"), allow("s", nil), true, engine.NewlyAllowed},
+		{allow("s", nil), deny("x"), true, workbench.NewlyDenied},
+		{deny("x"), allow("s", nil), true, workbench.NewlyAllowed},
 		{deny("x", "y"), deny("y", "x"), true, ""},
-		{deny("x"), deny("x", "y"), true, engine.OtherReasons},
+		{deny("x"), deny("x", "y"), true, workbench.OtherReasons},
 	} {
-		assert.Equal(t, c.want, engine.Compare(c.before, c.after, c.headers), "%+v", c)
+		assert.Equal(t, c.want, workbench.Compare(c.before, c.after, c.headers), "%+v", c)
 	}
 }
 
@@ -263,7 +264,7 @@ func BenchmarkReplay(b *testing.B) {
 	policy := patient(b, nil)
 	logged := seededLog(b, policy, 100_000)
 	for b.Loop() {
-		report, err := policy.Replay(b.Context(), each(logged), engine.ReplayOptions{})
+		report, err := workbench.Replay(b.Context(), policy, each(logged), workbench.ReplayOptions{})
 		require.NoError(b, err)
 		require.Zero(b, report.Changes())
 	}

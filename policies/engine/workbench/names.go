@@ -1,9 +1,11 @@
-package engine
+package workbench
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -26,14 +28,14 @@ func (c *check) names() {
 		return
 	}
 	n := nameCheck{c: c, lists: map[string][]*ast.Rule{}, seen: map[string]bool{}}
-	for _, m := range c.bundle.modules {
+	for _, m := range c.bundle.Modules {
 		for _, r := range m.Rules {
 			if path := r.Ref().GroundPrefix().String(); isConstant(r) {
 				n.lists[path] = append(n.lists[path], r)
 			}
 		}
 	}
-	for _, m := range c.bundle.modules {
+	for _, m := range c.bundle.Modules {
 		n.pkg = m.Package.Path
 		for _, r := range m.Rules {
 			if mentions(r, entityRef) {
@@ -41,7 +43,7 @@ func (c *check) names() {
 			}
 		}
 	}
-	slices.SortStableFunc(n.found, func(a, b Finding) int {
+	slices.SortStableFunc(n.found, func(a, b engine.Finding) int {
 		if by := strings.Compare(a.File, b.File); by != 0 {
 			return by
 		}
@@ -57,7 +59,7 @@ type nameCheck struct {
 	pkg   ast.Ref                // of the rule that is looked at
 	lists map[string][]*ast.Rule // by path
 	seen  map[string]bool        // by place
-	found []Finding
+	found []engine.Finding
 }
 
 // isConstant reports whether a rule is a value that depends on nothing.
@@ -189,8 +191,8 @@ func (n *nameCheck) literal(t *ast.Term, text string, around func(string) string
 			continue
 		}
 		n.seen[t.Location.String()+"\x00"+text] = true
-		n.found = append(n.found, Finding{
-			Stage: StageCompile, File: t.Location.File, Line: t.Location.Row, Column: t.Location.Col, Code: codeName, Message: message,
+		n.found = append(n.found, engine.Finding{
+			Stage: engine.StageCompile, File: t.Location.File, Line: t.Location.Row, Column: t.Location.Col, Code: codeName, Message: message,
 		})
 		return
 	}

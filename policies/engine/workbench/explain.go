@@ -1,11 +1,11 @@
-package engine
+package workbench
 
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"time"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -15,7 +15,7 @@ import (
 
 // Explanation says how an answer came about.
 type Explanation struct {
-	Answer
+	engine.Answer
 	// Because names the rule behind each reason that a rule's metadata declare.
 	Because []Because `json:"because"`
 	// Rules are the rules that ran, in the order in which they were entered.
@@ -55,31 +55,29 @@ type LineTrace struct {
 	Held   bool   `json:"held"` // at least once
 }
 
-// Explain answers as [Snapshot.Evaluate] does, and says why.
-func (s *Snapshot) Explain(ctx context.Context, content []byte) (*Explanation, error) {
-	in, err := readInput(ctx, content)
+// Explain answers as [engine.Snapshot.Evaluate] does, and gives the rules that led there.
+func Explain(ctx context.Context, s *engine.Snapshot, content []byte) (*Explanation, error) {
+	in, err := engine.ReadInput(ctx, content)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.answer(ctx, in)
+	answer, err := s.EvaluateInput(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	e := &Explanation{Answer: *answer, Because: []Because{}}
-	d := s.decision
-	if in.kind == KindRoute {
-		d = s.request
-	}
-	if e.Rules, err = s.trace(ctx, d, in.term); err != nil {
+	w := &watcher{rules: map[*ast.Rule]*ruleSeen{}, exprs: map[*ast.Expr]*exprSeen{}}
+	if err := s.Trace(ctx, in, w); err != nil {
 		return nil, err
 	}
+	e.Rules = rulesOf(s, w)
 	for _, r := range e.Reasons {
-		if a := s.annotationOf(string(r.Code)); a != nil {
+		if a := s.AnnotationOf(string(r.Code)); a != nil {
 			e.Because = append(e.Because, Because{string(r.Code), a.Path.String(), a.Location.File, a.Location.Row})
 		}
 	}
-	if in.kind == KindDecision && !e.Allowed {
-		if e.Remedy, err = s.remedy(ctx, in.doc); err != nil {
+	if in.Kind == engine.KindDecision && !e.Allowed {
+		if e.Remedy, err = remedy(ctx, s, in.Doc); err != nil {
 			return nil, err
 		}
 	}
@@ -101,64 +99,17 @@ type LoggedExplanation struct {
 // answer's Revision is this policy's; that which decided is l's. The error is an
 // [ErrNotReplayable] where there is nothing to explain; it is that of the evaluation
 // where this policy cannot judge the input.
-func (s *Snapshot) ExplainLogged(ctx context.Context, l *models.LoggedDecision) (*LoggedExplanation, error) {
+func ExplainLogged(ctx context.Context, s *engine.Snapshot, l *models.LoggedDecision) (*LoggedExplanation, error) {
 	if err := CheckReplayable(l); err != nil {
 		return nil, err
 	}
-	e, err := s.Explain(ctx, l.AppendEvent(nil, []byte("{}")))
+	e, err := Explain(ctx, s, l.AppendEvent(nil, []byte("{}")))
 	if err != nil {
 		return nil, err
 	}
 	after := models.Decision{Allowed: e.Allowed, Reasons: e.Reasons, ScopeID: e.ScopeID, Headers: e.Headers}
 	return &LoggedExplanation{Explanation: *e, Change: Compare(l.Decision, after, l.HeadersKnown()), Masked: l.MaskedInput()}, nil
 }
-
-// annotationOf returns the metadata of the rule that declares a reason.
-func (s *Snapshot) annotationOf(code string) *ast.AnnotationsRef {
-	for _, a := range s.compiler.GetAnnotationSet().Flatten() {
-		if a.Annotations.Custom["code"] == code && a.Location != nil {
-			return a
-		}
-	}
-	return nil
-}
-
-// trace evaluates a document once more and watches.
-func (s *Snapshot) trace(ctx context.Context, d document, input *ast.Term) ([]RuleTrace, error) {
-	known := topdown.NewVirtualCache()
-	for _, c := range s.constants {
-		known.Put(c.ref, c.value)
-	}
-	w := &watcher{rules: map[*ast.Rule]*ruleSeen{}, exprs: map[*ast.Expr]*exprSeen{}}
-	stop := &deadline{ctx: ctx, at: time.Now().Add(tracedSlower * s.timeout)}
-	err := topdown.NewQuery(d.body).
-		WithQueryCompiler(d.compiler).
-		WithCompiler(s.compiler).
-		WithStore(s.store).
-		WithTransaction(s.txn).
-		WithVirtualCache(known).
-		WithInput(input).
-		WithStrictBuiltinErrors(true).
-		WithIndexing(true).
-		WithEarlyExit(true).
-		WithCancel(stop).
-		WithMetrics(noMetrics).
-		WithRequestMetadata(noMetadata).
-		WithSeed(noRandom{}).
-		WithTime(time.Unix(0, 0)).
-		WithQueryTracer(w).
-		Iter(ctx, func(topdown.QueryResult) error { return nil })
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil, fmt.Errorf("trace %s: %w", d.ref, ctx.Err())
-	case err != nil:
-		return nil, fmt.Errorf("trace %s: %w", d.ref, err)
-	}
-	return s.rulesOf(w), nil
-}
-
-// tracedSlower is how many times longer an evaluation may take when it is watched.
-const tracedSlower = 20
 
 // watcher notes which rules and expressions are evaluated, and which hold.
 type watcher struct {
@@ -206,14 +157,14 @@ func (w *watcher) TraceEvent(e topdown.Event) {
 }
 
 // rulesOf puts what was seen in the order and the words of the source.
-func (s *Snapshot) rulesOf(w *watcher) []RuleTrace {
+func rulesOf(s *engine.Snapshot, w *watcher) []RuleTrace {
 	rules := make([]RuleTrace, 0, len(w.entered))
 	for _, r := range w.entered {
 		if r.Location == nil || r.Location.File == "" {
 			continue
 		}
 		rules = append(rules, RuleTrace{
-			Rule: r.Ref().GroundPrefix().String(), Title: s.titleOf(r), Code: s.codeOf(r),
+			Rule: r.Ref().GroundPrefix().String(), Title: titleOf(s, r), Code: codeOf(s, r),
 			File: r.Location.File, Line: r.Location.Row, Held: w.rules[r].held, Lines: []LineTrace{}, Text: string(r.Location.Text),
 		})
 	}
@@ -250,9 +201,9 @@ func (s *Snapshot) rulesOf(w *watcher) []RuleTrace {
 
 // titleOf returns the title in a rule's own metadata, or in those of the rules before
 // it that define the same document.
-func (s *Snapshot) titleOf(r *ast.Rule) (title string) {
+func titleOf(s *engine.Snapshot, r *ast.Rule) (title string) {
 	nearest := 0
-	for _, a := range s.compiler.GetAnnotationSet().Flatten() {
+	for _, a := range s.Compiler().GetAnnotationSet().Flatten() {
 		l := a.Location
 		if a.Annotations.Title != "" && a.GetRule() != nil && l != nil && l.File == r.Location.File && l.Row <= r.Location.Row && l.Row > nearest &&
 			a.Path.Equal(r.Ref().GroundPrefix()) {
@@ -263,8 +214,8 @@ func (s *Snapshot) titleOf(r *ast.Rule) (title string) {
 }
 
 // codeOf returns the code in a rule's own metadata, "" if there is none.
-func (s *Snapshot) codeOf(r *ast.Rule) string {
-	for _, a := range s.compiler.GetAnnotationSet().GetRuleScope(r) {
+func codeOf(s *engine.Snapshot, r *ast.Rule) string {
+	for _, a := range s.Compiler().GetAnnotationSet().GetRuleScope(r) {
 		if code, ok := a.Custom["code"].(string); ok {
 			return code
 		}

@@ -1,12 +1,15 @@
-package engine
+package workbench
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -31,13 +34,7 @@ type Change struct {
 	Title   string `json:"title"`
 	Command string `json:"command,omitempty"`
 	// Edits are the same for programs.
-	Edits []Edit `json:"edits"`
-}
-
-// Edit puts a value at a place in the input.
-type Edit struct {
-	Path  []string `json:"path"`
-	Value any      `json:"value"`
+	Edits []engine.Edit `json:"edits"`
 }
 
 // FactKind is which fact a change is of.
@@ -73,36 +70,17 @@ const (
 func Apply(input map[string]any, changes []Change) map[string]any {
 	for _, c := range changes {
 		for _, e := range c.Edits {
-			input = edited(input, e.Path, e.Value)
+			input = engine.Edited(input, e.Path, e.Value)
 		}
 	}
 	return input
 }
 
-// edited returns o with a value at a path. What is in its way is replaced; nothing is
-// written to.
-func edited(o object, path []string, value any) object {
-	if len(path) == 0 {
-		return o
-	}
-	c := maps.Clone(o)
-	if c == nil {
-		c = object{}
-	}
-	if len(path) == 1 {
-		c[path[0]] = value
-		return c
-	}
-	inner, _ := c[path[0]].(object)
-	c[path[0]] = edited(inner, path[1:], value)
-	return c
-}
-
 // remedy looks for the smallest change that would allow what input asks for.
-func (s *Snapshot) remedy(ctx context.Context, input object) (*Remedy, error) {
+func remedy(ctx context.Context, s *engine.Snapshot, input object) (*Remedy, error) {
 	var found *Remedy
 	best := 0
-	for _, set := range changeSets(s.catalog, input) {
+	for _, set := range changeSets(s.Catalog(), input) {
 		if found != nil && (set.cost > best || len(found.Alternatives) == mostAlternatives) {
 			break
 		}
@@ -110,7 +88,7 @@ func (s *Snapshot) remedy(ctx context.Context, input object) (*Remedy, error) {
 		if err != nil {
 			return nil, fmt.Errorf("try a change: %w", err)
 		}
-		d, err := s.decide(ctx, ast.NewTerm(v))
+		d, err := s.DecideInput(ctx, ast.NewTerm(v))
 		switch {
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("look for a change: %w", ctx.Err())
@@ -168,35 +146,35 @@ func changeGroups(catalog models.Catalog, input object) [][]Change {
 		groups = append(groups, domainChanges(input, asked.Domain), []Change{{
 			Kind:  FactApproval,
 			Title: fmt.Sprintf("the domain %s approves of the token", asked.Domain),
-			Edits: []Edit{{[]string{"token", "approvals", asked.Domain}, now}},
+			Edits: []engine.Edit{{Path: []string{"token", "approvals", asked.Domain}, Value: now}},
 		}})
 	}
 	if asked.Validate() == nil {
 		groups = append(groups, []Change{{
 			Kind:  FactScope,
 			Title: "the token has the scope " + asked.Scope(),
-			Edits: []Edit{{[]string{"token", "scopes", asked.Domain, asked.EntityType, asked.Operation, asked.Entity}, grantedScope}},
+			Edits: []engine.Edit{{Path: []string{"token", "scopes", asked.Domain, asked.EntityType, asked.Operation, asked.Entity}, Value: grantedScope}},
 		}})
 	}
 	return append(groups, []Change{{
 		Kind: FactAdmin, Title: "the owner is a platform admin", Command: fmt.Sprintf("patrol user set %s --admin", owner),
-		Edits: []Edit{{[]string{"user", "admin"}, true}},
+		Edits: []engine.Edit{{Path: []string{"user", "admin"}, Value: true}},
 	}})
 }
 
 func tokenChanges(now int64) []Change {
 	return []Change{{
 		Kind: FactToken, Title: "the token is a new one, neither revoked nor expired",
-		Edits: []Edit{
-			{[]string{"token", "revoked"}, false},
-			{[]string{"token", "created_at"}, now},
-			{[]string{"token", "expires_at"}, now + newTokenLives},
+		Edits: []engine.Edit{
+			{Path: []string{"token", "revoked"}, Value: false},
+			{Path: []string{"token", "created_at"}, Value: now},
+			{Path: []string{"token", "expires_at"}, Value: now + newTokenLives},
 		},
 	}}
 }
 
 func userChanges(gone bool) []Change {
-	c := Change{Kind: FactUser, Title: "the owner's account is enabled", Edits: []Edit{{[]string{"user", "disabled"}, false}}}
+	c := Change{Kind: FactUser, Title: "the owner's account is enabled", Edits: []engine.Edit{{Path: []string{"user", "disabled"}, Value: false}}}
 	if gone {
 		c.Title = "the owner has an account"
 	}
@@ -206,7 +184,7 @@ func userChanges(gone bool) []Change {
 func domainChanges(input object, id string) []Change {
 	c := Change{
 		Kind: FactDomain, Title: fmt.Sprintf("the domain %s is enabled", id), Command: fmt.Sprintf("patrol domain set-status %s enabled", shellWord(id)),
-		Edits: []Edit{{[]string{"domain", "id"}, id}, {[]string{"domain", "status"}, string(models.DomainEnabled)}},
+		Edits: []engine.Edit{{Path: []string{"domain", "id"}, Value: id}, {Path: []string{"domain", "status"}, Value: string(models.DomainEnabled)}},
 	}
 	if input["domain"] == nil {
 		c.Title, c.Command = fmt.Sprintf("the domain %s exists", id), "patrol domain create "+shellWord(id)
@@ -234,7 +212,7 @@ func roleChanges(catalog models.Catalog, input object, domain, owner string) (ch
 		c := Change{
 			Kind: FactMembership, Title: fmt.Sprintf("the owner is a member of the domain, as %s", role),
 			Command: fmt.Sprintf("patrol member set %s %s %s", shellWord(domain), owner, role),
-			Edits:   []Edit{{[]string{"membership", "role"}, role}},
+			Edits:   []engine.Edit{{Path: []string{"membership", "role"}, Value: role}},
 		}
 		if member {
 			c.Kind, c.Title = FactRole, fmt.Sprintf("the owner's role is %s, not %s", role, has)
@@ -253,4 +231,20 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// number reads a number of an input document.
+func number(v any) (int64, bool) {
+	switch v := v.(type) {
+	case json.Number:
+		n, err := v.Int64()
+		return n, err == nil
+	case int64:
+		return v, true
+	case int:
+		return int64(v), true
+	case float64:
+		return int64(v), true
+	}
+	return 0, false
 }

@@ -1,6 +1,6 @@
 //go:build !race
 
-package engine_test
+package workbench_test
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"patrol/models"
 	"patrol/policies/engine"
+	"patrol/policies/engine/workbench"
 )
 
 // allowedInput is an input that the default policy allows; deny takes things from it.
@@ -33,16 +34,16 @@ func allowedInput() map[string]any {
 	}
 }
 
-func explain(t testing.TB, s *engine.Snapshot, input any) *engine.Explanation {
+func explain(t testing.TB, s *engine.Snapshot, input any) *workbench.Explanation {
 	t.Helper()
 	content, err := json.Marshal(input)
 	require.NoError(t, err)
-	e, err := s.Explain(t.Context(), content)
+	e, err := workbench.Explain(t.Context(), s, content)
 	require.NoError(t, err)
 	return e
 }
 
-func titles(changes []engine.Change) (all []string) {
+func titles(changes []workbench.Change) (all []string) {
 	for _, c := range changes {
 		all = append(all, c.Title)
 	}
@@ -157,8 +158,8 @@ func TestExplainNamesTheSmallestChange(t *testing.T) {
 func TestRemedyIsSmallest(t *testing.T) {
 	s := load(t, nil)
 	r := rand.New(rand.NewPCG(20261125, 5))
-	allows := func(input map[string]any, changes []engine.Change) bool {
-		d, err := s.DecideRaw(context.Background(), engine.Apply(input, changes))
+	allows := func(input map[string]any, changes []workbench.Change) bool {
+		d, err := judge(context.Background(), s, workbench.Apply(input, changes))
 		return err == nil && d.Allowed
 	}
 	sizes := map[int]int{}
@@ -173,21 +174,21 @@ func TestRemedyIsSmallest(t *testing.T) {
 		if e.Allowed {
 			continue
 		}
-		sets, costs := engine.ChangeSets(s.Catalog(), input)
+		sets, costs := workbench.ChangeSets(s.Catalog(), input)
 		if e.Remedy == nil {
 			sizes[0]++
-			assert.False(t, slices.ContainsFunc(sets, func(set []engine.Change) bool { return allows(input, set) }), "%s", before)
+			assert.False(t, slices.ContainsFunc(sets, func(set []workbench.Change) bool { return allows(input, set) }), "%s", before)
 			continue
 		}
 		sizes[len(e.Remedy.Changes)]++
-		for _, way := range append([][]engine.Change{e.Remedy.Changes}, e.Remedy.Alternatives...) {
+		for _, way := range append([][]workbench.Change{e.Remedy.Changes}, e.Remedy.Alternatives...) {
 			assert.True(t, allows(input, way), "%v does not allow %s", titles(way), before)
 			for i := range way {
 				fewer := slices.Delete(slices.Clone(way), i, i+1)
 				assert.False(t, allows(input, fewer), "%v is enough for %s", titles(fewer), before)
 			}
 		}
-		cost := costs[slices.IndexFunc(sets, func(set []engine.Change) bool {
+		cost := costs[slices.IndexFunc(sets, func(set []workbench.Change) bool {
 			return slices.Equal(titles(set), titles(e.Remedy.Changes))
 		})]
 		for i, set := range sets {
@@ -231,7 +232,7 @@ func TestExplainTellsWhatRan(t *testing.T) {
 	assert.True(t, held["data.patrol.authz.decision"])
 	assert.True(t, held["data.patrol.authz.belongs_to_domain"])
 	assert.False(t, held["data.patrol.authz.operation_permitted"])
-	titled := slices.IndexFunc(e.Rules, func(r engine.RuleTrace) bool { return r.Line == e.Because[0].Line })
+	titled := slices.IndexFunc(e.Rules, func(r workbench.RuleTrace) bool { return r.Line == e.Because[0].Line })
 	require.GreaterOrEqual(t, titled, 0)
 	gives := e.Rules[titled]
 	assert.Equal(t, "The owner's role does not permit it", gives.Title)
@@ -249,7 +250,7 @@ func TestExplainLogged(t *testing.T) {
 	s := patient(t, nil)
 	denied := models.LoggedDecision{}
 	for _, l := range seededLog(t, s, 200) {
-		e, err := s.ExplainLogged(t.Context(), &l)
+		e, err := workbench.ExplainLogged(t.Context(), s, &l)
 		require.NoError(t, err)
 		assert.Empty(t, e.Change)
 		assert.Empty(t, e.Masked)
@@ -268,13 +269,13 @@ func TestExplainLogged(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy *engine.Snapshot
 		change func(*models.LoggedDecision)
-		kind   engine.ChangeKind
+		kind   workbench.ChangeKind
 		masked []string
 		err    string
 	}{
 		"another policy": {policy: closed, change: func(l *models.LoggedDecision) {
 			l.Decision = models.Decision{Allowed: true, ScopeID: "s"}
-		}, kind: engine.NewlyDenied},
+		}, kind: workbench.NewlyDenied},
 		"a masked part": {policy: s, change: func(l *models.LoggedDecision) {
 			l.Erased, l.Masked = []string{"/input/user/email", "/requested_by"}, []string{"/input/token/name"}
 		}, masked: []string{"/input/user/email", "/input/token/name"}},
@@ -294,9 +295,9 @@ func TestExplainLogged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := denied
 			c.change(&l)
-			e, err := c.policy.ExplainLogged(t.Context(), &l)
+			e, err := workbench.ExplainLogged(t.Context(), c.policy, &l)
 			if c.err != "" {
-				require.ErrorIs(t, err, engine.ErrNotReplayable)
+				require.ErrorIs(t, err, workbench.ErrNotReplayable)
 				require.EqualError(t, err, c.err)
 				return
 			}
@@ -335,7 +336,7 @@ func TestEvaluate(t *testing.T) {
 				assert.Contains(t, fmt.Sprint(a.Warnings), c.warnings)
 			}
 			assert.Equal(t, name == "a route", a.Positive())
-			e, err := s.Explain(t.Context(), []byte(c.input))
+			e, err := workbench.Explain(t.Context(), s, []byte(c.input))
 			require.NoError(t, err)
 			assert.Equal(t, *a, e.Answer)
 			assert.NotEmpty(t, e.Rules)

@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
@@ -26,10 +28,10 @@ var metaPolicy = sync.OnceValues(func() (rego.PreparedEvalQuery, error) {
 
 // metadata runs the stage of that name.
 func (c *check) metadata(ctx context.Context) error {
-	c.ran[StageMetadata] = true
-	annotations, errs := ast.BuildAnnotationSet(slices.Collect(maps.Values(c.bundle.modules)))
+	c.ran[engine.StageMetadata] = true
+	annotations, errs := ast.BuildAnnotationSet(slices.Collect(maps.Values(c.bundle.Modules)))
 	if len(errs) > 0 {
-		c.fail(StageMetadata, codeCompile, errs)
+		c.fail(engine.StageMetadata, codeCompile, errs)
 		return nil
 	}
 	// OPA leaves the locations out of its own encoding unless a global option says so.
@@ -47,7 +49,7 @@ func (c *check) metadata(ctx context.Context) error {
 		Location *ast.Location `json:"location"`
 	}
 	var rules []rule
-	for _, m := range c.bundle.modules {
+	for _, m := range c.bundle.Modules {
 		for _, r := range m.Rules {
 			rules = append(rules, rule{r.Ref().GroundPrefix().String(), r.Location})
 		}
@@ -82,11 +84,11 @@ func (c *check) metadata(ctx context.Context) error {
 	if err := json.Unmarshal(answer, &found); err != nil {
 		return fmt.Errorf("check metadata: %w", err)
 	}
-	all := make([]Finding, len(found))
+	all := make([]engine.Finding, len(found))
 	for i, f := range found {
-		all[i] = Finding{Stage: StageMetadata, File: f.File, Line: f.Row, Column: f.Col, Code: f.Code, Message: f.Message}
+		all[i] = engine.Finding{Stage: engine.StageMetadata, File: f.File, Line: f.Row, Column: f.Col, Code: f.Code, Message: f.Message}
 	}
-	c.failed[StageMetadata] = len(all) > 0
-	c.report.Findings = append(c.report.Findings, tidy(all)...)
+	c.failed[engine.StageMetadata] = len(all) > 0
+	c.report.Findings = append(c.report.Findings, engine.TidyFindings(all)...)
 	return nil
 }

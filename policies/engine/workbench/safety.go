@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -52,8 +54,8 @@ func SafetyCases() []SafetyCase {
 // [WaiverNotes] says what they are worth.
 func ValidateWaivers(names []string) error {
 	for _, name := range names {
-		if waivable(models.ReasonCode(name)) == 0 && !slices.ContainsFunc(safetySuite, func(c safetyCase) bool { return c.Name == name }) {
-			return fmt.Errorf("%.80q cannot be waived; what can is %s", name, joinCodes(WaivableCodes()))
+		if !engine.Waivable(models.ReasonCode(name)) && !slices.ContainsFunc(safetySuite, func(c safetyCase) bool { return c.Name == name }) {
+			return fmt.Errorf("%.80q cannot be waived; what can is %s", name, engine.JoinCodes(engine.WaivableCodes()))
 		}
 	}
 	return nil
@@ -62,7 +64,7 @@ func ValidateWaivers(names []string) error {
 // WaiverNotes says what there is to know about names that [ValidateWaivers] lets pass
 // and that are no codes.
 func WaiverNotes(names []string) []string {
-	_, notes := readWaivers(names)
+	_, notes := engine.ReadWaivers(names)
 	return notes
 }
 
@@ -81,15 +83,15 @@ const maxAllowances = 1000
 
 // safety runs the stage of that name.
 func (c *check) safety(ctx context.Context) error {
-	c.ran[StageSafety] = true
+	c.ran[engine.StageSafety] = true
 	allowed, err := c.allowances(ctx)
 	if err != nil {
 		return err
 	}
-	location := c.snapshot.compiler.GetRulesExact(decisionRef)[0].Location
+	location := c.snapshot.Compiler().GetRulesExact(engine.DecisionRef)[0].Location
 	if len(allowed) == 0 {
-		c.warn(Finding{
-			Stage: StageSafety, File: location.File, Line: location.Row, Column: location.Col, Code: codeNothing,
+		c.warn(engine.Finding{
+			Stage: engine.StageSafety, File: location.File, Line: location.Row, Column: location.Col, Code: codeNothing,
 			Message: "nothing that the catalog and the roles permit is allowed, so that most of the safety suite tries nothing",
 		})
 	}
@@ -106,8 +108,8 @@ func (c *check) safety(ctx context.Context) error {
 			if i == len(certain) && result.Outcome == Waived {
 				break // what else the literals break is another case
 			}
-			d, err := c.snapshot.decide(ctx, ast.NewTerm(v))
-			_, breached := errors.AsType[*BreachError](err)
+			d, err := c.snapshot.DecideInput(ctx, ast.NewTerm(v))
+			_, breached := errors.AsType[*engine.BreachError](err)
 			switch result.Tried++; {
 			case ctx.Err() != nil:
 				return fmt.Errorf("check policy %s: %w", c.src.Name, ctx.Err())
@@ -126,8 +128,8 @@ func (c *check) safety(ctx context.Context) error {
 				break
 			}
 		}
-		f := Finding{
-			Stage: StageSafety, File: location.File, Line: location.Row, Column: location.Col,
+		f := engine.Finding{
+			Stage: engine.StageSafety, File: location.File, Line: location.Row, Column: location.Col,
 			Code: codeSafety, Message: fmt.Sprintf("%s: it allows %s", sc.Name, sc.Title),
 		}
 		switch {
@@ -135,8 +137,8 @@ func (c *check) safety(ctx context.Context) error {
 			f.Code = codeWaived
 			c.warn(f)
 		case result.Outcome == Failed:
-			if want := waivedBy(sc.Name); want != 0 {
-				f.Message += fmt.Sprintf("; if it is meant to, the manifest's metadata.waive and the server's gate.waive must both name %s", joinCodes(want.codes()))
+			if want := engine.WaivedBy(sc.Name); len(want) > 0 {
+				f.Message += fmt.Sprintf("; if it is meant to, the manifest's metadata.waive and the server's gate.waive must both name %s", engine.JoinCodes(want))
 			}
 			c.stricter(f) // none of it is allowed, whatever the policy says
 		case errs > 0:
@@ -193,10 +195,10 @@ func (sc safetyCase) inputs(allowed []*allowance) []any {
 // allowances asks the policy about what its data permit, and returns what it
 // allows.
 func (c *check) allowances(ctx context.Context) (allowed []*allowance, err error) {
-	candidates := candidates(c.snapshot.catalog)
+	candidates := candidates(c.snapshot.Catalog())
 	if len(candidates) > maxAllowances {
-		c.warn(Finding{
-			Stage: StageSafety, Code: codeSkipped,
+		c.warn(engine.Finding{
+			Stage: engine.StageSafety, Code: codeSkipped,
 			Message: fmt.Sprintf("roles and catalog permit %d things; the safety suite starts from %d of them", len(candidates), maxAllowances),
 		})
 		step := (len(candidates) + maxAllowances - 1) / maxAllowances
@@ -214,7 +216,7 @@ func (c *check) allowances(ctx context.Context) (allowed []*allowance, err error
 			if err != nil {
 				return nil, fmt.Errorf("safety suite: %w", err)
 			}
-			d, err := c.snapshot.decide(ctx, ast.NewTerm(v))
+			d, err := c.snapshot.DecideInput(ctx, ast.NewTerm(v))
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("check policy %s: %w", c.src.Name, ctx.Err())
 			}

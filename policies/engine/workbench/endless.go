@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -32,25 +34,25 @@ func (c *check) endless(add finder) error {
 			return
 		}
 		switch end := time.Unix(at, 0).UTC(); {
-		case end.After(now.Add(MaxException)):
+		case end.After(now.Add(engine.MaxException)):
 			add(codeEndless, l, "the exception ends at %s, more than %d days from now: make it for %d days at most, and anew if it must be",
-				end.Format(time.RFC3339), MaxException/(24*time.Hour), MaxException/(24*time.Hour))
+				end.Format(time.RFC3339), engine.MaxException/(24*time.Hour), engine.MaxException/(24*time.Hour))
 		case !end.After(now):
-			finding := findings(StageRules, codeEnded, atLocation(l, fmt.Errorf("the exception ended at %s: take it out", end.Format(time.RFC3339))))[0]
+			finding := engine.FindingsOf(engine.StageRules, codeEnded, engine.AtLocation(l, fmt.Errorf("the exception ended at %s: take it out", end.Format(time.RFC3339))))[0]
 			c.warn(finding)
 		}
 	}
-	f.ref(exceptionsRef, nil, []step{{any: true}, {name: "until"}}, nil)
+	f.ref(engine.ExceptionsRef, nil, []step{{any: true}, {name: "until"}}, nil)
 	return nil
 }
 
 // resolved are the rules with their references resolved and all else as it is written, by
 // what they define. There are none where the policy makes no exceptions.
 func (c *check) resolved() (map[string][]*ast.Rule, error) {
-	if !c.snapshot.definesExceptions() {
+	if !c.snapshot.DefinesExceptions() {
 		return nil, nil
 	}
-	capabilities, err := capabilitiesFor(c.bundle.capabilities)
+	capabilities, err := engine.CapabilitiesFor(c.bundle.Capabilities)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +87,7 @@ type step struct {
 // flow follows where a value comes from.
 type flow struct {
 	rules    map[string][]*ast.Rule
-	bundle   *bundle
+	bundle   *engine.Bundle
 	seen     map[string]bool
 	found    map[string]bool
 	moves    func(*ast.Location, string)     // it depends on the input, or is one of a series
@@ -214,7 +216,7 @@ func (f *flow) ref(ref ast.Ref, in scope, steps []step, l *ast.Location) {
 		f.term(ref[0], in, all, l)
 		return
 	}
-	f.base(f.bundle.data, all, nil, l)
+	f.base(f.bundle.Data, all, nil, l)
 	for i := 1; i <= len(into); i++ {
 		for _, r := range f.rules[ref[:i+1].String()] {
 			taken := len(r.Ref()) - 1 // of the steps, by what the rule's name says
@@ -265,8 +267,8 @@ func (f *flow) base(v any, steps []step, keys []string, l *ast.Location) {
 	}
 	if n, err := ast.InterfaceToValue(v); err == nil {
 		if n, ok := n.(ast.Number); ok {
-			if at, ok := errors.AsType[*located](f.bundle.atData(keys[1:], errors.New(""))); ok {
-				l = ast.NewLocation(nil, at.file, at.line, at.column)
+			if at, ok := errors.AsType[*engine.LocatedError](f.bundle.AtData(keys[1:], errors.New(""))); ok {
+				l = ast.NewLocation(nil, at.File, at.Line, at.Column)
 			}
 			f.constant(l, n)
 		}

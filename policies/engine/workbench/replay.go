@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"cmp"
@@ -12,14 +12,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/ast"
+	"patrol/policies/engine"
+
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"patrol/models"
 )
 
-// ErrNotReplayable is in the chain of the error of [Snapshot.Again] and
-// [Snapshot.ExplainLogged] for a decision that the policy was not asked for, or whose
+// ErrNotReplayable is in the chain of the error of [ReplayDecision] and
+// [ExplainLogged] for a decision that the policy was not asked for, or whose
 // input is not there any more; the error says which.
 var ErrNotReplayable = errors.New("the decision cannot be made again")
 
@@ -46,9 +47,9 @@ func CheckReplayable(l *models.LoggedDecision) error {
 // FactCache keeps the facts of logged decisions, which share them, ready to be
 // judged. The zero value is ready to use; it belongs to one goroutine.
 type FactCache struct {
-	values map[[16]byte]*Value
+	values map[[16]byte]*engine.Value
 	text   int // bytes of JSON that they were made of
-	series map[*Snapshot]*Series
+	series map[*engine.Snapshot]*engine.Series
 }
 
 // The bounds of a cache; a full one begins anew. A value takes some twenty times
@@ -58,24 +59,19 @@ const (
 	maxCachedText  = 2 << 20
 )
 
-func (c *FactCache) value(f *models.Fact, kind factKind) (*Value, error) {
+func (c *FactCache) value(f *models.Fact, kind engine.FactKind) (*engine.Value, error) {
 	if f == nil {
 		return nil, nil
 	}
 	if v := c.values[f.Key]; v != nil {
 		return v, nil
 	}
-	var doc any
-	if err := util.UnmarshalJSON([]byte(f.JSON), &doc); err != nil {
-		return nil, fmt.Errorf("read a logged fact: %w", err)
-	}
-	value, err := ast.InterfaceToValue(doc)
+	v, err := engine.LoggedFact(f, kind)
 	if err != nil {
-		return nil, fmt.Errorf("read a logged fact: %w", err)
+		return nil, err
 	}
-	v := newSharedValue(ast.NewTerm(value)).fit(kind)
 	if c.values == nil || len(c.values) >= maxCachedFacts || c.text >= maxCachedText {
-		c.values, c.text = map[[16]byte]*Value{}, 0
+		c.values, c.text = map[[16]byte]*engine.Value{}, 0
 	}
 	c.values[f.Key] = v
 	c.text += len(f.JSON)
@@ -85,37 +81,33 @@ func (c *FactCache) value(f *models.Fact, kind factKind) (*Value, error) {
 // maxSeries bounds how many policies a cache is used for at once.
 const maxSeries = 8
 
-func (c *FactCache) seriesOf(s *Snapshot) *Series {
+func (c *FactCache) seriesOf(s *engine.Snapshot) *engine.Series {
 	if c.series[s] == nil {
 		if c.series == nil || len(c.series) >= maxSeries {
-			c.series = map[*Snapshot]*Series{}
+			c.series = map[*engine.Snapshot]*engine.Series{}
 		}
 		c.series[s] = s.Series()
 	}
 	return c.series[s]
 }
 
-func newSharedValue(t *ast.Term) *Value {
-	settle(t.Value)
-	return &Value{term: t}
-}
-
-// Again makes a logged decision again under this policy: on the input that it was
+// ReplayDecision makes a logged decision again under a policy: on the input that it was
 // made on, at the time it was made. A policy that cannot judge it denies it, with
 // `policy_error`, as the server would. The error is an [ErrNotReplayable], that of an
 // input that cannot be read, or ctx's.
-func (s *Snapshot) Again(ctx context.Context, l *models.LoggedDecision, cache *FactCache) (models.Decision, error) {
+func ReplayDecision(ctx context.Context, s *engine.Snapshot, l *models.LoggedDecision, cache *FactCache) (models.Decision, error) {
 	if err := CheckReplayable(l); err != nil {
 		return models.Decision{}, err
 	}
 	in := l.Input
-	var facts Facts
-	for kind, f := range [...]struct {
+	var facts engine.Facts
+	for _, f := range [...]struct {
+		kind engine.FactKind
 		from *models.Fact
-		to   **Value
-	}{{in.Token, &facts.Token}, {in.User, &facts.User}, {in.Domain, &facts.Domain}, {in.Membership, &facts.Membership}} {
+		to   **engine.Value
+	}{{engine.TokenFact, in.Token, &facts.Token}, {engine.UserFact, in.User, &facts.User}, {engine.DomainFact, in.Domain, &facts.Domain}, {engine.MembershipFact, in.Membership, &facts.Membership}} {
 		var err error
-		if *f.to, err = cache.value(f.from, factKind(kind)); err != nil {
+		if *f.to, err = cache.value(f.from, f.kind); err != nil {
 			return models.Decision{}, err
 		}
 	}
@@ -131,7 +123,7 @@ func (s *Snapshot) Again(ctx context.Context, l *models.LoggedDecision, cache *F
 			return models.Decision{}, err
 		}
 		d = models.Deny(models.PolicyError)
-		d.Revision = s.revision
+		d.Revision = s.Revision()
 	}
 	return d, nil
 }
@@ -245,7 +237,7 @@ type ReplayExample struct {
 // ReplayOptions say how a log is replayed.
 type ReplayOptions struct {
 	// Base, if not nil, is the policy to compare with, in place of what was decided.
-	Base *Snapshot
+	Base *engine.Snapshot
 	// Examples is how many are kept of each group. Default: 5.
 	Examples int
 	// Groups is how many are reported, the largest; 0: all. What reasons there are is
@@ -253,9 +245,9 @@ type ReplayOptions struct {
 	Groups int
 }
 
-// ReplayEvents is [Snapshot.Replay] of events of OPA's decision log, one to a line.
-func (s *Snapshot) ReplayEvents(ctx context.Context, events io.Reader, opts ReplayOptions) (*ReplayReport, error) {
-	return s.Replay(ctx, func(fn func(models.LoggedDecision) error) error { return models.EachEvent("events", events, fn) }, opts)
+// ReplayEvents is [Replay] of events of OPA's decision log, one to a line.
+func ReplayEvents(ctx context.Context, s *engine.Snapshot, events io.Reader, opts ReplayOptions) (*ReplayReport, error) {
+	return Replay(ctx, s, func(fn func(models.LoggedDecision) error) error { return models.EachEvent("events", events, fn) }, opts)
 }
 
 // defaultExamples is how many changed decisions are told of each kind.
@@ -264,10 +256,10 @@ const defaultExamples = 5
 // Replay makes logged decisions again under a policy and reports what would be
 // decided otherwise. each calls its argument with one decision after the other, and
 // passes its error on. The report depends on the decisions and the policy alone.
-func (s *Snapshot) Replay(ctx context.Context, each func(func(models.LoggedDecision) error) error, opts ReplayOptions) (*ReplayReport, error) {
+func Replay(ctx context.Context, s *engine.Snapshot, each func(func(models.LoggedDecision) error) error, opts ReplayOptions) (*ReplayReport, error) {
 	opts.Examples = cmp.Or(opts.Examples, defaultExamples)
 	workers := runtime.GOMAXPROCS(0)
-	r := &replay{policy: s, opts: opts, rules: s.reasonRules()}
+	r := &replay{policy: s, opts: opts, rules: ReasonRulesOf(s)}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	chunks := make(chan []models.LoggedDecision, workers)
@@ -316,7 +308,7 @@ func (s *Snapshot) Replay(ctx context.Context, each func(func(models.LoggedDecis
 
 // replay is what the workers of a replay share.
 type replay struct {
-	policy *Snapshot
+	policy *engine.Snapshot
 	opts   ReplayOptions
 	rules  map[models.ReasonCode]ReplayReason
 }
@@ -342,10 +334,10 @@ func (r *replay) some(ctx context.Context, p *replayed, chunk []models.LoggedDec
 		if p.To == nil || l.At.After(*p.To) {
 			p.To = &l.At
 		}
-		after, err := r.policy.Again(ctx, l, &p.caches[0])
+		after, err := ReplayDecision(ctx, r.policy, l, &p.caches[0])
 		before, headers := l.Decision, l.HeadersKnown()
 		if err == nil && r.opts.Base != nil {
-			before, err = r.opts.Base.Again(ctx, l, &p.caches[1])
+			before, err = ReplayDecision(ctx, r.opts.Base, l, &p.caches[1])
 			headers = true
 		}
 		if errors.Is(err, ErrNotReplayable) {
@@ -416,7 +408,7 @@ func codesOf(d models.Decision) []models.ReasonCode {
 
 // report adds up what the workers found.
 func (r *replay) report(parts []*replayed) *ReplayReport {
-	sum := &ReplayReport{Revision: r.policy.revision, Groups: []ReplayGroup{}}
+	sum := &ReplayReport{Revision: r.policy.Revision(), Groups: []ReplayGroup{}}
 	groups := map[groupKey]*ReplayGroup{}
 	for _, p := range parts {
 		if p.From != nil && (sum.From == nil || p.From.Before(*sum.From)) {
@@ -453,10 +445,10 @@ func (r *replay) report(parts []*replayed) *ReplayReport {
 	return sum
 }
 
-// reasonRules finds the rule of each reason by its annotation.
-func (s *Snapshot) reasonRules() map[models.ReasonCode]ReplayReason {
-	rules := map[models.ReasonCode]ReplayReason{}
-	for _, a := range s.compiler.GetAnnotationSet().Flatten() {
+// ReasonRulesOf finds the rule of each reason by its annotation.
+func ReasonRulesOf(s *engine.Snapshot) ReasonRules {
+	rules := ReasonRules{}
+	for _, a := range s.Compiler().GetAnnotationSet().Flatten() {
 		code, ok := a.Annotations.Custom["code"].(string)
 		if !ok || a.Location == nil {
 			continue

@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"context"
@@ -8,31 +8,15 @@ import (
 	"strings"
 	"time"
 
+	"patrol/policies/engine"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/version"
 )
 
-// Stage is one part of a check. A bundle passes when it passes all of them.
-type Stage string
-
-// The stages of a check, in their order.
-const (
-	StageRead        Stage = "read"        // files, manifest, roots
-	StageData        Stage = "data"        // catalog, roles and routes against their schemas and each other
-	StageCompile     Stage = "compile"     // strictly, under the enforced capabilities and schemas
-	StageEntrypoints Stage = "entrypoints" // the documents that the server asks for
-	StageRules       Stage = "rules"       // each can do what it says, and none fails on what callers send
-	StageMetadata    Stage = "metadata"    // titles, reason codes, entrypoints, as package metapolicies wants them
-	StageTests       Stage = "tests"       // the bundle's own exist, pass, and notice if the decision is wrong
-	StageCoverage    Stage = "coverage"    // enough of the policy is run by them
-	StageSafety      Stage = "safety"      // what no policy may allow, see [SafetyCases]
-)
-
-var stages = []Stage{StageRead, StageData, StageCompile, StageEntrypoints, StageRules, StageMetadata, StageTests, StageCoverage, StageSafety}
-
 // The codes of findings that OPA has none for.
 const (
-	codeUnreadable = "unreadable"         // a file cannot be read, or may not be there
+	codeUnreadable = engine.Unreadable
 	codeData       = "data_invalid"       // a data document is not as its schema says
 	codeCompile    = "rego_compile_error" // as OPA's own
 	codePrint      = "print_call"         // a policy prints
@@ -74,7 +58,7 @@ type CheckOptions struct {
 	// that no request has there give a warning.
 	Kinds []string
 	// Options are those that the policy will be loaded with.
-	Options []Option
+	Options []engine.Option
 }
 
 // Report is what a check found. Its JSON form is what commands print and the API
@@ -88,20 +72,20 @@ type Report struct {
 
 	Stages []StageResult `json:"stages"`
 	// Findings are why it does not pass; Warnings are worth knowing.
-	Findings []Finding `json:"findings"`
-	Warnings []Finding `json:"warnings"`
+	Findings []engine.Finding `json:"findings"`
+	Warnings []engine.Finding `json:"warnings"`
 
 	Tests    *TestReport     `json:"tests,omitempty"`    // nil if they did not run
 	Coverage *CoverageReport `json:"coverage,omitempty"` // likewise
 	Safety   []SafetyResult  `json:"safety,omitempty"`   // likewise
 	// Departures are nil if the policy does not load.
-	Departures *Departures `json:"departures,omitempty"`
+	Departures *engine.Departures `json:"departures,omitempty"`
 }
 
 // StageResult is how a stage came out.
 type StageResult struct {
-	Stage   Stage   `json:"stage"`
-	Outcome Outcome `json:"outcome"`
+	Stage   engine.Stage `json:"stage"`
+	Outcome Outcome      `json:"outcome"`
 }
 
 // Outcome is how a stage, a test or a case of the safety suite came out.
@@ -128,14 +112,14 @@ func (r *Report) Err() error {
 }
 
 // Check holds a bundle, its tests included, against all that a policy must be
-// before it may come into force; what passes is sure to [Load]. It goes as far as it can, so
+// before it may come into force; what passes is sure to [engine.Load]. It goes as far as it can, so
 // that one check finds as much as possible. The error is not about the bundle: ctx
 // ended, or an option is wrong.
 //
 // Rego that is evaluated here, tests above all, may use as much memory and time as
 // it pleases until ctx ends. Whoever checks bundles of strangers does so in a process
 // with limits.
-func Check(ctx context.Context, src Source, opts CheckOptions) (*Report, error) {
+func Check(ctx context.Context, src engine.Source, opts CheckOptions) (*Report, error) {
 	if err := ValidateWaivers(src.Waive); err != nil {
 		return nil, err
 	}
@@ -147,10 +131,10 @@ func Check(ctx context.Context, src Source, opts CheckOptions) (*Report, error) 
 	}
 	c := &check{
 		src: src, opts: opts,
-		failed: map[Stage]bool{}, ran: map[Stage]bool{},
+		failed: map[engine.Stage]bool{}, ran: map[engine.Stage]bool{},
 		report: &Report{
 			Policy: src.Name, Digest: src.Digest(), OPA: version.Version,
-			Findings: []Finding{}, Warnings: []Finding{},
+			Findings: []engine.Finding{}, Warnings: []engine.Finding{},
 		},
 	}
 	if err := c.run(ctx); err != nil {
@@ -164,44 +148,43 @@ func Check(ctx context.Context, src Source, opts CheckOptions) (*Report, error) 
 
 // check is a check under way.
 type check struct {
-	src    Source
+	src    engine.Source
 	opts   CheckOptions
 	report *Report
 
-	ran, failed map[Stage]bool
-	bundle      *bundle
-	snapshot    *Snapshot
+	ran, failed map[engine.Stage]bool
+	bundle      *engine.Bundle
+	snapshot    *engine.Snapshot
 }
 
 func (c *check) run(ctx context.Context) (err error) {
-	c.ran[StageRead] = true
-	c.bundle, err = c.src.parse()
-	if c.fail(StageRead, codeUnreadable, err) {
+	c.ran[engine.StageRead] = true
+	c.bundle, err = c.src.Parse()
+	if c.fail(engine.StageRead, codeUnreadable, err) {
 		return nil
 	}
-	c.report.Revision = c.bundle.revision
+	c.report.Revision = c.bundle.Revision
 
-	s := &Snapshot{timeout: DefaultTimeout, revision: c.bundle.revision, breaches: new(breachCounts)}
-	for _, opt := range c.opts.Options {
-		opt(s)
+	draft, err := engine.NewDraft(c.bundle, c.opts.Options...)
+	if err != nil {
+		return err
 	}
-	if s.timeout <= 0 {
-		return errTimeoutOption(s.timeout)
-	}
-	s.waives = c.bundle.waives
-	c.ran[StageData] = true
-	s.catalog, err = checkData(ctx, c.bundle)
-	c.fail(StageData, codeData, err)
-	if err := s.open(ctx, c.bundle.data); c.fail(StageData, codeData, err) && s.store == nil {
+	c.ran[engine.StageData] = true
+	c.fail(engine.StageData, codeData, draft.ReadData(ctx))
+	if err := draft.OpenData(ctx); c.fail(engine.StageData, codeData, err) && !draft.Opened() {
 		return nil
 	}
-	c.compile(ctx, s)
+	c.compile(ctx, draft)
 	c.names()
-	if c.failed[StageData] || c.failed[StageCompile] {
+	if c.failed[engine.StageData] || c.failed[engine.StageCompile] {
 		return nil
 	}
-	c.ran[StageEntrypoints] = true
-	if c.fail(StageEntrypoints, codeEntrypoint, s.enter(ctx)) || c.fail(StageEntrypoints, codeEntrypoint, s.try(ctx)) {
+	c.ran[engine.StageEntrypoints] = true
+	if c.fail(engine.StageEntrypoints, codeEntrypoint, draft.Enter(ctx)) {
+		return nil
+	}
+	s, err := draft.Try(ctx)
+	if c.fail(engine.StageEntrypoints, codeEntrypoint, err) {
 		return nil
 	}
 	c.snapshot = s
@@ -220,13 +203,13 @@ func (c *check) run(ctx context.Context) (err error) {
 
 // compile runs the stage of that name. Besides what OPA's compiler finds it
 // refuses print: what is printed would be somebody's request.
-func (c *check) compile(ctx context.Context, s *Snapshot) {
-	c.ran[StageCompile] = true
-	c.fail(StageCompile, codeCompile, s.compile(ctx, c.bundle))
-	for _, m := range c.bundle.modules {
+func (c *check) compile(ctx context.Context, draft *engine.Draft) {
+	c.ran[engine.StageCompile] = true
+	c.fail(engine.StageCompile, codeCompile, draft.Compile(ctx))
+	for _, m := range c.bundle.Modules {
 		ast.WalkExprs(m, func(e *ast.Expr) bool {
 			if e.IsCall() && e.Operator().String() == ast.Print.Name {
-				c.fail(StageCompile, codePrint, atLocation(e.Location, errors.New("policies do not print: it would show what people ask for; tests may")))
+				c.fail(engine.StageCompile, codePrint, engine.AtLocation(e.Location, errors.New("policies do not print: it would show what people ask for; tests may")))
 			}
 			return false
 		})
@@ -234,8 +217,8 @@ func (c *check) compile(ctx context.Context, s *Snapshot) {
 }
 
 // fail records what err says about the bundle, if anything.
-func (c *check) fail(stage Stage, code string, err error) bool {
-	found := tidy(findings(stage, code, err))
+func (c *check) fail(stage engine.Stage, code string, err error) bool {
+	found := engine.TidyFindings(engine.FindingsOf(stage, code, err))
 	c.report.Findings = append(c.report.Findings, found...)
 	if len(found) > 0 {
 		c.failed[stage] = true
@@ -243,11 +226,11 @@ func (c *check) fail(stage Stage, code string, err error) bool {
 	return len(found) > 0
 }
 
-func (c *check) warn(f Finding) { c.report.Warnings = append(c.report.Warnings, f) }
+func (c *check) warn(f engine.Finding) { c.report.Warnings = append(c.report.Warnings, f) }
 
 // finish fills in what depends on everything else.
 func (c *check) finish() *Report {
-	for _, stage := range stages {
+	for _, stage := range engine.Stages {
 		outcome := Passed
 		switch {
 		case c.failed[stage]:

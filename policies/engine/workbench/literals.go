@@ -1,9 +1,11 @@
-package engine
+package workbench
 
 import (
 	"slices"
 	"strings"
 	"sync"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -112,7 +114,7 @@ var defaultRules = sync.OnceValue(func() map[string]bool {
 	if err != nil {
 		return texts
 	}
-	if m, err := parseModule(file, content); err == nil {
+	if m, err := engine.ParseModule(file, content); err == nil {
 		for _, r := range m.Rules {
 			texts[r.String()] = true
 		}
@@ -122,7 +124,7 @@ var defaultRules = sync.OnceValue(func() map[string]bool {
 
 // seedsOf are the literals of each rule that has any. Where a rule compares one place
 // with several values, the first is taken for one seed, the second for another.
-func seedsOf(b *bundle) (seeds []seed) {
+func seedsOf(b *engine.Bundle) (seeds []seed) {
 	c := check{bundle: b}
 	known := map[string]bool{}
 	for _, m := range c.modules {
@@ -167,9 +169,9 @@ func seedsOf(b *bundle) (seeds []seed) {
 // seeded returns an input with what a rule compares it with. ok is false where a place
 // is not there to be changed.
 func seeded(input object, changes []change) (object, bool) {
-	out, _ := clone(input).(object)
+	out, _ := engine.Clone(input).(object)
 	for _, c := range changes {
-		out = edited(out, c.path, c.value)
+		out = engine.Edited(out, c.path, c.value)
 	}
 	return out, out != nil
 }

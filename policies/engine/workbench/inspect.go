@@ -1,4 +1,4 @@
-package engine
+package workbench
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"patrol/policies/engine"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/format"
@@ -31,7 +33,7 @@ type Inspection struct {
 	Catalog models.Catalog `json:"catalog"`
 	Routes  int            `json:"routes"`
 	// RouteTable is sorted by path and method.
-	RouteTable []RouteInfo `json:"route_table"`
+	RouteTable []engine.RouteInfo `json:"route_table"`
 }
 
 // FileInfo is a file of a bundle.
@@ -59,28 +61,27 @@ type RuleInfo struct {
 
 // Inspect reads a bundle and says what is in it. A bundle that cannot be read, or
 // whose data are not as they must be, is an error.
-func Inspect(ctx context.Context, src Source) (*Inspection, error) {
+func Inspect(ctx context.Context, src engine.Source) (*Inspection, error) {
 	fail := func(err error) (*Inspection, error) { return nil, fmt.Errorf("policy %s: %w", src.Name, err) }
-	b, err := src.parse()
+	b, err := src.Parse()
 	if err != nil {
 		return fail(err)
 	}
-	in := &Inspection{Policy: src.Name, Revision: b.revision, Digest: src.Digest(), OPA: version.Version, Rules: []RuleInfo{}}
-	if in.Catalog, err = checkData(ctx, b); err != nil {
+	in := &Inspection{Policy: src.Name, Revision: b.Revision, Digest: src.Digest(), OPA: version.Version, Rules: []RuleInfo{}}
+	if in.Catalog, err = engine.CheckData(ctx, b); err != nil {
 		return fail(err)
 	}
-	waives, _ := readWaivers(b.waivers)
-	in.Waives = waives.codes()
-	if in.RouteTable, err = routesOf(b.data); err != nil {
+	in.Waives, _ = engine.ReadWaivers(b.Waivers)
+	if in.RouteTable, err = engine.RoutesOf(b.Data); err != nil {
 		return fail(err)
 	}
 	in.Routes = len(in.RouteTable)
 	for _, name := range slices.Sorted(maps.Keys(src.Files)) {
-		if IsPolicyFile(name) || IsTestFile(name) {
-			in.Files = append(in.Files, FileInfo{name, len(src.Files[name]), IsTestFile(name)})
+		if engine.IsPolicyFile(name) || engine.IsTestFile(name) {
+			in.Files = append(in.Files, FileInfo{name, len(src.Files[name]), engine.IsTestFile(name)})
 		}
 	}
-	annotations, errs := ast.BuildAnnotationSet(slices.Collect(maps.Values(b.modules)))
+	annotations, errs := ast.BuildAnnotationSet(slices.Collect(maps.Values(b.Modules)))
 	if len(errs) > 0 {
 		return fail(errs)
 	}

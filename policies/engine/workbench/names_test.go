@@ -1,13 +1,13 @@
-package engine_test
+package workbench_test
 
 import (
 	"fmt"
 	"testing"
 
+	"patrol/policies/engine/workbench"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"patrol/policies/engine"
 )
 
 // TestNamesThatNoRequestHas: literals that are compared with the name of a model are
@@ -58,7 +58,7 @@ reason := rego.metadata.rule().custom if {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			warnings, err := engine.Names(bundle(t, map[string]string{"custom/custom.rego": c.rego}), c.kinds...)
+			warnings, err := workbench.Names(bundle(t, map[string]string{"custom/custom.rego": c.rego}), c.kinds...)
 			require.NoError(t, err)
 			var at []string
 			for _, f := range warnings {

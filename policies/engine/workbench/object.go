@@ -1,0 +1,4 @@
+package workbench
+
+// object is a JSON object.
+type object = map[string]any

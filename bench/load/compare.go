@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,6 +86,13 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 		return false, err
 	}
 	servers := c.servers
+	if o.only != "" {
+		only, err := regexp.Compile(o.only)
+		if err != nil {
+			return false, err
+		}
+		servers = slices.DeleteFunc(servers, func(s server) bool { return !only.MatchString(s.as) })
+	}
 
 	fmt.Fprintf(out, "POST /authorize: %d tokens of 10 scopes, %d connections, %d rounds of %d requests\n",
 		o.tokens, o.connections, o.rounds, o.requests)
@@ -100,8 +109,10 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 		}
 	}
 	for range o.rounds {
-		if err := r.addBare(ctx, w, policy, before, authorizer); err != nil {
-			return false, err
+		if o.only == "" {
+			if err := r.addBare(ctx, w, policy, before, authorizer); err != nil {
+				return false, err
+			}
 		}
 		for _, s := range servers {
 			before, err := s.cpu()
@@ -125,6 +136,10 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 				r.resident = max(r.resident, resident)
 			}
 		}
+	}
+	if o.only != "" {
+		r.table(out)
+		return false, nil
 	}
 	failed = r.report(out)
 	if o.write != "" {

@@ -19,6 +19,7 @@ type options struct {
 	requests              int // per round and server
 	connections           int
 	write                 string // the report, as a page of the documents
+	only                  string // of the servers those whose names match are measured, and nothing else
 }
 
 func main() {
@@ -45,6 +46,7 @@ func run(ctx context.Context, args []string) (failed bool, err error) {
 	flags.IntVar(&o.requests, "requests", 8_000, "requests per server and round")
 	flags.IntVar(&o.connections, "connections", 16, "connections at the same time")
 	flags.StringVar(&o.write, "write", "", "write the results as a page to this file, with a picture beside it")
+	flags.StringVar(&o.only, "only", "", "measure only the servers whose names this regular expression matches, and hold nothing against a bar")
 	upstream := flags.Bool("upstream", false, "be the service behind the proxies")
 	reverse := flags.String("reverse", "", "be Go's proxy for this URL")
 	constant := flags.Int("constant", 0, "be the constant handler, with an answer of this many bytes")

@@ -104,6 +104,12 @@ func (r *results) report(out io.Writer) (failed bool) {
 		}
 		fmt.Fprintf(out, "%s  %s\n", verdict, b)
 	}
+	r.table(out)
+	return failed
+}
+
+// table prints the medians.
+func (r *results) table(out io.Writer) {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\nserver\trequests/s\tp50\tp99\tCPU/request\t")
 	for _, s := range r.servers {
@@ -114,10 +120,11 @@ func (r *results) report(out io.Writer) (failed bool) {
 		got := middle(j.samples)
 		fmt.Fprintf(t, "evaluation, %s\t%s\t%d\t%s\t\n", j.Name, micros(got.CPU), got.Allocs, micros(middle(j.before).CPU))
 	}
-	got := middle(r.authorize)
-	fmt.Fprintf(t, "cached Authorize\t%s\t%d\t\t\n", micros(got.CPU), got.Allocs)
+	if len(r.authorize) > 0 {
+		got := middle(r.authorize)
+		fmt.Fprintf(t, "cached Authorize\t%s\t%d\t\t\n", micros(got.CPU), got.Allocs)
+	}
 	_ = t.Flush()
-	return failed
 }
 
 // bar is one promise: a figure, and what it may be at most.

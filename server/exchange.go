@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/base32"
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"net/http"
@@ -117,13 +118,15 @@ func (s *Server) account(x *request.Exchange, r *http.Request, peer string, took
 	s.log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// requestID returns the id that the client sent, if it is one. Otherwise it draws one.
+// requestID returns the id that the client sent, if it is one. Otherwise it draws one, which
+// begins with the time: what is filed under ids of about the same time lies together.
 func (s *Server) requestID(r *http.Request) string {
 	if sent := r.Header["X-Request-Id"]; len(sent) == 1 && request.ValidID(sent[0]) {
 		return sent[0]
 	}
 	var raw [15]byte
-	if _, err := io.ReadFull(s.random, raw[:]); err != nil {
+	binary.BigEndian.PutUint64(raw[:], uint64(s.now().UnixMilli())<<16)
+	if _, err := io.ReadFull(s.random, raw[6:]); err != nil {
 		panic(err) // crypto/rand never fails; it ends the program instead
 	}
 	return requestIDs.EncodeToString(raw[:])

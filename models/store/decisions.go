@@ -32,6 +32,8 @@ type Decisions struct {
 
 	mu    sync.Mutex
 	facts map[[16]byte]time.Time // when each was last known to be marked as used
+
+	inserting inserter // of SQLite
 }
 
 // DecisionsURL returns where the decision log lies unless something else is said:
@@ -69,7 +71,10 @@ func OpenDecisions(ctx context.Context, c Config, durable bool) (*Decisions, err
 }
 
 // Close ends all connections.
-func (d *Decisions) Close() error { return d.store.Close() }
+func (d *Decisions) Close() error {
+	d.inserting.forget()
+	return d.store.Close()
+}
 
 // Migrate is [Store.Migrate] for the decision log.
 func (d *Decisions) Migrate(ctx context.Context) (from, to int64, err error) {
@@ -163,7 +168,7 @@ func (d *Decisions) add(ctx context.Context, batch []models.LoggedDecision) erro
 	if d.store.database.driver == postgresDriver {
 		return d.copyRows(ctx, batch)
 	}
-	return d.insertRows(ctx, batch)
+	return d.inserting.insert(ctx, d.pool, batch)
 }
 
 // addMissing adds those of a batch that are not there yet.
@@ -224,57 +229,6 @@ func (d *Decisions) copyRows(ctx context.Context, batch []models.LoggedDecision)
 			return err
 		})
 	})
-}
-
-// rowsPerInsert is how many decisions one statement of SQLite writes: enough to
-// spread its cost, and far from the most parameters that it takes, 32,766.
-const rowsPerInsert = 64
-
-// insertRows writes to SQLite in one transaction.
-func (d *Decisions) insertRows(ctx context.Context, batch []models.LoggedDecision) (err error) {
-	tx, err := d.pool.BeginTx(ctx, d.store.dialect.txOptions)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = tx.Rollback() // what went wrong before is the error
-		}
-	}()
-	var full *sql.Stmt
-	values := make([]any, 0, rowsPerInsert*len(decisionColumns))
-	for part := range slices.Chunk(batch, rowsPerInsert) {
-		values = values[:0]
-		for i := range part {
-			if values, err = decisionRow(values, &part[i]); err != nil {
-				return err
-			}
-		}
-		if len(part) < rowsPerInsert {
-			if _, err := tx.ExecContext(ctx, insertDecisions(len(part)), values...); err != nil {
-				return err
-			}
-			break
-		}
-		if full == nil {
-			if full, err = tx.PrepareContext(ctx, insertDecisions(rowsPerInsert)); err != nil { //nolint:sqlclosecheck // it is, below
-				return err
-			}
-			defer full.Close() //nolint:errcheck,gocritic // at the end of the transaction
-		}
-		if _, err = full.ExecContext(ctx, values...); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
-}
-
-// insertDecisions passes over decisions that are there. A statement that could fail
-// halfway would have SQLite write a journal of its own for it.
-func insertDecisions(rows int) string {
-	row := "(" + strings.TrimSuffix(strings.Repeat("?,", len(decisionColumns)), ",") + ")"
-	return "INSERT OR IGNORE INTO decisions (" + strings.Join(decisionColumns, ",") + ") VALUES " +
-		strings.TrimSuffix(strings.Repeat(row+",", rows), ",")
 }
 
 // blob is bytes as one value: GORM makes a list of plain ones.

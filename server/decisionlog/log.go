@@ -71,6 +71,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Log, error) {
 	if deps.Database != nil {
 		l.counts = newCounts()
 		l.addPlace("database", l.toDatabase, nil, l.toDatabase, nil)
+		l.verified[0].gather = gatherFlushes * cfg.FlushInterval
 	}
 	if cfg.File.Path != "" {
 		f, err := openFile(cfg.File, deps.Labels, deps.Clock)
@@ -154,6 +155,10 @@ func (l *Log) keep(r authz.Record) bool {
 	r.Request.Context = nil // it is not logged where no policy was asked
 	return l.buffer.putRefused(entry{Record: r, size: r.Size()})
 }
+
+// gatherFlushes is how many flushes a busy server's decisions gather for before the
+// database is given them.
+const gatherFlushes = 5
 
 const (
 	// drainFor is how long places may take to write what is left when the log ends.

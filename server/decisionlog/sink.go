@@ -18,6 +18,7 @@ type lane struct {
 	write   func(context.Context, *batch) error
 	end     func() error // nil: nothing is to be closed
 	wake    chan struct{}
+	gather  time.Duration // from one batch to the next, unless there is enough for one
 	metrics *metrics
 	logger  *slog.Logger
 
@@ -111,15 +112,21 @@ func (l *lane) close() {
 // decisionsPerBatch and bytesPerBatch are how many decisions are written at a time,
 // at most, and about how large they are together.
 const (
-	decisionsPerBatch = 2048
+	decisionsPerBatch = 4096
 	bytesPerBatch     = 8 << 20
 )
 
-// next takes a batch from what is queued. What somebody waits for goes first. ok is
-// false if there is none and none will come.
-func (l *lane) next(ctx context.Context, room []item) (items []item, sums []models.CountedRefusals, ok bool) {
+// next takes a batch from what is queued. What somebody waits for goes first, and what
+// nobody waits for gathers until gather has passed since the last batch: a transaction
+// costs the same for few and for many. ok is false if there is none and none will come.
+func (l *lane) next(ctx context.Context, last time.Time, room []item) (items []item, sums []models.CountedRefusals, ok bool) {
 	for {
 		l.mu.Lock()
+		if wait := l.gather - time.Since(last); wait > 0 && l.mayGather() && ctx.Err() == nil {
+			l.mu.Unlock()
+			pause(ctx, wait, l.wake)
+			continue
+		}
 		items = l.awaited.take(decisionsPerBatch, bytesPerBatch, room[:0])
 		if len(items) == 0 {
 			items = l.queue.take(decisionsPerBatch, bytesPerBatch, items)
@@ -140,6 +147,23 @@ func (l *lane) next(ctx context.Context, room []item) (items []item, sums []mode
 	}
 }
 
+// mayGather reports whether there is something, and not enough for a batch yet. The caller
+// holds mu.
+func (l *lane) mayGather() bool {
+	return !l.closed && l.queue.live > 0 && l.queue.live < decisionsPerBatch && l.awaited.live == 0 && len(l.sums) == 0
+}
+
+// pause returns after d, and before when ctx ends or there is a signal.
+func pause(ctx context.Context, d time.Duration, signal <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-signal:
+	case <-timer.C:
+	}
+}
+
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 10 * time.Second
@@ -155,8 +179,9 @@ const (
 func (l *lane) run(ctx context.Context) {
 	var room []item
 	var decisions []models.LoggedDecision
+	var last time.Time
 	for {
-		items, sums, ok := l.next(ctx, room)
+		items, sums, ok := l.next(ctx, last, room)
 		if !ok {
 			break
 		}
@@ -165,6 +190,7 @@ func (l *lane) run(ctx context.Context) {
 			b.decisions = append(b.decisions, *items[i].decision)
 			b.waiting[i] = items[i].recorded
 		}
+		last = time.Now()
 		l.writeUntil(ctx, b)
 		clear(items)
 		clear(b.decisions)
@@ -201,12 +227,7 @@ func (l *lane) writeUntil(ctx context.Context, b *batch) {
 		if attempt == 1 {
 			l.logger.WarnContext(ctx, "the decision log cannot be written; it is tried again", "sink", l.name, "error", err)
 		}
-		retry := time.NewTimer(wait)
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-		}
-		retry.Stop()
+		pause(ctx, wait, nil)
 	}
 }
 

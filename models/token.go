@@ -1,6 +1,7 @@
 package models
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,11 +9,13 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -144,6 +147,8 @@ func (t Token) MarshalText() ([]byte, error) {
 type Key struct {
 	ID     string // 1–32 characters of [a-z0-9-]
 	Secret []byte // at least 32 bytes
+
+	hashes *sync.Pool // of *hashing; shared by copies
 }
 
 // Keyring holds the keys that tokens are hashed with. The first is used for new
@@ -180,8 +185,12 @@ func NewKeyring(keys ...Key) (Keyring, error) {
 		}
 		seen[k.ID] = true
 	}
+	keys = slices.Clone(keys)
+	for i := range keys {
+		keys[i].hashes = &sync.Pool{}
+	}
 	r := Keyring{state: new(atomic.Pointer[ring])}
-	r.state.Store(&ring{keys: slices.Clone(keys)})
+	r.state.Store(&ring{keys: keys})
 	return r, nil
 }
 
@@ -323,18 +332,41 @@ func sealWith(k Key, purpose, text string) []byte {
 // Sum returns the HMAC-SHA-256 of `<id>_<secret>` under the current key, and
 // that key's id.
 func (r Keyring) Sum(t Token) (mac []byte, keyID string) {
-	current := r.state.Load().keys[0]
-	return r.sum(current, t), current.ID
+	current := &r.state.Load().keys[0]
+	h := current.take()
+	defer current.give(h)
+	return bytes.Clone(h.sum(t)), current.ID
 }
 
-func (Keyring) sum(k Key, t Token) []byte {
-	var msg [IDLength + 1 + secretLength]byte
-	n := copy(msg[:], t.ID)
-	n += copy(msg[n:], "_")
-	n += copy(msg[n:], t.secret)
-	h := hmac.New(sha256.New, k.Secret)
-	h.Write(msg[:n])
-	return h.Sum(nil)
+// hashing is what it takes to hash a token, kept for the next one.
+type hashing struct {
+	hash.Hash // has taken in the secret already
+	buf       [IDLength + 1 + secretLength]byte
+}
+
+// take returns one that nobody uses.
+func (k *Key) take() *hashing {
+	h, ok := k.hashes.Get().(*hashing)
+	if !ok {
+		h = &hashing{Hash: hmac.New(sha256.New, k.Secret)}
+	}
+	return h
+}
+
+// give takes one back, without what it was used for.
+func (k *Key) give(h *hashing) {
+	h.Reset()
+	clear(h.buf[:])
+	k.hashes.Put(h)
+}
+
+// sum returns the hash of a token in h's own buffer.
+func (h *hashing) sum(t Token) []byte {
+	n := copy(h.buf[:], t.ID)
+	n += copy(h.buf[n:], "_")
+	n += copy(h.buf[n:], t.secret)
+	h.Write(h.buf[:n])
+	return h.Sum(h.buf[:0])
 }
 
 // Verify reports whether mac, made with the key keyID, is the hash of t. It
@@ -343,13 +375,15 @@ func (Keyring) sum(k Key, t Token) []byte {
 // who did.
 func (r Keyring) Verify(t Token, keyID string, mac []byte) bool {
 	keys := r.state.Load().keys
-	key, known := keys[0], false
-	for _, k := range keys {
-		if k.ID == keyID {
-			key, known = k, true
+	key, known := &keys[0], false
+	for i := range keys {
+		if keys[i].ID == keyID {
+			key, known = &keys[i], true
 		}
 	}
-	same := subtle.ConstantTimeCompare(r.sum(key, t), mac) == 1
+	h := key.take()
+	same := subtle.ConstantTimeCompare(h.sum(t), mac) == 1
+	key.give(h)
 	return same && known
 }
 

@@ -31,6 +31,25 @@ type Metrics struct {
 	signIns          *prometheus.CounterVec
 	breaches         *prometheus.CounterVec
 	waived           *prometheus.CounterVec
+
+	// The series of the busy ones, by their labels.
+	counted series[decisionLabels, prometheus.Counter]
+	timed   series[string, prometheus.Observer]
+	looked  series[cacheLabels, prometheus.Counter]
+	served  series[requestLabels, prometheus.Counter]
+	lasted  series[string, prometheus.Observer]
+}
+
+type decisionLabels struct{ outcome, reason, surface string }
+
+type cacheLabels struct {
+	name string
+	hit  bool
+}
+
+type requestLabels struct {
+	name, method string
+	status       int
 }
 
 // NewMetrics returns a registry with Patrol's, Go's and the process's metrics.
@@ -69,17 +88,20 @@ func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
 // Decided counts one decision; it is part of authz.Metrics.
 func (m *Metrics) Decided(outcome, reason, surface string, took time.Duration) {
-	m.decisions.WithLabelValues(outcome, knownReason(reason), surface).Inc()
-	m.decisionDuration.WithLabelValues(surface).Observe(took.Seconds())
+	m.counted.of(decisionLabels{outcome, knownReason(reason), surface}, func(l decisionLabels) prometheus.Counter {
+		return m.decisions.WithLabelValues(l.outcome, l.reason, l.surface)
+	}).Inc()
+	m.timed.of(surface, func(surface string) prometheus.Observer { return m.decisionDuration.WithLabelValues(surface) }).Observe(took.Seconds())
 }
 
 // Cache counts one look-up in a cache of facts; it is part of authz.Metrics.
 func (m *Metrics) Cache(name string, hit bool) {
-	result := "miss"
-	if hit {
-		result = "hit"
-	}
-	m.cacheRequests.WithLabelValues(name, result).Inc()
+	m.looked.of(cacheLabels{name, hit}, func(l cacheLabels) prometheus.Counter {
+		if l.hit {
+			return m.cacheRequests.WithLabelValues(l.name, "hit")
+		}
+		return m.cacheRequests.WithLabelValues(l.name, "miss")
+	}).Inc()
 }
 
 // Breached counts an allowance that no policy may give; it is part of authz.Metrics.
@@ -110,8 +132,10 @@ func (m *Metrics) answered(name, method string, status int, took time.Duration) 
 	if name == "" {
 		name = "none"
 	}
-	m.requests.WithLabelValues(name, knownMethod(method), strconv.Itoa(status)).Inc()
-	m.requestDuration.WithLabelValues(name).Observe(took.Seconds())
+	m.served.of(requestLabels{name, knownMethod(method), status}, func(l requestLabels) prometheus.Counter {
+		return m.requests.WithLabelValues(l.name, l.method, strconv.Itoa(l.status))
+	}).Inc()
+	m.lasted.of(name, func(name string) prometheus.Observer { return m.requestDuration.WithLabelValues(name) }).Observe(took.Seconds())
 }
 
 // watchFeed exposes how far behind the change feed is read.

@@ -22,71 +22,97 @@ const recheckEvery = maxFactTTL
 // returned context ends with [ErrDenied] as its cause once the request would be
 // denied: its facts changed, its token expired, the policy was replaced. The
 // request is cut too when it could not be judged for MaxStaleness. The caller
-// calls stop when the request is over.
+// calls stop when the request is over. Most are over before there is cause to judge
+// them again, so nothing runs until there is.
 func (p *Proxied) Hold(ctx context.Context) (held context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	h := &hold{token: p.rec.pat.ID, user: p.rec.pat.UserID, wakeUp: make(chan struct{}, 1)}
-	for _, req := range p.judged {
-		h.domains = append(h.domains, req.Domain)
-	}
+	h := &hold{p: p, ctx: ctx, cancel: cancel, token: p.rec.pat.ID, user: p.rec.pat.UserID, judged: p.judged}
+	h.mu.Lock() // who is woken finds the timer
+	h.timer = time.AfterFunc(max(min(recheckEvery, p.rec.pat.ExpiresAt.Sub(p.a.cfg.Clock())), time.Millisecond), h.wake)
+	h.mu.Unlock()
 	if p.a.holds.add(h) != p.generation {
 		h.wake() // something changed since before the facts were read
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.watch(ctx, h, cancel)
-	}()
-	return ctx, func() {
-		cancel(context.Canceled)
-		p.a.holds.remove(h)
-		<-done
+	return ctx, h.stop
+}
+
+// wake has the request judged again, in a goroutine that ends with that.
+func (h *hold) wake() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.over:
+	case h.looking != nil:
+		h.anew = true
+	default:
+		h.looking = make(chan struct{})
+		go h.look()
 	}
 }
 
-// watch judges the request again whenever there is cause to, until it is denied
-// or ctx ends.
-func (p *Proxied) watch(ctx context.Context, h *hold, cancel context.CancelCauseFunc) {
-	timer := time.NewTimer(max(min(recheckEvery, p.rec.pat.ExpiresAt.Sub(p.a.cfg.Clock())), time.Millisecond))
-	defer timer.Stop()
-	var failingSince time.Time
+// look judges the request again, and once more whenever it was woken meanwhile.
+func (h *hold) look() {
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-h.wakeUp:
-		case <-timer.C:
+		next, ok := h.judge()
+		h.mu.Lock()
+		if ok && h.anew && !h.over {
+			h.anew = false
+			h.mu.Unlock()
+			continue
 		}
-		d, expires, cause := p.again(ctx)
-		if ctx.Err() != nil {
-			return
+		if h.over = h.over || !ok; !h.over {
+			h.timer.Reset(max(next, time.Millisecond))
 		}
-		now := p.a.cfg.Clock()
-		next := min(recheckEvery, expires.Sub(now))
-		switch {
-		case d.Allowed:
-			failingSince = time.Time{}
-		case d.Has(models.Unavailable):
-			if failingSince.IsZero() {
-				failingSince = now
-			}
-			if now.Sub(failingSince) < p.a.cfg.MaxStaleness {
-				next = p.a.cfg.PollInterval
-				break
-			}
-			fallthrough
-		default:
-			p.a.cfg.Logger.Info("a stream was cut because its request is no longer allowed",
-				"token_id", h.token, "surface", p.call.Surface, "reason", d.Reasons[0].Code, "error", cause)
-			cancel(ErrDenied)
-			return
+		close(h.looking)
+		h.looking = nil
+		h.mu.Unlock()
+		return
+	}
+}
+
+// judge judges the request once and says when to do so again. If it is to go on no
+// longer, ok is false.
+func (h *hold) judge() (next time.Duration, ok bool) {
+	p := h.p
+	d, expires, cause := p.again(h.ctx, h.judged)
+	if h.ctx.Err() != nil {
+		return 0, false
+	}
+	now := p.a.cfg.Clock()
+	switch {
+	case d.Allowed:
+		h.failingSince = time.Time{}
+		return min(recheckEvery, expires.Sub(now)), true
+	case d.Has(models.Unavailable):
+		if h.failingSince.IsZero() {
+			h.failingSince = now
 		}
-		timer.Reset(max(next, time.Millisecond))
+		if now.Sub(h.failingSince) < p.a.cfg.MaxStaleness {
+			return p.a.cfg.PollInterval, true
+		}
+	}
+	p.a.cfg.Logger.Info("a stream was cut because its request is no longer allowed",
+		"token_id", h.token, "surface", p.call.Surface, "reason", d.Reasons[0].Code, "error", cause)
+	h.cancel(ErrDenied)
+	return 0, false
+}
+
+// stop ends the watch. When it returns, nothing of it runs.
+func (h *hold) stop() {
+	h.cancel(context.Canceled)
+	h.p.a.holds.remove(h)
+	h.mu.Lock()
+	h.over = true
+	h.timer.Stop()
+	looking := h.looking
+	h.mu.Unlock()
+	if looking != nil {
+		<-looking
 	}
 }
 
 // again judges the held request on current facts and the current policy.
-func (p *Proxied) again(ctx context.Context) (d models.Decision, expires time.Time, cause error) {
+func (p *Proxied) again(ctx context.Context, judged []models.Request) (d models.Decision, expires time.Time, cause error) {
 	look := p.a.look()
 	rec, err := p.a.facts.token(ctx, look.how, p.tokenID, p.call.IP)
 	switch {
@@ -96,14 +122,14 @@ func (p *Proxied) again(ctx context.Context) (d models.Decision, expires time.Ti
 		return models.Deny(models.TokenUnknown), expires, nil
 	}
 	policy := p.a.cfg.Policy.Current()
-	if len(p.judged) == 1 {
-		v := p.a.judge(ctx, policy, look, rec, p.call.Kind, p.judged[0])
+	if len(judged) == 1 {
+		v := p.a.judge(ctx, policy, look, rec, p.call.Kind, judged[0])
 		if v.Allowed && p.a.outdated(look) {
 			return tooLate()
 		}
 		return v.Decision, rec.pat.ExpiresAt, v.cause
 	}
-	verdicts := p.a.judgeAll(ctx, policy, look, rec, p.call.Kind, p.judged)
+	verdicts := p.a.judgeAll(ctx, policy, look, rec, p.call.Kind, judged)
 	worst := verdicts[0]
 	for _, v := range verdicts[1:] {
 		// That something could not be judged counts less than that something is denied.
@@ -125,16 +151,23 @@ func tooLate() (models.Decision, time.Time, error) {
 
 // hold is one request under watch and the facts that it depends on.
 type hold struct {
+	p           *Proxied
+	ctx         context.Context //nolint:containedctx // of the request, which is judged again in its name
+	cancel      context.CancelCauseFunc
 	token, user string
-	domains     []string
-	wakeUp      chan struct{} // holds at most one signal
+	judged      []models.Request
+	timer       *time.Timer
+
+	failingSince time.Time // of who judges
+
+	mu      sync.Mutex
+	looking chan struct{} // closed when the one who judges is done; nil: nobody judges
+	anew    bool          // woken since that began
+	over    bool
 }
 
-func (h *hold) wake() {
-	select {
-	case h.wakeUp <- struct{}{}:
-	default: // it is going to look anyway
-	}
+func (h *hold) in(domain string) bool {
+	return slices.ContainsFunc(h.judged, func(r models.Request) bool { return r.Domain == domain })
 }
 
 func (h *hold) dependsOn(c models.Change) bool {
@@ -144,9 +177,9 @@ func (h *hold) dependsOn(c models.Change) bool {
 	case models.ChangeUser:
 		return c.Key == h.user
 	case models.ChangeDomain:
-		return slices.Contains(h.domains, c.Key)
+		return h.in(c.Key)
 	case models.ChangeMembership:
-		return c.Key == h.user && slices.Contains(h.domains, c.Key2)
+		return c.Key == h.user && h.in(c.Key2)
 	}
 	return true
 }

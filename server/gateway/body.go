@@ -238,12 +238,30 @@ func (k *kept) reader() io.ReadCloser {
 	return r
 }
 
-// body is reader for a request that is sent.
+// body is reader for a request that is sent. When that was written, the caller says so to
+// written.
 func (k *kept) body() io.ReadCloser {
-	if k.size == 0 {
+	switch {
+	case k.size == 0:
 		return http.NoBody
+	case k.plain():
+		k.mu.Lock()
+		k.readers++
+		k.mu.Unlock()
+		// The transport knows what this is, and writes it together with the header.
+		return io.NopCloser(bytes.NewReader(k.memory))
 	}
 	return k.reader()
+}
+
+// plain reports whether readers see the bytes in memory as they are.
+func (k *kept) plain() bool { return k.file == nil && len(k.edits) == 0 }
+
+// written says that a request with a body was written, or failed to be.
+func (k *kept) written() {
+	if k.size > 0 && k.plain() {
+		k.closed()
+	}
 }
 
 type keptReader struct {

@@ -90,7 +90,7 @@ func (x *exchange) forward(ctx context.Context) {
 	in := x.r.WithContext(held)
 	in.Body = x.body
 	if x.kept != nil {
-		in.Body = x.kept.body()
+		in.Body = http.NoBody // it gets its own when it is sent
 		in.ContentLength, in.TransferEncoding = x.kept.length(), nil
 	}
 	if x.noUpgrade {
@@ -99,7 +99,7 @@ func (x *exchange) forward(ctx context.Context) {
 	}
 	out := &answer{ResponseWriter: x.w, header: http.Header{}, unread: x.unread}
 	proxy := httputil.ReverseProxy{
-		Transport:     x.g,
+		Transport:     x,
 		FlushInterval: -1,
 		BufferPool:    buffers,
 		ErrorLog:      slog.NewLogLogger(x.g.log.Handler(), slog.LevelDebug),
@@ -148,6 +148,9 @@ func (x *exchange) rewrite(out *http.Request, t *target) {
 	out.Trailer = nil // some servers merge trailers into the header
 	if x.kept != nil {
 		out.Header.Del("Expect")
+		if x.kept.size > 0 {
+			out.Body = x.kept.body()
+		}
 		// Lets the transport send the request again if a connection turns out to
 		// be closed before a byte of it was written.
 		out.GetBody = func() (io.ReadCloser, error) { return x.kept.body(), nil }

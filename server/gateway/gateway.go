@@ -345,7 +345,7 @@ func (x *exchange) readBody(ctx context.Context, need *models.BodyNeed) bool {
 
 // scan finds what the kept body names.
 func (x *exchange) scan(need *models.BodyNeed) (err error) {
-	if x.kept.file == nil && len(x.kept.edits) == 0 {
+	if x.kept.plain() {
 		// The scan looks at these bytes where they are, which are those that are sent.
 		x.judged.Body, err = route.ReadBody(need, bytes.NewBuffer(x.kept.memory), x.r.Header)
 		return err

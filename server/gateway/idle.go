@@ -259,43 +259,60 @@ func (g *Gateway) dial(ctx context.Context, network, addr string) (net.Conn, err
 	return &idleConn{Conn: conn, k: k, last: time.Now()}, nil
 }
 
-// RoundTrip sends a request. One that must not be sent twice goes over a
+// sending follows one request through the transport, which tells it what happens.
+type sending struct {
+	x     *exchange
+	guard bool // it must not be sent twice
+
+	mu   sync.Mutex
+	last *use // of a connection
+}
+
+func (s *sending) gotConn(info httptrace.GotConnInfo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last != nil {
+		close(s.last.settled) // it came to nothing
+	}
+	s.last = nil
+	if conn := idleConnOf(info.Conn); conn != nil {
+		s.last = conn.take(info.Reused, s.guard)
+	}
+}
+
+func (s *sending) putIdleConn(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last != nil && err == nil {
+		s.last.release()
+	}
+}
+
+func (s *sending) wrote(httptrace.WroteRequestInfo) {
+	if s.x.kept != nil {
+		s.x.kept.written()
+	}
+}
+
+// RoundTrip sends the request upstream. One that must not be sent twice goes over a
 // connection that is sure to be there, and if it met one that was gone before a byte
 // was written, over a new one.
-func (g *Gateway) RoundTrip(r *http.Request) (*http.Response, error) {
+func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	again := repeatable(r.Method)
 	if !again && r.Body != nil && r.GetBody == nil {
-		return g.fresh.RoundTrip(r) // what is streamed cannot be begun again
+		return x.g.fresh.RoundTrip(r) // what is streamed cannot be begun again
 	}
-	var mu sync.Mutex
-	var last *use
-	res, err := g.transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			mu.Lock()
-			defer mu.Unlock()
-			if last != nil {
-				close(last.settled) // it came to nothing
-			}
-			last = nil
-			if conn := idleConnOf(info.Conn); conn != nil {
-				last = conn.take(info.Reused, !again)
-			}
-		},
-		PutIdleConn: func(err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if last != nil && err == nil {
-				last.release()
-			}
-		},
+	s := &sending{x: x, guard: !again}
+	res, err := x.g.transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: s.gotConn, PutIdleConn: s.putIdleConn, WroteRequest: s.wrote,
 	})))
-	mu.Lock()
-	defer mu.Unlock()
-	if last == nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil {
 		return res, err
 	}
-	close(last.settled)
-	if err == nil || again || r.Context().Err() != nil || !last.seal() {
+	close(s.last.settled)
+	if err == nil || again || r.Context().Err() != nil || !s.last.seal() {
 		return res, err
 	}
 	r = r.Clone(r.Context())
@@ -304,7 +321,7 @@ func (g *Gateway) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return g.fresh.RoundTrip(r)
+	return x.g.fresh.RoundTrip(r)
 }
 
 // repeatable reports whether the transport may send a request again that an

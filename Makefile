@@ -43,6 +43,10 @@ check: $(GOLANGCI) $(OPA) ## what is quick to know of a change: format, lint, ve
 fuzz: ## fuzz every target for FUZZTIME (60s)
 	@$(GO) run ./internal/testrun fuzz -time $(FUZZTIME) $(ARGS)
 
+.PHONY: faults
+faults: ## break servers and databases under load, 500 times and more, and check every answer
+	PATROL_LONG=1 $(GO) test $(BUILD) -count=1 -timeout 3h -run "^TestFaults" -v $(ARGS) ./e2e/faults
+
 .PHONY: bench
 bench: build $(OPA) ## measure, and hold the results against the bars
 	$(GO) run $(BUILD) ./bench/load -write docs/performance.md $(ARGS); load=$$?; $(GO) run $(BUILD) ./bench/grpc && exit $$load

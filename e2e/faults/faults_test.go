@@ -150,7 +150,7 @@ func settings(database, dir string) []string {
 		"PATROL_LISTEN=127.0.0.1:0", "PATROL_GRPC_LISTEN=", "PATROL_DATA_DIR=" + dir, "PATROL_DATABASE_URL=" + database,
 		"PATROL_TOKEN_KEYS=" + key("faults"),
 		"PATROL_DECISIONS_MAX_STALENESS=" + staleness.String(),
-		"PATROL_TOKENS_MAX_LIVE=100000", "PATROL_SESSIONS_FRESH_SIGN_IN=12h", // one sign-in for all of it
+		"PATROL_TOKENS_MAX_LIVE=100000", "PATROL_SESSIONS_FRESH_SIGN_IN=12h", "PATROL_SESSIONS_FRESH_ADMIN=12h", // one sign-in for all of it
 		"PATROL_DECISIONS_FAILURES_PER_MINUTE=1000000", // refusals are part of it
 		"PATROL_HTTP_DRAIN_DELAY=0s", "PATROL_DECISION_LOG_DATABASE=false",
 	}

@@ -80,7 +80,7 @@ func (s *Snapshot) topdown(ctx context.Context, d document, input *ast.Term) (as
 // depend on is in plain sight.
 func (s *Snapshot) topdownUntil(ctx context.Context, d document, input *ast.Term, at time.Time) (result ast.Value, err error) {
 	r := evaluations.Get().(*evaluation)
-	r.deadline = deadline{ctx: ctx, at: at}
+	r.deadline = deadline{ctx: ctx, at: at, eager: s.heavy}
 	r.memo.init(s.constants)
 	defer func() {
 		if p := recover(); p != nil {
@@ -111,6 +111,8 @@ func (s *Snapshot) topdownUntil(ctx context.Context, d document, input *ast.Term
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, fmt.Errorf("evaluate %s: %w", d.ref, ctx.Err())
+	case err != nil && r.full:
+		return nil, fmt.Errorf("evaluate %s: %w", d.ref, &heldError{err})
 	case err != nil && r.passed:
 		return nil, fmt.Errorf("evaluate %s: %w: more than %s", d.ref, r.late(s.timeout), s.timeout)
 	case err != nil:
@@ -177,10 +179,17 @@ type deadline struct {
 	asked  int64
 	passed bool
 	called bool // a function that may take long
+	held   int  // of what was made; see hold
+	full   bool // more was made than may be
+	eager  bool // the clock is looked at each time
 }
 
 // Cancel is not called: nobody else holds the deadline.
 func (d *deadline) Cancel() { d.passed = true }
+
+// heavy is of what weight one expression may take so long that the clock is looked at before
+// each.
+const heavy = 64 << 10
 
 // every is after how many expressions, some 2 µs, the clock is looked at.
 const every = 16
@@ -197,7 +206,7 @@ func (d *deadline) late(timeout time.Duration) error {
 
 // Cancelled reports whether the evaluation is to stop.
 func (d *deadline) Cancelled() bool {
-	if d.asked++; d.asked%every == 0 && !d.passed {
+	if d.asked++; (d.asked%every == 0 || d.eager || d.held > heavy) && !d.passed {
 		d.passed = d.ctx.Err() != nil || time.Now().After(d.at)
 	}
 	return d.passed

@@ -78,7 +78,7 @@ func (s *Snapshot) compilePlan(ctx context.Context, d document) (*fast, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := plan.Compile(policy, plan.Config{Ref: d.ref, Data: ast.NewTerm(s.documents.data), Shape: shape, Within: within})
+	program, err := plan.Compile(policy, plan.Config{Ref: d.ref, Data: ast.NewTerm(s.documents.data), Shape: shape, Within: within, Without: heldName})
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (e *DisagreementError) Error() string {
 
 // quick answers a document by its plan. ok is false if topdown is to answer.
 func (s *Snapshot) quick(ctx context.Context, d document, f *fast, q *question, at time.Time) (v ast.Value, err error, ok bool) { //nolint:revive // ok says whether v and err count
-	q.limit = deadline{ctx: ctx, at: at}
+	q.limit = deadline{ctx: ctx, at: at, eager: s.heavy}
 	v, err = f.eval(ctx, q)
 	switch {
 	case errors.Is(err, errUnfit):
@@ -157,7 +157,7 @@ func (s *Snapshot) quick(ctx context.Context, d document, f *fast, q *question, 
 	if f.count.Add(1)%doubleCheck == 0 {
 		want, terr := s.topdown(ctx, d, q.document())
 		switch {
-		case errors.Is(terr, ErrTimeout) || ctx.Err() != nil: // topdown had no time to say
+		case errors.Is(terr, ErrTimeout) || errors.Is(terr, errHeld) || ctx.Err() != nil: // topdown had no time to say, or no room
 		case !agree(v, err, want, terr):
 			disagreements.Add(1)
 			s.slowDown(d, errDisagree)

@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"patrol/models"
+	"patrol/policies/engine/plan"
 )
 
 // DefaultTimeout bounds an evaluation unless [WithTimeout] says otherwise. One of
@@ -39,6 +40,7 @@ type Snapshot struct {
 
 	digest   string // of what the policy consists of
 	standing *standing
+	heavy    bool // the data are so large that a look at the clock is little beside one at them
 
 	exceptions document // of data.patrol.custom.waive; zero if there is none
 	waives     breach
@@ -180,6 +182,7 @@ func (s *Snapshot) open(ctx context.Context, data map[string]any) error {
 		return fmt.Errorf("read the data documents: %T is not an object", v)
 	}
 	s.documents.data = object
+	s.heavy = plan.Weigh(ast.NewTerm(object), 0) > 16*heavy
 	s.store = inmem.NewFromASTObject(s.documents.data)
 	s.txn, err = s.store.NewTransaction(ctx)
 	return err
@@ -201,6 +204,7 @@ func (s *Snapshot) compile(ctx context.Context, b *Bundle) error {
 		WithUseTypeCheckAnnotations(true).
 		WithPathConflictsCheck(storage.NonEmpty(ctx, s.store, s.txn)).
 		WithDefaultRegoVersion(ast.RegoV1)
+	Weigh(s.compiler)
 	s.compiler.Compile(b.Modules)
 	if s.compiler.Failed() {
 		return s.compiler.Errors

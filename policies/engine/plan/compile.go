@@ -26,6 +26,8 @@ type Config struct {
 	// Within says what a built-in function may be given, where Builtin's refuses other
 	// arguments; nil, or nil for a function: anything.
 	Within func(name string) func(args []*ast.Term) error
+	// Without is a function without a result whose calls are left out.
+	Without string
 }
 
 // Compile makes a program of a plan, which it changes. The plan's policies must not need more of OPA
@@ -51,6 +53,7 @@ func Compile(policy *ir.Policy, cfg Config) (p *Program, err error) {
 		whole: cfg.Shape == nil,
 	}
 	for _, f := range policy.Funcs.Funcs {
+		leaveOut(cfg.Without, f.Blocks)
 		c.source[f.Name] = f
 		c.paths[strings.Join(f.Path, "\x00")] = f.Name
 		c.whole = c.whole || replaces(f.Blocks)

@@ -115,6 +115,9 @@ func (c *funcCompiler) add(l ir.Local, key, value operand, once bool) (step, err
 			if v == nil {
 				return leave
 			}
+			if !ev.hold(v) {
+				return failed
+			}
 			addValue(locals[target], v)
 			return next
 		}, nil
@@ -123,6 +126,9 @@ func (c *funcCompiler) add(l ir.Local, key, value operand, once bool) (step, err
 		k, v := key.get(ev, locals), value.get(ev, locals)
 		if k == nil || v == nil {
 			return leave
+		}
+		if !ev.hold(k) || !ev.hold(v) {
+			return failed
 		}
 		if err := insert(locals[target], k, v, once, where); err != nil {
 			return ev.fail(err)

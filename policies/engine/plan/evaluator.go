@@ -53,6 +53,7 @@ type evaluator struct {
 	value    *ast.Term
 	results  []*ast.Term
 	err      error
+	held     int // of what was made; see hold
 
 	limit   Limit
 	builtin topdown.BuiltinContext
@@ -98,7 +99,7 @@ func newEvaluator(p *Program) *evaluator {
 }
 
 func (ev *evaluator) begin(ctx context.Context, in Input, limit Limit) {
-	ev.slots, ev.document, ev.limit, ev.ctx = in.Slots, in.Document, limit, ctx
+	ev.slots, ev.document, ev.limit, ev.ctx, ev.held = in.Slots, in.Document, limit, ctx, 0
 }
 
 // end drops what the evaluation made, so that the pool keeps no client's data alive.

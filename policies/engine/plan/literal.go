@@ -83,6 +83,9 @@ func (lit *literal) add(c *funcCompiler, l ir.Local, key, value operand) step {
 			if members[i][1] == nil {
 				return leave
 			}
+			if !ev.hold(members[i][1]) {
+				return failed
+			}
 		}
 		locals[lit.local] = ev.term(ast.NewObject(members...))
 		return next

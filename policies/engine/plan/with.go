@@ -27,6 +27,9 @@ func (c *funcCompiler) with(t *ir.WithStmt) (step, error) {
 		if v == nil && len(path) > 0 {
 			return leave
 		}
+		if v != nil && !ev.hold(v) {
+			return failed
+		}
 		saved, memo, known := locals[target], ev.memo, ev.known
 		ev.memo, ev.known = make([]*ast.Term, len(memo)), make([]bool, len(known))
 		locals[target] = upsert(saved, path, v)

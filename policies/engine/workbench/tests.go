@@ -223,10 +223,10 @@ func (s *suite) each(ctx context.Context, modules map[string]*ast.Module, upheld
 		modules, capabilities = s.upheld(modules)
 	}
 	r := tester.NewRunner().
-		SetCompiler(ast.NewCompiler().
+		SetCompiler(engine.Weigh(ast.NewCompiler().
 			WithCapabilities(capabilities).
 			WithEnablePrintStatements(true).
-			WithDefaultRegoVersion(ast.RegoV1)).
+			WithDefaultRegoVersion(ast.RegoV1))).
 		SetStore(store).
 		SetModules(modules).
 		AddCustomBuiltins(s.builtins()).

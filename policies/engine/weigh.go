@@ -169,15 +169,19 @@ func leaves(all []*ast.Term, t *ast.Term) []*ast.Term {
 	return all
 }
 
-// mostTypes bounds what a rule's value consists of, by its text, with what it takes from other
-// rules as often as it takes it; beside the length of the whole policy, which it may be.
-const mostTypes = 1 << 16
+// mostTypes bounds what the values of all rules and expressions consist of, by their text, with
+// what they take from other rules as often as they take it: for each part of the policy's text
+// this many, and as many more for all of it.
+const (
+	mostTypes        = 1 << 18
+	mostTypesForPart = 16
+)
 
 // measure refuses rules whose types would take the compiler too long to compare.
 func measure(c *ast.Compiler) *ast.Error {
 	m := measuring{compiler: c, rules: map[*ast.Rule]int{}, most: mostTypes}
 	for _, mod := range c.Modules {
-		ast.WalkTerms(mod, func(*ast.Term) bool { m.most++; return false })
+		ast.WalkTerms(mod, func(*ast.Term) bool { m.most += mostTypesForPart; return false })
 	}
 	for _, mod := range c.Modules {
 		for _, r := range mod.Rules {
@@ -193,6 +197,7 @@ type measuring struct {
 	compiler *ast.Compiler
 	rules    map[*ast.Rule]int
 	most     int
+	all      int
 	err      *ast.Error
 }
 
@@ -210,13 +215,12 @@ func (m *measuring) rule(r *ast.Rule) int {
 }
 
 func (m *measuring) check(n int, l *ast.Location) int {
-	if n > m.most {
+	if m.all = min(m.all+n, m.most+1); m.all > m.most {
 		if m.err == nil {
 			m.err = ast.NewError(ast.CompileErr, l, "this holds other values so often that it is too large, counting what they share as often as it is there")
 		}
-		return m.most
 	}
-	return n
+	return min(n, m.most)
 }
 
 func (m *measuring) body(body ast.Body, vars map[ast.Var]int) {

@@ -70,7 +70,7 @@ func TestOpenEmbedded(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "embedded", src.Name)
 	assert.ElementsMatch(t, slices.Collect(maps.Keys(src.Files)), []string{
-		".manifest", "capabilities.json", "authz/authz.rego", "authz/authz_test.rego", "http/http.rego", "http/http_test.rego", "log/mask.rego", "log/mask_test.rego",
+		".manifest", "capabilities.json", "authz/authz.rego", "authz/authz_test.rego", "http/http.rego", "http/http_test.rego", "http/own_routes_test.rego", "log/mask.rego", "log/mask_test.rego",
 		"patrol/catalog/data.yaml", "patrol/choosers/data.yaml", "patrol/roles/data.yaml", "patrol/routes/data.yaml",
 	})
 	_, err = engine.Load(t.Context(), src)

@@ -101,7 +101,7 @@ func corpus(t testing.TB) map[string]refusedBundle {
 	// tested replaces all tests.
 	tested := func(body string) map[string]string {
 		return map[string]string{
-			"authz/authz_test.rego": "", "http/http_test.rego": "", "log/mask_test.rego": "", "x_test.rego": "package patrol.x_test\n\n" + body,
+			"authz/authz_test.rego": "", "http/http_test.rego": "", "http/own_routes_test.rego": "", "log/mask_test.rego": "", "x_test.rego": "package patrol.x_test\n\n" + body,
 		}
 	}
 	const spin = `count({x | some i in numbers.range(1, 99999); some j in numbers.range(1, 99999); x := i * j; x < 0}) == 1`

@@ -36,12 +36,17 @@ func (*heldError) Is(target error) bool { return target == errHeld }
 
 // hold weighs a value that an evaluation made, and reports whether it may.
 func (d *deadline) hold(t *ast.Term) bool {
-	d.held = plan.Weigh(t, d.held)
-	if d.held > plan.MostHeld {
-		d.full = true
-	}
+	return d.add(plan.Weigh(t, 0))
+}
+
+func (d *deadline) add(weight int) bool {
+	d.held += weight
+	d.full = d.full || weight > plan.MostHeld || d.held > max(d.most, plan.MostHeld)
 	return !d.full
 }
+
+// mostInTests is what a test may make: one often asks for many decisions.
+const mostInTests = 16 * plan.MostHeld
 
 // heldKey is where the weight of an evaluation by OPA's own tools is kept.
 type heldKey struct{}
@@ -59,7 +64,7 @@ func holderOf(bctx topdown.BuiltinContext) *deadline {
 		of, _ := d.(*deadline)
 		return of
 	}
-	d := &deadline{}
+	d := &deadline{most: mostInTests}
 	bctx.Cache.Put(heldKey{}, d)
 	return d
 }
@@ -101,14 +106,13 @@ func weighedPaths(f topdown.BuiltinFunc) topdown.BuiltinFunc {
 			return f(bctx, args, iter)
 		}
 		return f(bctx, args, func(t *ast.Term) error {
-			d.held += perElement
+			weight := perElement
 			if pair, ok := t.Value.(*ast.Array); ok && pair.Len() > 0 {
 				if path, ok := pair.Elem(0).Value.(*ast.Array); ok {
-					d.held += perElement * path.Len()
+					weight += perElement * path.Len()
 				}
 			}
-			if d.held > plan.MostHeld {
-				d.full = true
+			if !d.add(weight) {
 				return tooHeavy(bctx.Location)
 			}
 			return iter(t)

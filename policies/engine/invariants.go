@@ -385,3 +385,24 @@ func (b *Bundle) Invariants() *Snapshot {
 	}
 	return s
 }
+
+// On returns the same with another catalog and other roles, as tests of a policy put in
+// place. There are none of what is nil or not as its schema says.
+func (s *Snapshot) On(catalog, roles ast.Value) *Snapshot {
+	on := &Snapshot{waives: s.waives, breaches: s.breaches}
+	inRoot := map[string]any{}
+	for name, v := range map[string]ast.Value{"catalog": catalog, "roles": roles} {
+		if v == nil {
+			continue
+		}
+		doc, err := ast.JSON(v)
+		if err != nil {
+			return on
+		}
+		inRoot[name] = doc
+	}
+	if docs, err := readDocs(&Bundle{Data: map[string]any{Root: inRoot}}); err == nil {
+		on.catalog = docs
+	}
+	return on
+}

@@ -331,13 +331,33 @@ asked := json.patch(authz_test.allowed, [{"op": "add", "path": "request/context"
 
 test_open if authz.decision.allow with input as asked
 
+test_roles if {
+	authz.decision.allow with input as json.patch(authz_test.allowed, [{"op": "replace", "path": "membership/role", "value": "guest"}])
+		with data.patrol.roles as {"guest": {"models": {"read": true}}}
+}
+
+test_catalog if {
+	authz.decision.allow with input as json.patch(authz_test.allowed, [
+		{"op": "replace", "path": "membership/role", "value": "guest"},
+		{"op": "replace", "path": "request/operation", "value": "taste"},
+		{"op": "add", "path": "token/scopes/acme/models/taste", "value": {"*": "scope-9"}},
+	])
+		with data.patrol.roles as {"guest": {"models": {"taste": true}}}
+		with data.patrol.catalog as {"entity_types": {"models": {"title": "Models", "operations": {"taste": {"title": "Taste"}}}}}
+}
+
 test_revoked if authz.decision.allow with input as json.patch(asked, [{"op": "replace", "path": "token/revoked", "value": true}])
 `
 	tests, _, findings, err := workbench.RunTests(t.Context(), bundle(t, files), workbench.TestOptions{Run: "x_test"})
 	require.NoError(t, err)
 	require.Empty(t, findings)
-	require.Len(t, tests.Tests, 2)
-	assert.Equal(t, workbench.Passed, tests.Tests[0].Outcome, tests.Tests[0].Message)
-	assert.Equal(t, workbench.Failed, tests.Tests[1].Outcome)
-	assert.Contains(t, tests.Tests[1].Message, "allows what no policy may allow: token_revoked")
+	require.Len(t, tests.Tests, 4)
+	for _, test := range tests.Tests {
+		if test.Name != "test_revoked" {
+			assert.Equal(t, workbench.Passed, test.Outcome, "%s: %s", test.Name, test.Message)
+			continue
+		}
+		assert.Equal(t, workbench.Failed, test.Outcome)
+		assert.Contains(t, test.Message, "allows what no policy may allow: token_revoked")
+	}
 }

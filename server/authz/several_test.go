@@ -28,6 +28,7 @@ func pairPolicy(t *testing.T, questions, header string) *engine.Snapshot {
 	src.Files = maps.Clone(src.Files)
 	src.Files["http/http.rego"] = []byte("package patrol.http\n\nrequests := " + questions)
 	delete(src.Files, "http/http_test.rego")
+	delete(src.Files, "http/own_routes_test.rego")
 	decision := bytes.ReplaceAll(src.Files["authz/authz.rego"], []byte(`"reasons": [], "scope"`), []byte(`"reasons": [], "headers": {"X-Patrol-Tier": `+header+`}, "scope"`))
 	src.Files["authz/authz.rego"] = decision
 	s, err := engine.Load(t.Context(), src, engine.WithTimeout(time.Minute))

@@ -169,8 +169,9 @@ func TestCheckRefuses(t *testing.T) {
 		},
 		"tests that run everything and assert nothing": {
 			instead(t, map[string]string{
-				tests:                 "package patrol.authz_test\n\ntest_run if {\n\t_ := data.patrol.authz with input as {}\n\ttrue\n}",
-				"http/http_test.rego": "package patrol.http_test\n\ntest_run if {\n\t_ := data.patrol.http with input as {}\n\ttrue\n}",
+				tests:                       "package patrol.authz_test\n\ntest_run if {\n\t_ := data.patrol.authz with input as {}\n\ttrue\n}",
+				"http/own_routes_test.rego": "",
+				"http/http_test.rego":       "package patrol.http_test\n\ntest_run if {\n\t_ := data.patrol.http with input as {}\n\ttrue\n}",
 			}),
 			workbench.CheckOptions{MinCoverage: -1},
 			[]string{"allows everything", "denies everything", "for the same", "maps no request"},

@@ -21,7 +21,7 @@ const (
 	writtenName = "decision as written" // no name that Rego could have for a rule
 )
 
-var upheldDecl = &ast.Builtin{Name: upheldName, Decl: types.NewFunction(types.Args(types.A, types.A, types.A, types.A), types.A)}
+var upheldDecl = &ast.Builtin{Name: upheldName, Decl: types.NewFunction(types.Args(types.A, types.A, types.A, types.A, types.A, types.A), types.A)}
 
 var laterDecl = &ast.Builtin{Name: laterName, Decl: types.NewFunction(types.Args(types.A), types.A)}
 
@@ -57,13 +57,16 @@ func (s *suite) upheld(modules map[string]*ast.Module) (map[string]*ast.Module, 
 		}
 		return ast.SetComprehensionTerm(ast.VarTerm("e"), ast.NewBody(of))
 	}
+	of := func(name string) *ast.Term { // a document, as whoever asks has put it in place
+		return ast.SetComprehensionTerm(ast.VarTerm("d"), ast.NewBody(ast.Equality.Expr(ast.VarTerm("d"), ast.NewTerm(engine.DecisionRef[:2].Append(ast.StringTerm(name))))))
+	}
 	call := func(name string, terms ...*ast.Term) *ast.Expr {
 		return ast.NewExpr(append([]*ast.Term{ast.NewTerm(ast.MustParseRef(name))}, terms...))
 	}
 	value, later := ast.VarTerm("held"), ast.VarTerm("later")
 	body := ast.NewBody(
 		call(laterName, ast.NewTerm(ast.InputRootRef), later),
-		call(upheldName, written, ast.NewTerm(ast.InputRootRef), made(nil), made(later), value),
+		call(upheldName, written, ast.NewTerm(ast.InputRootRef), made(nil), made(later), of("catalog"), of("roles"), value),
 	)
 	const module = "invariants"
 	rule := &ast.Rule{
@@ -77,19 +80,28 @@ func (s *suite) upheld(modules map[string]*ast.Module) (map[string]*ast.Module, 
 	return held, &capabilities
 }
 
+// onlyOne returns what a set has; nil if there is nothing in it.
+func onlyOne(t *ast.Term) ast.Value {
+	if set, ok := t.Value.(ast.Set); ok && set.Len() == 1 {
+		return set.Slice()[0].Value
+	}
+	return nil
+}
+
 func isDecision(r *ast.Rule) bool { return r.Ref().Equal(engine.DecisionRef) }
 
 // builtins are the functions that tests have beside the policy's.
 func (s *suite) builtins() []*tester.Builtin {
 	return []*tester.Builtin{
-		{Decl: upheldDecl, Func: rego.Function4(
+		{Decl: upheldDecl, Func: rego.FunctionDyn(
 			&rego.Function{Name: upheldName, Decl: upheldDecl.Decl},
-			func(_ rego.BuiltinContext, decision, input, exceptions, later *ast.Term) (*ast.Term, error) {
+			func(_ rego.BuiltinContext, args []*ast.Term) (*ast.Term, error) {
+				decision, input, exceptions, later := args[0], args[1], args[2], args[3]
 				d, err := engine.ReadDecision(decision.Value)
 				if err != nil || !d.Allowed {
 					return decision, nil //nolint:nilerr // a test may try what a malformed one is
 				}
-				return decision, s.facts.UpholdOn(input.Value, exceptions.Value, later.Value, &d)
+				return decision, s.facts.On(onlyOne(args[4]), onlyOne(args[5])).UpholdOn(input.Value, exceptions.Value, later.Value, &d)
 			},
 		)},
 		{Decl: laterDecl, Func: rego.Function1(

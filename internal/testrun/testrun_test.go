@@ -130,8 +130,15 @@ func TestFailuresComeInPieces(t *testing.T) {
 }
 
 func TestTestArgs(t *testing.T) {
-	assert.Equal(t, []string{"test", "-p", "2", "-timeout", "45m", "-race", "./..."}, testArgs(true, false, nil))
-	assert.Equal(t, []string{"test", "-p", "2", "-timeout", "3h", "-run", "X", "./models"}, testArgs(false, true, []string{"-run", "X", "./models"}))
+	assert.Equal(t, []string{"test", "-p", "3", "-vet", "off", "-timeout", "45m", "-race", "./..."}, testArgs(true, false, nil))
+	assert.Equal(t, []string{"test", "-p", "3", "-vet", "off", "-timeout", "3h", "-run", "X", "./models"}, testArgs(false, true, []string{"-run", "X", "./models"}))
+}
+
+// TestLongestAreThere holds that the packages that are started first exist.
+func TestLongestAreThere(t *testing.T) {
+	for _, dir := range longest {
+		assert.DirExists(t, filepath.Join("../..", dir))
+	}
 }
 
 func TestFindTargets(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 	"patrol/server/gateway"
 )
 
-// compose is what deploy/compose/compose.yaml may say: what is used of the Compose
+// compose is what examples/compose/compose.yaml may say: what is used of the Compose
 // specification there, and nothing else.
 type compose struct {
 	Services map[string]struct {
@@ -82,7 +82,7 @@ func assertFits(t *testing.T, environment map[string]string, c config.Config, li
 
 func TestCompose(t *testing.T) {
 	var c compose
-	require.NoError(t, yaml.UnmarshalStrict([]byte(read(t, "deploy/compose/compose.yaml")), &c))
+	require.NoError(t, yaml.UnmarshalStrict([]byte(read(t, "examples/compose/compose.yaml")), &c))
 	patrol := c.Services["patrol"]
 	set := settings(t, patrol.Environment)
 	assert.Equal(t, ":8080", set.Listen)
@@ -94,14 +94,14 @@ func TestCompose(t *testing.T) {
 	assertFits(t, patrol.Environment, set, patrol.MemoryLimit)
 	assert.Equal(t, []string{"127.0.0.1:8080:8080"}, patrol.Ports)
 	assert.Equal(t, []string{"127.0.0.1:10000:10000"}, c.Services["envoy"].Ports)
-	exists(t, filepath.Join("deploy/compose", patrol.Build.Context, patrol.Build.Dockerfile), "the Dockerfile")
+	exists(t, filepath.Join("examples/compose", patrol.Build.Context, patrol.Build.Dockerfile), "the Dockerfile")
 	for name, s := range c.Services {
 		for _, other := range s.DependsOn {
 			assert.Contains(t, c.Services, other, name)
 		}
 		for _, used := range s.Configs {
 			assert.Contains(t, c.Configs, used.Source, name)
-			exists(t, filepath.Join("deploy/compose", c.Configs[used.Source].File), "a config of %s", name)
+			exists(t, filepath.Join("examples/compose", c.Configs[used.Source].File), "a config of %s", name)
 		}
 		for _, volume := range s.Volumes {
 			source, _, _ := strings.Cut(volume, ":")
@@ -115,7 +115,6 @@ func TestCompose(t *testing.T) {
 type object struct {
 	Kind     string                           `json:"kind"`
 	Metadata struct{ Name, Namespace string } `json:"metadata"`
-	Data     map[string]string                `json:"data"`
 	Spec     struct {
 		Template struct {
 			Spec struct {
@@ -159,7 +158,7 @@ func TestKubernetes(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		testenv.Missing(t, "kubernetes", "tools/kubernetes does not build: "+string(out))
 	}
-	files, err := filepath.Glob(filepath.Join(root, "deploy", "kubernetes", "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(root, "examples", "kubernetes", "*.yaml"))
 	require.NoError(t, err)
 	require.Len(t, files, 2)
 	out, err := exec.CommandContext(t.Context(), checker, files...).CombinedOutput()
@@ -168,7 +167,7 @@ func TestKubernetes(t *testing.T) {
 
 // What Kubernetes starts is what the program understands.
 func TestKubernetesStartsPatrol(t *testing.T) {
-	pod := objects(t, "deploy/kubernetes/patrol.yaml")["Deployment patrol"].Spec.Template.Spec
+	pod := objects(t, "examples/kubernetes/patrol.yaml")["Deployment patrol"].Spec.Template.Spec
 	require.Len(t, pod.Containers, 1)
 	keys := filepath.Join(t.TempDir(), "keys")
 	require.NoError(t, os.WriteFile(keys, []byte("k1:"+strings.Repeat("A", 43)+"="), 0o600))
@@ -204,30 +203,39 @@ func assertMounted(t *testing.T, mounts []struct{ Name, MountPath string }, file
 	}
 }
 
-// envoyConfig is the configuration in the ConfigMap.
-func envoyConfig(t *testing.T) string {
+// envoyConfig is an example's configuration of Envoy with the addresses that a script of sed
+// puts in.
+func envoyConfig(t *testing.T, script, example string) string {
 	t.Helper()
-	text := objects(t, "deploy/kubernetes/envoy.yaml")["ConfigMap envoy"].Data["envoy.yaml"]
-	require.NotEmpty(t, text)
-	return text
+	out, err := exec.CommandContext(t.Context(), "sed", "-f", filepath.Join(root, script), filepath.Join(root, example)).CombinedOutput() //nolint:gosec // files of the repository
+	require.NoError(t, err, string(out))
+	rules := 0
+	for line := range strings.SplitSeq(read(t, script), "\n") {
+		if !strings.HasPrefix(line, "s") {
+			continue
+		}
+		rules++
+		from := strings.Split(line, line[1:2])[1]
+		assert.Contains(t, read(t, example), from, "%s: the example has nothing for %s", script, line)
+		assert.NotContains(t, string(out), from, "%s: %s", script, line)
+	}
+	require.NotZero(t, rules, script)
+	return string(out)
+}
+
+func kubernetesConfig(t *testing.T) string {
+	t.Helper()
+	return envoyConfig(t, "examples/kubernetes/envoy.sed", "examples/envoy/envoy-tls.yaml")
 }
 
 // Kubernetes' Envoy is the example's, which is run, but for the addresses.
 func TestKubernetesUsesTheExample(t *testing.T) {
-	_, example, ok := strings.Cut(read(t, "examples/envoy/envoy-tls.yaml"), "static_resources:")
-	require.True(t, ok)
-	want := strings.NewReplacer(
-		"address: 127.0.0.1, port_value: 10443", "address: 0.0.0.0, port_value: 10443",
-		"address: 127.0.0.1, port_value: 9191", "address: patrol.patrol.svc, port_value: 9191",
-		"address: 127.0.0.1, port_value: 8000", "address: models.default.svc, port_value: 8000",
-		"filename: certs/", "filename: /etc/envoy/certs/",
-	).Replace("static_resources:" + example)
-	assert.Equal(t, strings.TrimSpace(want), strings.TrimSpace(envoyConfig(t)))
-	pod := objects(t, "deploy/kubernetes/envoy.yaml")["Deployment envoy"].Spec.Template.Spec
-	for _, name := range regexp.MustCompile(`filename: (\S+) `).FindAllStringSubmatch(want, -1) {
+	assert.Contains(t, read(t, "examples/kubernetes/README.md"), "sed -f envoy.sed ../envoy/envoy-tls.yaml | kubectl")
+	pod := objects(t, "examples/kubernetes/envoy.yaml")["Deployment envoy"].Spec.Template.Spec
+	for _, name := range regexp.MustCompile(`filename: (\S+) `).FindAllStringSubmatch(kubernetesConfig(t), -1) {
 		assertMounted(t, pod.Containers[0].Mounts, name[1])
 	}
-	assert.Contains(t, objects(t, "deploy/kubernetes/patrol.yaml"), "Service patrol")
+	assert.Contains(t, objects(t, "examples/kubernetes/patrol.yaml"), "Service patrol")
 }
 
 // Envoy takes every configuration that is in the repository.
@@ -241,16 +249,20 @@ func TestEnvoyConfigurations(t *testing.T) {
 	certs.Dir = dir
 	out, err := certs.CombinedOutput()
 	require.NoError(t, err, string(out))
-	configs := map[string]string{"kubernetes": strings.ReplaceAll(envoyConfig(t), "/etc/envoy/certs/", "certs/")}
-	for _, pattern := range []string{"examples/*/envoy*.yaml", "deploy/compose/envoy.yaml"} {
-		files, err := filepath.Glob(filepath.Join(root, pattern))
-		require.NoError(t, err)
-		require.NotEmpty(t, files)
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			require.NoError(t, err)
-			configs[file] = string(text)
+	configs := map[string]string{
+		"kubernetes": strings.ReplaceAll(kubernetesConfig(t), "/etc/envoy/certs/", "certs/"),
+		"compose":    envoyConfig(t, "examples/compose/envoy.sed", "examples/envoy/envoy.yaml"),
+	}
+	files, err := filepath.Glob(filepath.Join(root, "examples/*/envoy*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		if strings.Contains(file, "kubernetes") {
+			continue // objects of Kubernetes
 		}
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		configs[file] = string(text)
 	}
 	// A model may be silent for as long as the gateway lets it.
 	longest := gateway.DefaultConfig().MaxStream
@@ -277,14 +289,14 @@ var (
 func TestTheEnvoyThatIsDeployedIsTheOneThatIsTested(t *testing.T) {
 	wheel := envoyWheel.FindStringSubmatch(read(t, ".ci/run"))
 	require.NotNil(t, wheel)
-	for _, file := range []string{"deploy/compose/compose.yaml", "deploy/kubernetes/envoy.yaml"} {
+	for _, file := range []string{"examples/compose/compose.yaml", "examples/kubernetes/envoy.yaml"} {
 		image := envoyImage.FindStringSubmatch(read(t, file))
 		require.NotNil(t, image, file)
 		assert.Equal(t, wheel[1], image[1], file)
 	}
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "go.mod"))
 	require.NotNil(t, version)
-	assert.Contains(t, read(t, "deploy/compose/Dockerfile"), "golang:"+version[1]+"\n")
+	assert.Contains(t, read(t, "examples/compose/Dockerfile"), "golang:"+version[1]+"\n")
 }
 
 // traefik is what examples/traefik may say: what is used there of Traefik's dynamic

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestImage builds the image of deploy/compose/Dockerfile and runs it. What stands
+// TestImage builds the image of examples/compose/Dockerfile and runs it. What stands
 // in for the image with Go is this machine's Go and a shell.
 func TestImage(t *testing.T) {
 	findProgram(t, "buildah")
@@ -42,7 +42,7 @@ func TestImage(t *testing.T) {
 	require.NoError(t, err)
 	mounts := []string{"-v", goroot + ":" + goroot + ":ro", "-v", modules + ":" + modules + ":ro", "-v", cache + ":" + cache}
 	b.run(append(append([]string{"bud", "--quiet", "--isolation", "chroot", "--pull-never", "--build-arg", "GO_IMAGE=localhost/go"}, mounts...),
-		"-f", filepath.Join(context, "deploy", "compose", "Dockerfile"), "-t", "localhost/patrol", context)...)
+		"-f", filepath.Join(context, "examples", "compose", "Dockerfile"), "-t", "localhost/patrol", context)...)
 
 	// What the image was built from has neither history nor what lies beside the code.
 	whole := filepath.Join(t.TempDir(), "Dockerfile")

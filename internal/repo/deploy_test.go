@@ -207,7 +207,7 @@ func assertMounted(t *testing.T, mounts []struct{ Name, MountPath string }, file
 // puts in.
 func envoyConfig(t *testing.T, script, example string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "sed", "-f", filepath.Join(root, script), filepath.Join(root, example)).CombinedOutput() //nolint:gosec // files of the repository
+	out, err := exec.CommandContext(t.Context(), "sed", "-f", filepath.Join(root, script), filepath.Join(root, example)).CombinedOutput()
 	require.NoError(t, err, string(out))
 	rules := 0
 	for line := range strings.SplitSeq(read(t, script), "\n") {

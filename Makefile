@@ -49,11 +49,14 @@ faults: ## break servers and databases under load, 500 times and more, and check
 
 .PHONY: bench
 bench: build $(OPA) ## measure, and hold the results against the bars
-	$(GO) run $(BUILD) ./bench/load -write docs/performance.md $(ARGS); load=$$?; $(GO) run $(BUILD) ./bench/grpc && exit $$load
-	$(GO) test $(BUILD) -run "^$$" -bench . -benchmem ./bench
-	$(GO) test $(BUILD) -run "^$$" -bench Replay -benchtime 1x ./policies/engine/workbench
-	$(GO) test $(BUILD) -run "^$$" -bench DecisionLog -benchtime 1x -v ./bench/load
-	PATROL_LONG=1 $(GO) test $(BUILD) -count=1 -run "^TestSwapsUnderLoad$$" -v ./server
+	@missed=; measure() { echo "$$@"; "$$@" || missed="$$missed; $$*"; }; \
+	measure $(GO) run $(BUILD) ./bench/load -write docs/performance.md $(ARGS); \
+	measure $(GO) run $(BUILD) ./bench/grpc; \
+	measure $(GO) test $(BUILD) -run "^$$" -bench . -benchmem ./bench; \
+	measure $(GO) test $(BUILD) -run "^$$" -bench Replay -benchtime 1x ./policies/engine/workbench; \
+	measure $(GO) test $(BUILD) -run "^$$" -bench DecisionLog -benchtime 1x -v ./bench/load; \
+	measure env PATROL_LONG=1 $(GO) test $(BUILD) -count=1 -run "^TestSwapsUnderLoad$$" -v ./server; \
+	test -z "$$missed" || { echo "these failed or missed a bar$$missed"; exit 1; }
 
 .PHONY: lint
 lint: $(GOLANGCI) $(OPA) ## check style, imports and go.mod files; change nothing

@@ -477,7 +477,7 @@ func (c *Client) AuthorizeFull(ctx context.Context, token string, req AuthorizeI
 	return out, err
 }
 
-// AuthorizeBatch asks 1 to 100 questions about one PAT. The decisions come in
+// AuthorizeBatch asks 1 to 1,000 questions about one PAT. The decisions come in
 // the order of the questions.
 func (c *Client) AuthorizeBatch(ctx context.Context, token string, reqs []AuthorizeItem) ([]Decision, error) {
 	var out DecisionBatch

@@ -31,7 +31,7 @@ type AuthorizeItem struct {
 	Context    map[string]any `json:"context,omitempty"`
 }
 
-// AuthorizeBatch is the body of `POST /authorize/batch`: 1 to 100 requests for
+// AuthorizeBatch is the body of `POST /authorize/batch`: 1 to 1,000 requests for
 // one token.
 type AuthorizeBatch struct {
 	Token       *string         `json:"token,omitempty"`

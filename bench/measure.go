@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"patrol/bench/frozen"
@@ -27,6 +28,45 @@ func LoadPolicy(ctx context.Context) (*engine.Snapshot, error) {
 		return nil, err
 	}
 	return policy, policy.Hasten(ctx, engine.DefaultTrials)
+}
+
+// Activate is LoadPolicy, with the CPU time that it takes this process. The trials are
+// made once in a process for each policy.
+func Activate(ctx context.Context) (policy *engine.Snapshot, cpu time.Duration, err error) {
+	before, err := ownCPU()
+	if err != nil {
+		return nil, 0, err
+	}
+	if policy, err = LoadPolicy(ctx); err != nil {
+		return nil, 0, err
+	}
+	after, err := ownCPU()
+	return policy, after - before, err
+}
+
+// PolicyMemory returns how many bytes of the heap each further policy takes that is loaded.
+func PolicyMemory(ctx context.Context) (int64, error) {
+	const several = 4
+	before, kept := liveHeap(), make([]*engine.Snapshot, several)
+	for i := range kept {
+		var err error
+		if kept[i], err = LoadPolicy(ctx); err != nil {
+			return 0, err
+		}
+	}
+	bytes := (liveHeap() - before) / several
+	runtime.KeepAlive(kept)
+	return bytes, nil
+}
+
+// liveHeap returns how many bytes are in use when all garbage is collected.
+func liveHeap() int64 {
+	var m runtime.MemStats
+	for range 2 { // what has a finalizer goes the second time
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc) //nolint:gosec // no machine has so much
 }
 
 // OpenStore opens an empty database and saves the world in it. Close it after

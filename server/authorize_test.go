@@ -216,12 +216,12 @@ func TestAuthorizeBatch(t *testing.T) {
 	assert.True(t, out.Decisions[0].Allowed)
 	w.as("").post("/authorize/batch", api.AuthorizeBatch{Requests: make([]api.AuthorizeItem, 1)}).is(422)
 
-	many := api.AuthorizeBatch{Requests: make([]api.AuthorizeItem, 100)}
+	many := api.AuthorizeBatch{Requests: make([]api.AuthorizeItem, 1000)}
 	for i := range many.Requests {
 		many.Requests[i] = item("a", "read")
 	}
 	w.with(pat.Token).post("/authorize/batch", many).is(200).into(&out)
-	assert.Len(t, out.Decisions, 100)
+	assert.Len(t, out.Decisions, 1000)
 	many.Requests = append(many.Requests, item("a", "read"))
 	assert.Equal(t, "requests", w.with(pat.Token).post("/authorize/batch", many).problem(422, models.CodeInvalid).Errors[0].Field)
 	assert.Equal(t, "requests", w.with(pat.Token).post("/authorize/batch", `{"requests":[]}`).problem(422, models.CodeInvalid).Errors[0].Field)

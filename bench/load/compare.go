@@ -61,7 +61,11 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 		return false, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	policy, err := bench.LoadPolicy(ctx)
+	policy, activation, err := bench.Activate(ctx)
+	if err != nil {
+		return false, err
+	}
+	memory, err := bench.PolicyMemory(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -96,7 +100,7 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 
 	fmt.Fprintf(out, "POST /authorize: %d tokens of 10 scopes, %d connections, %d rounds of %d requests\n",
 		o.tokens, o.connections, o.rounds, o.requests)
-	var r results
+	r := results{activation: activation, memory: memory}
 	for _, s := range servers { // caches and the runtime warm up
 		if _, err := fire(ctx, s.addr, s.payloads, s.want, max(2*o.tokens, o.requests/4), o.connections); err != nil {
 			return false, fmt.Errorf("%s: %w", s.as, err)

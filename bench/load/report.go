@@ -21,6 +21,9 @@ type results struct {
 	models    []bench.Sample // a hundred for one token
 	users     []bench.Sample // ten thousand for one model
 	resident  int64          // bytes of the server that keeps a decision log
+
+	activation time.Duration // CPU to load a policy and hold its plan against OPA's evaluator
+	memory     int64         // bytes for each further policy
 }
 
 // served is one server's results, one entry per round.
@@ -120,6 +123,9 @@ func (r *results) table(out io.Writer) {
 		got := middle(j.samples)
 		fmt.Fprintf(t, "evaluation, %s\t%s\t%d\t%s\t\n", j.Name, micros(got.CPU), got.Allocs, micros(middle(j.before).CPU))
 	}
+	if r.resident > 0 {
+		fmt.Fprintf(t, "memory (RSS) of patrol\t%.1f MB\t\t\t\n", float64(r.resident)/1e6)
+	}
 	if len(r.authorize) > 0 {
 		got := middle(r.authorize)
 		fmt.Fprintf(t, "cached Authorize\t%s\t%d\t\t\n", micros(got.CPU), got.Allocs)
@@ -147,7 +153,8 @@ const (
 	unitTimes  = " ×"
 	unitAllocs = " allocations"
 	unitMillis = " ms"
-	unitMiB    = " MB"
+	unitMB     = " MB"
+	unitMiB    = " MiB"
 )
 
 func (r *results) bars() []bar {
@@ -161,6 +168,9 @@ func (r *results) bars() []bar {
 	bars = append(bars,
 		bar{"100 models for one token, CPU", unitMillis, millis(r.models), 0.5},
 		bar{"10,000 users for one model, CPU", unitMillis, millis(r.users), 60})
+	bars = append(bars,
+		bar{"the default policy comes into force, trials of its plan included, CPU", unitMillis, float64(r.activation) / float64(time.Millisecond), 1500},
+		bar{"memory for each policy that is loaded", unitMiB, float64(r.memory) / (1 << 20), 8})
 	against := func(text, name, base string, most float64) {
 		bars = append(bars, bar{text, unitTimes, ratio(r.cpuOf(name), r.cpuOf(base)), most})
 	}
@@ -172,7 +182,7 @@ func (r *results) bars() []bar {
 	if with, without := r.server(patrolLogging), r.server(patrolSilent); with != nil && without != nil {
 		bars = append(bars, bar{"POST /authorize, p99 with the decision log against without", unitTimes, ratio(median(with.p99), median(without.p99)), 1.5})
 	}
-	return append(bars, bar{"memory (RSS) of the server under this load", unitMiB, float64(r.resident) / 1e6, 160})
+	return append(bars, bar{"memory (RSS) of the server under this load", unitMB, float64(r.resident) / 1e6, 160})
 }
 
 func micros(d time.Duration) string {

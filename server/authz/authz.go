@@ -143,7 +143,7 @@ type Config struct {
 	Kinds models.DomainKinds
 
 	MaxLifetime   time.Duration // of a token, enforced at use; 0: no limit
-	FactTTL       time.Duration // default 30 s, at most 30 s
+	FactTTL       time.Duration // default 1 h, at most 24 h; while the feed is fresh, facts are as current as it is
 	MaxStaleness  time.Duration // default 5 s
 	PollInterval  time.Duration // of the change feed; default 200 ms, at most 250 ms
 	LookupTimeout time.Duration // for one look-up in the store; default 2 s
@@ -163,12 +163,12 @@ type Config struct {
 
 // The bounds that the contract sets.
 const (
-	maxFactTTL      = 30 * time.Second
+	maxFactTTL      = 24 * time.Hour
 	maxPollInterval = 250 * time.Millisecond
 )
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.FactTTL, maxFactTTL)
+	setDefault(&c.FactTTL, time.Hour)
 	setDefault(&c.MaxStaleness, 5*time.Second)
 	setDefault(&c.PollInterval, 200*time.Millisecond)
 	setDefault(&c.LookupTimeout, 2*time.Second)

@@ -505,7 +505,7 @@ func TestConfigValidate(t *testing.T) {
 	b := newBed(t, nil)
 	for name, change := range map[string]func(*authz.Config){
 		"no policy":         func(c *authz.Config) { c.Policy = nil },
-		"fact ttl":          func(c *authz.Config) { c.FactTTL = time.Minute },
+		"fact ttl":          func(c *authz.Config) { c.FactTTL = 25 * time.Hour },
 		"poll interval":     func(c *authz.Config) { c.PollInterval = time.Second },
 		"max staleness":     func(c *authz.Config) { c.MaxStaleness = time.Millisecond },
 		"look-up timeout":   func(c *authz.Config) { c.LookupTimeout = -1 },

@@ -38,6 +38,9 @@ type caches struct {
 	memberships *otter.Cache[memberKey, *engine.Value]
 }
 
+// unknownTTL is how long an id is remembered that the store does not have.
+const unknownTTL = 30 * time.Second
+
 type memberKey struct{ user, domain string }
 
 // errAbsent marks a token that the store does not have, so that it is not kept
@@ -55,7 +58,7 @@ func newFacts(cfg Config, fresh func() bool) *facts {
 		newCaches: func() *caches {
 			return &caches{
 				tokens:      newCache[string, *tokenRecord](cfg.CacheSize, cfg.FactTTL),
-				unknown:     newCache[string, struct{}](cfg.UnknownSize, cfg.FactTTL),
+				unknown:     newCache[string, struct{}](cfg.UnknownSize, min(cfg.FactTTL, unknownTTL)),
 				users:       newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
 				domains:     newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
 				memberships: newCache[memberKey, *engine.Value](cfg.CacheSize, cfg.FactTTL),

@@ -15,8 +15,8 @@ import (
 var ErrDenied = errors.New("the request is no longer allowed")
 
 // recheckEvery is how often a held request is judged even if nothing was
-// announced: as long as a fact may be cached.
-const recheckEvery = maxFactTTL
+// announced.
+const recheckEvery = 30 * time.Second
 
 // Hold keeps watch over an allowed request that goes on for a while. The
 // returned context ends with [ErrDenied] as its cause once the request would be

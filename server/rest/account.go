@@ -95,7 +95,12 @@ func (s *Surface) getCatalog(c *gin.Context, _ models.Principal) error {
 
 // readBody reads the JSON body of an API request.
 func (s *Surface) readBody(c *gin.Context, dst any) error {
-	if err := readJSON(c.Writer, c.Request, s.cfg.HTTP.MaxBodyBytes, dst); err != nil {
+	return s.readBodyUpTo(c, s.cfg.HTTP.MaxBodyBytes, dst)
+}
+
+// readBodyUpTo is readBody where a body may be longer than elsewhere.
+func (s *Surface) readBodyUpTo(c *gin.Context, limit int64, dst any) error {
+	if err := readJSON(c.Writer, c.Request, limit, dst); err != nil {
 		return err
 	}
 	return request.Of(c.Request.Context()).Enter()

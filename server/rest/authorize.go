@@ -15,8 +15,12 @@ import (
 	"patrol/server/request"
 )
 
-// maxBatch bounds the requests in one call of /authorize/batch.
-const maxBatch = 100
+// maxBatch bounds the requests in one call of /authorize/batch, and maxBatchBodies its
+// body: this many of the longest that others may have.
+const (
+	maxBatch       = 1000
+	maxBatchBodies = 16
+)
 
 // authorizeItem is [api.AuthorizeItem] as it is read: the context stays raw until
 // it is known that there is one.
@@ -70,7 +74,7 @@ func (s *Surface) authorize(c *gin.Context, _ models.Principal) error {
 
 func (s *Surface) authorizeBatch(c *gin.Context, _ models.Principal) error {
 	var in batchBody
-	if err := s.readBody(c, &in); err != nil {
+	if err := s.readBodyUpTo(c, maxBatchBodies*s.cfg.HTTP.MaxBodyBytes, &in); err != nil {
 		return err
 	}
 	var v models.Invalid

@@ -152,7 +152,7 @@ type Passwords struct {
 
 // Decisions is about the facts that decisions are made on.
 type Decisions struct {
-	CacheTTL       time.Duration `key:"cache_ttl" doc:"Longest time that a fact is cached; at most 30s. Changes drop it at once."`
+	CacheTTL       time.Duration `key:"cache_ttl" doc:"Longest time that a fact is cached; at most 24h. Changes drop it at once, and where they cannot be learned of, nothing that is cached counts after max_staleness."`
 	CacheSize      int           `key:"cache_size" doc:"Most cached records of each kind."`
 	PollInterval   time.Duration `key:"poll_interval" doc:"How often changes by other processes are looked for; at most 250ms."`
 	MaxStaleness   time.Duration `key:"max_staleness" doc:"After this long without a look at the changes the cache is no longer trusted."`
@@ -213,7 +213,7 @@ func Default() Config {
 		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, FailuresPerNetwork: 50, ResetValidFor: 24 * time.Hour, Memory: 19 << 20, Iterations: 2, Lanes: 1},
 		OIDC:      defaultOIDC(),
 		Decisions: Decisions{
-			CacheTTL:       30 * time.Second,
+			CacheTTL:       time.Hour,
 			CacheSize:      100_000,
 			PollInterval:   200 * time.Millisecond,
 			MaxStaleness:   5 * time.Second,

@@ -235,7 +235,7 @@ func (p Passwords) validate(v *models.Invalid) {
 }
 
 func (d Decisions) validate(v *models.Invalid) {
-	checkDuration("decisions.cache_ttl", d.CacheTTL, time.Millisecond, 30*time.Second, v)
+	checkDuration("decisions.cache_ttl", d.CacheTTL, time.Millisecond, 24*time.Hour, v)
 	checkCount("decisions.cache_size", d.CacheSize, 1, v)
 	checkDuration("decisions.poll_interval", d.PollInterval, time.Millisecond, 250*time.Millisecond, v)
 	checkDuration("decisions.max_staleness", d.MaxStaleness, time.Millisecond, 0, v)

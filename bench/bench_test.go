@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"patrol/bench"
 	"patrol/bench/frozen"
 	"patrol/internal/testenv"
+	"patrol/models"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -104,6 +106,27 @@ func BenchmarkAuthorize(b *testing.B) {
 			require.NoError(b, err)
 			b.Run("cached", func(b *testing.B) { loop(b, 100, bench.Authorize(b.Context(), a, w)) })
 			require.NoError(b, stop())
+		})
+	}
+}
+
+// BenchmarkOwnRules measures an allowance under more and more rules of one's own, none of
+// which applies.
+func BenchmarkOwnRules(b *testing.B) {
+	w, err := bench.NewWorld(1, time.Now())
+	require.NoError(b, err)
+	for _, rules := range []int{1, 10, 100, 1000} {
+		b.Run(strconv.Itoa(rules), func(b *testing.B) {
+			policy, err := bench.LoadOwnRules(b.Context(), rules)
+			require.NoError(b, err)
+			c := w.Cases()[0]
+			denied := c.Request
+			denied.Entity = "secret-" + strconv.Itoa(rules-1)
+			d, err := policy.Decide(b.Context(), denied, c.Facts[0], c.Now)
+			require.NoError(b, err)
+			require.True(b, d.Has(models.ReasonCode("own_"+strconv.Itoa(rules-1))))
+			require.True(b, policy.Fast())
+			loop(b, 100, bench.Evaluate(b.Context(), policy, c))
 		})
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"runtime"
+	"strings"
 	"time"
 
 	"patrol/bench/frozen"
@@ -28,6 +30,28 @@ func LoadPolicy(ctx context.Context) (*engine.Snapshot, error) {
 		return nil, err
 	}
 	return policy, policy.Hasten(ctx, engine.DefaultTrials)
+}
+
+// LoadOwnRules is LoadPolicy with so many rules of a team's own, each of which denies one
+// model.
+func LoadOwnRules(ctx context.Context, rules int) (*engine.Snapshot, error) {
+	source, err := bundles.Open(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	var own strings.Builder
+	own.WriteString("# METADATA\n# scope: package\n# title: Own rules\npackage patrol.custom\n")
+	for i := range rules {
+		fmt.Fprintf(&own, "\n# METADATA\n# title: Rule %d\n# custom:\n#   code: own_%d\n#   message: No.\ndeny contains rego.metadata.rule().custom if input.request.entity == \"secret-%d\"\n", i, i, i)
+	}
+	source.Files = maps.Clone(source.Files)
+	source.Files["custom/own.rego"] = []byte(own.String())
+	policy, err := engine.Load(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	const fewTrials = 100 // the measure is of what they say, not of whether it is right
+	return policy, policy.Hasten(ctx, fewTrials)
 }
 
 // Activate is LoadPolicy, with the CPU time that it takes this process. The trials are

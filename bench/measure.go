@@ -90,7 +90,7 @@ func liveHeap() int64 {
 		runtime.GC()
 	}
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc) //nolint:gosec // no machine has so much
+	return int64(m.HeapAlloc)
 }
 
 // OpenStore opens an empty database and saves the world in it. Close it after

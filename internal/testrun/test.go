@@ -159,14 +159,14 @@ func (r runner) report(left []string) {
 // for the last of them at the end.
 var longest = []string{"./server", "./cmd/patrol", "./models/store", "./bundles", "./e2e", "./policies/engine/workbench", "./policies/engine"}
 
-// testArgs returns the arguments of go. Three packages at a time keep two cores busy, as most
-// tests wait for processes half of the time. `make lint` vets.
+// testArgs returns the arguments of go. Two packages at a time keep the timing of tests honest on
+// small machines. `make lint` vets.
 func testArgs(race, long bool, extra []string) []string {
 	timeout := "45m"
 	if long {
 		timeout = "3h"
 	}
-	args := []string{"test", "-p", "3", "-vet", "off", "-timeout", timeout}
+	args := []string{"test", "-p", "2", "-vet", "off", "-timeout", timeout}
 	if race {
 		args = append(args, "-race")
 	}

@@ -130,8 +130,8 @@ func TestFailuresComeInPieces(t *testing.T) {
 }
 
 func TestTestArgs(t *testing.T) {
-	assert.Equal(t, []string{"test", "-p", "3", "-vet", "off", "-timeout", "45m", "-race", "./..."}, testArgs(true, false, nil))
-	assert.Equal(t, []string{"test", "-p", "3", "-vet", "off", "-timeout", "3h", "-run", "X", "./models"}, testArgs(false, true, []string{"-run", "X", "./models"}))
+	assert.Equal(t, []string{"test", "-p", "2", "-vet", "off", "-timeout", "45m", "-race", "./..."}, testArgs(true, false, nil))
+	assert.Equal(t, []string{"test", "-p", "2", "-vet", "off", "-timeout", "3h", "-run", "X", "./models"}, testArgs(false, true, []string{"-run", "X", "./models"}))
 }
 
 // TestLongestAreThere holds that the packages that are started first exist.

@@ -61,7 +61,7 @@ bench: build $(OPA) ## measure, and hold the results against the bars
 .PHONY: lint
 lint: $(GOLANGCI) $(OPA) ## check style, imports and go.mod files; change nothing
 	GOFLAGS="$$GOFLAGS $(BUILD)" $(GOLANGCI) run $(ARGS)
-	$(OPA) fmt --fail --list policies internal/metapolicies
+	$(OPA) fmt --fail --diff policies internal/metapolicies
 	@for m in . tools tools/opa tools/kubernetes; do echo "$(GO) mod tidy -diff # in $$m"; $(GO) -C $$m mod tidy -diff || exit 1; done
 
 .PHONY: fmt

@@ -197,9 +197,9 @@ const every = 16
 
 // late returns the error of an evaluation whose time is over. One that looked at the
 // clock less than once in a millisecond, far less than is usual, was not running
-// most of the time, unless it called functions that may take long.
+// most of the time, unless it called functions that may take long or made large values.
 func (d *deadline) late(timeout time.Duration) error {
-	if !d.called && time.Duration(d.asked/every)*time.Millisecond < timeout {
+	if !d.called && d.held <= heavy && time.Duration(d.asked/every)*time.Millisecond < timeout {
 		return errStarved
 	}
 	return ErrTimeout

@@ -18,7 +18,7 @@ import (
 // client is, and accounts for the answer, a panic's too.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	x := &request.Exchange{ResponseWriter: w, ID: s.requestID(r), RequestHeader: r.Header, Peer: request.PeerOf(r), Places: s.places}
+	x := &request.Exchange{ResponseWriter: w, ID: s.requestID(r, start), RequestHeader: r.Header, Peer: request.PeerOf(r), Places: s.places}
 	x.Client = s.trusted.Client(x.Peer, r.Header)
 	w.Header()["X-Request-Id"] = []string{x.ID}
 	if s.stopping.Load() && r.Header["Upgrade"] == nil {
@@ -120,12 +120,12 @@ func (s *Server) account(x *request.Exchange, r *http.Request, peer string, took
 
 // requestID returns the id that the client sent, if it is one. Otherwise it draws one, which
 // begins with the time: what is filed under ids of about the same time lies together.
-func (s *Server) requestID(r *http.Request) string {
+func (s *Server) requestID(r *http.Request, now time.Time) string {
 	if sent := r.Header["X-Request-Id"]; len(sent) == 1 && request.ValidID(sent[0]) {
 		return sent[0]
 	}
 	var raw [15]byte
-	binary.BigEndian.PutUint64(raw[:], uint64(s.now().UnixMilli())<<16)
+	binary.BigEndian.PutUint64(raw[:], uint64(now.UnixMilli())<<16)
 	if _, err := io.ReadFull(s.random, raw[6:]); err != nil {
 		panic(err) // crypto/rand never fails; it ends the program instead
 	}

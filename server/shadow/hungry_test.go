@@ -15,7 +15,7 @@ import (
 )
 
 // The race detector takes time and memory for itself, of which this is about.
-func TestWhatAPolicyTakesOnlyEndsItsOwnProcess(t *testing.T) {
+func TestWhatAPolicyTakesEndsNothingElse(t *testing.T) {
 	if !sandbox.Enforced {
 		testenv.Missing(t, "rlimits", "this platform has no limits on processes")
 	}
@@ -32,7 +32,8 @@ func TestWhatAPolicyTakesOnlyEndsItsOwnProcess(t *testing.T) {
 		b.record("b", "read")
 	}
 	got := b.await(candidate, 17)
-	assert.Equal(t, map[string]int64{"same": 5, "newly_denied holiday": 10, "newly_denied policy_error": 1, "error": 1}, got)
-	assert.GreaterOrEqual(t, b.metric("patrol_policy_shadow_failures_total"), 1.0)
+	// What takes too long and what makes too much end as errors of the policy, which is
+	// before the process that judges has taken all that it may.
+	assert.Equal(t, map[string]int64{"same": 5, "newly_denied holiday": 10, "newly_denied policy_error": 2}, got)
 	require.Eventually(t, func() bool { return b.Status().Failure == "" }, time.Minute, 5*time.Millisecond, "it goes on")
 }

@@ -176,6 +176,20 @@ type PAT struct {
 	RevokedReason *string             `json:"revoked_reason"`
 	// Approvals are those that hold: of the scopes that the token has.
 	Approvals []Approval `json:"approvals"`
+	// Withdrawals are of the domains that take it no more.
+	Withdrawals []Withdrawal `json:"withdrawals"`
+}
+
+// Withdrawal is a domain's refusal of a PAT of a platform admin.
+type Withdrawal struct {
+	Domain      string    `json:"domain"`
+	WithdrawnAt time.Time `json:"withdrawn_at"`
+	Reason      string    `json:"reason"`
+}
+
+// Withdraw is the body of `PUT /api/v1/domains/{id}/pats/{pat}/withdrawal`.
+type Withdraw struct {
+	Reason string `json:"reason"` // for its owner
 }
 
 // Approval is a domain's consent to a PAT as it is.
@@ -248,20 +262,23 @@ type LeakedToken struct {
 // DomainPAT is a PAT that reaches a domain, as the domain's admins see it: with
 // the scopes that do.
 type DomainPAT struct {
-	ID            string              `json:"id"`
-	Name          string              `json:"name"`
-	Status        models.Status       `json:"status"`
-	UserID        string              `json:"user_id"`
-	Email         string              `json:"email"` // the owner's
-	Scopes        []Scope             `json:"scopes"`
-	CreatedAt     time.Time           `json:"created_at"`
-	ExpiresAt     time.Time           `json:"expires_at"`
-	LastUsedAt    *time.Time          `json:"last_used_at"`
-	ApprovedAt    *time.Time          `json:"approved_at"` // by this domain
-	RevokedAt     *time.Time          `json:"revoked_at"`
-	RevokedBy     *models.RevokerKind `json:"revoked_by"`
-	RevokedDomain *string             `json:"revoked_domain"`
-	RevokedReason *string             `json:"revoked_reason"`
+	ID          string        `json:"id"`
+	Name        string        `json:"name"`
+	Status      models.Status `json:"status"`
+	UserID      string        `json:"user_id"`
+	Email       string        `json:"email"` // the owner's
+	Scopes      []Scope       `json:"scopes"`
+	CreatedAt   time.Time     `json:"created_at"`
+	ExpiresAt   time.Time     `json:"expires_at"`
+	LastUsedAt  *time.Time    `json:"last_used_at"`
+	ApprovedAt  *time.Time    `json:"approved_at"`  // by this domain
+	WithdrawnAt *time.Time    `json:"withdrawn_at"` // from this domain
+	// WithdrawnReason is why, for its owner.
+	WithdrawnReason *string             `json:"withdrawn_reason"`
+	RevokedAt       *time.Time          `json:"revoked_at"`
+	RevokedBy       *models.RevokerKind `json:"revoked_by"`
+	RevokedDomain   *string             `json:"revoked_domain"`
+	RevokedReason   *string             `json:"revoked_reason"`
 }
 
 // Approve is the body, if there is one, of `PUT /api/v1/domains/{id}/approvals/{pat}`.
@@ -333,6 +350,19 @@ type UserPatch struct {
 	Admin    *bool   `json:"admin,omitempty"`
 	Policy   *bool   `json:"policy,omitempty"`
 	Disabled *bool   `json:"disabled,omitempty"`
+	// RevokeTokens, with Disabled, ends all tokens, so that enabling does not bring them back.
+	RevokeTokens *bool `json:"revoke_tokens,omitempty"`
+}
+
+// PendingCode is a one-time code that nobody has used: a link to choose a new password, or
+// a code that signs a program in. MadeBy is a user, "" for an operator.
+type PendingCode struct {
+	UserID    string     `json:"user_id"`
+	Email     string     `json:"email"`
+	Purpose   string     `json:"purpose"` // reset_password or begin_session
+	MadeBy    string     `json:"made_by"`
+	MadeAt    *time.Time `json:"made_at"`
+	ExpiresAt time.Time  `json:"expires_at"`
 }
 
 // PasswordReset is the answer of `POST /api/v1/users/{id}/password-reset`, the only

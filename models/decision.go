@@ -65,8 +65,10 @@ const (
 	LifetimeExceeded  ReasonCode = "lifetime_exceeded"
 	WildcardForbidden ReasonCode = "wildcard_forbidden"
 	ApprovalRequired  ReasonCode = "approval_required"
-	UnknownOperation  ReasonCode = "unknown_operation"
-	RouteUnmapped     ReasonCode = "route_unmapped"
+	// Withdrawn is the reason where a domain has withdrawn the token; see [Withdrawal].
+	Withdrawn        ReasonCode = "withdrawn"
+	UnknownOperation ReasonCode = "unknown_operation"
+	RouteUnmapped    ReasonCode = "route_unmapped"
 	// What keeps a proxied request from being judged: its body, or how many there are.
 	BodyInvalid         ReasonCode = "body_invalid"
 	BodyTooLarge        ReasonCode = "body_too_large"

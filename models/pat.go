@@ -113,7 +113,8 @@ type PAT struct {
 	KeyID       string
 	MAC         []byte
 	Scopes      []Scope
-	Approvals   []Approval // by domain; those that were given and still hold
+	Approvals   []Approval   // by domain; those that were given and still hold
+	Withdrawals []Withdrawal // by domain; those that were not taken back
 	CreatedAt   time.Time
 	// ExpiresAt is a whole second. A rotation with grace moves it forward.
 	ExpiresAt     time.Time
@@ -174,6 +175,25 @@ func (p PAT) ApprovedBy(domain string) *Approval {
 	for i := range p.Approvals {
 		if p.Approvals[i].Domain == domain {
 			return &p.Approvals[i]
+		}
+	}
+	return nil
+}
+
+// Withdrawal is a domain's refusal of a token of a platform admin, which the domain's
+// admins cannot end. The token works elsewhere.
+type Withdrawal struct {
+	Domain string
+	By     string // id of who withdrew it; "" for an operator
+	Reason string // for its owner
+	At     time.Time
+}
+
+// WithdrawnFrom returns the domain's withdrawal of the token, nil if there is none.
+func (p PAT) WithdrawnFrom(domain string) *Withdrawal {
+	for i := range p.Withdrawals {
+		if p.Withdrawals[i].Domain == domain {
+			return &p.Withdrawals[i]
 		}
 	}
 	return nil

@@ -84,6 +84,8 @@ var bodies = map[string]string{
 	"PUT /api/v1/domains/:id/members/:user":     `{"role":"viewer"}`,
 	"PUT /api/v1/domains/:id/limits":            `{"wildcards":true,"approval":false}`,
 	"POST /api/v1/domains/:id/pats/:pat/revoke": `{"reason":"x"}`,
+
+	"PUT /api/v1/domains/:id/pats/:pat/withdrawal": `{"reason":"x"}`,
 }
 
 func TestWhoMayCallEveryRoute(t *testing.T) {

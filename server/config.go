@@ -53,6 +53,8 @@ type Config struct {
 	Limits   models.Limits
 
 	Playground manage.PlaygroundConfig
+	// Lookups is how many people one admin of a domain may look up in a minute.
+	Lookups int
 
 	// SetupValidFor is the lifetime of the setup code of a first start.
 	SetupValidFor time.Duration
@@ -108,6 +110,7 @@ func DefaultConfig() Config {
 		Sessions:      identity.DefaultSessions(),
 		Login:         identity.DefaultLogin(),
 		OIDC:          identity.DefaultOIDC(),
+		Lookups:       20,
 		Playground:    manage.PlaygroundConfig{Timeout: 35 * time.Second, PerMinute: 20, MaxBody: 1 << 20, MaxReplay: 10_000},
 		Limits:        models.DefaultLimits(),
 		SetupValidFor: 30 * time.Minute,

@@ -170,6 +170,7 @@ func (f *busyWorld) places(route string) []place {
 		"/profile/confirm":                        {{as: ann, path: "/profile/confirm"}},
 		"/admin/users/:id":                        {{as: root, path: user}, {as: root, path: "/admin/users/" + f.users["root"].ID}},
 		"/admin/users/:id/reset":                  {{as: root, path: user + "/reset"}},
+		"/admin/users/:id/access":                 {{as: root, path: user + "/access"}},
 		"/admin/domains":                          {{as: root, path: "/admin/domains"}, {as: "dom", path: "/admin/domains"}},
 		"/admin/domains/new":                      {{as: root, path: "/admin/domains/new"}},
 		"/admin/domains/:id":                      {{as: root, path: domain}, {as: "dom", path: "/admin/domains/acme"}, {as: ann, path: "/admin/domains/acme"}},

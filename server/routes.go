@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"patrol/models"
 	"patrol/server/endpoint"
+	"patrol/server/identity"
 	"patrol/server/request"
 )
 
@@ -108,6 +110,9 @@ func (s *Server) handler(r *endpoint.Route) gin.HandlerFunc {
 		}
 		if err == nil {
 			err = r.Do(c, p)
+		}
+		if errors.Is(err, identity.ErrStaleForm) {
+			s.identity.NoteStale(c.Request.Context(), p, r.Method+" "+r.Path)
 		}
 		switch {
 		case err != nil && (r.Page || len(r.Form) > 0 && endpoint.WantsPage(c.Request)):

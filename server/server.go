@@ -119,7 +119,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.manage = manage.New(manage.Config{
-		Limits: cfg.Limits, LogRetention: cfg.LogRetention, LogMaxRows: cfg.LogMaxRows, Playground: cfg.Playground,
+		Limits: cfg.Limits, LogRetention: cfg.LogRetention, LogMaxRows: cfg.LogMaxRows, Playground: cfg.Playground, Lookups: cfg.Lookups,
 	}, manage.Deps{
 		Store: s.store, Decisions: deps.Decisions, Engine: s.engine, Policy: deps.Policy, Shadow: deps.Shadow, Playground: deps.Playground,
 		Passwords: s.passwords, Keys: s.keys, ID: deps.ID, Logger: s.log, Clock: s.now, Random: s.random,

@@ -14,8 +14,10 @@ import (
 	"patrol/api"
 	"patrol/internal/testenv"
 	"patrol/models"
+	"patrol/models/store"
 	"patrol/server"
 	"patrol/server/identity"
+	"patrol/server/manage"
 )
 
 // from begins a call of somebody at an address.
@@ -115,6 +117,13 @@ func TestOneAddressAtManyAccountsThatExist(t *testing.T) {
 	more.Wait()
 	try(guesser, 299, password).problem(429, models.CodeRateLimited) // at 50 that exist, a right one counts no more
 	try("198.51.100.9", 299, password).is(201)
+	w.server.WaitForNotes()
+	events, _, err := w.store.AuditEvents(t.Context(), store.AuditFilter{Action: "session.refuse"}, store.Page{Limit: manage.MaxPage})
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, len(events), 50, "each guess that was judged is known")
+	for _, e := range events {
+		assert.Equal(t, guesser, e.Actor.IP)
+	}
 }
 
 // An account whose limit strangers have used up is open to its owner: at a browser and

@@ -22,7 +22,7 @@ func (p *process) domainCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.domainCreateCommand(), p.domainListCommand(), p.domainStatusCommand(), p.domainLimitsCommand(), p.domainApproveCommand())
+	cmd.AddCommand(p.domainCreateCommand(), p.domainListCommand(), p.domainStatusCommand(), p.domainLimitsCommand(), p.domainApproveCommand(), p.domainWithdrawCommand())
 	return cmd
 }
 

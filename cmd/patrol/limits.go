@@ -140,6 +140,42 @@ demands approval. A scope that is added later ends it.`,
 	return cmd
 }
 
+func (p *process) domainWithdrawCommand() *cobra.Command {
+	o := &operator{process: p}
+	var reason string
+	var undo bool
+	cmd := &cobra.Command{
+		Use:   "withdraw <id> <token id>...",
+		Short: "Have a domain take tokens of platform admins no more, or take that back",
+		Long: `Have a domain take tokens of platform admins no more. They work elsewhere as before; their owners are shown the reason. Tokens of others are
+revoked instead. A rotation passes it on; --undo takes it back.`,
+		Example: `  patrol domain withdraw acme Ab3dEf6hIj9kLm2n --reason "Not for production data"
+  patrol domain withdraw acme Ab3dEf6hIj9kLm2n --undo`,
+		Args: cobra.MinimumNArgs(2),
+	}
+	o.command(cmd, func(ctx context.Context, args []string) error {
+		if undo == (reason != "") {
+			return usagef("give the reason with --reason, or --undo")
+		}
+		var v models.Invalid
+		models.ValidateReason("reason", reason, !undo, &v)
+		if err := v.Err(); err != nil {
+			return err
+		}
+		return each(args[1:], func(id string) error {
+			if undo {
+				_, err := o.store.AdmitPAT(ctx, o.by, args[0], id)
+				return err
+			}
+			_, err := o.store.WithdrawPAT(ctx, o.by, args[0], id, reason)
+			return err
+		})
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the owners of the tokens")
+	cmd.Flags().BoolVar(&undo, "undo", false, "take the withdrawal back")
+	return cmd
+}
+
 // reaching returns the ids of the tokens that are alive and reach a domain.
 func (o *operator) reaching(ctx context.Context, domain string) ([]string, error) {
 	found, err := all(func(page store.Page) ([]store.OwnedPAT, string, error) {

@@ -29,7 +29,7 @@ A running server obeys within a second.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand(), p.userResetCommand())
+	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand(), p.userResetCommand(), p.userCodesCommand(), p.userSessionsCommand())
 	return cmd
 }
 
@@ -156,13 +156,17 @@ func (p *process) userEnableCommand() *cobra.Command {
 func (p *process) userSwitchCommand(use, short string, disabled bool) *cobra.Command {
 	o := &operator{process: p}
 	var named string
+	var revoke bool
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.MaximumNArgs(1)}
+	if disabled {
+		cmd.Flags().BoolVar(&revoke, "revoke-tokens", false, "revoke all tokens, too, so that enabling does not bring them back")
+	}
 	o.command(cmd, func(ctx context.Context, args []string) error {
 		u, err := o.userArgument(ctx, args, 0, named)
 		if err != nil {
 			return err
 		}
-		if u, err = o.store.UpdateUser(ctx, o.by, u.ID, store.UserPatch{Disabled: &disabled}); err != nil {
+		if u, err = o.store.UpdateUser(ctx, o.by, u.ID, store.UserPatch{Disabled: &disabled, RevokeTokens: revoke}); err != nil {
 			return err
 		}
 		return o.printUsers(u)

@@ -24,6 +24,8 @@ type codeRow struct {
 	Hash       string
 	ExpiresAt  time.Time
 	SignedInAt *time.Time // of a code that begins a session
+	MadeBy     string     // a user, "" for an operator
+	MadeAt     *time.Time
 }
 
 func (codeRow) TableName() string { return "one_time_codes" }
@@ -49,6 +51,10 @@ func (t *tx) createCode(row codeRow, action string) error {
 	if err := t.db.Where("expires_at <= ?", t.now).Delete(&codeRow{}).Error; err != nil {
 		return err
 	}
+	if t.by.Kind == models.ActorUser {
+		row.MadeBy = t.by.UserID
+	}
+	row.MadeAt = &t.now
 	if err := t.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&row).Error; err != nil {
 		return err
 	}
@@ -69,6 +75,12 @@ func (t *tx) useCode(purpose codePurpose, hash string) (code codeRow, user userR
 		return code, user, notFound("code")
 	}
 	if user, err = t.lockUser(code.UserID); err != nil {
+		return code, user, err
+	}
+	if able, err := t.mayStill(code); err != nil || !able {
+		if err == nil {
+			err = notFound("code")
+		}
 		return code, user, err
 	}
 	// The code was read before the lock: whoever held it may have used the code.
@@ -148,7 +160,8 @@ func (s *Store) ResetCodeUser(ctx context.Context, hash string) (*models.User, e
 	found := false
 	err := s.read(ctx, "reset_code_user", func(db *gorm.DB) error {
 		result := db.Raw(`SELECT u.* FROM one_time_codes c JOIN users u ON u.id = c.user_id
-			WHERE c.hash = ? AND c.purpose = ? AND c.expires_at > ? AND NOT u.disabled`, hash, resetPassword, s.now()).Find(&row)
+			WHERE c.hash = ? AND c.purpose = ? AND c.expires_at > ? AND NOT u.disabled
+			AND NOT EXISTS (SELECT 1 FROM users m WHERE m.id = c.made_by AND (m.disabled OR NOT m.admin))`, hash, resetPassword, s.now()).Find(&row)
 		found = result.RowsAffected > 0
 		return result.Error
 	})

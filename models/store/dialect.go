@@ -20,6 +20,12 @@ const (
 	postgresApprovals = `(SELECT json_agg(json_build_object('Domain', a.domain, 'By', a.approved_by,
 		'Micros', CAST(EXTRACT(EPOCH FROM a.at) * 1000000 AS bigint)) ORDER BY a.domain)
 		FROM approvals a WHERE a.pat_id = p.id) AS approvals`
+	// The domains that have withdrawn it, the same way.
+	sqliteWithdrawals = `(SELECT json_group_array(json_object('Domain', w.domain, 'By', w.withdrawn_by, 'Reason', w.reason, 'Micros', w.at) ORDER BY w.domain)
+		FROM withdrawals w WHERE w.pat_id = p.id) AS withdrawals`
+	postgresWithdrawals = `(SELECT json_agg(json_build_object('Domain', w.domain, 'By', w.withdrawn_by, 'Reason', w.reason,
+		'Micros', CAST(EXTRACT(EPOCH FROM w.at) * 1000000 AS bigint)) ORDER BY w.domain)
+		FROM withdrawals w WHERE w.pat_id = p.id) AS withdrawals`
 	fromPATByID = " FROM pats p WHERE p.id = ?"
 )
 
@@ -47,8 +53,8 @@ type dialect struct {
 
 var dialects = map[driver]dialect{
 	sqliteDriver: {
-		patSelect:  patColumns + ", " + sqliteScopes + ", " + sqliteApprovals,
-		patByID:    "SELECT " + patColumns + ", " + sqliteScopes + ", " + sqliteApprovals + fromPATByID,
+		patSelect:  patColumns + ", " + sqliteScopes + ", " + sqliteApprovals + ", " + sqliteWithdrawals,
+		patByID:    "SELECT " + patColumns + ", " + sqliteScopes + ", " + sqliteApprovals + ", " + sqliteWithdrawals + fromPATByID,
 		useRow:     "(?, ?, ?, ?)",
 		tableCount: "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = ?",
 		now:        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
@@ -63,8 +69,8 @@ var dialects = map[driver]dialect{
 		// The locks of this package need each statement to see what was
 		// committed before it, whatever the database's default is.
 		txOptions:  &sql.TxOptions{Isolation: sql.LevelReadCommitted},
-		patSelect:  patColumns + ", " + postgresScopes + ", " + postgresApprovals,
-		patByID:    "SELECT " + patColumns + ", " + postgresScopes + ", " + postgresApprovals + fromPATByID,
+		patSelect:  patColumns + ", " + postgresScopes + ", " + postgresApprovals + ", " + postgresWithdrawals,
+		patByID:    "SELECT " + patColumns + ", " + postgresScopes + ", " + postgresApprovals + ", " + postgresWithdrawals + fromPATByID,
 		useRow:     "(CAST(? AS text), CAST(? AS timestamptz), CAST(? AS text), CAST(? AS text))",
 		tableCount: "SELECT COUNT(*) FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = ?",
 		now:        "clock_timestamp()",

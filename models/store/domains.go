@@ -300,6 +300,9 @@ func (s *Store) SetMember(ctx context.Context, by models.Actor, m models.Members
 		}
 		detail := map[string]string{"role": m.Role}
 		if before != nil {
+			if err := t.endApprovalsIn(m.UserID, m.Domain); err != nil {
+				return err
+			}
 			detail["from"] = before.Role
 		}
 		t.change(ChangeMembership, m.UserID, m.Domain)
@@ -308,7 +311,8 @@ func (s *Store) SetMember(ctx context.Context, by models.Actor, m models.Members
 	return created && err == nil, err
 }
 
-// RemoveMember takes a user's role in a domain away. Who is no member is
+// RemoveMember takes a user's role in a domain away, and with it the approvals that they
+// gave there. Who is no member is
 // CodeNotFound.
 func (s *Store) RemoveMember(ctx context.Context, by models.Actor, userID, domain string) error {
 	return s.write(ctx, "remove_member", by, func(t *tx) error {
@@ -320,6 +324,9 @@ func (s *Store) RemoveMember(ctx context.Context, by models.Actor, userID, domai
 			return notFound("member")
 		}
 		if err := t.db.Where("user_id = ? AND domain = ?", userID, domain).Delete(&membershipRow{}).Error; err != nil {
+			return err
+		}
+		if err := t.endApprovalsIn(userID, domain); err != nil {
 			return err
 		}
 		t.change(ChangeMembership, userID, domain)

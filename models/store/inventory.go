@@ -45,14 +45,17 @@ type PATSearch struct {
 type OwnedPAT struct {
 	models.PAT
 	Email string
+	// Platform says that the owner is a platform admin.
+	Platform bool
 }
 
 // ownedRow is a row of pats with its owner's address, and whether the token is
 // past its life, for the order.
 type ownedRow struct {
-	PAT   patRow `gorm:"embedded"`
-	Email string
-	Dead  int
+	PAT      patRow `gorm:"embedded"`
+	Email    string
+	Platform bool
+	Dead     int
 }
 
 // SearchPATs lists tokens of all users, or of one, with their scopes.
@@ -97,7 +100,7 @@ func (s *Store) SearchPATs(ctx context.Context, f PATSearch, p Page) ([]OwnedPAT
 			if b.dead {
 				rank = "1"
 			}
-			q := db.Table(b.from).Select(s.dialect.patSelect + ", u.email AS email, " + rank + " AS dead").Where("u.id = p.user_id")
+			q := db.Table(b.from).Select(s.dialect.patSelect + ", u.email AS email, u.admin AS platform, " + rank + " AS dead").Where("u.id = p.user_id")
 			if b.where != "" {
 				q = q.Where(b.where, b.args...)
 			}
@@ -126,7 +129,7 @@ func (s *Store) SearchPATs(ctx context.Context, f PATSearch, p Page) ([]OwnedPAT
 		return nil, "", err
 	}
 	rows = merged(rows, f.ByExpiry, p.limit()+1)
-	pats, next := cut(rows, p.limit(), func(r ownedRow) OwnedPAT { return OwnedPAT{PAT: r.PAT.model(), Email: r.Email} }, func(r ownedRow) string {
+	pats, next := cut(rows, p.limit(), func(r ownedRow) OwnedPAT { return OwnedPAT{PAT: r.PAT.model(), Email: r.Email, Platform: r.Platform} }, func(r ownedRow) string {
 		by := r.PAT.CreatedAt
 		if f.ByExpiry {
 			by = r.PAT.ExpiresAt

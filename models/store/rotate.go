@@ -10,7 +10,7 @@ import (
 
 // RotatePAT replaces a token by next, of which the caller fills ID, KeyID, MAC
 // and ExpiresAt, and CreatedAt if it is not now. The successor takes over name,
-// description, scopes (with new ids) and approvals and is returned. The old token is
+// description, scopes (with new ids), approvals and withdrawals and is returned. The old token is
 // revoked at once, or expires after the grace, rounded up to a whole second, if
 // it would not before.
 //
@@ -51,6 +51,11 @@ func (s *Store) RotatePAT(ctx context.Context, by models.Actor, userID, id strin
 		}
 		// The scopes are the same, so what was approved still is.
 		if err := t.db.Exec("INSERT INTO approvals (pat_id, domain, approved_by, at) SELECT ?, domain, approved_by, at FROM approvals WHERE pat_id = ?",
+			next.ID, id).Error; err != nil {
+			return err
+		}
+		// So is the token to the domains that take it no more.
+		if err := t.db.Exec("INSERT INTO withdrawals (pat_id, domain, withdrawn_by, reason, at) SELECT ?, domain, withdrawn_by, reason, at FROM withdrawals WHERE pat_id = ?",
 			next.ID, id).Error; err != nil {
 			return err
 		}
@@ -134,6 +139,9 @@ func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id strin
 		if err == nil && why.Domain != "" {
 			err = t.checkWithin(row, why.Domain)
 		}
+		if err == nil && why.Domain != "" {
+			err = t.checkRevokableWithin(row)
+		}
 		if err != nil {
 			return err
 		}
@@ -158,25 +166,29 @@ func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id strin
 }
 
 // RevokeAll ends all live tokens of a user and returns how many there were.
-func (s *Store) RevokeAll(ctx context.Context, by models.Actor, userID string) (int, error) {
+func (s *Store) RevokeAll(ctx context.Context, by models.Actor, userID string) (_ int, err error) {
 	var ids []string
-	err := s.write(ctx, "revoke_all", by, func(t *tx) error {
-		t.ends = true
+	err = s.write(ctx, "revoke_all", by, func(t *tx) error {
 		if _, err := t.lockUser(userID); err != nil {
 			return err
 		}
-		// Those over the maximum lifetime too: a later configuration may permit
-		// them again.
-		ids = nil
-		if err := t.db.Raw("SELECT id FROM pats WHERE user_id = ? AND revoked_at IS NULL AND expires_at > ? ORDER BY id", userID, t.now).Find(&ids).Error; err != nil {
-			return err
-		}
-		return t.revoke(userID, "", ids, models.Revocation{})
+		ids, err = t.revokeAll(userID, models.Revocation{})
+		return err
 	})
 	if err != nil {
 		return 0, err
 	}
 	return len(ids), nil
+}
+
+// revokeAll ends all live tokens of a user, those over the maximum lifetime too: a later
+// configuration may permit them again.
+func (t *tx) revokeAll(userID string, why models.Revocation) (ids []string, err error) {
+	t.ends = true
+	if err := t.db.Raw("SELECT id FROM pats WHERE user_id = ? AND revoked_at IS NULL AND expires_at > ? ORDER BY id", userID, t.now).Find(&ids).Error; err != nil {
+		return nil, err
+	}
+	return ids, t.revoke(userID, "", ids, why)
 }
 
 // revoke ends tokens that are not revoked. With a cause, the id of the token that

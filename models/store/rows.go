@@ -93,8 +93,9 @@ type patRow struct {
 	RevokedBy     models.RevokerKind
 	RevokedDomain string
 	RevokedReason string
-	Scopes        scopeList    `gorm:"->;type:text"` // of dialect.patSelect, no column
-	Approvals     approvalList `gorm:"->;type:text"` // likewise
+	Scopes        scopeList      `gorm:"->;type:text"` // of dialect.patSelect, no column
+	Approvals     approvalList   `gorm:"->;type:text"` // likewise
+	Withdrawals   withdrawalList `gorm:"->;type:text"` // likewise
 }
 
 func (patRow) TableName() string { return "pats" }
@@ -116,7 +117,7 @@ func (r patRow) model() models.PAT {
 		ID: r.ID, UserID: r.UserID, Name: r.Name, Description: r.Description, KeyID: r.KeyID, MAC: r.MAC,
 		Scopes: r.Scopes, CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), RevokedAt: utc(r.RevokedAt),
 		RotatedTo: r.RotatedTo, LastUsedAt: utc(r.LastUsedAt), LastUsedIP: r.LastUsedIP, LastUsedAgent: r.LastUsedAgent,
-		Approvals: r.Approvals, Revoked: models.Revocation{By: r.RevokedBy, Domain: r.RevokedDomain, Reason: r.RevokedReason},
+		Approvals: r.Approvals, Withdrawals: r.Withdrawals, Revoked: models.Revocation{By: r.RevokedBy, Domain: r.RevokedDomain, Reason: r.RevokedReason},
 	}
 }
 
@@ -178,6 +179,25 @@ func (l *approvalList) Scan(from any) error {
 	*l = nil
 	for _, f := range fields {
 		*l = append(*l, models.Approval{Domain: f.Domain, By: f.By, At: time.UnixMicro(f.Micros).UTC()})
+	}
+	return nil
+}
+
+// withdrawalList reads the withdrawals that dialect.patSelect selects.
+type withdrawalList []models.Withdrawal
+
+// Scan implements [database/sql.Scanner].
+func (l *withdrawalList) Scan(from any) error {
+	var fields []struct {
+		Domain, By, Reason string
+		Micros             int64
+	}
+	if err := scanList(from, &fields); err != nil {
+		return fmt.Errorf("read withdrawals: %w", err)
+	}
+	*l = nil
+	for _, f := range fields {
+		*l = append(*l, models.Withdrawal{Domain: f.Domain, By: f.By, Reason: f.Reason, At: time.UnixMicro(f.Micros).UTC()})
 	}
 	return nil
 }

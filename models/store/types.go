@@ -28,6 +28,8 @@ type UserPatch struct {
 	Policy       *bool
 	Disabled     *bool
 	PasswordHash *string // "" takes the password away
+	// RevokeTokens ends all tokens of a user who is disabled, or is by this.
+	RevokeTokens bool
 }
 
 // DomainFilter narrows a list of domains. Empty fields do not narrow.

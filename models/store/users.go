@@ -167,6 +167,14 @@ func (s *Store) UpdateUser(ctx context.Context, by models.Actor, id string, p Us
 		apply(p.Policy, &row.Policy)
 		apply(p.Disabled, &row.Disabled)
 		apply(p.PasswordHash, &row.PasswordHash)
+		if p.RevokeTokens {
+			if !row.Disabled {
+				return models.NewError(models.CodeConflict, "tokens are revoked with an account that is disabled")
+			}
+			if _, err := t.revokeAll(id, models.Revocation{Reason: "The account was disabled."}); err != nil {
+				return err
+			}
+		}
 		if row == before {
 			return nil
 		}
@@ -197,6 +205,9 @@ func (t *tx) saveUser(before, after userRow) error {
 		if err := t.db.Where("user_id = ?", after.ID).Delete(&codeRow{}).Error; err != nil {
 			return err
 		}
+	}
+	if err := t.endAuthority(before, after); err != nil {
+		return err
 	}
 	t.change(ChangeUser, after.ID, "")
 	return t.auditUser(before, after)

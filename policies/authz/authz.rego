@@ -168,6 +168,13 @@ forbidden contains rego.metadata.rule().custom if {
 forbidden contains rego.metadata.rule().custom if not granting_scope
 
 # METADATA
+# title: The domain has withdrawn the token
+# custom:
+#   code: withdrawn
+#   message: This domain has withdrawn this access token. It works elsewhere as before; one of the domain's admins or a platform admin can let it in again.
+forbidden contains rego.metadata.rule().custom if not unwithdrawn
+
+# METADATA
 # title: A limit of the domain is against it
 # description: |
 #   A domain without limits has no such fact, or null; whatever else stands there must
@@ -213,6 +220,24 @@ domain_admits_user if {
 	input.domain.status == "frozen"
 	"domain_frozen" in waived
 }
+
+# METADATA
+# title: The domain has not withdrawn the token
+# description: The fact is absent where no domain has. Whatever it has under the domain counts.
+unwithdrawn if not withdrawn_anywhere
+
+unwithdrawn if {
+	is_object(input.token.withdrawn)
+	not withdrawn_here
+}
+
+# METADATA
+# title: Some domain has withdrawn the token
+withdrawn_anywhere if _ = input.token.withdrawn
+
+# METADATA
+# title: This domain has
+withdrawn_here if _ = input.token.withdrawn[input.request.domain]
 
 # METADATA
 # title: The owner is a member, or need not be one

@@ -102,6 +102,8 @@ test_allow[note] if {
 			"scope": "scope-5",
 		},
 		"approved": {"patches": [limits({"approval": true}), put("token/approvals", {"acme": 1790000000})]},
+		"withdrawn elsewhere": {"patches": [put("token/withdrawn", {"beta": 1790000000})]},
+		"withdrawn nowhere": {"patches": [put("token/withdrawn", {})]},
 		"all limits kept": {
 			"patches": [
 				limits({"max_lifetime": 1000000, "wildcards": false, "approval": true}),
@@ -226,6 +228,12 @@ test_deny[note] if {
 		},
 		"an approval that is none": {"patches": [limits({"approval": true}), put("token/approvals", {"acme": null})], "codes": ["approval_required"]},
 		"limits bind platform admins": {"patches": array.concat(platform_admin, [limits({"approval": true})]), "codes": ["approval_required"]},
+		"withdrawn": {"patches": [put("token/withdrawn", {"acme": 1790000000})], "codes": ["withdrawn"]},
+		"withdrawn, whatever stands there": {"patches": [put("token/withdrawn", {"acme": false})], "codes": ["withdrawn"]},
+		"withdrawals that are none": {"patches": [put("token/withdrawn", false)], "codes": ["withdrawn"]},
+		"withdrawals that are a text": {"patches": [put("token/withdrawn", "beta")], "codes": ["withdrawn"]},
+		"withdrawn from a platform admin": {"patches": array.concat(platform_admin, [put("token/withdrawn", {"acme": 1})]), "codes": ["withdrawn"]},
+		"withdrawn, and no member": {"patches": [gone("membership"), put("token/withdrawn", {"acme": 1})], "codes": ["not_a_member", "withdrawn"]},
 		"all limits broken": {
 			"patches": [limits({"max_lifetime": 1, "wildcards": false, "approval": true})],
 			"codes": ["approval_required", "lifetime_exceeded", "wildcard_forbidden"],
@@ -373,6 +381,7 @@ test_exceptions[note] if {
 		"one of two limits": {"patches": [limits({"approval": true, "max_lifetime": 1})], "waive": ["approval_required"], "codes": ["lifetime_exceeded"]},
 		"the scope stays": {"patches": [put("token/scopes", {})], "waive": ["out_of_scope", "role_forbids"], "codes": ["out_of_scope"]},
 		"a 401 stays": {"patches": [put("token/revoked", true)], "waive": ["token_revoked"], "codes": ["token_revoked"]},
+		"a withdrawal stays": {"patches": [put("token/withdrawn", {"acme": 1})], "waive": ["withdrawn"], "codes": ["withdrawn"]},
 		"an unknown domain stays": {"patches": [gone("domain")], "waive": ["domain_unknown"], "codes": ["domain_unknown"]},
 	}
 	waive := {exception(code) | some code in case.waive}

@@ -52,7 +52,7 @@ func TestPolicyAgreesWithModel(t *testing.T) {
 	for _, code := range []models.ReasonCode{
 		"allow", models.TokenRevoked, models.TokenExpired, models.UserDisabled, models.UnknownOperation,
 		models.DomainUnknown, models.DomainDisabled, models.DomainFrozen, models.NotAMember, models.RoleForbids, models.OutOfScope,
-		models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired,
+		models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired, models.Withdrawn,
 	} {
 		assert.GreaterOrEqual(t, seen[code], inputs/100, "%s is hardly ever the outcome", code)
 	}

@@ -59,6 +59,13 @@ func TokenValue(p models.PAT) *Value {
 		}
 		items = append(items, ast.Item(key.approvals, ast.NewTerm(approvals)))
 	}
+	if len(p.Withdrawals) > 0 {
+		withdrawn := ast.NewObjectWithCapacity(len(p.Withdrawals))
+		for _, w := range p.Withdrawals {
+			withdrawn.Insert(ast.StringTerm(w.Domain), unix(w.At))
+		}
+		items = append(items, ast.Item(key.withdrawn, ast.NewTerm(withdrawn)))
+	}
 	return newValue(items...).fit(TokenFact)
 }
 
@@ -136,7 +143,7 @@ var key = struct {
 	entityType, entity, operation, context          *ast.Term
 	id, name, revoked, createdAt, expiresAt, scopes *ast.Term
 	email, admin, disabled, status, role            *ast.Term
-	approvals, limits                               *ast.Term
+	approvals, withdrawn, limits                    *ast.Term
 	maxLifetime, wildcards, approval                *ast.Term
 
 	http, method, path, segments, query, headers, body, model *ast.Term
@@ -153,7 +160,7 @@ var key = struct {
 	createdAt: ast.StringTerm("created_at"), expiresAt: ast.StringTerm("expires_at"), scopes: ast.StringTerm("scopes"),
 	email: ast.StringTerm("email"), admin: ast.StringTerm("admin"), disabled: ast.StringTerm("disabled"),
 	status: ast.StringTerm("status"), role: ast.StringTerm("role"),
-	approvals: ast.StringTerm("approvals"), limits: ast.StringTerm("limits"),
+	approvals: ast.StringTerm("approvals"), withdrawn: ast.StringTerm("withdrawn"), limits: ast.StringTerm("limits"),
 	maxLifetime: ast.StringTerm("max_lifetime"), wildcards: ast.StringTerm("wildcards"), approval: ast.StringTerm("approval"),
 
 	http: ast.StringTerm("http"), method: ast.StringTerm("method"), path: ast.StringTerm("path"),

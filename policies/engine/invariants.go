@@ -36,6 +36,7 @@ const (
 	breachLifetime
 	breachWildcard
 	breachApproval
+	breachWithdrawn
 )
 
 // invariants names each, and says which can be waived.
@@ -57,6 +58,7 @@ var invariants = [...]struct {
 	{breachLifetime, models.LifetimeExceeded, true},
 	{breachWildcard, models.WildcardForbidden, true},
 	{breachApproval, models.ApprovalRequired, true},
+	{breachWithdrawn, models.Withdrawn, false},
 }
 
 // codes names the invariants in b.
@@ -237,6 +239,11 @@ func (s *Snapshot) broken(in reading) (b breach, granted grants) {
 	}
 	if granted[0] == "" {
 		b |= breachScope
+	}
+	if in.withdrawn != nil {
+		if from := objectOf(in.withdrawn); from == nil || termIn(from, in.domain) != nil {
+			b |= breachWithdrawn
+		}
 	}
 	if in.limits {
 		b |= brokenLimits(in, now, timed, named)

@@ -70,6 +70,24 @@ var breaches = map[string]struct {
 	"not approved": {change: func(f *engine.Facts) {
 		f.Domain = engine.DomainValue(models.Domain{ID: "acme", Status: models.DomainEnabled, Limits: models.DomainLimits{Approval: true}})
 	}, want: []models.ReasonCode{models.ApprovalRequired}},
+	"withdrawn":           {change: withdrawnFrom("acme"), want: []models.ReasonCode{models.Withdrawn}},
+	"withdrawn elsewhere": {change: withdrawnFrom("beta")},
+	"withdrawn from two":  {change: withdrawnFrom("acme", "beta"), want: []models.ReasonCode{models.Withdrawn}},
+	"withdrawn, an admin": {change: func(f *engine.Facts) {
+		withdrawnFrom("acme")(f)
+		f.User = engine.UserValue(admin)
+	}, want: []models.ReasonCode{models.Withdrawn}},
+}
+
+// withdrawnFrom is a token that domains have withdrawn.
+func withdrawnFrom(domains ...string) func(*engine.Facts) {
+	return func(f *engine.Facts) {
+		p := pat
+		for _, domain := range domains {
+			p.Withdrawals = append(p.Withdrawals, models.Withdrawal{Domain: domain, At: now})
+		}
+		f.Token = engine.TokenValue(p)
+	}
 }
 
 // TestInvariants holds that a policy which allows everything allows nothing that no

@@ -122,6 +122,7 @@ var circumstances = []struct {
 	{"in a domain that does not exist", []Edit{{[]string{"domain"}, nil}}},
 	{"with a token that is too old for the domain", []Edit{{[]string{"domain", "limits"}, object{"max_lifetime": 10, "wildcards": true, "approval": false}}}},
 	{"with a token that the domain has not approved", []Edit{{[]string{"domain", "limits"}, object{"max_lifetime": 0, "wildcards": true, "approval": true}}}},
+	{"with a token that the domain has withdrawn", []Edit{{[]string{"token", "withdrawn"}, object{knownDomain: knownNow - 1}}}},
 }
 
 // KnownRequests are the golden requests, and one for each route of two bundles, as

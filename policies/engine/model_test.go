@@ -68,6 +68,14 @@ func judge(input any, roles map[string]models.Role, catalog models.Catalog) (rea
 	if scope == "" {
 		reasons = append(reasons, models.OutOfScope)
 	}
+	if token, _ := at(input, "token").(map[string]any); token != nil {
+		if withdrawn, there := token["withdrawn"]; there {
+			from, whole := withdrawn.(map[string]any)
+			if _, here := from[domain]; here || !whole {
+				reasons = append(reasons, models.Withdrawn)
+			}
+		}
+	}
 	if limits := at(input, "domain", "limits"); limits != nil && scope != "" && (admin || isMember) {
 		reasons = append(reasons, brokenLimits(input, limits)...)
 	}

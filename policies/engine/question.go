@@ -39,7 +39,7 @@ type layout struct {
 	shape *plan.Shape
 
 	now, domain, entityType, entity, operation, context             int
-	revoked, createdAt, expiresAt, scopes, approvals                int
+	revoked, createdAt, expiresAt, scopes, approvals, withdrawn     int
 	admin, disabled, domainID, status, maxLifetime, wildcards, must int
 	role                                                            int
 
@@ -81,6 +81,7 @@ var decisionLayout = sync.OnceValues(func() (*layout, error) {
 		{&l.expiresAt, []string{"token", "expires_at"}},
 		{&l.scopes, []string{"token", "scopes"}},
 		{&l.approvals, []string{"token", "approvals"}},
+		{&l.withdrawn, []string{"token", "withdrawn"}},
 		{&l.admin, []string{"user", "admin"}},
 		{&l.disabled, []string{"user", "disabled"}},
 		{&l.domainID, []string{"domain", "id"}},
@@ -217,7 +218,7 @@ type reading struct {
 	now                                              *ast.Term
 	domain, entityType, entity, operation            *ast.Term
 	revoked, createdAt, expiresAt, scopes, approvals *ast.Term
-	admin, disabled                                  *ast.Term
+	withdrawn, admin, disabled                       *ast.Term
 	domainID, status, role                           *ast.Term
 
 	limits                       bool // there are some; what they are may be nothing
@@ -236,7 +237,7 @@ func (q *question) reading() (r reading) {
 	at := q.slots
 	return reading{
 		now: at[l.now], domain: at[l.domain], entityType: at[l.entityType], entity: at[l.entity], operation: at[l.operation],
-		revoked: at[l.revoked], createdAt: at[l.createdAt], expiresAt: at[l.expiresAt], scopes: at[l.scopes], approvals: at[l.approvals],
+		revoked: at[l.revoked], createdAt: at[l.createdAt], expiresAt: at[l.expiresAt], scopes: at[l.scopes], approvals: at[l.approvals], withdrawn: at[l.withdrawn],
 		admin: at[l.admin], disabled: at[l.disabled], domainID: at[l.domainID], status: at[l.status], role: at[l.role],
 		limits:      at[l.maxLifetime] != nil || at[l.wildcards] != nil || at[l.must] != nil,
 		maxLifetime: at[l.maxLifetime], wildcards: at[l.wildcards], must: at[l.must],
@@ -251,7 +252,7 @@ func readingOf(input ast.Value) reading {
 	r := reading{
 		now: termIn(in, key.now), domain: termIn(request, key.domain), entityType: termIn(request, key.entityType), entity: termIn(request, key.entity),
 		operation: termIn(request, key.operation), revoked: termIn(token, key.revoked), createdAt: termIn(token, key.createdAt),
-		expiresAt: termIn(token, key.expiresAt), scopes: termIn(token, key.scopes), approvals: termIn(token, key.approvals),
+		expiresAt: termIn(token, key.expiresAt), scopes: termIn(token, key.scopes), approvals: termIn(token, key.approvals), withdrawn: termIn(token, key.withdrawn),
 		admin: termIn(user, key.admin), disabled: termIn(user, key.disabled), domainID: termIn(domain, key.id), status: termIn(domain, key.status),
 		role: termIn(child(in, key.membership), key.role),
 	}

@@ -44,6 +44,14 @@ func (s *Service) RequireFreshAdmin(p models.Principal) error {
 	return ErrStaleForm
 }
 
+// NoteStale audits that somebody tried with an old sign-in what needs a recent one, as who
+// stole a session does.
+func (s *Service) NoteStale(ctx context.Context, p models.Principal, what string) {
+	if err := s.store.Audit(ctx, p.Actor, "session.too_old", "user:"+p.User.ID, map[string]string{"for": what}); err != nil {
+		s.log.ErrorContext(ctx, "an attempt with an old sign-in could not be audited", "user_id", p.User.ID, "request_id", request.ID(ctx), "error", err)
+	}
+}
+
 // sessionNotice is the key of the session's data for what the next page says.
 const sessionNotice = "notice"
 
@@ -112,6 +120,20 @@ func (s *Service) EndSessions(ctx context.Context, p models.Principal, id string
 		return err
 	}
 	return s.store.Audit(ctx, p.Actor, "session.end", "user:"+p.User.ID, map[string]string{"by": "owner, from another session"})
+}
+
+// EndSessionsOf ends all sessions of somebody else, and codes that would begin one.
+func (s *Service) EndSessionsOf(ctx context.Context, p models.Principal, userID string) error {
+	if userID == p.User.ID {
+		return models.NewError(models.CodeConflict, "these are your own sessions; end them under Profile, Sessions")
+	}
+	if _, err := s.manage.User(ctx, userID); err != nil {
+		return err
+	}
+	if err := s.store.Sessions().DeleteByUser(ctx, userID, ""); err != nil {
+		return err
+	}
+	return s.store.Audit(ctx, p.Actor, "session.end", "user:"+userID, map[string]string{"by": "admin"})
 }
 
 // IsBearer reports whether the token of the session of ctx travels in the Authorization

@@ -73,7 +73,7 @@ func (s *Service) WithOwner(ctx context.Context, pat models.PAT) (OwnedPAT, erro
 	owned := OwnedPAT{PAT: pat}
 	owner, err := s.store.User(ctx, pat.UserID)
 	if owner != nil {
-		owned.Email = owner.Email
+		owned.Email, owned.Platform = owner.Email, owner.Admin
 	}
 	return owned, err
 }
@@ -96,6 +96,24 @@ func (s *Service) RevokeLeaked(ctx context.Context, p models.Principal, in api.L
 // ApprovePAT approves of scopes of a token for a domain; with nil of all that it has there.
 func (s *Service) ApprovePAT(ctx context.Context, p models.Principal, domain, id string, scopes []string) error {
 	_, err := s.store.ApprovePAT(ctx, p.Actor, domain, id, scopes)
+	return err
+}
+
+// WithdrawPAT has a domain take a token of a platform admin no more. Its owner is shown the
+// reason.
+func (s *Service) WithdrawPAT(ctx context.Context, p models.Principal, domain, id, reason string) error {
+	var v models.Invalid
+	models.ValidateReason("reason", reason, true, &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	_, err := s.store.WithdrawPAT(ctx, p.Actor, domain, id, reason)
+	return err
+}
+
+// AdmitPAT takes a domain's withdrawal of a token back.
+func (s *Service) AdmitPAT(ctx context.Context, p models.Principal, domain, id string) error {
+	_, err := s.store.AdmitPAT(ctx, p.Actor, domain, id)
 	return err
 }
 
@@ -131,6 +149,13 @@ func within(domain string, o store.OwnedPAT) store.OwnedPAT {
 	if o.Approvals = nil; approval != nil {
 		o.Approvals = []models.Approval{*approval}
 	}
+	withdrawal := o.WithdrawnFrom(domain)
+	if o.Withdrawals = nil; withdrawal != nil {
+		o.Withdrawals = []models.Withdrawal{*withdrawal}
+	}
+	if o.Platform { // which of the domains its owner works in is none of this one's business
+		o.LastUsedAt = nil
+	}
 	if o.Revoked.Domain != domain { // what another domain's admin wrote is for the owner
 		o.Revoked.Domain = ""
 		if o.Revoked.By == models.RevokerDomainAdmin {
@@ -150,7 +175,18 @@ func (s *Service) RevokeWithin(ctx context.Context, p models.Principal, domain, 
 		return err
 	}
 	_, err := s.store.RevokeWithin(ctx, p.Actor, domain, id, reason)
-	return err
+	return s.noteRefused(ctx, p, domain, id, err)
+}
+
+// noteRefused audits that an admin of a domain tried to end the token of a platform admin,
+// and returns the refusal.
+func (s *Service) noteRefused(ctx context.Context, p models.Principal, domain, id string, refusal error) error {
+	if models.CodeOf(refusal) == models.CodeForbidden {
+		if err := s.store.Audit(ctx, p.Actor, "pat.revoke_refused", "pat:"+id, map[string]string{"domain": domain}); err != nil {
+			return err
+		}
+	}
+	return refusal
 }
 
 // RevokeFor is [Service.RevokePAT] with a reason for the token's owner, which may be

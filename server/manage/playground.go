@@ -59,12 +59,12 @@ func (s *Service) HasPlayground() bool { return s.playground != nil }
 var ErrNoPlayground = models.NewError(models.CodeNotFound, "the playground is off here; the setting is playground.enabled")
 
 // begin counts a trial, unless the user made too many.
-func (t *trials) begin(user string, now time.Time, perMinute int) error {
+func (t *trials) begin(user string, now time.Time, perMinute int, message string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := t.byUser.Get(user)
 	if wait := w.Wait(now, time.Minute, perMinute); wait > 0 {
-		return window.TooSoon(wait, fmt.Sprintf("at most %d policies can be tried in a minute", perMinute))
+		return window.TooSoon(wait, fmt.Sprintf(message, perMinute))
 	}
 	w.Add(now, perMinute)
 	return nil
@@ -114,7 +114,7 @@ func (s *Service) TryPolicy(ctx context.Context, p models.Principal, in api.Play
 	if in.Replay > 0 {
 		trial.Base, trial.Events = &base.Source, RecordedEvents(s.decided, 0, in.Replay)
 	}
-	if err := s.trials.begin(p.User.ID, s.now(), s.cfg.Playground.PerMinute); err != nil {
+	if err := s.trials.begin(p.User.ID, s.now(), s.cfg.Playground.PerMinute, "at most %d policies can be tried in a minute"); err != nil {
 		return nil, err
 	}
 	result, err := s.playground.Try(ctx, trial)

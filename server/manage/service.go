@@ -20,6 +20,7 @@ type Config struct {
 	LogRetention time.Duration
 	LogMaxRows   int64
 	Playground   PlaygroundConfig
+	Lookups      int // people that one admin of a domain may look up in a minute
 }
 
 // Hasher hashes passwords; it is an *identity.Passwords.
@@ -60,9 +61,10 @@ type Service struct {
 	now        func() time.Time
 	random     io.Reader
 
-	asking chan struct{} // a place for each look at what other servers acknowledged
-	reader *policyReader
-	trials trials
+	asking  chan struct{} // a place for each look at what other servers acknowledged
+	reader  *policyReader
+	trials  trials
+	lookups trials
 }
 
 // New returns a service.
@@ -71,5 +73,6 @@ func New(cfg Config, deps Deps) *Service {
 		cfg: cfg, store: deps.Store, decided: deps.Decisions, engine: deps.Engine, policy: deps.Policy, shadow: deps.Shadow,
 		playground: deps.Playground, passwords: deps.Passwords, keys: deps.Keys, id: deps.ID, log: deps.Logger, now: deps.Clock, random: deps.Random,
 		asking: make(chan struct{}, mostAsking), reader: newPolicyReader(deps.Policy.Permit), trials: trials{byUser: window.NewRecent[string](mostTriers)},
+		lookups: trials{byUser: window.NewRecent[string](mostTriers)},
 	}
 }

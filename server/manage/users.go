@@ -40,9 +40,46 @@ func (s *Service) UserByEmail(ctx context.Context, email string) (*models.User, 
 	return s.store.UserByEmail(ctx, email)
 }
 
+// LookUp returns the account of an address, nil if there is none, for an admin of a domain
+// who makes members. Who may ask for one address may not ask for all: it is limited, and
+// each question is in the audit log.
+func (s *Service) LookUp(ctx context.Context, p models.Principal, domain, email string) (*models.User, error) {
+	if !p.User.Admin { // who sees all accounts anyway
+		if err := s.lookups.begin(p.User.ID, s.now(), s.cfg.Lookups, "at most %d people can be looked up in a minute"); err != nil {
+			return nil, err
+		}
+	}
+	user, err := s.store.UserByEmail(ctx, email)
+	if err != nil {
+		return nil, err
+	}
+	found := "no"
+	if user != nil {
+		found = "yes"
+	}
+	return user, s.store.Audit(ctx, p.Actor, "user.lookup", "domain:"+domain, map[string]string{"email": email, "found": found})
+}
+
 // Users lists all accounts.
 func (s *Service) Users(ctx context.Context, page Page) ([]models.User, string, error) {
 	return s.store.Users(ctx, store.UserFilter{}, page)
+}
+
+// PendingCode is a one-time code that nobody has used.
+type PendingCode = store.PendingCode
+
+// PendingCodes lists the one-time codes of a user that nobody has used.
+func (s *Service) PendingCodes(ctx context.Context, userID string) ([]PendingCode, error) {
+	if _, err := s.User(ctx, userID); err != nil {
+		return nil, err
+	}
+	return s.store.PendingCodes(ctx, userID)
+}
+
+// WithdrawCodes ends the one-time codes of a user.
+func (s *Service) WithdrawCodes(ctx context.Context, p models.Principal, userID string) error {
+	_, err := s.store.WithdrawCodes(ctx, p.Actor, userID)
+	return err
 }
 
 // CreateUser makes an account. Without a password nobody can sign in to it yet.
@@ -99,8 +136,14 @@ func (s *Service) UpdateUser(ctx context.Context, p models.Principal, id string,
 			return models.User{}, err
 		}
 	}
+	revoke := in.RevokeTokens != nil && *in.RevokeTokens
+	if revoke && (in.Disabled == nil || !*in.Disabled) {
+		var v models.Invalid
+		v.Add("revoke_tokens", "goes with disabled: true")
+		return models.User{}, v.Err()
+	}
 	if id == p.User.ID && (in.Disabled != nil && *in.Disabled || in.Admin != nil && !*in.Admin) {
 		return models.User{}, models.NewError(models.CodeConflict, "you cannot disable your own account or give up being its admin; another admin can")
 	}
-	return s.store.UpdateUser(ctx, p.Actor, id, store.UserPatch{Name: in.Name, Admin: in.Admin, Policy: in.Policy, Disabled: in.Disabled})
+	return s.store.UpdateUser(ctx, p.Actor, id, store.UserPatch{Name: in.Name, Admin: in.Admin, Policy: in.Policy, Disabled: in.Disabled, RevokeTokens: revoke})
 }

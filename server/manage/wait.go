@@ -55,7 +55,7 @@ func (s *Service) RevokeWithinEverywhere(ctx context.Context, p models.Principal
 	}
 	_, mark, err := s.store.RevokeAwaited(ctx, p.Actor, "", domain, id, reason)
 	if err != nil {
-		return api.Reached{}, err
+		return api.Reached{}, s.noteRefused(ctx, p, domain, id, err)
 	}
 	return s.awaitServers(ctx, mark, time.Now(), extend)
 }

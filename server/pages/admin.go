@@ -34,7 +34,7 @@ func (s *Surface) adminRoutes() []endpoint.Route {
 		{Method: "GET", Path: "/admin/users/new", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNewUser},
 		{Method: "POST", Path: "/admin/users/new", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formNewUser, Accepts: endpoint.Accepts{Form: []string{"email", "name", "password"}, Lists: []string{"admin", "policy"}}},
 		{Method: "GET", Path: "/admin/users/:id", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageUser},
-		{Method: "POST", Path: "/admin/users/:id", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdminToWiden, Page: true, Do: s.formUser, Accepts: endpoint.Accepts{Form: []string{"name"}, Lists: []string{"admin", "policy", "disabled"}}},
+		{Method: "POST", Path: "/admin/users/:id", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdminToWiden, Page: true, Do: s.formUser, Accepts: endpoint.Accepts{Form: []string{"name"}, Lists: []string{"admin", "policy", "disabled", "revoke_tokens"}}},
 
 		{Method: "GET", Path: "/admin/domains", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDomains, Accepts: endpoint.Accepts{Query: []string{"after"}}},
 		{Method: "GET", Path: "/admin/domains/new", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNewDomain},
@@ -50,6 +50,8 @@ func (s *Surface) adminRoutes() []endpoint.Route {
 		{Method: "GET", Path: "/admin/domains/:id/pats/:pat", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDomainPAT},
 		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/revoke", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formDomainRevoke, Accepts: endpoint.Accepts{Form: []string{"reason"}}},
 		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/approve", By: endpoint.DomainAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formApprove, Accepts: endpoint.Accepts{Lists: []string{"scope"}}},
+		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/withdrawal", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formWithdrawal, Accepts: endpoint.Accepts{Form: []string{"reason"}}},
+		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/admit", By: endpoint.DomainAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formAdmit},
 		{Method: "POST", Path: "/admin/domains/:id/pats/:pat/withdraw", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formWithdraw},
 
 		{Method: "GET", Path: "/admin/audit", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAudit, Accepts: endpoint.Accepts{Query: []string{"action", "subject", "actor", "since", "until", "after"}}},
@@ -316,7 +318,7 @@ func changesOf(user models.User, in api.UserPatch) api.UserPatch {
 	if in.Policy != nil && *in.Policy == user.Policy {
 		in.Policy = nil
 	}
-	if in.Disabled != nil && *in.Disabled == user.Disabled {
+	if in.Disabled != nil && *in.Disabled == user.Disabled && in.RevokeTokens == nil {
 		in.Disabled = nil
 	}
 	return in

@@ -151,7 +151,11 @@ func (s *Surface) formMember(c *gin.Context, p models.Principal) error {
 	ctx, id := c.Request.Context(), form.Get("id")
 	page.Email, page.Role = models.NormalizeEmail(form.Get("user")), form.Get("role")
 	if id == "" {
-		user, err := s.manage.UserByEmail(ctx, page.Email)
+		user, err := s.manage.LookUp(ctx, p, page.Domain.ID, page.Email)
+		if models.CodeOf(err) == models.CodeRateLimited {
+			page.Problems.General = "Too many people were looked up. Wait a minute before the next."
+			return s.again(c, p, err, page)
+		}
 		if err != nil {
 			return err
 		}
@@ -253,6 +257,7 @@ func (s *Surface) domainToken(c *gin.Context, p models.Principal) (ui.DomainToke
 	}
 	return ui.DomainToken{
 		Domain: domain, Token: ui.TokenOf(s.manage.Counted(pat.PAT), s.now()), Email: pat.Email,
+		Platform: pat.Platform,
 		Meanings: ui.NewChoices(s.manage.Catalog(), s.cfg.Limits, nil).Meanings(pat.Scopes),
 	}, nil
 }
@@ -296,6 +301,20 @@ func (s *Surface) formDomainRevoke(c *gin.Context, p models.Principal) error {
 func (s *Surface) formApprove(c *gin.Context, p models.Principal) error {
 	return s.onDomainToken(c, p, "The token is approved.", func(ctx context.Context, page *ui.DomainToken, form url.Values) error {
 		return s.manage.ApprovePAT(ctx, p, page.Domain.ID, page.Token.ID, append([]string{}, form["scope"]...))
+	})
+}
+
+// formWithdrawal has the domain take the token no more.
+func (s *Surface) formWithdrawal(c *gin.Context, p models.Principal) error {
+	return s.onDomainToken(c, p, "The token is withdrawn from the domain. Its owner sees why.", func(ctx context.Context, page *ui.DomainToken, form url.Values) error {
+		page.Reason = ui.DecodeReason(form)
+		return s.manage.WithdrawPAT(ctx, p, page.Domain.ID, page.Token.ID, page.Reason)
+	})
+}
+
+func (s *Surface) formAdmit(c *gin.Context, p models.Principal) error {
+	return s.onDomainToken(c, p, "The domain takes the token again.", func(ctx context.Context, page *ui.DomainToken, _ url.Values) error {
+		return s.manage.AdmitPAT(ctx, p, page.Domain.ID, page.Token.ID)
 	})
 }
 

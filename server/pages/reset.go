@@ -18,6 +18,9 @@ func (s *Surface) resetPages() []endpoint.Route {
 	return []endpoint.Route{
 		{Method: "GET", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNewReset},
 		{Method: "POST", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formNewReset},
+		{Method: "GET", Path: "/admin/users/:id/access", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAccess},
+		{Method: "POST", Path: "/admin/users/:id/access/sessions", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formEndSessionsOf},
+		{Method: "POST", Path: "/admin/users/:id/access/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formWithdrawCodes},
 		{Method: "GET", Path: "/admin/users/:id/reset/link", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageResetLink},
 		{Method: "GET", Path: ui.ResetPath, By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.pageReset},
 		{Method: "POST", Path: ui.ResetPath, By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.formReset, Accepts: endpoint.Accepts{Form: []string{"code", "password", "repeat"}}},
@@ -47,6 +50,50 @@ func (s *Surface) formNewReset(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	return s.leadToMade(c, p, "/admin/users/"+url.PathEscape(user.ID)+"/reset/link", identity.Made{Secret: reset.Code, URL: reset.URL, Expires: reset.ExpiresAt})
+}
+
+// pageAccess shows what would let somebody in, for it to be ended.
+func (s *Surface) pageAccess(c *gin.Context, p models.Principal) error {
+	user, err := s.userHere(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	sessions, err := s.identity.SessionsOf(ctx, models.Principal{User: user})
+	if err != nil {
+		return err
+	}
+	codes, err := s.manage.PendingCodes(ctx, user.ID)
+	if err != nil {
+		return err
+	}
+	makers := make([]string, len(codes))
+	for i, code := range codes {
+		makers[i] = code.MadeBy
+	}
+	emails, _, err := s.manage.Names(ctx, makers, nil)
+	if err != nil {
+		return err
+	}
+	page := ui.Access{User: user, Self: user.ID == p.User.ID, Sessions: len(sessions)}
+	for _, code := range codes {
+		page.Codes = append(page.Codes, ui.CodeWaiting{Reset: code.Purpose == "reset_password", By: emails[code.MadeBy], Expires: s.moment(code.ExpiresAt)})
+	}
+	return s.show(c, p, http.StatusOK, page)
+}
+
+func (s *Surface) formEndSessionsOf(c *gin.Context, p models.Principal) error {
+	if err := s.identity.EndSessionsOf(c.Request.Context(), p, c.Param("id")); err != nil {
+		return err
+	}
+	return s.seeOther(c, "/admin/users/"+url.PathEscape(c.Param("id"))+"/access", "They are signed out everywhere.")
+}
+
+func (s *Surface) formWithdrawCodes(c *gin.Context, p models.Principal) error {
+	if err := s.manage.WithdrawCodes(c.Request.Context(), p, c.Param("id")); err != nil {
+		return err
+	}
+	return s.seeOther(c, "/admin/users/"+url.PathEscape(c.Param("id"))+"/access", "The links and codes are withdrawn.")
 }
 
 func (s *Surface) pageResetLink(c *gin.Context, p models.Principal) error {

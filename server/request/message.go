@@ -110,7 +110,7 @@ func (r Refusals) mend(code models.ReasonCode, why Refusal) string {
 		return "Create a token that lives shorter, or rotate this one, at " + r.page("/profile/pats") + "."
 	case models.ApprovalRequired:
 		return "An admin of " + domain + " can approve token " + why.Decision.TokenID + "."
-	case "withdrawn":
+	case models.Withdrawn:
 		return "An admin of " + domain + " can say why, and allow the token again."
 	case "ip_forbidden":
 		return "Call from an address that the token allows, or create one for this address at " + r.page("/profile/pats/new") + "."

@@ -33,6 +33,17 @@ func (s *Surface) wireDomainPAT(domain string, o manage.OwnedPAT) api.DomainPAT 
 	if a := o.ApprovedBy(domain); a != nil {
 		out.ApprovedAt = manage.UTC(&a.At)
 	}
+	if w := o.WithdrawnFrom(domain); w != nil {
+		out.WithdrawnAt, out.WithdrawnReason = manage.UTC(&w.At), &w.Reason
+	}
+	return out
+}
+
+func wireWithdrawals(withdrawals []models.Withdrawal) []api.Withdrawal {
+	out := make([]api.Withdrawal, len(withdrawals))
+	for i, w := range withdrawals {
+		out[i] = api.Withdrawal{Domain: w.Domain, WithdrawnAt: w.At.UTC(), Reason: w.Reason}
+	}
 	return out
 }
 
@@ -131,6 +142,25 @@ func (s *Surface) putApproval(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	return s.answerDomainPAT(c)
+}
+
+func (s *Surface) putWithdrawal(c *gin.Context, p models.Principal) error {
+	var in api.Withdraw
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	if err := s.manage.WithdrawPAT(c.Request.Context(), p, c.Param("id"), c.Param("pat"), in.Reason); err != nil {
+		return err
+	}
+	return s.answerDomainPAT(c)
+}
+
+func (s *Surface) deleteWithdrawal(c *gin.Context, p models.Principal) error {
+	if err := s.manage.AdmitPAT(c.Request.Context(), p, c.Param("id"), c.Param("pat")); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
+	return nil
 }
 
 func (s *Surface) deleteApproval(c *gin.Context, p models.Principal) error {

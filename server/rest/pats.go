@@ -18,7 +18,7 @@ func (s *Surface) wirePAT(p models.PAT) api.PAT {
 	out := api.PAT{
 		ID: p.ID, Name: p.Name, Description: p.Description, Status: p.Status(s.now()),
 		Scopes: make([]api.Scope, len(p.Scopes)), CreatedAt: p.CreatedAt.UTC(), ExpiresAt: p.ExpiresAt.UTC(),
-		LastUsedAt: manage.UTC(p.LastUsedAt), RevokedAt: manage.UTC(p.RevokedAt), Approvals: wireApprovals(p.Approvals),
+		LastUsedAt: manage.UTC(p.LastUsedAt), RevokedAt: manage.UTC(p.RevokedAt), Approvals: wireApprovals(p.Approvals), Withdrawals: wireWithdrawals(p.Withdrawals),
 	}
 	if p.Revoked.By != "" {
 		out.RevokedBy = &p.Revoked.By

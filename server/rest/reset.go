@@ -19,6 +19,9 @@ import (
 func (s *Surface) resetRoutes() []endpoint.Route {
 	return []endpoint.Route{
 		{Method: "POST", Path: "/api/v1/users/:id/password-reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postNewReset},
+		{Method: "GET", Path: "/api/v1/users/:id/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getCodes},
+		{Method: "DELETE", Path: "/api/v1/users/:id/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.deleteCodes},
+		{Method: "DELETE", Path: "/api/v1/users/:id/sessions", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.deleteSessions},
 		{Method: "POST", Path: "/api/v1/password-reset", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.postReset, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 	}
 }
@@ -29,6 +32,37 @@ func (s *Surface) postNewReset(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	request.WriteJSON(c.Writer, http.StatusCreated, reset)
+	return nil
+}
+
+func (s *Surface) getCodes(c *gin.Context, _ models.Principal) error {
+	codes, err := s.manage.PendingCodes(c.Request.Context(), c.Param("id"))
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Items []api.PendingCode `json:"items"`
+	}{[]api.PendingCode{}}
+	for _, code := range codes {
+		out.Items = append(out.Items, api.PendingCode(code))
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, out)
+	return nil
+}
+
+func (s *Surface) deleteCodes(c *gin.Context, p models.Principal) error {
+	if err := s.manage.WithdrawCodes(c.Request.Context(), p, c.Param("id")); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}
+
+func (s *Surface) deleteSessions(c *gin.Context, p models.Principal) error {
+	if err := s.identity.EndSessionsOf(c.Request.Context(), p, c.Param("id")); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
 	return nil
 }
 

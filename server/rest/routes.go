@@ -59,6 +59,8 @@ func (s *Surface) apiRoutes() []endpoint.Route {
 		{Method: "GET", Path: "/api/v1/domains/:id/pats", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getDomainPATs, Accepts: endpoint.Accepts{Query: endpoint.With("owner", "name", "status", "expires_before", "unused_since", "approved")}},
 		{Method: "GET", Path: "/api/v1/domains/:id/pats/:pat", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getDomainPAT},
 		{Method: "POST", Path: "/api/v1/domains/:id/pats/:pat/revoke", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.postDomainRevoke, Accepts: endpoint.Accepts{Query: []string{"wait"}, Body: endpoint.Object}},
+		{Method: "PUT", Path: "/api/v1/domains/:id/pats/:pat/withdrawal", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.putWithdrawal, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "DELETE", Path: "/api/v1/domains/:id/pats/:pat/withdrawal", By: endpoint.DomainAdmin, SignIn: endpoint.FreshAdmin, Do: s.deleteWithdrawal},
 		{Method: "PUT", Path: "/api/v1/domains/:id/approvals/:pat", By: endpoint.DomainAdmin, SignIn: endpoint.FreshAdmin, Do: s.putApproval, Accepts: endpoint.Accepts{Body: endpoint.ObjectOrNothing}},
 		{Method: "DELETE", Path: "/api/v1/domains/:id/approvals/:pat", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.deleteApproval},
 

@@ -270,7 +270,9 @@ func EditUser(u models.User, self bool, p Problems) Form {
 		Field{Name: "admin", Label: "Platform admin", Kind: CheckField, Checked: u.Admin, Hint: "May do everything in every domain, and manage users."},
 		Field{Name: "policy", Label: "Policy team", Kind: CheckField, Checked: u.Policy, Hint: policyHint},
 		Field{Name: "disabled", Label: "Disabled", Kind: CheckField, Checked: u.Disabled, Hint: "Cannot sign in. All their sessions end, and their tokens are refused until the account is enabled again."},
+		Field{Name: "revoke_tokens", Label: "Revoke all tokens", Kind: CheckField, Hint: "With Disabled: their tokens end for good, and do not come back when the account is enabled."},
 	)
+	f.Next = Link{Label: "Sessions, links and codes…", URL: userURL(u.ID) + "/access"}
 	if !u.Disabled {
 		f.More = Link{Label: "Make a reset link for a forgotten password…", URL: userURL(u.ID) + "/reset"}
 	}
@@ -285,6 +287,10 @@ func DecodeUser(form url.Values, self bool) (patch api.UserPatch, p Problems) {
 	if !self {
 		admin, policy, disabled := ticked(form, "admin", &p), ticked(form, "policy", &p), ticked(form, "disabled", &p)
 		patch.Admin, patch.Policy, patch.Disabled = &admin, &policy, &disabled
+		if slices.Contains(form["revoke_tokens"], "1") {
+			revoke := true
+			patch.RevokeTokens = &revoke
+		}
 	}
 	return patch, p
 }

@@ -145,12 +145,14 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 	case strings.HasPrefix(path, "/admin/pats/") && path != "/admin/pats/revoke":
 		return strings.TrimSuffix(path, "/revoke")
 	case strings.HasPrefix(path, "/admin/domains/"):
-		for _, action := range []string{"/members", "/limits", "/revoke", "/approve", "/withdraw"} {
+		for _, action := range []string{"/members", "/limits", "/revoke", "/approve", "/withdraw", "/withdrawal", "/admit"} {
 			if strings.Count(path, "/") > 3 { // and not a domain of that name
 				path = strings.TrimSuffix(path, action)
 			}
 		}
 		return path
+	case strings.HasPrefix(path, "/admin/users/") && strings.Contains(path, "/access/"):
+		return path[:strings.LastIndexByte(path, '/')]
 	case path == "/policy/resume":
 		return "/policy"
 	case path == "/policy/shadow/promote":

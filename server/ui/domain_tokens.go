@@ -102,6 +102,8 @@ func DomainTokens(d models.Domain, found []Owned, f Filter, next string) Table {
 		}
 		approval := Cell{Text: "Not given"}
 		switch {
+		case len(o.Withdrawn) > 0:
+			approval = Cell{State: &State{"revoked", "Withdrawn"}}
 		case o.Approved[d.ID] != nil:
 			approval = Cell{State: &State{"active", "Approved"}}
 		case d.Limits.Approval && o.Alive:
@@ -119,6 +121,7 @@ type DomainToken struct {
 	Domain   models.Domain
 	Token    Token // with the scopes that reach the domain
 	Email    string
+	Platform bool // the owner is a platform admin
 	Meanings []ScopeMeaning
 	Reason   string // typed for a revocation
 	Problems Problems
@@ -138,6 +141,34 @@ func (d DomainToken) List() string { return domainTokensURL(d.Domain.ID) }
 
 // Approved is when the domain approved of it, nil if it did not.
 func (d DomainToken) Approved() *Moment { return d.Token.Approved[d.Domain.ID] }
+
+// Withdrawn is the domain's withdrawal of it, nil if there is none.
+func (d DomainToken) Withdrawn() *Withdrawn {
+	for i := range d.Token.Withdrawn {
+		if d.Token.Withdrawn[i].Domain == d.Domain.ID {
+			return &d.Token.Withdrawn[i]
+		}
+	}
+	return nil
+}
+
+// Withdrawn is a domain that takes a token no more.
+type Withdrawn struct {
+	Domain, Reason string
+	At             Moment
+}
+
+func withdrawn(p models.PAT, now time.Time) (out []Withdrawn) {
+	for _, w := range p.Withdrawals {
+		out = append(out, Withdrawn{Domain: w.Domain, Reason: w.Reason, At: At(w.At, now)})
+	}
+	return out
+}
+
+// AdmitURL is where a form takes the withdrawal of a token from a domain back.
+func AdmitURL(domain, id string) string {
+	return domainTokensURL(domain) + "/" + url.PathEscape(id) + "/admit"
+}
 
 // ReasonField is where the reason for a revocation is typed.
 func (d DomainToken) ReasonField() Field { return reasonField(d.Reason) }

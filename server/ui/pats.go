@@ -48,6 +48,7 @@ type Token struct {
 	RotatedTo             string
 	RevokedBy, RevokedWhy string             // "" if its owner did
 	Approved              map[string]*Moment // when, by domain
+	Withdrawn             []Withdrawn
 }
 
 // TokenOf shows a record whose expiry is the one that counts.
@@ -58,7 +59,7 @@ func TokenOf(p models.PAT, now time.Time) Token {
 		Scopes: p.Scopes, Created: At(p.CreatedAt, now), Expires: At(p.ExpiresAt, now),
 		LastUsed: maybeAt(p.LastUsedAt, now), Revoked: maybeAt(p.RevokedAt, now),
 		LastIP: p.LastUsedIP, LastAgent: p.LastUsedAgent, RotatedTo: p.RotatedTo,
-		RevokedBy: revokedBy(p.Revoked), RevokedWhy: p.Revoked.Reason, Approved: approved(p, now),
+		RevokedBy: revokedBy(p.Revoked), RevokedWhy: p.Revoked.Reason, Approved: approved(p, now), Withdrawn: withdrawn(p, now),
 	}
 }
 

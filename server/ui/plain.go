@@ -23,6 +23,7 @@ type Form struct {
 	Instead  Link   // another way than the form, above it
 	More     Link   // where else to go, under the form
 	Also     Link   // and where else
+	Next     Link   // and where else
 	Narrow   bool   // stands alone, as the sign-in does
 	Script   string // asset with a script of this page alone, "" for none
 	Secret   bool   // a field holds what its sender alone may know

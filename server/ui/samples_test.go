@@ -150,7 +150,11 @@ func samples() map[string]sample {
 	wrongAgain := again
 	wrongAgain.Problems.Add("confirm_password", "is not right")
 	return map[string]sample{
-		"confirm-again":          {in, again},
+		"confirm-again": {in, again},
+		"access": {in, Access{User: models.User{ID: "u", Name: "Grace Hopper", Email: "grace@example.com"}, Sessions: 2, Codes: []CodeWaiting{
+			{Reset: true, By: "ada@example.com", Expires: At(sampleNow, sampleNow)}, {Expires: At(sampleNow, sampleNow)},
+		}}},
+		"access-none":            {in, Access{User: models.User{ID: "u", Name: "Grace Hopper", Email: "grace@example.com"}, Self: true}},
 		"confirm-again-wrong":    {in, wrongAgain},
 		"confirm-again-provider": {atProvider, again},
 		"confirmed":              {atProvider, Confirmed(true)},

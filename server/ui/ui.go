@@ -59,6 +59,9 @@ func (u *UI) funcs() template.FuncMap {
 		"fieldID": fieldID,
 		"plural":  plural,
 		"upper":   upperFirst,
+
+		"admitURL": AdmitURL,
+
 		"field":   func(f Field, p Problems) fieldView { return fieldView{Field: f, Problem: p.For(f.Name)} },
 		"row":     func(form ScopesForm, row ScopeRow) rowView { return form.rowView(row) },
 		"confirm": func(v view, p Problems) confirmation { return confirmation{v.Frame, p.For("password")} },

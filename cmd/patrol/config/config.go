@@ -36,6 +36,7 @@ type Config struct {
 	Tombstones     Tombstones          `key:"tombstones" doc:"What was taken away, kept apart from the database so that no restore gives it back; see operations.md."`
 	Sessions       Sessions            `key:"sessions" doc:"How long a sign-in lasts."`
 	Passwords      Passwords           `key:"passwords" doc:"Guessing at passwords, and what one guess costs."`
+	Domains        Domains             `key:"domains" doc:"What admins of domains may do."`
 	OIDC           OIDC                `key:"oidc" doc:"Sign-in at an OpenID Connect provider, beside passwords; see sign-in.md."`
 	Decisions      Decisions           `key:"decisions" doc:"How decisions are made: caching and look-ups."`
 	DecisionLog    DecisionLog         `key:"decision_log" doc:"What is kept of decisions, and where; see decision-log.md."`
@@ -138,6 +139,17 @@ type Sessions struct {
 	FreshAdmin  time.Duration `key:"fresh_admin" doc:"What widens anybody's power or removes a protection needs a sign-in within this time: accounts, roles, limits, approvals, the policy in force."`
 }
 
+// Domains is about their admins.
+type Domains struct {
+	Lookups int `key:"lookups_per_minute" doc:"How many people one admin of a domain may look up by their email address in a minute, to make them members."`
+}
+
+func (d Domains) validate(v *models.Invalid) {
+	if d.Lookups < 1 {
+		v.Add("domains.lookups_per_minute", "must be at least 1")
+	}
+}
+
 // Passwords is about guessing at them.
 type Passwords struct {
 	FailuresPerAddress int           `key:"failures_per_address" doc:"Failed sign-ins a minute for one account from one address (IPv6: one /64)."`
@@ -212,6 +224,7 @@ func Default() Config {
 		Sessions:  Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute, FreshAdmin: time.Hour},
 		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, FailuresPerNetwork: 50, ResetValidFor: 24 * time.Hour, Memory: 19 << 20, Iterations: 2, Lanes: 1},
 		OIDC:      defaultOIDC(),
+		Domains:   Domains{Lookups: 20},
 		Decisions: Decisions{
 			CacheTTL:       time.Hour,
 			CacheSize:      100_000,

@@ -86,6 +86,9 @@ func Limit(r *rand.Rand, input any) {
 	if r.IntN(2) == 0 {
 		token["approvals"] = map[string]any{Pick(r, []string{"acme", "acme", "acme", "beta", "*"}): 100}
 	}
+	if r.IntN(4) == 0 {
+		token["withdrawn"] = map[string]any{Pick(r, []string{"acme", "acme", "beta", "*"}): 100}
+	}
 	if r.IntN(2) == 0 {
 		for range 1 + r.IntN(3) {
 			damageAt(r, input, Pick(r, limitPlaces))
@@ -101,6 +104,8 @@ var limitPlaces = [][]string{
 	{"token", "created_at"},
 	{"token", "approvals"},
 	{"token", "approvals", "acme"},
+	{"token", "withdrawn"},
+	{"token", "withdrawn", "acme"},
 }
 
 // places are where an input is broken, each as often as it is listed.

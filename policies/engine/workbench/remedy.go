@@ -45,6 +45,7 @@ const (
 	FactToken      FactKind = "token"      // another token: neither revoked nor expired, and new
 	FactScope      FactKind = "scope"      // a scope more
 	FactApproval   FactKind = "approval"   // the domain's, of the token
+	FactWithdrawal FactKind = "withdrawal" // the domain's, of the token
 	FactUser       FactKind = "user"       // the owner's account
 	FactDomain     FactKind = "domain"     // that it exists, and its status
 	FactMembership FactKind = "membership" // that the owner is a member
@@ -127,6 +128,23 @@ func changeSets(catalog models.Catalog, input object) []changeSet {
 	return sets[1:]
 }
 
+// admission is the change by which a domain takes its withdrawal of the token back, if
+// there is one.
+func admission(input object, domain string) (c Change, ok bool) {
+	token, _ := input["token"].(object)
+	withdrawn, _ := token["withdrawn"].(object)
+	if _, there := withdrawn[domain]; !there {
+		return c, false
+	}
+	without := maps.Clone(withdrawn)
+	delete(without, domain)
+	return Change{
+		Kind:  FactWithdrawal,
+		Title: fmt.Sprintf("the domain %s takes its withdrawal of the token back", domain),
+		Edits: []engine.Edit{{Path: []string{"token", "withdrawn"}, Value: without}},
+	}, true
+}
+
 // changeGroups are the changes that can be made to the facts of input.
 func changeGroups(catalog models.Catalog, input object) [][]Change {
 	request, _ := input["request"].(object)
@@ -148,6 +166,9 @@ func changeGroups(catalog models.Catalog, input object) [][]Change {
 			Title: fmt.Sprintf("the domain %s approves of the token", asked.Domain),
 			Edits: []engine.Edit{{Path: []string{"token", "approvals", asked.Domain}, Value: now}},
 		}})
+		if change, ok := admission(input, asked.Domain); ok {
+			groups = append(groups, []Change{change})
+		}
 	}
 	if asked.Validate() == nil {
 		groups = append(groups, []Change{{

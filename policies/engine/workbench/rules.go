@@ -40,7 +40,7 @@ var authzPackage = ast.MustParseRef("data.patrol.authz")
 var contractCodes = []models.ReasonCode{
 	models.TokenRevoked, models.TokenExpired, models.UserDisabled, models.DomainUnknown, models.DomainDisabled, models.DomainFrozen,
 	models.NotAMember, models.RoleForbids, models.OutOfScope, models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired,
-	models.UnknownOperation, models.RouteUnmapped, "withdrawn", "ip_forbidden",
+	models.Withdrawn, models.UnknownOperation, models.RouteUnmapped, "ip_forbidden",
 }
 
 // rules runs the stage of that name: whether each rule can do what it says.

@@ -190,7 +190,7 @@ func TestReplayFails(t *testing.T) {
 			},
 		},
 		"a candidate that takes all the memory": {
-			with("reason := {\"code\": \"x\", \"message\": \"x\"} if {\n\tinput.now > 0\n\tz := sprintf(\"%01000d\", [0])\n\ty := replace(z, \"0\", z)\n\tcount([x | some i in numbers.range(1, 9999); x := concat(\"\", [y, format_int(i, 10)])]) == 1\n}"),
+			engine.Source{Name: "candidate", Files: lightFiles(t, map[string]string{"x/data.json": `{"x": [` + strings.Repeat(`{"a":{}},`, 900_000) + `1]}`})},
 			handOut(events),
 			ReplayOptions{Limits: sandbox.Limits{Memory: 256 << 20}},
 			func(t *testing.T, err error) {

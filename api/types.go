@@ -100,6 +100,9 @@ type Me struct {
 	Admin       bool           `json:"admin"`
 	Policy      bool           `json:"policy"`
 	Memberships []MyMembership `json:"memberships"`
+	// SignInBy is when the account is shut out unless its owner comes from the identity
+	// provider before.
+	SignInBy *time.Time `json:"sign_in_by,omitempty"`
 }
 
 // MyMembership is one domain of the signed-in user.
@@ -453,6 +456,20 @@ type Problem struct {
 	RotatedTo  string              `json:"rotated_to,omitempty"`
 	DecisionID string              `json:"decision_id,omitempty"` // of a refused proxied request
 	Reasons    []models.Reason     `json:"reasons,omitempty"`     // likewise
+}
+
+// Identity is who a user is at an identity provider, a way into the account.
+type Identity struct {
+	ID         string     `json:"id"`
+	Issuer     string     `json:"issuer"`
+	Subject    string     `json:"subject"`
+	Since      time.Time  `json:"since"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+}
+
+// IdentityOf returns an identity in the form of the API.
+func IdentityOf(i models.Identity) Identity {
+	return Identity{ID: i.ID(), Issuer: i.Issuer, Subject: i.Subject, Since: i.CreatedAt.UTC(), LastUsedAt: i.LastUsedAt}
 }
 
 // UserOf returns an account in the form of the API.

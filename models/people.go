@@ -1,6 +1,8 @@
 package models
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net/mail"
@@ -20,15 +22,40 @@ type User struct {
 	Policy       bool   // of the policy team: sees and steers the policy, as admins do
 	Disabled     bool
 	CreatedAt    time.Time
+	ProviderAt   *time.Time // when the user last came from an identity provider; nil: never
+}
+
+// SignInBy returns when the user has to sign in at an identity provider again: so long after the
+// last time, unless there is a password to sign in with, or no limit (0). Nil: never.
+func (u User) SignInBy(maxAbsence time.Duration) *time.Time {
+	if maxAbsence <= 0 || u.PasswordHash != "" || u.ProviderAt == nil {
+		return nil
+	}
+	by := u.ProviderAt.Add(maxAbsence)
+	return &by
+}
+
+// Absent reports whether the user has stayed away from the identity provider for too long, and
+// counts as disabled until they come from there.
+func (u User) Absent(now time.Time, maxAbsence time.Duration) bool {
+	by := u.SignInBy(maxAbsence)
+	return by != nil && !now.Before(*by)
 }
 
 // Identity is who a user is at an OpenID Connect provider. A user has at most one at
 // each issuer.
 type Identity struct {
-	Issuer    string // URL of the provider
-	Subject   string // the provider's id for the person, never given to another
-	UserID    string
-	CreatedAt time.Time
+	Issuer     string // URL of the provider
+	Subject    string // the provider's id for the person, never given to another
+	UserID     string
+	CreatedAt  time.Time
+	LastUsedAt *time.Time // nil: not since it is kept
+}
+
+// ID names the identity, in addresses too.
+func (i Identity) ID() string {
+	sum := sha256.Sum256([]byte(i.Issuer + "\x00" + i.Subject))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
 // NormalizeEmail brings an email address into the form that is stored and

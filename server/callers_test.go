@@ -106,7 +106,7 @@ func TestWhoMayCallEveryRoute(t *testing.T) {
 			if strings.Contains(r.Path, "users") {
 				id = w.users["eve"].ID
 			}
-			target := strings.NewReplacer(":id", id, ":pat", pat.ID, ":user", w.users["ann"].ID, ":scope", pat.Scopes[0].ID, ":decision", decision).Replace(r.Path)
+			target := strings.NewReplacer(":identity", "IDENTITY", ":id", id, ":pat", pat.ID, ":user", w.users["ann"].ID, ":scope", pat.Scopes[0].ID, ":decision", decision).Replace(r.Path)
 			var body any
 			if r.Method != http.MethodGet && r.Method != http.MethodDelete {
 				body = `{}`
@@ -115,6 +115,18 @@ func TestWhoMayCallEveryRoute(t *testing.T) {
 				}
 			}
 			try := func(who string) *answer {
+				target := target
+				if strings.Contains(target, "IDENTITY") { // one that is theirs, or eve's
+					owner := who
+					if strings.Contains(target, "/users/") {
+						owner = "eve"
+					}
+					if user, known := w.users[owner]; known {
+						require.NoError(t, w.store.LinkIdentity(t.Context(), by, user.ID, otherIssuer, owner))
+						defer delete(w.sessions, owner)
+					}
+					target = strings.Replace(target, "IDENTITY", models.Identity{Issuer: otherIssuer, Subject: owner}.ID(), 1)
+				}
 				w.member("ann", "acme", "member") // one of the routes takes her out
 				switch who {
 				case "nobody":
@@ -125,8 +137,11 @@ func TestWhoMayCallEveryRoute(t *testing.T) {
 					return w.with(pat.Token).send(r.Method, target, body)
 				}
 				defer func() {
-					if r.Method+r.Path == "DELETE/api/v1/session" {
+					switch r.Method + r.Path {
+					case "DELETE/api/v1/session":
 						delete(w.sessions, who)
+					case "DELETE/api/v1/users/:id/sessions": // eve's
+						delete(w.sessions, "eve")
 					}
 				}()
 				return w.as(who).send(r.Method, target, body)
@@ -147,7 +162,7 @@ func TestWhoMayCallEveryRoute(t *testing.T) {
 						assert.Equal(t, status, a.status, "%s: %s", who, a.body)
 						continue
 					}
-					if r.By != "tokenHolder" && r.Path != "/api/v1/session" {
+					if r.By != "tokenHolder" && r.Path != "/api/v1/session" && r.Path != "/login/oidc/backchannel-logout" {
 						assert.NotContains(t, []int{401, 403, 404, 405, 500}, a.status, "%s: %s", who, a.body)
 					}
 				}

@@ -26,9 +26,9 @@ type Config struct {
 	// MetricsPublic opens /metrics on Listen to whoever reaches that.
 	MetricsPublic bool
 	// PublicURL is the base URL that people and browsers use, such as
-	// https://patrol.example.com. With https, cookies are Secure with the __Host-
-	// prefix and HSTS is sent. Empty: derived from the real listen address in
-	// messages only.
+	// https://patrol.example.com. With https, or with TLS on the listener, cookies are
+	// Secure with the __Host- prefix and HSTS is sent. Empty: derived from the real
+	// listen address in messages only; links that people are handed are relative then.
 	PublicURL string
 	// DataDir holds the setup code that is written on first start.
 	DataDir string
@@ -79,9 +79,12 @@ type HTTPConfig struct {
 	MaxHeaderBytes    int           // request line and headers
 	MaxConnections    int           // open at a time, per listener
 	MaxBodyBytes      int64         // body of an API request
-	MaxInFlight       int           // decisions that are made at a time, and again requests of other kinds; more are refused
-	DrainDelay        time.Duration // how long everything is still served after /readyz began to say no
-	ShutdownTimeout   time.Duration // how long requests in flight may take to end after that
+	// HSTSIncludeSubdomains has the header that keeps browsers on https speak for the
+	// hosts below the public one, too.
+	HSTSIncludeSubdomains bool
+	MaxInFlight           int           // decisions that are made at a time, and again requests of other kinds; more are refused
+	DrainDelay            time.Duration // how long everything is still served after /readyz began to say no
+	ShutdownTimeout       time.Duration // how long requests in flight may take to end after that
 }
 
 // DefaultConfig returns the configuration that applies where nothing else is

@@ -24,9 +24,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if s.stopping.Load() && r.Header["Upgrade"] == nil {
 		w.Header()["Connection"] = closeValue // let the next one go elsewhere
 	}
-	if s.hsts {
-		w.Header()["Strict-Transport-Security"] = hstsValue
-	}
+	s.hsts.tell(w.Header(), r)
 	peer := r.RemoteAddr
 	r = r.WithContext(request.With(r.Context(), x))
 	if x.Client.IsValid() && len(s.trusted) > 0 {
@@ -134,7 +132,4 @@ func (s *Server) requestID(r *http.Request, now time.Time) string {
 
 var requestIDs = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-var (
-	hstsValue  = []string{"max-age=31536000"}
-	closeValue = []string{"close"}
-)
+var closeValue = []string{"close"}

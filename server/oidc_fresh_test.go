@@ -137,17 +137,17 @@ func TestConnectingAnAccount(t *testing.T) {
 	connect.Del("password")
 
 	// Only the session that asked for it is connected.
-	flow := ann.flow().Value
+	flow := ann.flow()
 	back := ann.atProvider(away, "ann")
 	eve := w.visit("eve")
-	eve.setFlow(flow)
+	eve.setFlow(flow.Name, flow.Value)
 	eve.get(back).is(403)
 	assert.Contains(t, eve.get("/profile/identity").text, "Connect your account")
 	// A planted visit does not connect somebody else.
 	mallory := w.visit("eve")
 	away = mallory.post("/profile/identity", connect).continues()
-	planted, theirs := mallory.flow().Value, mallory.atProvider(away, "mallory")
-	ann.setFlow(planted)
+	planted, theirs := mallory.flow(), mallory.atProvider(away, "mallory")
+	ann.setFlow(planted.Name, planted.Value)
 	ann.get(theirs).is(403)
 	assert.Contains(t, ann.get("/profile/identity").text, "Connect your account")
 

@@ -224,7 +224,7 @@ func TestAnswersOfAHostileProvider(t *testing.T) {
 		"a subject with a line":      {answer{claims: map[string]any{"sub": "zoe\n"}}, 403, "no usable subject"},
 		"half of a surrogate pair":   {answer{claims: map[string]any{"sub": json.RawMessage(`"zoe\ud800"`)}}, 403, "no usable subject"},
 		"a subject that is a number": {answer{claims: map[string]any{"sub": 7}}, 403, "oidc: failed to unmarshal claims"},
-		"two subjects":               {answer{claims: map[string]any{"\u017fub": "root"}}, 403, "no usable subject"},
+		"two subjects":               {answer{claims: map[string]any{"\u017fub": "root"}}, 403, "is there more than once"},
 		"a code twice":               {answer{query: func(q url.Values) { q.Add("code", "another") }}, 403, "more than once"},
 		"never valid":                {answer{claims: without("exp")}, 403, "expired"},
 		"not valid yet":              {answer{claims: map[string]any{"nbf": now.Add(time.Hour).Unix()}}, 403, "before the nbf"},

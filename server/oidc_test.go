@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"net"
 	"net/http"
@@ -119,18 +121,19 @@ func (v *visitor) flow() *http.Cookie {
 	base, err := url.Parse(v.w.http.URL)
 	require.NoError(v.w.t, err)
 	for _, cookie := range v.client.Jar.Cookies(base) {
-		if cookie.Name == "patrol_flow" {
+		if strings.HasPrefix(cookie.Name, v.w.cookieName("flow")+"_") {
 			return cookie
 		}
 	}
 	return nil
 }
 
-func (v *visitor) setFlow(value string) {
+// setFlow plants the cookie of a visit.
+func (v *visitor) setFlow(name, value string) {
 	v.w.t.Helper()
 	base, err := url.Parse(v.w.http.URL)
 	require.NoError(v.w.t, err)
-	v.client.Jar.SetCookies(base, []*http.Cookie{{Name: "patrol_flow", Value: value, Path: "/"}})
+	v.client.Jar.SetCookies(base, []*http.Cookie{{Name: name, Value: value, Path: "/"}})
 }
 
 // signedIn reports whether the visitor is.
@@ -152,10 +155,10 @@ func TestSignInAtAProvider(t *testing.T) {
 		assert.Contains(t, page.text, "Sign in with Example ID")
 
 		begun := zoe.get("/login/oidc?next=/help").is(http.StatusSeeOther)
-		cookie := (&http.Response{Header: begun.header}).Cookies()[0]
-		assert.Equal(t, []any{"patrol_flow", "/", true, http.SameSiteLaxMode, 900}, []any{cookie.Name, cookie.Path, cookie.HttpOnly, cookie.SameSite, cookie.MaxAge})
 		there, err := url.Parse(begun.header.Get("Location"))
 		require.NoError(t, err)
+		cookie := (&http.Response{Header: begun.header}).Cookies()[0]
+		assert.Equal(t, []any{w.flowName(there), "/", true, http.SameSiteLaxMode, 900}, []any{cookie.Name, cookie.Path, cookie.HttpOnly, cookie.SameSite, cookie.MaxAge})
 		q := there.Query()
 		assert.Equal(t, "S256", q.Get("code_challenge_method"))
 		assert.Equal(t, "code", q.Get("response_type"))
@@ -210,14 +213,16 @@ func TestAVisitBelongsToOneBrowser(t *testing.T) {
 	idp.Person("mallory", person("mallory"))
 	mallory := w.visit("")
 	start := mallory.leaves("/login/oidc")
-	flow := mallory.flow().Value
+	flow := mallory.flow()
 	back := mallory.atProvider(start, "mallory")
 
 	refused := func(v *visitor, path string) {
 		t.Helper()
 		page := v.get(path).is(403)
 		assert.Equal(t, "Sign in", page.heading(), "one can begin again")
-		assert.Empty(t, (&http.Response{Header: page.header}).Cookies()[0].Value)
+		for _, cookie := range (&http.Response{Header: page.header}).Cookies() {
+			assert.Empty(t, cookie.Value)
+		}
 		assert.False(t, v.signedIn())
 	}
 	// Somebody whom mallory sends the address to is not signed in as mallory.
@@ -228,28 +233,29 @@ func TestAVisitBelongsToOneBrowser(t *testing.T) {
 	// A state that was changed.
 	q := mustQuery(t, back)
 	q.Set("state", q.Get("state")+"x")
-	mallory.setFlow(flow)
+	mallory.setFlow(flow.Name, flow.Value)
 	refused(mallory, "/login/oidc/callback?"+q.Encode())
 	// Another issuer's answer (RFC 9207).
 	q = mustQuery(t, back)
 	q.Set("iss", "https://other.example")
-	mallory.setFlow(flow)
+	mallory.setFlow(flow.Name, flow.Value)
 	refused(mallory, "/login/oidc/callback?"+q.Encode())
 	// A cookie that is no visit, and one that holds too much.
 	for _, value := range []string{"", "x", "AAAA", strings.Repeat("A", 3000)} {
-		mallory.setFlow(value)
+		mallory.setFlow(flow.Name, value)
 		refused(mallory, back)
 		w.clock.Advance(time.Minute)
 	}
 
 	// The code is good once, even with the cookie.
 	idp.At(w.clock.Now())
+	mallory = w.visit("")
 	start = mallory.leaves("/login/oidc")
-	flow = mallory.flow().Value
+	flow = mallory.flow()
 	back = mallory.atProvider(start, "mallory")
 	mallory.get(back).leadsTo("/profile/pats")
 	thief := w.visit("")
-	thief.setFlow(flow)
+	thief.setFlow(flow.Name, flow.Value)
 	refused(thief, back)
 
 	// The provider says no, in its own words or in none.
@@ -450,4 +456,11 @@ func TestAFirstUserIsAnAdmin(t *testing.T) {
 	w.as("").get("/setup").is(404)
 	assert.NotEmpty(t, code)
 	w.visit("").comes("zoe").leadsTo("/profile/pats")
+}
+
+// flowName is the name of the cookie of a visit to an address of the provider.
+func (w *world) flowName(there *url.URL) string {
+	w.t.Helper()
+	sum := sha256.Sum256([]byte("flow " + there.Query().Get("state")))
+	return w.cookieName("flow") + "_" + hex.EncodeToString(sum[:8])
 }

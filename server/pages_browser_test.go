@@ -401,3 +401,35 @@ func TestWithoutJavaScript(t *testing.T) {
 	assert.Contains(t, ann.sees(".notice"), "The token is revoked.")
 	assert.Equal(t, "401", w.curl(token))
 }
+
+// TestNoScriptButOurs has a page name scripts that are served under its host and are not ours.
+func TestNoScriptButOurs(t *testing.T) {
+	browser := uitest.Start(t)
+	w := newWorld(t, testenv.SQLite(t), func(_ *server.Config, d *server.Deps) {
+		d.Gateway = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { // as an upstream could answer
+			w.Header().Set("Content-Type", "text/javascript")
+			_, _ = w.Write([]byte(`window.foreign = "ran"`))
+		})
+	})
+	r := w.open(browser, uitest.Options{})
+	r.goTo("/login")
+	for _, script := range []string{
+		`s.src = "/proxy/acme/x.js"`, `s.src = location.origin + "/proxy/acme/x.js"`, `s.src = "/assets/../proxy/acme/x.js"`, `s.textContent = "window.foreign = 'ran'"`,
+		`s.type = "module"; s.src = "/proxy/acme/x.js"`, `s.src = "data:text/javascript,window.foreign='ran'"`,
+		`s.src = "/proxy/acme/x.js"; s.integrity = document.querySelector("script[integrity]").integrity`,
+	} {
+		got := r.script(`new Promise((done) => {
+			const s = document.createElement("script");
+			` + script + `;
+			s.onerror = () => done("refused"); s.onload = () => done("loaded " + window.foreign);
+			document.head.append(s);
+			setTimeout(() => done("silent " + window.foreign), 500);
+		})`)
+		assert.Contains(t, []string{"refused", "silent undefined"}, got, script)
+	}
+	// Ours ran: on a page, on one that says what went wrong, and on the playground's.
+	for _, path := range []string{"/login", "/nowhere", "/reset"} {
+		r.goTo(path)
+		assert.Equal(t, "ours", r.script(`performance.getEntriesByType("resource").some((e) => e.name.includes("/assets/patrol.") && e.initiatorType === "script" && e.decodedBodySize > 0) ? "ours" : "none"`), path)
+	}
+}

@@ -49,7 +49,7 @@ func TestWhatIsMadeIsShownOnce(t *testing.T) {
 					}
 					answer := who.post(form.path, form.fields).is(http.StatusSeeOther)
 					for _, c := range (&http.Response{Header: answer.header}).Cookies() {
-						if c.Name == "patrol_made" {
+						if c.Name == w.cookieName("made") {
 							key = c
 						}
 					}
@@ -70,7 +70,7 @@ func TestWhatIsMadeIsShownOnce(t *testing.T) {
 				before := w.dump()
 				who.send(http.MethodHead, path, nil).is(http.StatusSeeOther) // does not use it up
 				other := w.visit("dom")
-				other.header.Set("Cookie", "patrol_made="+key.Value)
+				other.header.Set("Cookie", w.cookieName("made")+"="+key.Value)
 				assert.NotEqual(t, http.StatusOK, other.get(path).status, "another user with the key")
 				page := who.get(path).is(http.StatusOK)
 				assert.Equal(t, "no-store", page.header.Get("Cache-Control"))
@@ -82,7 +82,7 @@ func TestWhatIsMadeIsShownOnce(t *testing.T) {
 					assert.NotContains(t, path, part)
 				}
 				gone(path)
-				who.header.Set("Cookie", "patrol_made="+key.Value) // as a browser would that forgets nothing
+				who.header.Set("Cookie", w.cookieName("made")+"="+key.Value) // as a browser would that forgets nothing
 				gone(path)
 				who.header.Del("Cookie")
 
@@ -92,7 +92,7 @@ func TestWhatIsMadeIsShownOnce(t *testing.T) {
 
 				_, key = sent()
 				stranger := w.visit("")
-				stranger.header.Set("Cookie", "patrol_session="+key.Value)
+				stranger.header.Set("Cookie", w.cookieName("session")+"="+key.Value)
 				stranger.get("/profile/sessions").leadsTo("/login?next=%2Fprofile%2Fsessions") // it is no session
 			})
 		}

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/assert"
@@ -29,7 +30,7 @@ func bare() (*Server, *bytes.Buffer) {
 	s := &Server{
 		cfg: DefaultConfig(), metrics: NewMetrics(), log: slog.New(slog.NewJSONHandler(&logs, nil)),
 		random: strings.NewReader(strings.Repeat("0123456789abcdef", 100)),
-		places: request.NewPlaces(DefaultConfig().HTTP.MaxInFlight),
+		places: request.NewPlaces(DefaultConfig().HTTP.MaxInFlight), now: time.Now,
 	}
 	gin.SetMode(gin.ReleaseMode)
 	return s, &logs

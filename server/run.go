@@ -212,16 +212,14 @@ func (m *Metrics) handlerAt(path string) http.Handler {
 // Setup makes a setup code if the database has no users. [Server.Serve] calls it.
 func (s *Server) Setup(ctx context.Context) error { return s.identity.BeginSetup(ctx, s.BaseURL()) }
 
-// pageBase is the address of this server for whoever reads a page: the public URL,
-// or else the one that they reached it by.
-func (s *Server) pageBase(r *http.Request) string {
-	if s.cfg.PublicURL != "" || r.Host == "" {
+// pageBase is what the links begin with that people are handed: the public URL, or else
+// nothing, so that they are relative. What a request calls this server is no answer: whoever
+// sends one could have a link lead to a host of theirs.
+func (s *Server) pageBase() string {
+	if s.cfg.PublicURL != "" {
 		return s.BaseURL()
 	}
-	if r.TLS != nil {
-		return "https://" + r.Host
-	}
-	return "http://" + r.Host
+	return ""
 }
 
 // baseURL is [Server.BaseURL] for the pages.

@@ -70,7 +70,8 @@ type Server struct {
 	gin       *gin.Engine
 	mounts    []*endpoint.Route
 	trusted   request.Proxies
-	hsts      bool // public over https: browsers are told to stay there
+	secure    bool // browsers reach it over https
+	hsts      strictTransport
 	passwords *identity.Passwords
 	places    request.Places
 
@@ -114,18 +115,26 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.hsts = strings.HasPrefix(origin, "https://")
+	s.secure = strings.HasPrefix(origin, "https://") || cfg.TLS.CertFile != ""
+	if s.hsts, err = newTransport(origin, cfg.HTTP.HSTSIncludeSubdomains, s.secure); err != nil {
+		return nil, err
+	}
 	if s.passwords, err = identity.NewPasswords(cfg.Login); err != nil {
 		return nil, err
 	}
 	s.manage = manage.New(manage.Config{
 		Limits: cfg.Limits, LogRetention: cfg.LogRetention, LogMaxRows: cfg.LogMaxRows, Playground: cfg.Playground, Lookups: cfg.Lookups,
+		MaxAbsence: cfg.OIDC.MaxAbsence,
 	}, manage.Deps{
 		Store: s.store, Decisions: deps.Decisions, Engine: s.engine, Policy: deps.Policy, Shadow: deps.Shadow, Playground: deps.Playground,
 		Passwords: s.passwords, Keys: s.keys, ID: deps.ID, Logger: s.log, Clock: s.now, Random: s.random,
 	})
+	installation, err := installationOf(s.store)
+	if err != nil {
+		return nil, err
+	}
 	s.identity, err = identity.New(identity.Config{
-		Sessions: cfg.Sessions, Login: cfg.Login, OIDC: cfg.OIDC, Origin: origin, Secure: s.hsts, Callback: pages.OIDCCallback,
+		Sessions: cfg.Sessions, Login: cfg.Login, OIDC: cfg.OIDC, Origin: origin, Secure: s.secure, Installation: installation, Callback: pages.OIDCCallback,
 		SetupFile: cfg.setupFile(), SetupValidFor: cfg.SetupValidFor,
 	}, identity.Deps{
 		Store: s.store, Manage: s.manage, Authz: s.authz, Passwords: s.passwords, Keys: s.keys,

@@ -48,7 +48,7 @@ func TestCookieSession(t *testing.T) {
 		assert.Equal(t, w.clock.Now().Add(7*24*time.Hour), *out.ExpiresAt)
 
 		cookie := cookieOf(t, a)
-		assert.Equal(t, "patrol_session", cookie.Name, "the public URL is not https")
+		assert.Equal(t, w.cookieName("session"), cookie.Name, "the public URL is not https")
 		assert.Equal(t, "/", cookie.Path)
 		assert.Empty(t, cookie.Domain)
 		assert.True(t, cookie.HttpOnly)
@@ -63,6 +63,8 @@ func TestCookieSession(t *testing.T) {
 		again := w.as("").cookie(cookie).post("/api/v1/session", api.SignIn{Email: "ann@example.com", Password: password}).is(201)
 		assert.NotEqual(t, cookie.Value, cookieOf(t, again).Value, "a sign-in begins a new session")
 
+		w.as("").cookie(cookie).get("/api/v1/me").problem(401, models.CodeUnauthenticated) // and ends the one before
+		cookie = cookieOf(t, again)
 		renewed := cookieOf(t, w.as("").cookie(cookie).post("/api/v1/session/reauthenticate", api.Reauthenticate{Password: password}).is(200))
 		assert.NotEqual(t, cookie.Value, renewed.Value)
 		w.as("").cookie(cookie).get("/api/v1/me").problem(401, models.CodeUnauthenticated)
@@ -78,12 +80,12 @@ func TestCookieOverHTTPS(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), func(c *server.Config, _ *server.Deps) { c.PublicURL = "https://patrol.example.com" })
 	a := w.as("").post("/api/v1/session", api.SignIn{Email: "ann@example.com", Password: password}).is(201)
 	cookie := cookieOf(t, a)
-	assert.Equal(t, "__Host-patrol_session", cookie.Name)
+	assert.Equal(t, "__Host-"+w.cookieName("session"), cookie.Name)
 	assert.True(t, cookie.Secure)
 	assert.Equal(t, "/", cookie.Path)
 	assert.Equal(t, "max-age=31536000", a.header.Get("Strict-Transport-Security"))
 	w.as("").cookie(cookie).get("/api/v1/me").is(200)
-	cookie.Name = "patrol_session"
+	cookie.Name = w.cookieName("session")
 	w.as("").cookie(cookie).get("/api/v1/me").is(401)
 }
 

@@ -48,7 +48,7 @@ func TestSetupByForm(t *testing.T) {
 
 		page := w.as("").get("/setup").is(200)
 		assert.Equal(t, "text/html; charset=utf-8", page.header.Get("Content-Type"))
-		assert.Contains(t, page.header.Get("Content-Security-Policy"), "default-src 'none'; style-src 'self'; script-src 'self';")
+		assert.Contains(t, page.header.Get("Content-Security-Policy"), "default-src 'none'; style-src 'self'; script-src 'sha256-")
 		assert.NotRegexp(t, `(?i)<script>|style=|<style|onclick|https?://`, string(page.body))
 
 		form := func() *call { return w.as("").set("Content-Type", "application/x-www-form-urlencoded") }

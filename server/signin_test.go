@@ -161,7 +161,7 @@ func TestStrangersLockNobodyOut(t *testing.T) {
 	// The browser is known to ann alone, for some time, and its cookie signs nobody in.
 	var known *http.Cookie
 	for _, c := range ann.client.Jar.Cookies(mustURL(t, w.http.URL)) {
-		if c.Name == "patrol_browser" {
+		if c.Name == w.cookieName("browser") {
 			known = c
 		}
 	}

@@ -35,6 +35,7 @@ func TestEveryAnswerOfTheAPI(t *testing.T) {
 			"Referrer-Policy":              "no-referrer",
 			"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'",
 			"Cross-Origin-Resource-Policy": "same-origin",
+			"Cross-Origin-Opener-Policy":   "same-origin",
 			"Strict-Transport-Security":    "", // not over plain HTTP
 			"Server":                       "",
 		} {

@@ -3,6 +3,8 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -364,3 +366,12 @@ func (w *world) freshen(name string) {
 
 // soon is how long tests wait for what happens in the background.
 const soon = 10 * time.Second
+
+// cookieName is the name of a cookie of the world's installation, over plain HTTP.
+func (w *world) cookieName(kind string) string {
+	w.t.Helper()
+	id, err := w.store.Installation(w.t.Context())
+	require.NoError(w.t, err)
+	sum := sha256.Sum256([]byte("cookies of " + id))
+	return "patrol_" + kind + "_" + hex.EncodeToString(sum[:4])
+}

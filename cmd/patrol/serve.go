@@ -219,7 +219,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		Acknowledge: func(ctx context.Context, at models.FeedPosition) error {
 			return opened.store.Acknowledge(ctx, opened.self.ID, at)
 		},
-		MaxLifetime: cfg.Tokens.MaxLifetime, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
+		MaxLifetime: cfg.Tokens.MaxLifetime, MaxAbsence: cfg.OIDC.ServerConfig().MaxAbsence, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
 		PollInterval: cfg.Decisions.PollInterval, LookupTimeout: cfg.Decisions.LookupTimeout, CacheSize: cfg.Decisions.CacheSize,
 		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin, MaxFull: cfg.Decisions.MaxFull, Kinds: cfg.DomainKinds(),
 	})
@@ -456,6 +456,7 @@ func serverConfig(cfg config.Config) server.Config {
 
 	c.HTTP.ReadHeaderTimeout, c.HTTP.ReadTimeout = cfg.HTTP.ReadHeaderTimeout, cfg.HTTP.ReadTimeout
 	c.HTTP.WriteTimeout, c.HTTP.IdleTimeout = cfg.HTTP.WriteTimeout, cfg.HTTP.IdleTimeout
+	c.HTTP.HSTSIncludeSubdomains = cfg.HTTP.HSTSIncludeSubdomains
 	c.HTTP.MaxInFlight, c.HTTP.MaxConnections = cfg.HTTP.MaxInFlight, cfg.HTTP.MaxConnections
 	c.HTTP.MaxHeaderBytes, c.HTTP.DrainDelay, c.HTTP.ShutdownTimeout = int(cfg.HTTP.MaxHeader), cfg.HTTP.DrainDelay, cfg.HTTP.ShutdownTimeout
 

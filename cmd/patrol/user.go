@@ -29,7 +29,9 @@ A running server obeys within a second.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand(), p.userResetCommand(), p.userCodesCommand(), p.userSessionsCommand())
+	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand(), p.userResetCommand(),
+		p.userCodesCommand(), p.userSessionsCommand(),
+		p.userIdentitiesCommand(), p.userDisconnectCommand())
 	return cmd
 }
 
@@ -155,13 +157,19 @@ func (p *process) userEnableCommand() *cobra.Command {
 
 func (p *process) userSwitchCommand(use, short string, disabled bool) *cobra.Command {
 	o := &operator{process: p}
-	var named string
+	var named, list string
 	var revoke bool
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.MaximumNArgs(1)}
 	if disabled {
 		cmd.Flags().BoolVar(&revoke, "revoke-tokens", false, "revoke all tokens, too, so that enabling does not bring them back")
 	}
 	o.command(cmd, func(ctx context.Context, args []string) error {
+		if list != "" {
+			if len(args) > 0 || named != "" {
+				return usagef("name one account, or a file with --from-list")
+			}
+			return o.disableListed(ctx, cmd, list, revoke)
+		}
 		u, err := o.userArgument(ctx, args, 0, named)
 		if err != nil {
 			return err
@@ -172,6 +180,9 @@ func (p *process) userSwitchCommand(use, short string, disabled bool) *cobra.Com
 		return o.printUsers(u)
 	})
 	cmd.Flags().StringVar(&named, "user", "", "id or email address (in place of the argument)")
+	if disabled {
+		cmd.Flags().StringVar(&list, "from-list", "", "file with ids or email addresses, one a line; - is standard input")
+	}
 	return cmd
 }
 

@@ -57,6 +57,29 @@ func (s *Store) Audit(ctx context.Context, by models.Actor, action, subject stri
 	})
 }
 
+// AccountEvents lists what was done to an account since a time, of these actions, the latest
+// first and a few at most.
+func (s *Store) AccountEvents(ctx context.Context, userID string, since time.Time, actions ...string) ([]AuditEvent, error) {
+	if !storable(userID) {
+		return nil, nil
+	}
+	var rows []auditRow
+	err := s.list(ctx, "account_events", func(db *gorm.DB) error {
+		return db.Where("subject = ? AND at > ? AND action IN ?", onUser(userID), exact(since), actions).Order("id DESC").Limit(mostAccountEvents).Find(&rows).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	events := make([]AuditEvent, len(rows))
+	for i, r := range rows {
+		events[i] = r.event()
+	}
+	return events, nil
+}
+
+// mostAccountEvents bounds what the owner of an account is told at once.
+const mostAccountEvents = 5
+
 // clocksDiffer is more than the clocks of servers on one database do.
 const clocksDiffer = 24 * time.Hour
 

@@ -196,6 +196,7 @@ type standingRow struct {
 	NoWildcards, Approval                 *bool
 	DomainAt                              *time.Time
 	Role                                  *string
+	ProviderAt                            *time.Time
 }
 
 // Standing is [Store.User], [Store.Domain] and [Store.Membership] in one statement.
@@ -210,7 +211,7 @@ func (f Facts) Standing(ctx context.Context, userID, domain string) (st models.S
 	var row standingRow
 	err = f.store.read(as(ctx, deciding), "standing", func(db *gorm.DB) error {
 		row = standingRow{}
-		return db.Raw(`SELECT u.id AS user_id, u.email, u.name AS user_name, u.password_hash, u.admin, u.policy, u.disabled, u.created_at AS user_at,
+		return db.Raw(`SELECT u.id AS user_id, u.email, u.name AS user_name, u.password_hash, u.admin, u.policy, u.disabled, u.created_at AS user_at, u.provider_at,
 				d.id AS domain_id, d.name AS domain_name, d.status, d.max_lifetime, d.no_wildcards, d.approval, d.created_at AS domain_at, m.role
 			FROM (SELECT 1 AS one) AS o LEFT JOIN users u ON u.id = ? LEFT JOIN domains d ON d.id = ?
 			LEFT JOIN memberships m ON m.user_id = ? AND m.domain = ?`, userID, domain, userID, domain).Find(&row).Error
@@ -221,7 +222,7 @@ func (f Facts) Standing(ctx context.Context, userID, domain string) (st models.S
 	if row.UserID != nil {
 		st.User = new(userRow{
 			ID: *row.UserID, Email: *row.Email, Name: *row.UserName, PasswordHash: *row.PasswordHash,
-			Admin: *row.Admin, Policy: *row.Policy, Disabled: *row.Disabled, CreatedAt: *row.UserAt,
+			Admin: *row.Admin, Policy: *row.Policy, Disabled: *row.Disabled, CreatedAt: *row.UserAt, ProviderAt: row.ProviderAt,
 		}.model())
 	}
 	if row.DomainID != nil {

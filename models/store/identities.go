@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -10,16 +11,17 @@ import (
 )
 
 type identityRow struct {
-	Issuer    string `gorm:"primaryKey"`
-	Subject   string `gorm:"primaryKey"`
-	UserID    string
-	CreatedAt time.Time
+	Issuer     string `gorm:"primaryKey"`
+	Subject    string `gorm:"primaryKey"`
+	UserID     string
+	CreatedAt  time.Time
+	LastUsedAt *time.Time
 }
 
 func (identityRow) TableName() string { return "identities" }
 
 func (r identityRow) model() models.Identity {
-	r.CreatedAt = r.CreatedAt.UTC()
+	r.CreatedAt, r.LastUsedAt = r.CreatedAt.UTC(), utc(r.LastUsedAt)
 	return models.Identity(r)
 }
 
@@ -109,10 +111,11 @@ func (t *tx) linkIdentity(user userRow, issuer, subject string) error {
 	return t.audit("identity.link", onUser(user.ID), map[string]string{"email": user.Email, "issuer": issuer, "subject": subject})
 }
 
-// UnlinkIdentity forgets who a user is at an issuer, and ends the user's sessions.
-// If the user could not sign in any more, for want of a password, it is
-// CodeConflict; if there is no such identity, CodeNotFound.
-func (s *Store) UnlinkIdentity(ctx context.Context, by models.Actor, userID, issuer string) error {
+// UnlinkIdentity forgets who a user is at an issuer, and ends the user's sessions, but the
+// one with the token spare, and the code that would begin one.
+// If the user could not sign in any more, for want of a password and of another identity,
+// it is CodeConflict, unless the last way in may go; if there is no such identity, CodeNotFound.
+func (s *Store) UnlinkIdentity(ctx context.Context, by models.Actor, userID, issuer string, lastToo bool, spare string) error {
 	return s.write(ctx, "unlink_identity", by, func(t *tx) error {
 		user, err := t.lockUser(userID)
 		if err != nil {
@@ -121,22 +124,66 @@ func (s *Store) UnlinkIdentity(ctx context.Context, by models.Actor, userID, iss
 		if !storable(issuer) {
 			return notFound("identity")
 		}
+		var rows []identityRow
+		if err := t.db.Where("user_id = ?", userID).Find(&rows).Error; err != nil {
+			return err
+		}
+		i := slices.IndexFunc(rows, func(r identityRow) bool { return r.Issuer == issuer })
+		switch {
+		case i < 0:
+			return notFound("identity")
+		case user.PasswordHash == "" && len(rows) == 1 && !lastToo:
+			return models.NewError(models.CodeConflict, "the account has no password and could not sign in any more; ask an administrator for a reset link first")
+		}
+		return t.unlinkIdentities(user, spare, rows[i])
+	})
+}
+
+// unlinkIdentities forgets identities of a user, and ends what they may have begun.
+func (t *tx) unlinkIdentities(user userRow, spare string, rows ...identityRow) error {
+	for _, row := range rows {
+		if err := t.db.Where("issuer = ? AND subject = ?", row.Issuer, row.Subject).Delete(&identityRow{}).Error; err != nil {
+			return err
+		}
+		if err := t.audit("identity.unlink", onUser(user.ID), map[string]string{"email": user.Email, "issuer": row.Issuer, "subject": row.Subject}); err != nil {
+			return err
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := t.db.Where("user_id = ? AND purpose = ?", user.ID, beginSession).Delete(&codeRow{}).Error; err != nil {
+		return err
+	}
+	return endSessions(t.db.Where("token <> ?", SessionID(spare)), user.ID)
+}
+
+// UseIdentity notes that the user who is the subject at the issuer has come from there, as
+// the audit event of what they came for. CodeNotFound says that there is no such user any more.
+func (s *Store) UseIdentity(ctx context.Context, by models.Actor, issuer, subject, action string, detail map[string]string) error {
+	return s.write(ctx, "use_identity", by, func(t *tx) error {
+		if !storable(issuer, subject) {
+			return notFound("identity")
+		}
 		var row identityRow
-		result := t.db.Where("user_id = ? AND issuer = ?", userID, issuer).Limit(1).Find(&row)
+		result := t.db.Where("issuer = ? AND subject = ?", issuer, subject).Limit(1).Find(&row)
 		switch {
 		case result.Error != nil:
 			return result.Error
 		case result.RowsAffected == 0:
 			return notFound("identity")
-		case user.PasswordHash == "":
-			return models.NewError(models.CodeConflict, "the account has no password and could not sign in any more; ask an administrator for a reset link first")
 		}
-		if err := t.db.Where("issuer = ? AND subject = ?", row.Issuer, row.Subject).Delete(&identityRow{}).Error; err != nil {
+		if _, err := t.lockUser(row.UserID); err != nil {
 			return err
 		}
-		if err := endSessions(t.db, userID); err != nil {
+		err := t.db.Model(&identityRow{}).Where("issuer = ? AND subject = ?", issuer, subject).Update("last_used_at", t.now).Error
+		if err != nil {
 			return err
 		}
-		return t.audit("identity.unlink", onUser(userID), map[string]string{"email": user.Email, "issuer": issuer, "subject": row.Subject})
+		if err := t.db.Model(&userRow{}).Where("id = ?", row.UserID).Update("provider_at", t.now).Error; err != nil {
+			return err
+		}
+		t.change(ChangeUser, row.UserID, "")
+		return t.audit(action, onUser(row.UserID), detail)
 	})
 }

@@ -24,17 +24,22 @@ type userRow struct {
 	Policy       bool
 	Disabled     bool
 	CreatedAt    time.Time
+	ProviderAt   *time.Time
 }
 
 func (userRow) TableName() string { return "users" }
 
 func newUserRow(u models.User) userRow {
 	u.CreatedAt = exact(u.CreatedAt)
+	if u.ProviderAt != nil {
+		at := exact(*u.ProviderAt)
+		u.ProviderAt = &at
+	}
 	return userRow(u)
 }
 
 func (r userRow) model() models.User {
-	r.CreatedAt = r.CreatedAt.UTC()
+	r.CreatedAt, r.ProviderAt = r.CreatedAt.UTC(), utc(r.ProviderAt)
 	return models.User(r)
 }
 

@@ -47,6 +47,21 @@ func (ss *SessionStore) ByUser(ctx context.Context, userID string) ([]StoredSess
 	return out, nil
 }
 
+// EndWithCode ends a session of a user, by its id, and the code that would begin a further
+// one.
+func (ss *SessionStore) EndWithCode(ctx context.Context, userID, id string) error {
+	if !storable(userID, id) {
+		return nil
+	}
+	return ss.s.run(ctx, "end_session", ss.s.writer, func(db *gorm.DB) error {
+		// The code first: a session that it begins until then is another one's.
+		if err := db.Where("user_id = ? AND purpose = ?", userID, beginSession).Delete(&codeRow{}).Error; err != nil {
+			return err
+		}
+		return endSessions(db.Where("token = ?", id), userID)
+	})
+}
+
 // DeleteOne ends a session of a user, by its id. One that is not there, or not
 // theirs, is no error.
 func (ss *SessionStore) DeleteOne(ctx context.Context, userID, id string) error {

@@ -142,7 +142,10 @@ type Config struct {
 	// read there. Where none is named, they are compared byte for byte.
 	Kinds models.DomainKinds
 
-	MaxLifetime   time.Duration // of a token, enforced at use; 0: no limit
+	MaxLifetime time.Duration // of a token, enforced at use; 0: no limit
+	// MaxAbsence is how long after they last came from an identity provider users who sign in
+	// only there count as disabled; 0: never.
+	MaxAbsence    time.Duration
 	FactTTL       time.Duration // default 1 h, at most 24 h; while the feed is fresh, facts are as current as it is
 	MaxStaleness  time.Duration // default 5 s
 	PollInterval  time.Duration // of the change feed; default 200 ms, at most 250 ms

@@ -22,6 +22,8 @@ type facts struct {
 	metrics Metrics
 	limit   time.Duration // maximum lifetime of a token
 	timeout time.Duration // of one look-up
+	absence time.Duration // from the identity provider, after which who signs in there alone counts as disabled
+	clock   func() time.Time
 	lookups *lookups
 	drops   atomic.Uint64 // how often something was dropped; see [standing]
 
@@ -33,7 +35,7 @@ type facts struct {
 type caches struct {
 	tokens      *otter.Cache[string, *tokenRecord]
 	unknown     *otter.Cache[string, struct{}] // ids that the store does not have
-	users       *otter.Cache[string, *engine.Value]
+	users       *otter.Cache[string, *owner]
 	domains     *otter.Cache[string, *engine.Value]
 	memberships *otter.Cache[memberKey, *engine.Value]
 }
@@ -54,12 +56,14 @@ func newFacts(cfg Config, fresh func() bool) *facts {
 		metrics: cfg.Metrics,
 		limit:   cfg.MaxLifetime,
 		timeout: cfg.LookupTimeout,
+		absence: cfg.MaxAbsence,
+		clock:   cfg.Clock,
 		lookups: newLookups(cfg),
 		newCaches: func() *caches {
 			return &caches{
 				tokens:      newCache[string, *tokenRecord](cfg.CacheSize, cfg.FactTTL),
 				unknown:     newCache[string, struct{}](cfg.UnknownSize, min(cfg.FactTTL, unknownTTL)),
-				users:       newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
+				users:       newCache[string, *owner](cfg.CacheSize, cfg.FactTTL),
 				domains:     newCache[string, *engine.Value](cfg.CacheSize, cfg.FactTTL),
 				memberships: newCache[memberKey, *engine.Value](cfg.CacheSize, cfg.FactTTL),
 			}
@@ -141,15 +145,16 @@ func (f *facts) token(ctx context.Context, how reading, id string, ip netip.Addr
 }
 
 func (f *facts) user(ctx context.Context, how reading, id string) (*engine.Value, error) {
-	return cached(ctx, f, how, f.caches.Load().users, "user", id, func(ctx context.Context) (*engine.Value, error) { return f.readUser(ctx, id) })
+	user, err := cached(ctx, f, how, f.caches.Load().users, "user", id, func(ctx context.Context) (*owner, error) { return f.readUser(ctx, id) })
+	return user.now(f.clock()), err
 }
 
-func (f *facts) readUser(ctx context.Context, id string) (*engine.Value, error) {
+func (f *facts) readUser(ctx context.Context, id string) (*owner, error) {
 	u, err := f.source.User(ctx, id)
 	if err != nil || u == nil {
 		return nil, err
 	}
-	return engine.UserValue(*u), nil
+	return newOwner(*u, f.absence), nil
 }
 
 func (f *facts) readDomain(ctx context.Context, id string) (*engine.Value, error) {
@@ -172,11 +177,11 @@ func (f *facts) readMembership(ctx context.Context, key memberKey) (*engine.Valu
 // store or the feed is not fresh.
 // Absence (nil) is cached like presence. Concurrent misses for one key make one
 // read.
-func cached[K comparable](
-	ctx context.Context, f *facts, how reading, cache *otter.Cache[K, *engine.Value], name string, key K,
-	read func(context.Context) (*engine.Value, error),
-) (*engine.Value, error) {
-	bounded := func(ctx context.Context) (*engine.Value, error) {
+func cached[K comparable, V any](
+	ctx context.Context, f *facts, how reading, cache *otter.Cache[K, *V], name string, key K,
+	read func(context.Context) (*V, error),
+) (*V, error) {
+	bounded := func(ctx context.Context) (*V, error) {
 		ctx, cancel := context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 		return read(ctx)
@@ -189,7 +194,7 @@ func cached[K comparable](
 		return v, nil
 	}
 	f.metrics.Cache(name, false)
-	return shared(ctx, f.timeout, cache, key, func(ctx context.Context, _ K) (*engine.Value, error) { return bounded(ctx) })
+	return shared(ctx, f.timeout, cache, key, func(ctx context.Context, _ K) (*V, error) { return bounded(ctx) })
 }
 
 // shared reads a fact once for all who miss it at the same time. None of them ends the

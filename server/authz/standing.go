@@ -48,16 +48,17 @@ func (s *standing) load(ctx context.Context) (read models.Standing, ok bool, err
 }
 
 func (s *standing) owner(ctx context.Context) (*engine.Value, error) {
-	return cached(ctx, s.facts, s.how, s.facts.caches.Load().users, "user", s.user, func(ctx context.Context) (*engine.Value, error) {
+	user, err := cached(ctx, s.facts, s.how, s.facts.caches.Load().users, "user", s.user, func(ctx context.Context) (*owner, error) {
 		read, ok, err := s.load(ctx)
 		if err != nil || ok && read.User == nil {
 			return nil, err
 		}
 		if ok {
-			return engine.UserValue(*read.User), nil
+			return newOwner(*read.User, s.facts.absence), nil
 		}
 		return s.facts.readUser(ctx, s.user)
 	})
+	return user.now(s.facts.clock()), err
 }
 
 func (s *standing) domainOf(ctx context.Context) (*engine.Value, error) {

@@ -116,10 +116,6 @@ func (v *verdict) domain() string {
 	return v.Request.Domain
 }
 
-// sessionCookie is the name of Patrol's own cookie, without the prefix that it
-// has over https.
-const sessionCookie = "patrol_session"
-
 // withoutSession returns the cookies without Patrol's own, and whether there was
 // one: the pages may share the host with what Envoy protects.
 func withoutSession(values []string) (rest string, changed bool) {
@@ -128,11 +124,10 @@ func withoutSession(values []string) (rest string, changed bool) {
 		for pair := range strings.SplitSeq(value, ";") {
 			pair = strings.TrimSpace(pair)
 			name, _, _ := strings.Cut(pair, "=")
-			switch strings.TrimPrefix(strings.TrimSpace(name), "__Host-") {
-			case sessionCookie:
+			switch name = strings.TrimSpace(name); {
+			case request.OwnCookie(name):
 				changed = true
-			case "":
-			default:
+			case name != "":
 				keep = append(keep, pair)
 			}
 		}

@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"net/url"
-
 	"patrol/models"
 	"patrol/server/request"
 )
@@ -38,12 +36,5 @@ func (x *exchange) client() request.Client {
 // refusals returns what writes refusals, with the pages where the client has found
 // the gateway, unless it is known where they are.
 func (x *exchange) refusals() request.Refusals {
-	r := x.g.refusals
-	if r.Pages == "" {
-		scheme, host := x.public()
-		if u, err := url.Parse(scheme + "://" + host); err == nil && u.Host == host && u.User == nil {
-			r.Pages = u.String()
-		}
-	}
-	return r
+	return x.g.refusals
 }

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"patrol/models"
@@ -55,7 +56,7 @@ func (s *Service) AdmitSession(w http.ResponseWriter, r *http.Request) (models.P
 	if err != nil {
 		return models.Principal{}, r, err
 	}
-	if user == nil || user.Disabled {
+	if user == nil || user.Disabled || user.Absent(s.now(), s.cfg.OIDC.MaxAbsence) {
 		return models.Principal{}, r, errSignInFirst
 	}
 	x := request.Of(ctx)
@@ -70,6 +71,19 @@ func (s *Service) SameSite(r *http.Request) error {
 		return errCrossOrigin
 	}
 	return nil
+}
+
+// FromElsewhere reports whether a page of another site led the browser here. Browsers that do
+// not say so are asked for the page that they came from; who typed the address came from none.
+func (s *Service) FromElsewhere(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "same-origin", "none":
+		return false
+	case "":
+		from, err := url.Parse(r.Header.Get("Referer"))
+		return err != nil || from.Host != "" && !strings.EqualFold(from.Host, r.Host) && from.Scheme+"://"+from.Host != s.cfg.Origin
+	}
+	return true
 }
 
 // AdmitPAT admits a PAT that is alive, as whose owner is.
@@ -119,7 +133,7 @@ func (s *Service) verifyPAT(w http.ResponseWriter, r *http.Request, text string)
 			return nil, nil, err
 		}
 	}
-	if pat == nil || pat.Status(s.now()) != models.StatusActive || user == nil || user.Disabled {
+	if pat == nil || pat.Status(s.now()) != models.StatusActive || user == nil || user.Disabled || user.Absent(s.now(), s.cfg.OIDC.MaxAbsence) {
 		w.Header().Set("WWW-Authenticate", request.ChallengeInvalid)
 		return nil, nil, errBadPAT
 	}

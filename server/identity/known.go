@@ -30,12 +30,7 @@ const knownPurpose = "known browser, version 1"
 const knownID = 16
 
 // browserCookie is the name of the cookie of a known browser.
-func (s *Service) browserCookie() string {
-	if s.sessions.secure {
-		return "__Host-patrol_browser"
-	}
-	return "patrol_browser"
-}
+func (s *Service) browserCookie() string { return s.cookies.name("browser") }
 
 // knowBrowser makes the browser that is answered known to a user.
 func (s *Service) knowBrowser(w http.ResponseWriter, userID string) error {
@@ -44,10 +39,8 @@ func (s *Service) knowBrowser(w http.ResponseWriter, userID string) error {
 		return err
 	}
 	binary.BigEndian.PutUint64(plain[knownID:], uint64(s.now().Add(knownFor).Unix())) //nolint:gosec // a time after 1970
-	http.SetCookie(w, &http.Cookie{                                                   //nolint:gosec // over plain HTTP a browser would not keep a Secure cookie
-		Name: s.browserCookie(), Value: base64.RawURLEncoding.EncodeToString(slices.Concat(plain, s.sealBrowser(plain, userID))), Path: "/",
-		HttpOnly: true, Secure: s.sessions.secure, SameSite: http.SameSiteLaxMode, MaxAge: int(knownFor / time.Second),
-	})
+	value := base64.RawURLEncoding.EncodeToString(slices.Concat(plain, s.sealBrowser(plain, userID)))
+	s.cookies.set(w, s.browserCookie(), value, "/", http.SameSiteLaxMode, knownFor)
 	return nil
 }
 

@@ -135,22 +135,9 @@ func revealRow(id []byte) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-func (s *Service) revealCookie() string {
-	if s.sessions.secure {
-		return "__Secure-patrol_made"
-	}
-	return "patrol_made"
-}
+func (s *Service) revealCookie() string { return s.cookies.pathName("made") }
 
 // setRevealCookie hands the browser the key for the page at path; "" takes it away.
 func (s *Service) setRevealCookie(w http.ResponseWriter, path, value string) {
-	cookie := &http.Cookie{ //nolint:gosec // over plain HTTP a browser would not keep a Secure cookie
-		Name: s.revealCookie(), Value: value, Path: path,
-		HttpOnly: true, Secure: s.sessions.secure, SameSite: http.SameSiteStrictMode,
-		MaxAge: int(revealWithin / time.Second),
-	}
-	if value == "" {
-		cookie.MaxAge = -1
-	}
-	http.SetCookie(w, cookie)
+	s.cookies.set(w, s.revealCookie(), value, path, http.SameSiteStrictMode, revealWithin)
 }

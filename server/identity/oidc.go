@@ -209,6 +209,7 @@ type Flow struct {
 	Nonce    string  `json:"n"`
 	Verifier string  `json:"v"` // of PKCE (RFC 7636)
 	Next     string  `json:"x,omitempty"`
+	Begun    int64   `json:"t,omitempty"` // Unix seconds
 }
 
 // begin starts a visit and returns the address to send the browser to.
@@ -217,7 +218,7 @@ func (p *provider) begin(ctx context.Context, why Purpose, next string, freshFor
 	if err != nil {
 		return Flow{}, "", err
 	}
-	f := Flow{Purpose: why, Next: request.LocalPath(next)}
+	f := Flow{Purpose: why, Next: request.LocalPath(next), Begun: p.now().Unix()}
 	for _, into := range []*string{&f.State, &f.Nonce, &f.Verifier} {
 		var raw [32]byte
 		if _, err := io.ReadFull(p.random, raw[:]); err != nil {
@@ -257,6 +258,7 @@ type claims struct {
 	// GroupsUnknown says that the provider has more groups than it sends, so that Groups
 	// says nothing.
 	GroupsUnknown bool
+	Session       string    // hash of the session there, "" if it has no id
 	SignedIn      time.Time // when they gave their credentials; zero if that is not known
 }
 
@@ -278,6 +280,9 @@ var errorCode = regexp.MustCompile(`^[a-z_]{1,40}$`)
 // costs the provider nothing is not counted: an answer that no visit of this browser
 // asked for, and one that says that nobody signed in.
 func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFor time.Duration, from netip.Addr) (claims, error) {
+	if p.now().Unix()-f.Begun > int64(flowLife/time.Second) {
+		return claims{}, errNotSignedIn(messageBegunElsewhere, "the visit took too long")
+	}
 	if f.State == "" || f.Nonce == "" || f.Verifier == "" || subtle.ConstantTimeCompare([]byte(f.State), []byte(query.Get("state"))) != 1 {
 		return claims{}, errNotSignedIn(messageBegunElsewhere, "no flow in this browser has this state")
 	}
@@ -308,6 +313,9 @@ func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFo
 	if !ok {
 		return claims{}, errNotSignedIn(messageNotVouched, "the answer has no ID token")
 	}
+	if err := headerSays(raw, "id_token"); err != nil {
+		return claims{}, errNotSignedIn(messageNotVouched, err.Error())
+	}
 	token, err := found.verifier.Verify(ctx, raw)
 	if err != nil {
 		return claims{}, errNotSignedIn(messageNotVouched, err.Error())
@@ -321,6 +329,9 @@ func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFo
 	}
 	c := claims{Subject: token.Subject, Name: text(said["name"]), Groups: texts(said[p.cfg.GroupsClaim])}
 	c.GroupsUnknown = said[p.cfg.GroupsClaim] == nil && elsewhere(said, p.cfg.GroupsClaim)
+	if sid := text(said["sid"]); sid != "" {
+		c.Session = sessionThere(p.cfg.Issuer, sid)
+	}
 	if truth(said[p.cfg.VerifiedClaim]) {
 		c.Email = models.NormalizeEmail(text(said["email"]))
 	}
@@ -332,11 +343,7 @@ func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFo
 // are counted for the address that they came from, which somebody has to send on
 // purpose: each costs a visit of its own.
 func (p *provider) exchange(ctx context.Context, found *discovered, f Flow, code string, from netip.Addr) (*oauth2.Token, error) {
-	key := request.Network(from)
-	p.counting.Lock()
-	wait := p.refused.Wait(p.now(), key)
-	p.counting.Unlock()
-	if wait > 0 {
+	if wait := p.refusing(from); wait > 0 {
 		return nil, window.TooSoon(wait, "too many sign-ins from your address were refused by the identity provider; wait before the next")
 	}
 	tokens, err := found.oauth.Exchange(ctx, code, oauth2.VerifierOption(f.Verifier))
@@ -344,11 +351,22 @@ func (p *provider) exchange(ctx context.Context, found *discovered, f Flow, code
 		err = exchangeFailure(err)
 	}
 	if models.CodeOf(err) == models.CodeForbidden {
-		p.counting.Lock()
-		defer p.counting.Unlock()
-		p.refused.Count(p.now(), key)
+		p.countRefused(from)
 	}
 	return tokens, err
+}
+
+// refusing returns how long nothing is taken from an address, of which too much was refused.
+func (p *provider) refusing(from netip.Addr) time.Duration {
+	p.counting.Lock()
+	defer p.counting.Unlock()
+	return p.refused.Wait(p.now(), request.Network(from))
+}
+
+func (p *provider) countRefused(from netip.Addr) {
+	p.counting.Lock()
+	defer p.counting.Unlock()
+	p.refused.Count(p.now(), request.Network(from))
 }
 
 // The codes from one address that the provider may refuse in a minute, and how many

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -14,14 +15,16 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+
+	"patrol/models"
 )
 
 // vouched holds a token that the provider signed against what it must say here (OpenID
 // Connect Core 1.0 §3.1.3.7), and returns its claims.
 func (p *provider) vouched(token *oidc.IDToken, accessToken, nonce string) (map[string]json.RawMessage, error) {
-	said := map[string]json.RawMessage{}
-	if err := token.Claims(&said); err != nil {
-		return nil, errors.New("the ID token's claims cannot be read")
+	said, err := claimsOf(token)
+	if err != nil {
+		return nil, err
 	}
 	now := p.now()
 	switch {
@@ -49,6 +52,54 @@ func (p *provider) vouched(token *oidc.IDToken, accessToken, nonce string) (map[
 		return nil, errors.New("the ID token has no usable subject")
 	}
 	return said, nil
+}
+
+// claimsOf returns the claims of a token.
+func claimsOf(token *oidc.IDToken) (map[string]json.RawMessage, error) {
+	var plain json.RawMessage
+	if err := token.Claims(&plain); err != nil {
+		return nil, errors.New("the token's claims cannot be read")
+	}
+	return object(plain)
+}
+
+// object reads a JSON object. Names that readers could take for one another, because they are
+// repeated or differ in case alone, are an error: what was checked must be what is used.
+func object(plain []byte) (map[string]json.RawMessage, error) {
+	decoder := json.NewDecoder(bytes.NewReader(plain))
+	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
+		return nil, errors.New("the claims are no JSON object")
+	}
+	said, seen := map[string]json.RawMessage{}, map[string]bool{}
+	for decoder.More() {
+		name, err := decoder.Token()
+		key, ok := name.(string)
+		if err != nil || !ok {
+			return nil, errors.New("the claims are no JSON object")
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, errors.New("the claims are no JSON object")
+		}
+		folded := foldName(key)
+		if seen[folded] {
+			return nil, fmt.Errorf("the claim %q is there more than once", models.MaskTokens(key))
+		}
+		seen[folded] = true
+		said[key] = value
+	}
+	return said, nil
+}
+
+// foldName is the same for names that encoding/json takes for the same field.
+func foldName(name string) string {
+	return strings.Map(func(r rune) rune {
+		smallest := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			smallest = min(smallest, next)
+		}
+		return smallest
+	}, name)
 }
 
 // subjectOf reads a subject, which is compared byte for byte. What could become another
@@ -102,9 +153,13 @@ func (p *provider) ask(ctx context.Context, found *discovered, tokens *oauth2.To
 	if err != nil {
 		return errProviderAway(fmt.Errorf("ask the identity provider for claims: %w", err))
 	}
-	more := map[string]json.RawMessage{}
-	if err := info.Claims(&more); err != nil {
+	var answer json.RawMessage
+	if err := info.Claims(&answer); err != nil {
 		return errNotSignedIn(messageNotVouched, "the claims of UserInfo cannot be read")
+	}
+	more, err := object(answer)
+	if err != nil {
+		return errNotSignedIn(messageNotVouched, "UserInfo: "+err.Error())
 	}
 	if about, ok := subjectOf(more["sub"]); !ok || about != subject || info.Subject != subject {
 		return errNotSignedIn(messageNotVouched, "UserInfo is about somebody else than the ID token")

@@ -45,7 +45,10 @@ type OIDCConfig struct {
 	// RequireAuthTime refuses sign-ins of which the provider does not say when the
 	// person gave their credentials. Otherwise they count as given now.
 	RequireAuthTime bool
-	Timeout         time.Duration // of one request to the provider
+	// MaxAbsence is how long after they last came from the provider people count as disabled
+	// who sign in only there; 0: never.
+	MaxAbsence time.Duration
+	Timeout    time.Duration // of one request to the provider
 }
 
 // GroupMembership is a role in a domain that a group of the provider gives.
@@ -88,6 +91,7 @@ func (c OIDCConfig) Validate(publicURL string) error {
 	check(c.Name != "", "the provider's name is empty")
 	check(c.VerifiedClaim != "" && c.GroupsClaim != "", "the names of the claims must not be empty")
 	check(c.MaxAge >= 0, "the maximum age of a sign-in must not be negative")
+	check(c.MaxAbsence >= 0, "the maximum absence must not be negative")
 	check(c.Timeout > 0, "the timeout of the provider must be longer than zero")
 	for _, m := range c.Memberships {
 		check(m.Group != "" && m.Domain != "" && m.Role != "", "a mapping of groups needs group, domain and role")

@@ -180,27 +180,28 @@ func (s *Service) given(ctx context.Context, groups []string) []GroupMembership 
 }
 
 // beginBy begins a session of somebody who came from the provider.
-func (s *Service) beginBy(ctx context.Context, by models.Actor, user models.User, signedIn time.Time) (token string, ends time.Time, err error) {
-	if token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{provider: true, signedInAt: signedIn}); err != nil {
+func (s *Service) beginBy(ctx context.Context, by models.Actor, user models.User, who claims) (token string, ends time.Time, err error) {
+	if token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{provider: true, session: &who.Session, signedInAt: who.SignedIn}); err != nil {
 		return "", time.Time{}, err
 	}
 	s.countSignIn("accepted")
 	by.UserID = user.ID
 	// If this fails, the session is there, but its token has been told to nobody.
-	err = s.store.Audit(ctx, by, "session.create", "user:"+user.ID, map[string]string{"transport": transportCookie, "issuer": s.cfg.OIDC.Issuer})
+	err = s.store.UseIdentity(ctx, by, s.cfg.OIDC.Issuer, who.Subject, "session.create", map[string]string{"transport": transportCookie, "issuer": s.cfg.OIDC.Issuer})
 	return token, ends, err
 }
 
 // confirmBy makes the session of ctx, which is p's, as recent as the sign-in at the
 // provider.
-func (s *Service) confirmBy(ctx context.Context, p models.Principal, user models.User, signedIn time.Time) (token string, err error) {
+func (s *Service) confirmBy(ctx context.Context, p models.Principal, user models.User, who claims) (token string, err error) {
 	if user.ID != p.User.ID {
 		return "", errSomebodyElse
 	}
-	if token, err = s.sessions.renew(ctx, signedIn); err != nil {
+	s.sessions.at(ctx, &who.Session)
+	if token, err = s.sessions.renew(ctx, who.SignedIn); err != nil {
 		return "", err
 	}
-	return token, s.store.Audit(ctx, p.Actor, "session.reauthenticate", "user:"+p.User.ID, map[string]string{"issuer": s.cfg.OIDC.Issuer})
+	return token, s.store.UseIdentity(ctx, p.Actor, s.cfg.OIDC.Issuer, who.Subject, "session.reauthenticate", map[string]string{"issuer": s.cfg.OIDC.Issuer})
 }
 
 // linkBy connects p with the person who came from the provider.

@@ -20,10 +20,12 @@ type Config struct {
 	Sessions SessionConfig
 	Login    LoginConfig
 	OIDC     OIDCConfig
-	// Origin is the public origin of the server; "": it is not known. With https, cookies
-	// are Secure with the __Host- prefix.
+	// Origin is the public origin of the server; "": it is not known.
 	Origin string
+	// Secure says that browsers reach the server over https alone.
 	Secure bool
+	// Installation is the id of the database, which names the cookies.
+	Installation string
 	// Callback is the path at which people come back from the provider.
 	Callback string
 	// SetupFile is where the setup code of a first start is written, and SetupValidFor how
@@ -60,6 +62,7 @@ type Service struct {
 	countSignIn func(outcome string)
 
 	crossOrigin *http.CrossOriginProtection
+	cookies     cookies
 	sessions    *sessions
 	attempts    *attempts
 	setup       setup
@@ -72,11 +75,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Store == nil || deps.Manage == nil || deps.Passwords == nil {
 		return nil, errors.New("identity needs a store, what manages and passwords")
 	}
+	cookies := newCookies(cfg.Installation, cfg.Secure, deps.Clock)
 	s := &Service{
-		cfg: cfg, store: deps.Store, manage: deps.Manage, authz: deps.Authz, passwords: deps.Passwords, keys: deps.Keys, log: deps.Logger,
+		cfg: cfg, cookies: cookies, store: deps.Store, manage: deps.Manage, authz: deps.Authz, passwords: deps.Passwords, keys: deps.Keys, log: deps.Logger,
 		now: deps.Clock, random: deps.Random, countSignIn: deps.CountSignIn,
 		crossOrigin: http.NewCrossOriginProtection(),
-		sessions:    newSessions(deps.Store.Sessions(), cfg.Sessions, cfg.Secure, deps.Clock, deps.Logger),
+		sessions:    newSessions(deps.Store.Sessions(), cfg.Sessions, cookies, deps.Clock, deps.Logger),
 		attempts:    newAttempts(cfg.Login, deps.Clock), setup: setup{file: cfg.SetupFile},
 		provider: newProvider(cfg.OIDC, cfg.Origin+cfg.Callback, deps.Clock, deps.Random, deps.Logger),
 	}

@@ -177,6 +177,15 @@ func (s *Service) RenewSession(ctx context.Context, w http.ResponseWriter, signe
 	return nil
 }
 
+// goOn stores the session of ctx, as recent as it was, in a browser under another token.
+func (s *Service) goOn(ctx context.Context, w http.ResponseWriter, p models.Principal) error {
+	if !s.sessions.bearer(ctx) {
+		return s.RenewSession(ctx, w, p.SignedInAt)
+	}
+	_, err := s.sessions.stamp(ctx, p.SignedInAt)
+	return err
+}
+
 // sweepEvery is the time between two removals of ended sessions from the database.
 const sweepEvery = 15 * time.Minute
 

@@ -23,6 +23,7 @@ const (
 	sessionAgent    = "user_agent"   // likewise
 	sessionBearer   = "bearer"       // true if the token travels in the Authorization header
 	sessionProvider = "provider"     // true if it began at the identity provider
+	sessionFrom     = "from"         // true if it began at the identity provider, or by a code of such a session
 	sessionLinking  = "linking"      // hash of the state of a visit to the provider that connects accounts
 )
 
@@ -30,30 +31,27 @@ const (
 // as hashes. Deadlines are kept here, on the injected clock, and not by scs,
 // whose idle timeout would write to the database at every call.
 type sessions struct {
-	scs    *scs.SessionManager
-	cfg    SessionConfig
-	now    func() time.Time
-	log    *slog.Logger
-	name   string // of the cookie
-	secure bool   // the cookie travels over https only
+	scs     *scs.SessionManager
+	cfg     SessionConfig
+	now     func() time.Time
+	log     *slog.Logger
+	cookies cookies
 }
 
-func newSessions(backing scs.CtxStore, cfg SessionConfig, secure bool, now func() time.Time, log *slog.Logger) *sessions {
+func newSessions(backing scs.CtxStore, cfg SessionConfig, cookies cookies, now func() time.Time, log *slog.Logger) *sessions {
 	// Not scs.New, which starts a goroutine for a store in memory that it makes.
 	manager := &scs.SessionManager{Store: backing, Codec: scs.GobCodec{}, Lifetime: cfg.Lifetime, HashTokenInStore: true}
-	s := &sessions{scs: manager, cfg: cfg, now: now, log: log, name: "patrol_session", secure: secure}
-	if secure {
-		// Browsers accept this prefix only with Secure, Path=/ and no Domain, so
-		// that no neighbour host and no plain-HTTP answer can plant the cookie.
-		s.name = "__Host-patrol_session"
-	}
-	return s
+	return &sessions{scs: manager, cfg: cfg, now: now, log: log, cookies: cookies}
 }
+
+// maxSessionToken is more than any session's token has characters.
+const maxSessionToken = 128
 
 // sessionStart describes the beginning of a session.
 type sessionStart struct {
 	bearer     bool      // the token travels in the Authorization header
 	provider   bool      // at the identity provider
+	session    *string   // hash of its session there, "" if it has no id; nil: it did not begin there
 	signedInAt time.Time // when the credentials were given
 }
 
@@ -69,10 +67,28 @@ func (s *sessions) begin(ctx context.Context, userID string, by models.Actor, ho
 	s.scs.Put(ctx, sessionEnds, ends.UnixNano())
 	s.scs.Put(ctx, sessionBearer, how.bearer)
 	s.scs.Put(ctx, sessionProvider, how.provider)
+	s.at(ctx, how.session)
 	s.scs.Put(ctx, sessionIP, by.IP)
 	s.scs.Put(ctx, sessionAgent, by.UserAgent)
 	token, err = s.stamp(ctx, how.signedInAt)
 	return token, ends, err
+}
+
+// at notes which session at the provider the session of ctx began in, nil for none.
+func (s *sessions) at(ctx context.Context, session *string) {
+	if session != nil {
+		s.scs.Put(ctx, sessionFrom, true)
+		s.scs.Put(ctx, store.SessionProviderKey, *session)
+	}
+}
+
+// from returns which session at the provider the session of ctx began in, nil for none.
+func (s *sessions) from(ctx context.Context) *string {
+	if !s.scs.GetBool(ctx, sessionFrom) && !s.scs.GetBool(ctx, sessionProvider) {
+		return nil
+	}
+	session := s.scs.GetString(ctx, store.SessionProviderKey)
+	return &session
 }
 
 // stamp notes when the credentials were given, and stores the session.
@@ -99,7 +115,7 @@ func (s *sessions) touch(ctx context.Context, now time.Time) (token string, err 
 // there is none or it is over. A token is good only for the transport that it
 // was issued for.
 func (s *sessions) load(ctx context.Context, token string, bearer bool) (context.Context, error) {
-	if token == "" || len(token) > 128 {
+	if token == "" || len(token) > maxSessionToken {
 		return nil, errSignInFirst
 	}
 	ctx, err := s.scs.Load(ctx, token)
@@ -164,21 +180,10 @@ func (s *sessions) time(ctx context.Context, key string) time.Time {
 
 // cookieValue returns the token in the request's session cookie, or "".
 func (s *sessions) cookieValue(r *http.Request) string {
-	if cookie, err := r.Cookie(s.name); err == nil {
-		return cookie.Value
-	}
-	return ""
+	return s.cookies.value(r, s.cookies.name("session"))
 }
 
 // setCookie hands a browser its session, until ends at most; "" takes it away.
 func (s *sessions) setCookie(w http.ResponseWriter, token string, ends time.Time) {
-	cookie := &http.Cookie{ //nolint:gosec // over plain HTTP a browser would not keep a Secure cookie
-		Name: s.name, Value: token, Path: "/",
-		HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode,
-		MaxAge: int(ends.Sub(s.now()) / time.Second),
-	}
-	if token == "" {
-		cookie.MaxAge = -1
-	}
-	http.SetCookie(w, cookie)
+	s.cookies.set(w, s.cookies.name("session"), token, "/", http.SameSiteLaxMode, ends.Sub(s.now()))
 }

@@ -3,6 +3,8 @@ package identity
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"time"
 
 	"patrol/api"
@@ -167,12 +169,38 @@ func (s *Service) rehash(ctx context.Context, by models.Actor, account models.Us
 	}
 }
 
-// SignOut ends the session of ctx.
+// SignOut ends the session of ctx, and the code that would begin another one.
 func (s *Service) SignOut(ctx context.Context, p models.Principal) error {
+	if err := s.store.Sessions().EndWithCode(ctx, p.User.ID, store.SessionID(s.sessions.scs.Token(ctx))); err != nil {
+		return err
+	}
 	if err := s.sessions.end(ctx); err != nil {
 		return err
 	}
 	return s.store.Audit(ctx, p.Actor, "session.end", "user:"+p.User.ID, nil)
+}
+
+// Replace ends the session that the browser of a request has, which a sign-in there takes the
+// place of, with the code that would begin another one. by has the origin of the request.
+func (s *Service) Replace(r *http.Request, by models.Actor) error {
+	token := s.sessions.cookieValue(r)
+	if token == "" || len(token) > maxSessionToken {
+		return nil
+	}
+	// Not in the context of the request, which the session that begins is for.
+	ctx, err := s.sessions.scs.Load(context.WithoutCancel(r.Context()), token)
+	if err != nil {
+		return fmt.Errorf("load the session before: %w", err)
+	}
+	userID, _ := s.sessions.user(ctx)
+	if userID == "" || s.sessions.bearer(ctx) {
+		return nil
+	}
+	if err := s.store.Sessions().EndWithCode(ctx, userID, store.SessionID(token)); err != nil {
+		return err
+	}
+	by.UserID = userID
+	return s.store.Audit(ctx, by, "session.end", "user:"+userID, map[string]string{"by": "another sign-in in the same browser"})
 }
 
 // Reauthenticate makes the sign-in of ctx recent again. It returns the session's

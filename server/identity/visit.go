@@ -1,44 +1,72 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"slices"
 	"time"
 
 	"patrol/models"
 	"patrol/server/request"
 )
 
-// flowCookie is the name of the cookie that remembers a visit to the provider.
-func (s *Service) flowCookie() string {
-	if s.sessions.secure {
-		return "__Host-patrol_flow"
-	}
-	return "patrol_flow"
+// A visit to the provider is kept by the browser, in a cookie of its own for each, so that one
+// that was begun in another tab does not end it.
+
+// Bounds of what a browser keeps of visits that are under way. Beyond them the oldest is
+// forgotten: requests must fit through proxies.
+const (
+	mostFlows     = 5
+	mostFlowBytes = 6000
+)
+
+func (s *Service) flowPrefix() string { return s.cookies.name("flow") + "_" }
+
+// flowCookie is the name of the cookie of the visit with a state. The state itself is in the
+// value.
+func (s *Service) flowCookie(state string) string {
+	sum := sha256.Sum256([]byte("flow " + state))
+	return s.flowPrefix() + hex.EncodeToString(sum[:8])
 }
 
-// setFlow hands the browser what it has to bring back; "" takes it away.
-func (s *Service) setFlow(w http.ResponseWriter, value string) {
-	cookie := &http.Cookie{ //nolint:gosec // over plain HTTP a browser would not keep a Secure cookie
-		Name: s.flowCookie(), Value: value, Path: "/",
-		HttpOnly: true, Secure: s.sessions.secure, SameSite: http.SameSiteLaxMode, // the way back begins at the provider
-		MaxAge: int(flowLife / time.Second),
+// setFlow hands the browser what it has to bring back, under the name; "" takes it away.
+func (s *Service) setFlow(w http.ResponseWriter, name, value string) {
+	// Lax: the way back begins at the provider.
+	s.cookies.set(w, name, value, "/", http.SameSiteLaxMode, flowLife)
+}
+
+// keepFlow hands the browser a visit, and has it forget the oldest ones that there is no room for.
+func (s *Service) keepFlow(w http.ResponseWriter, r *http.Request, f Flow) {
+	packed := f.pack()
+	there := s.cookies.under(r, s.flowPrefix())
+	slices.SortStableFunc(there, func(a, b *http.Cookie) int { return cmp.Compare(unpack(b.Value).Begun, unpack(a.Value).Begun) })
+	n, size := 1, len(packed)
+	for _, cookie := range there {
+		n, size = n+1, size+len(cookie.Value)
+		if n > mostFlows || size > mostFlowBytes || s.now().Unix()-unpack(cookie.Value).Begun > int64(flowLife/time.Second) {
+			s.setFlow(w, cookie.Name, "")
+		}
 	}
-	if value == "" {
-		cookie.MaxAge = -1
-	}
-	http.SetCookie(w, cookie)
+	s.setFlow(w, s.flowCookie(f.State), packed)
 }
 
 // EndVisit takes somebody who comes back from the provider, and does what the visit was for.
+// Whoever only looks at the headers takes nothing. The visit counts once, whatever comes of
+// it; an answer that no visit asked for ends none.
 func (s *Service) EndVisit(w http.ResponseWriter, r *http.Request) (Flow, error) {
 	var f Flow
-	if cookie, err := r.Cookie(s.flowCookie()); err == nil {
-		f = unpack(cookie.Value)
+	state := r.URL.Query().Get("state")
+	name := s.flowCookie(state)
+	if value := s.cookies.value(r, name); state != "" && value != "" {
+		if f = unpack(value); f.State == state {
+			s.setFlow(w, name, "")
+		} else {
+			f = Flow{}
+		}
 	}
-	s.setFlow(w, "") // a visit counts once, whatever comes of it
 	ctx, x := r.Context(), request.Of(r.Context())
 	who, err := s.provider.finish(ctx, f, r.URL.Query(), s.cfg.Sessions.FreshFor, x.Client)
 	if err == nil {
@@ -73,7 +101,10 @@ func (s *Service) arrive(w http.ResponseWriter, r *http.Request, f Flow, who cla
 		}
 		// The session ended meanwhile: it is a sign-in like any other.
 	}
-	token, ends, err := s.beginBy(r.Context(), by, user, who.SignedIn)
+	if err := s.Replace(r, by); err != nil {
+		return err
+	}
+	token, ends, err := s.beginBy(r.Context(), by, user, who)
 	if err != nil {
 		return err
 	}
@@ -93,6 +124,9 @@ func (s *Service) arriveToLink(r *http.Request, p models.Principal, f Flow, who 
 	if err := s.linkBy(ctx, p, who); err != nil {
 		return err
 	}
+	if err := s.tell(ctx, s.now()); err != nil { // the notice says it
+		return err
+	}
 	s.LeaveNotice(ctx, "Your account is connected with "+s.cfg.OIDC.Name+".")
 	return nil
 }
@@ -100,7 +134,7 @@ func (s *Service) arriveToLink(r *http.Request, p models.Principal, f Flow, who 
 // arriveToConfirm makes the session of r as recent as the sign-in at the provider.
 func (s *Service) arriveToConfirm(w http.ResponseWriter, r *http.Request, p models.Principal, user models.User, who claims) error {
 	ctx := r.Context()
-	token, err := s.confirmBy(ctx, p, user, who.SignedIn)
+	token, err := s.confirmBy(ctx, p, user, who)
 	if err == nil {
 		s.sessions.setCookie(w, token, s.sessions.ends(ctx))
 	}
@@ -109,7 +143,8 @@ func (s *Service) arriveToConfirm(w http.ResponseWriter, r *http.Request, p mode
 
 // BeginVisit starts a visit to the provider and returns the address to send the browser to,
 // which is handed what it has to bring back.
-func (s *Service) BeginVisit(ctx context.Context, w http.ResponseWriter, why Purpose, next string) (target string, err error) {
+func (s *Service) BeginVisit(w http.ResponseWriter, r *http.Request, why Purpose, next string) (target string, err error) {
+	ctx := r.Context()
 	f, target, err := s.provider.begin(ctx, why, next, s.cfg.Sessions.FreshFor)
 	if err != nil {
 		return "", err
@@ -122,7 +157,7 @@ func (s *Service) BeginVisit(ctx context.Context, w http.ResponseWriter, why Pur
 			return "", err
 		}
 	}
-	s.setFlow(w, f.pack())
+	s.keepFlow(w, r, f)
 	return target, nil
 }
 
@@ -149,12 +184,55 @@ func (s *Service) ConnectedSince(ctx context.Context, p models.Principal) (since
 	return since, err
 }
 
-// Disconnect ends the connection of p with the provider, and all sessions but that of ctx,
-// which goes on under another token and the password.
-func (s *Service) Disconnect(ctx context.Context, w http.ResponseWriter, p models.Principal) error {
-	if err := s.store.UnlinkIdentity(ctx, p.Actor, p.User.ID, s.cfg.OIDC.Issuer); err != nil {
+// Identities lists who a user is at providers.
+func (s *Service) Identities(ctx context.Context, userID string) ([]models.Identity, error) {
+	return s.store.Identities(ctx, userID)
+}
+
+// DisconnectIdentity ends a connection of a user with a provider, by its id, and the user's
+// sessions, but that of ctx. An admin may take the only way in, and makes a reset link then;
+// its owner may not.
+func (s *Service) DisconnectIdentity(ctx context.Context, p models.Principal, userID, id string) error {
+	identities, err := s.store.Identities(ctx, userID)
+	if err != nil {
+		return err
+	}
+	own, spare := userID == p.User.ID, ""
+	if own {
+		spare = s.sessions.scs.Token(ctx)
+	}
+	for _, one := range identities {
+		if one.ID() == id {
+			return s.store.UnlinkIdentity(ctx, p.Actor, userID, one.Issuer, !own, spare)
+		}
+	}
+	return ErrNoIdentity
+}
+
+// ErrNoIdentity is the error where an account has no such identity.
+var ErrNoIdentity = models.NewError(models.CodeNotFound, "there is no such identity")
+
+// DisconnectOwn ends a connection of p with a provider, and all sessions but that of ctx,
+// which goes on, in a browser under another token.
+func (s *Service) DisconnectOwn(ctx context.Context, w http.ResponseWriter, p models.Principal, id string) error {
+	if err := s.DisconnectIdentity(ctx, p, p.User.ID, id); err != nil {
 		return err
 	}
 	s.sessions.scs.Put(ctx, sessionProvider, false)
-	return s.RenewSession(ctx, w, p.SignedInAt)
+	s.sessions.scs.Put(ctx, sessionTold, s.now().UnixNano())
+	return s.goOn(ctx, w, p)
+}
+
+// Disconnect is [Service.DisconnectOwn] of the identity at the provider of the settings.
+func (s *Service) Disconnect(ctx context.Context, w http.ResponseWriter, p models.Principal) error {
+	identities, err := s.store.Identities(ctx, p.User.ID)
+	if err != nil {
+		return err
+	}
+	for _, one := range identities {
+		if one.Issuer == s.cfg.OIDC.Issuer {
+			return s.DisconnectOwn(ctx, w, p, one.ID())
+		}
+	}
+	return ErrNoIdentity
 }

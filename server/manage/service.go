@@ -21,6 +21,9 @@ type Config struct {
 	LogMaxRows   int64
 	Playground   PlaygroundConfig
 	Lookups      int // people that one admin of a domain may look up in a minute
+	// MaxAbsence is how long users who sign in at the identity provider alone may stay away
+	// from there; 0: for good.
+	MaxAbsence time.Duration
 }
 
 // Hasher hashes passwords; it is an *identity.Passwords.

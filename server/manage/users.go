@@ -14,7 +14,7 @@ func (s *Service) Me(ctx context.Context, user models.User) (api.Me, error) {
 	if err != nil {
 		return api.Me{}, err
 	}
-	me := api.Me{ID: user.ID, Email: user.Email, Name: user.Name, Admin: user.Admin, Policy: user.Policy, Memberships: []api.MyMembership{}}
+	me := api.Me{ID: user.ID, Email: user.Email, Name: user.Name, Admin: user.Admin, Policy: user.Policy, Memberships: []api.MyMembership{}, SignInBy: user.SignInBy(s.cfg.MaxAbsence)}
 	for _, m := range memberships {
 		me.Memberships = append(me.Memberships, api.MyMembership{Domain: m.Domain, Role: m.Role})
 	}

@@ -67,6 +67,9 @@ func (s *Surface) formSignIn(c *gin.Context, _ models.Principal) error {
 		return s.again(c, models.Principal{}, err, s.signInPage(in, next, "", problems))
 	}
 	x.UserID = user.ID
+	if err := s.identity.Replace(c.Request, x.Actor(models.ActorUser, "", "")); err != nil {
+		return err
+	}
 	if err := s.identity.WelcomeBrowser(c.Writer, token, ends, user.ID); err != nil {
 		return err
 	}
@@ -185,7 +188,7 @@ func (s *Surface) pageHelp(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	return s.show(c, p, http.StatusOK, ui.NewHelp(s.pageBase(c.Request), choices))
+	return s.show(c, p, http.StatusOK, ui.NewHelp(s.baseURL(), choices))
 }
 
 func (s *Surface) pageTest(c *gin.Context, p models.Principal) error {

@@ -274,7 +274,11 @@ func (s *Surface) pageUser(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	return s.show(c, p, http.StatusOK, ui.EditUser(user, user.ID == p.User.ID, ui.Problems{}))
+	page, err := s.editUser(c, user, user.ID == p.User.ID, ui.Problems{})
+	if err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, page)
 }
 
 func (s *Surface) formUser(c *gin.Context, p models.Principal) error {

@@ -43,7 +43,12 @@ func (s *Surface) pageProvider(c *gin.Context, _ models.Principal) error {
 		return identity.ErrNoOIDC
 	}
 	next := request.LocalPath(c.Query("next"))
-	target, err := s.identity.BeginVisit(c.Request.Context(), c.Writer, identity.ToSignIn, next)
+	if c.Request.Method != http.MethodGet || s.identity.FromElsewhere(c.Request) {
+		// A page of another site may not begin a sign-in, which would take the place of the
+		// session that is there: people begin it themselves.
+		return s.seeOther(c, signInFor(next), "")
+	}
+	target, err := s.identity.BeginVisit(c.Writer, c.Request, identity.ToSignIn, next)
 	if err != nil {
 		return s.refuseVisit(c, identity.Flow{Purpose: identity.ToSignIn, Next: next}, err)
 	}
@@ -62,7 +67,7 @@ func (s *Surface) askProvider(c *gin.Context, p models.Principal) error {
 
 // leadToProvider answers a form with a page that goes on at the provider.
 func (s *Surface) leadToProvider(c *gin.Context, p models.Principal, why identity.Purpose, next, text string) error {
-	target, err := s.identity.BeginVisit(c.Request.Context(), c.Writer, why, next)
+	target, err := s.identity.BeginVisit(c.Writer, c.Request, why, next)
 	if err != nil {
 		return err
 	}
@@ -73,6 +78,10 @@ func (s *Surface) leadToProvider(c *gin.Context, p models.Principal, why identit
 func (s *Surface) pageCallback(c *gin.Context, _ models.Principal) error {
 	if !s.identity.HasProvider() {
 		return identity.ErrNoOIDC
+	}
+	if c.Request.Method != http.MethodGet { // looking at the headers uses nothing up
+		c.Status(http.StatusOK)
+		return nil
 	}
 	f, err := s.identity.EndVisit(c.Writer, c.Request)
 	if err != nil {
@@ -120,6 +129,10 @@ func (s *Surface) refuseVisit(c *gin.Context, f identity.Flow, err error) error 
 func (s *Surface) identityPage(c *gin.Context, p models.Principal) (ui.Identity, error) {
 	page := ui.Identity{Name: s.cfg.OIDC.Name, HasPassword: p.User.PasswordHash != "", AskPassword: !s.identity.Fresh(p)}
 	connected, err := s.identity.ConnectedSince(c.Request.Context(), p)
+	if by := p.User.SignInBy(s.cfg.OIDC.MaxAbsence); by != nil {
+		at := s.moment(*by)
+		page.SignInBy = &at
+	}
 	if connected != nil {
 		since := s.moment(*connected)
 		page.Since = &since

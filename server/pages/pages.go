@@ -77,7 +77,9 @@ func (s *Surface) show(c *gin.Context, p models.Principal, status int, page ui.P
 		if p.AtProvider {
 			frame.Viewer.Provider = s.cfg.OIDC.Name
 		}
-		frame.Notice = s.identity.TakeNotice(c.Request.Context())
+		if c.Request.Method != http.MethodHead { // which shows nobody what it takes
+			frame.Notice = strings.TrimSpace(s.identity.TakeNotice(c.Request.Context()) + " " + s.identity.Alerts(c.Request.Context(), p))
+		}
 	}
 	return s.ui.Write(c.Writer, c.Request, status, frame, page)
 }
@@ -112,7 +114,7 @@ func (s *Surface) again(c *gin.Context, p models.Principal, cause error, page ui
 func (s *Surface) seeOther(c *gin.Context, path, notice string) error {
 	// What went wrong beside what was done is told to people, too.
 	notice = strings.TrimSpace(strings.Join(append([]string{notice}, request.Of(c.Request.Context()).Warnings.Texts()...), " "))
-	if notice != "" {
+	if notice != "" && c.Request.Method != http.MethodHead {
 		s.identity.LeaveNotice(c.Request.Context(), notice)
 	}
 	c.Header("Location", path)

@@ -164,7 +164,7 @@ func (s *Surface) pageToken(c *gin.Context, p models.Principal) error {
 	}
 	page := ui.Reveal{
 		Token: shown, Secret: what.Secret, Rotated: what.Old != "",
-		BaseURL: s.pageBase(c.Request), Domain: ui.RevealDomain(pat.Scopes, choices),
+		BaseURL: s.baseURL(), Domain: ui.RevealDomain(pat.Scopes, choices),
 	}
 	for _, m := range choices.Meanings(pat.Scopes) {
 		page.Summary = append(page.Summary, m.Meaning)

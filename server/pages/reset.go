@@ -45,7 +45,7 @@ func (s *Surface) formNewReset(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	reset, err := s.identity.NewReset(c.Request.Context(), p, user.ID, s.pageBase(c.Request)+ui.ResetPath)
+	reset, err := s.identity.NewReset(c.Request.Context(), p, user.ID, s.pageBase()+ui.ResetPath)
 	if err != nil {
 		return err
 	}

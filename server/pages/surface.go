@@ -2,7 +2,6 @@ package pages
 
 import (
 	"log/slog"
-	"net/http"
 	"time"
 
 	"patrol/models"
@@ -31,10 +30,10 @@ type Deps struct {
 	Authz    *authz.Authorizer
 	Logger   *slog.Logger
 	Clock    func() time.Time
-	// BaseURL returns the URL under which people reach the server, and PageBase the same
-	// for whoever sent a request.
+	// BaseURL returns the URL under which people reach the server, for examples, and
+	// PageBase what links begin with that people are handed; "": they are relative.
 	BaseURL  func() string
-	PageBase func(*http.Request) string
+	PageBase func() string
 }
 
 // Surface answers people.
@@ -46,7 +45,7 @@ type Surface struct {
 	log      *slog.Logger
 	now      func() time.Time
 	baseURL  func() string
-	pageBase func(*http.Request) string
+	pageBase func() string
 	ui       *ui.UI
 	once     *ui.Once
 }

@@ -116,4 +116,5 @@ func Secure(h http.Header) {
 	h["Referrer-Policy"] = noReferrer
 	h["Content-Security-Policy"] = noContent
 	h["Cross-Origin-Resource-Policy"] = sameOrigin
+	h["Cross-Origin-Opener-Policy"] = sameOrigin
 }

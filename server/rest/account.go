@@ -30,6 +30,11 @@ func (s *Surface) postSession(c *gin.Context, _ models.Principal) error {
 		return err
 	}
 	x.UserID = user.ID
+	if in.Transport != identity.TransportBearer {
+		if err := s.identity.Replace(c.Request, x.Actor(models.ActorUser, "", "")); err != nil {
+			return err
+		}
+	}
 	return s.answerSession(c, http.StatusCreated, user, token, ends, in.Transport == identity.TransportBearer)
 }
 

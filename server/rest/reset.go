@@ -27,7 +27,7 @@ func (s *Surface) resetRoutes() []endpoint.Route {
 }
 
 func (s *Surface) postNewReset(c *gin.Context, p models.Principal) error {
-	reset, err := s.identity.NewReset(c.Request.Context(), p, c.Param("id"), s.pageBase(c.Request)+request.ResetPath)
+	reset, err := s.identity.NewReset(c.Request.Context(), p, c.Param("id"), s.pageBase()+request.ResetPath)
 	if err != nil {
 		return err
 	}

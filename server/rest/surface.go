@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"net/http"
 	"time"
 
 	"patrol/server/authz"
@@ -25,8 +24,8 @@ type Deps struct {
 	Identity *identity.Service
 	Authz    *authz.Authorizer
 	Clock    func() time.Time
-	// PageBase returns the address of the server for whoever sent a request.
-	PageBase func(*http.Request) string
+	// PageBase returns what links begin with that people are handed; "": they are relative.
+	PageBase func() string
 	// Ending is closed when the server begins to stop, and Pollers has room for an element
 	// for each request that waits for another policy.
 	Ending  <-chan struct{}
@@ -40,7 +39,7 @@ type Surface struct {
 	identity *identity.Service
 	authz    *authz.Authorizer
 	now      func() time.Time
-	pageBase func(*http.Request) string
+	pageBase func() string
 	ending   <-chan struct{}
 	pollers  chan struct{}
 }

@@ -6,8 +6,10 @@ import (
 	"embed"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -28,8 +30,10 @@ var assetTypes = map[string]string{
 // content: an address never changes its meaning, so browsers may keep it for
 // good.
 type assets struct {
-	urls  map[string]string // file name → address
-	files map[string]asset  // last segment of the address → file
+	urls map[string]string // file name → address
+	// integrity has the digest of each file by which a page names it (Subresource Integrity).
+	integrity map[string]string
+	files     map[string]asset // last segment of the address → file
 }
 
 type asset struct {
@@ -38,7 +42,7 @@ type asset struct {
 }
 
 func loadAssets() (*assets, error) {
-	a := &assets{urls: map[string]string{}, files: map[string]asset{}}
+	a := &assets{urls: map[string]string{}, integrity: map[string]string{}, files: map[string]asset{}}
 	entries, err := assetFiles.ReadDir("assets")
 	if err != nil {
 		return nil, err
@@ -58,6 +62,7 @@ func loadAssets() (*assets, error) {
 		var packed bytes.Buffer
 		compress(&packed, body)
 		a.urls[entry.Name()] = AssetPath + name
+		a.integrity[entry.Name()] = "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 		a.files[name] = asset{kind: kind, body: body, packed: packed.Bytes()}
 	}
 	return a, nil
@@ -71,6 +76,27 @@ func (a *assets) url(name string) (string, error) {
 		return "", fmt.Errorf("there is no asset %q", name)
 	}
 	return url, nil
+}
+
+// digest returns the digest of a file for the page that loads it.
+func (a *assets) digest(name string) (string, error) {
+	digest, ok := a.integrity[name]
+	if !ok {
+		return "", fmt.Errorf("there is no asset %q", name)
+	}
+	return digest, nil
+}
+
+// scripts are the sources of scripts for a content policy: the digests of ours, and nothing that
+// is served elsewhere under this host, as proxied content is.
+func (a *assets) scripts() string {
+	var sources []string
+	for _, name := range slices.Sorted(maps.Keys(a.integrity)) {
+		if path.Ext(name) == ".js" {
+			sources = append(sources, "'"+a.integrity[name]+"'")
+		}
+	}
+	return strings.Join(sources, " ")
 }
 
 // ServeAsset answers with the asset of this name, the last segment of its

@@ -54,7 +54,7 @@ func TestDistancesInABrowser(t *testing.T) {
 	browser := uitest.Start(t)
 	server := gallery(t)
 	tab := uitest.Tab(t, browser, uitest.Options{})
-	require.NoError(t, chromedp.Do(tab, chromedp.Navigate(server.URL+"/list")))
+	require.NoError(t, chromedp.Do(tab, uitest.Unbound(), chromedp.Navigate(server.URL+"/list")))
 	for _, d := range distances {
 		got, err := chromedp.Run(tab, chromedp.Evaluate[string](fmt.Sprintf(`(async () => {
 			const time = document.createElement("time");

@@ -24,6 +24,7 @@ type Form struct {
 	More     Link   // where else to go, under the form
 	Also     Link   // and where else
 	Next     Link   // and where else
+	Links    []Link // and further still
 	Narrow   bool   // stands alone, as the sign-in does
 	Script   string // asset with a script of this page alone, "" for none
 	Secret   bool   // a field holds what its sender alone may know

@@ -43,6 +43,7 @@ const (
 type Identity struct {
 	Name        string
 	Since       *Moment // nil: not connected
+	SignInBy    *Moment // when the account is shut out without a further sign-in there; nil: never
 	HasPassword bool
 	AskPassword bool // the sign-in is too old
 	Problems    Problems

@@ -41,6 +41,9 @@ func (r ResetLink) Page() string {
 	return page
 }
 
+// Relative reports whether the link lacks the address of this server, which is not set.
+func (r ResetLink) Relative() bool { return strings.HasPrefix(r.URL, "/") }
+
 // Back is the page of the account.
 func (r ResetLink) Back() string { return userURL(r.User.ID) }
 

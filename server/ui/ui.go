@@ -23,6 +23,8 @@ var templateFiles embed.FS
 type UI struct {
 	pages  map[string]*template.Template // by name, each with the layout and the parts
 	assets *assets
+
+	policy, fetching string // of the content of pages, and of those whose script asks the server
 }
 
 // New parses the embedded templates. It fails only on a defect of theirs.
@@ -32,6 +34,7 @@ func New() (*UI, error) {
 		return nil, err
 	}
 	u := &UI{pages: map[string]*template.Template{}, assets: a}
+	u.policy, u.fetching = u.contentPolicy(false), u.contentPolicy(true)
 	base, err := template.New("").Funcs(u.funcs()).ParseFS(templateFiles, "templates/layout.html", "templates/parts.html", "templates/scopes.html", "templates/activity.html")
 	if err != nil {
 		return nil, fmt.Errorf("parse the layout: %w", err)
@@ -56,6 +59,7 @@ func New() (*UI, error) {
 func (u *UI) funcs() template.FuncMap {
 	return template.FuncMap{
 		"asset":   u.assets.url,
+		"digest":  u.assets.digest,
 		"fieldID": fieldID,
 		"plural":  plural,
 		"upper":   upperFirst,
@@ -130,12 +134,16 @@ func (v view) Title() string {
 	return v.Page.Title()
 }
 
-// contentPolicy permits what the pages are made of and nothing else.
-const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; " +
-	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-
-// fetchingPolicy is that of pages whose script asks the server.
-const fetchingPolicy = contentPolicy + "; connect-src 'self'"
+// contentPolicy permits what the pages are made of and nothing else: of scripts our own alone,
+// by their digests.
+func (u *UI) contentPolicy(fetches bool) string {
+	policy := "default-src 'none'; style-src 'self'; script-src " + u.assets.scripts() + "; img-src 'self' data:; " +
+		"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+	if fetches {
+		policy += "; connect-src 'self'"
+	}
+	return policy
+}
 
 // Write answers r with a page. Pages are never stored by browsers or proxies:
 // they hold what only their viewer may see, and one of them a secret. An error
@@ -152,9 +160,9 @@ func (u *UI) Write(w http.ResponseWriter, r *http.Request, status int, frame Fra
 	}
 	header := w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	policy := contentPolicy
+	policy := u.policy
 	if p, ok := page.(interface{ fetches() bool }); ok && p.fetches() {
-		policy = fetchingPolicy
+		policy = u.fetching
 	}
 	header.Set("Content-Security-Policy", policy)
 	header.Set("Cache-Control", "no-store")

@@ -106,15 +106,16 @@ type Memory struct {
 
 // HTTP bounds what clients may ask of the listener.
 type HTTP struct {
-	ReadHeaderTimeout time.Duration `key:"read_header_timeout" doc:"Time for a client to send its request's header."`
-	ReadTimeout       time.Duration `key:"read_timeout" doc:"Time for a client to send a request to the API, body included. Proxied requests are not cut by it."`
-	WriteTimeout      time.Duration `key:"write_timeout" doc:"Time for an answer of the API to be written. Proxied streams are not cut by it."`
-	IdleTimeout       time.Duration `key:"idle_timeout" doc:"Time that an idle connection is kept."`
-	MaxHeader         Size          `key:"max_header" doc:"Largest request line and header."`
-	MaxConnections    int           `key:"max_connections" doc:"Most connections at a time, and again on the listener of the metrics. A new one takes the place of the oldest idle one of the network (IPv6: a /64) that has the most. One network has three quarters of the places at most. Keep it below the process's limit of open files."`
-	MaxInFlight       int           `key:"max_in_flight" doc:"Most calls of /authorize that are judged at a time, a batch as one, and again most requests of other kinds; health is always answered. More get 503. A quarter is for tokens that have verified here; of other kinds one address has three quarters."`
-	DrainDelay        time.Duration `key:"drain_delay" doc:"How long everything is still served after /readyz has announced the end, unless nobody is connected any more; longer than the interval of health checks."`
-	ShutdownTimeout   time.Duration `key:"shutdown_timeout" doc:"Time for what is in flight to finish after that."`
+	ReadHeaderTimeout     time.Duration `key:"read_header_timeout" doc:"Time for a client to send its request's header."`
+	ReadTimeout           time.Duration `key:"read_timeout" doc:"Time for a client to send a request to the API, body included. Proxied requests are not cut by it."`
+	WriteTimeout          time.Duration `key:"write_timeout" doc:"Time for an answer of the API to be written. Proxied streams are not cut by it."`
+	IdleTimeout           time.Duration `key:"idle_timeout" doc:"Time that an idle connection is kept."`
+	MaxHeader             Size          `key:"max_header" doc:"Largest request line and header."`
+	MaxConnections        int           `key:"max_connections" doc:"Most connections at a time, and again on the listener of the metrics. A new one takes the place of the oldest idle one of the network (IPv6: a /64) that has the most. One network has three quarters of the places at most. Keep it below the process's limit of open files."`
+	MaxInFlight           int           `key:"max_in_flight" doc:"Most calls of /authorize that are judged at a time, a batch as one, and again most requests of other kinds; health is always answered. More get 503. A quarter is for tokens that have verified here; of other kinds one address has three quarters."`
+	HSTSIncludeSubdomains bool          `key:"hsts_include_subdomains" doc:"Where Patrol is reached over https, the header that keeps browsers on https speaks for the hosts below its own, too."`
+	DrainDelay            time.Duration `key:"drain_delay" doc:"How long everything is still served after /readyz has announced the end, unless nobody is connected any more; longer than the interval of health checks."`
+	ShutdownTimeout       time.Duration `key:"shutdown_timeout" doc:"Time for what is in flight to finish after that."`
 }
 
 // Tokens bounds what a PAT may be.

@@ -26,6 +26,7 @@ type OIDC struct {
 	AdminGroup        string        `key:"admin_group" doc:"Members of this group are platform admins, and nobody else who signs in here. Empty: groups make no admins."`
 	MaxAge            time.Duration `key:"max_age" doc:"The provider's own session counts as a sign-in up to this age; then people give their credentials again. 0: any age."`
 	RequireAuthTime   bool          `key:"require_auth_time" doc:"Refuse sign-ins of which the provider does not say when people gave their credentials (auth_time). If false, such a sign-in counts as just made, which Google needs."`
+	MaxAbsence        time.Duration `key:"max_absence" doc:"An account without a password whose owner has not come from the provider for this long counts as disabled, with its tokens, until they do. 0: accounts stay."`
 	Timeout           time.Duration `key:"timeout" doc:"Time for one answer of the provider."`
 }
 
@@ -42,7 +43,10 @@ func (o OIDC) ServerConfig() identity.OIDCConfig {
 	c := identity.OIDCConfig{
 		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret, Name: o.Name, Scopes: o.Scopes,
 		AllowCreate: o.AllowCreate, EmailDomains: o.EmailDomains, VerifiedClaim: o.VerifiedClaim, GroupsClaim: o.GroupsClaim,
-		RemoveMemberships: o.RemoveMemberships, AdminGroup: o.AdminGroup, MaxAge: o.MaxAge, RequireAuthTime: o.RequireAuthTime, Timeout: o.Timeout,
+		RemoveMemberships: o.RemoveMemberships, AdminGroup: o.AdminGroup, MaxAge: o.MaxAge, RequireAuthTime: o.RequireAuthTime, MaxAbsence: o.MaxAbsence, Timeout: o.Timeout,
+	}
+	if o.Issuer == "" { // nobody could come back
+		c.MaxAbsence = 0
 	}
 	for _, text := range o.Memberships {
 		if m, err := parseGroupMembership(text); err == nil { // refused by validate otherwise
@@ -99,5 +103,6 @@ func (o OIDC) validate(v *models.Invalid) {
 		}
 	}
 	checkDuration("oidc.max_age", o.MaxAge, 0, 0, v)
+	checkDuration("oidc.max_absence", o.MaxAbsence, 0, 0, v)
 	checkDuration("oidc.timeout", o.Timeout, 10*time.Millisecond, time.Minute, v)
 }

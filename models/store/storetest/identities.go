@@ -49,8 +49,8 @@ var identityCases = []testCase{
 			require.NoError(e, err)
 			assert.Empty(e, list)
 			e.fails(models.CodeNotFound, e.store.LinkIdentity(e.ctx, actor, key, issuer, "new"))
-			e.fails(models.CodeNotFound, e.store.UnlinkIdentity(e.ctx, actor, key, issuer))
-			e.fails(models.CodeNotFound, e.store.UnlinkIdentity(e.ctx, actor, ann.ID, key))
+			e.fails(models.CodeNotFound, e.store.UnlinkIdentity(e.ctx, actor, key, issuer, false, ""))
+			e.fails(models.CodeNotFound, e.store.UnlinkIdentity(e.ctx, actor, ann.ID, key, false, ""))
 		}
 	}},
 	{name: "one person at a provider is one user, and the other way round", test: func(e *env) {
@@ -81,13 +81,13 @@ var identityCases = []testCase{
 		ann := e.user("ann").ID
 		require.NoError(e, e.store.LinkIdentity(e.ctx, actor, ann, issuer, "a"))
 		e.session("s", ann, time.Hour)
-		e.fails(models.CodeConflict, e.store.UnlinkIdentity(e.ctx, actor, ann, issuer))
+		e.fails(models.CodeConflict, e.store.UnlinkIdentity(e.ctx, actor, ann, issuer, false, ""))
 		assert.Equal(e, ann, e.who(issuer, "a"))
 		e.resetCode(ann, "h", time.Hour)
 		_, err := e.store.ResetPassword(e.ctx, actor, "h", "hash")
 		require.NoError(e, err)
 		e.session("t", ann, time.Hour)
-		require.NoError(e, e.store.UnlinkIdentity(e.ctx, actor, ann, issuer))
+		require.NoError(e, e.store.UnlinkIdentity(e.ctx, actor, ann, issuer, false, ""))
 		assert.Empty(e, e.who(issuer, "a"))
 		assert.False(e, e.hasSession("t"))
 		require.NoError(e, e.store.LinkIdentity(e.ctx, actor, e.user("bob").ID, issuer, "a"))

@@ -145,6 +145,11 @@ func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.V
 	})
 }
 
+// Unbound has a tab run scripts that the content policy of its pages does not name.
+func Unbound() chromedp.Action[chromedp.Void] {
+	return chromedp.Steps(command(page.SetBypassCSP, page.SetBypassCSPParams{Enabled: true}))
+}
+
 // Picture writes a PNG of the whole page.
 func Picture(ctx context.Context, file string) error {
 	var png []byte

@@ -23,7 +23,8 @@ type Config struct {
 	Required bool
 	Wait     time.Duration
 
-	// FlushInterval is how long decisions gather before they are written.
+	// FlushInterval is how long decisions gather before they are written; on a busy server,
+	// verified ones gather for up to six times as long.
 	FlushInterval time.Duration
 	// Buffer bounds, in bytes, what gathers, and then each sink's queue.
 	Buffer int64

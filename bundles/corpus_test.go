@@ -211,7 +211,6 @@ func corpus(t testing.TB) map[string]refusedBundle {
 		"takes all the time":           {gate: "patient", files: tested("test_x if " + spin), stage: StageLimits, code: "limit_exceeded", says: "more than 10s of CPU time"},
 		"makes too much in a test":     {gate: "small", files: tested("test_x if " + grow), stage: engine.StageTests, code: "test_error", says: "values that are too large"},
 		"makes too much for a request": {gate: "small", files: merged(allows("data.patrol.x.p"), with("# METADATA\n# title: It is large\np if "+grow)), stage: engine.StageEntrypoints, code: "entrypoint_invalid", says: "values that are too large"},
-		"takes all the memory":         {gate: "small", files: map[string]string{"x/data.json": "{\"x\": [" + strings.Repeat("{\"a\":{}},", 900_000) + "1]}"}, stage: StageLimits, code: "limit_exceeded", says: "more than 384 MiB of memory"},
 	}
 	// What it may not ask.
 	for _, call := range []string{

@@ -28,16 +28,6 @@ func resources(t *testing.T, path ...string) string {
 	return rest
 }
 
-// The compose file's Envoy is the example's, which is run, but for the addresses.
-func TestComposeUsesTheExample(t *testing.T) {
-	want := strings.NewReplacer(
-		"address: 127.0.0.1, port_value: 10000", "address: 0.0.0.0, port_value: 10000",
-		"address: 127.0.0.1, port_value: 9191", "address: patrol, port_value: 9191",
-		"address: 127.0.0.1, port_value: 8000", "address: ollama, port_value: 11434",
-	).Replace(resources(t, "examples", "envoy", "envoy.yaml"))
-	assert.Equal(t, want, resources(t, "deploy", "compose", "envoy.yaml"))
-}
-
 // The example with TLS is the one without, which runs the cases, but for TLS.
 func TestTheTLSExampleIsTheOther(t *testing.T) {
 	plain, inTLS := resources(t, "examples", "envoy", "envoy.yaml"), resources(t, "examples", "envoy", "envoy-tls.yaml")

@@ -20,6 +20,11 @@ const (
 	member act = "set the role"
 	domain act = "set the domain's status"
 	read   act = "ask what a token may do"
+
+	// An allowance says of each of three facts that it held.
+	sawToken  act = "see that a token lives"
+	sawRole   act = "see that the role permits"
+	sawDomain act = "see that the domain is enabled"
 )
 
 // input is one call about one owner, who has one domain.
@@ -41,7 +46,7 @@ const mostTokens = 64
 // model says how calls change the state, and which answers the state permits.
 var model = porcupine.Model{
 	Init: func() any { return state{member: true, enabled: true} },
-	Step: func(s, in, out any) (bool, any) {
+	Step: func(s, in, _ any) (bool, any) {
 		now, call := s.(state), in.(input)
 		switch call.act {
 		case create:
@@ -52,8 +57,14 @@ var model = porcupine.Model{
 			now.member = call.on
 		case domain:
 			now.enabled = call.on
-		case read:
-			return out.(bool) == (now.member && now.enabled && now.live&(1<<call.token) != 0), now
+		case read: // which was denied
+			return !now.member || !now.enabled || now.live&(1<<call.token) == 0, now
+		case sawToken:
+			return now.live&(1<<call.token) != 0, now
+		case sawRole:
+			return now.member, now
+		case sawDomain:
+			return now.enabled, now
 		}
 		return true, now
 	},
@@ -90,14 +101,26 @@ func (h *history) wrote(in input, from, to time.Time, acknowledged bool) {
 }
 
 // answered notes an answer. What a server may have from its cache holds as of any moment since
-// the bound.
+// the bound, and each fact as of a moment of its own: what it learns of another server's change it
+// learns by and by. So an allowance counts as one look at each fact. A denial needs one fact
+// alone, and is one look.
 func (h *history) answered(in input, from, to time.Time, full, allowed bool) {
 	if !full {
 		from = from.Add(-h.bound)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.operations = append(h.operations, porcupine.Operation{Input: in, Call: h.at(from), Output: allowed, Return: h.at(to)})
+	looks := []act{read}
+	if allowed {
+		looks = []act{sawToken, sawRole, sawDomain}
+	}
+	for _, look := range looks {
+		one := in
+		if one.act = look; look == sawRole || look == sawDomain {
+			one.token = 0
+		}
+		h.operations = append(h.operations, porcupine.Operation{Input: one, Call: h.at(from), Output: allowed, Return: h.at(to)})
+	}
 }
 
 func (h *history) refused() {
@@ -113,14 +136,15 @@ func (h *history) refused() {
 func informative(operations []porcupine.Operation) (left []porcupine.Operation) {
 	implied := func(i int) bool {
 		op := operations[i]
-		if op.Input.(input).act != read {
+		this := op.Input.(input)
+		if this.act == create || this.act == revoke || this.act == member || this.act == domain {
 			return false
 		}
 		for j, other := range operations {
 			in := other.Input.(input)
 			within := other.Call >= op.Call && other.Return <= op.Return
 			equal := other.Call == op.Call && other.Return == op.Return
-			if j != i && in.act == read && in.token == op.Input.(input).token && other.Output == op.Output && within && (!equal || j < i) {
+			if j != i && in.act == this.act && in.token == this.token && within && (!equal || j < i) {
 				return true
 			}
 		}
@@ -179,6 +203,8 @@ func TestTheCheckerBites(t *testing.T) {
 		"a revocation without an answer did not happen":     {[]call{made, {input{act: revoke}, 2, 2.1, false, false}, {input{act: read}, 3, 3.1, true, true}}, porcupine.Ok},
 		"a membership taken away counts":                    {[]call{made, {input{act: member}, 2, 2.1, false, true}, {input{act: read}, 3, 3.1, true, true}}, porcupine.Illegal},
 		"a membership given back counts":                    {[]call{made, {input{act: member}, 2, 2.1, false, true}, {input{act: member, on: true}, 3, 3.1, false, true}, {input{act: read}, 4, 4.1, true, true}}, porcupine.Ok},
+		"facts of one answer are of different ages":         {[]call{{input{act: domain}, 0.5, 0.6, false, true}, made, {input{act: read}, 2, 2.1, false, true}}, porcupine.Ok},
+		"one fact of an answer is too old":                  {[]call{{input{act: domain}, 0.5, 0.6, false, true}, made, {input{act: read}, 3, 3.1, false, true}}, porcupine.Illegal},
 		"a disabled domain counts":                          {[]call{made, {input{act: domain}, 2, 2.1, false, true}, {input{act: read}, 3, 3.1, true, true}}, porcupine.Illegal},
 		"two answers in the wrong order":                    {[]call{made, {input{act: member}, 2, 5, false, true}, {input{act: read}, 3, 3.1, true, false}, {input{act: read}, 4, 4.1, true, true}}, porcupine.Illegal},
 		"another token of the same owner is another matter": {[]call{made, {input{act: create, token: 1}, 2, 2.1, false, true}, {input{act: revoke, token: 1}, 3, 3.1, false, true}, {input{act: read}, 4, 4.1, true, true}}, porcupine.Ok},

@@ -70,7 +70,8 @@ func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 func (c *Cluster) must(err error) {
 	c.t.Helper()
 	if err != nil {
-		c.t.Fatalf("PostgreSQL: %v", err)
+		log, _ := os.ReadFile(filepath.Join(c.dir, "log"))
+		c.t.Fatalf("PostgreSQL: %v: %s", err, log)
 	}
 }
 

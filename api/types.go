@@ -100,8 +100,8 @@ type Me struct {
 	Admin       bool           `json:"admin"`
 	Policy      bool           `json:"policy"`
 	Memberships []MyMembership `json:"memberships"`
-	// SignInBy is when the account is shut out unless its owner comes from the identity
-	// provider before.
+	// SignInBy is the end of the account's access, unless its owner signs in at the identity
+	// provider before; nil: it has none.
 	SignInBy *time.Time `json:"sign_in_by,omitempty"`
 }
 
@@ -276,7 +276,7 @@ type DomainPAT struct {
 	LastUsedAt  *time.Time    `json:"last_used_at"`
 	ApprovedAt  *time.Time    `json:"approved_at"`  // by this domain
 	WithdrawnAt *time.Time    `json:"withdrawn_at"` // from this domain
-	// WithdrawnReason is why, for its owner.
+	// WithdrawnReason is the reason that the domain's admin gave.
 	WithdrawnReason *string             `json:"withdrawn_reason"`
 	RevokedAt       *time.Time          `json:"revoked_at"`
 	RevokedBy       *models.RevokerKind `json:"revoked_by"`
@@ -458,7 +458,8 @@ type Problem struct {
 	Reasons    []models.Reason     `json:"reasons,omitempty"`     // likewise
 }
 
-// Identity is who a user is at an identity provider, a way into the account.
+// Identity is a user's account at an identity provider. Whoever signs in there gets into the
+// account here.
 type Identity struct {
 	ID         string     `json:"id"`
 	Issuer     string     `json:"issuer"`

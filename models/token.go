@@ -338,7 +338,7 @@ func (r Keyring) Sum(t Token) (mac []byte, keyID string) {
 	return bytes.Clone(h.sum(t)), current.ID
 }
 
-// hashing is what it takes to hash a token, kept for the next one.
+// hashing holds the hash and the buffer for one token. They are used again for the next.
 type hashing struct {
 	hash.Hash // has taken in the secret already
 	buf       [IDLength + 1 + secretLength]byte

@@ -53,7 +53,7 @@ type Config struct {
 	Limits   models.Limits
 
 	Playground manage.PlaygroundConfig
-	// Lookups is how many people one admin of a domain may look up in a minute.
+	// Lookups bounds the people that one admin of a domain may look up in a minute.
 	Lookups int
 
 	// SetupValidFor is the lifetime of the setup code of a first start.

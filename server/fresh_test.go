@@ -230,7 +230,7 @@ func (w *world) asPerson(t *testing.T, a act, target string, fill *strings.Repla
 	}
 }
 
-// audited is how many events the audit log has.
+// audited returns the number of events in the audit log.
 func (w *world) audited() int {
 	w.t.Helper()
 	w.server.WaitForNotes()
@@ -239,7 +239,7 @@ func (w *world) audited() int {
 	return len(events)
 }
 
-// fields are what the form of a page would send, untouched.
+// fields returns the fields that the form of a page sends if nobody changes it.
 func (s *shown) fields() url.Values {
 	form := url.Values{}
 	for _, n := range s.find(func(n *html.Node) bool { return n.Data == "input" && has(n, "name") }) {

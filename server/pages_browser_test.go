@@ -427,7 +427,7 @@ func TestNoScriptButOurs(t *testing.T) {
 		})`)
 		assert.Contains(t, []string{"refused", "silent undefined"}, got, script)
 	}
-	// Ours ran: on a page, on one that says what went wrong, and on the playground's.
+	// Our script ran: on a page, on an error page, and on the playground's.
 	for _, path := range []string{"/login", "/nowhere", "/reset"} {
 		r.goTo(path)
 		assert.Equal(t, "ours", r.script(`performance.getEntriesByType("resource").some((e) => e.name.includes("/assets/patrol.") && e.initiatorType === "script" && e.decodedBodySize > 0) ? "ours" : "none"`), path)

@@ -212,9 +212,9 @@ func (m *Metrics) handlerAt(path string) http.Handler {
 // Setup makes a setup code if the database has no users. [Server.Serve] calls it.
 func (s *Server) Setup(ctx context.Context) error { return s.identity.BeginSetup(ctx, s.BaseURL()) }
 
-// pageBase is what the links begin with that people are handed: the public URL, or else
-// nothing, so that they are relative. What a request calls this server is no answer: whoever
-// sends one could have a link lead to a host of theirs.
+// pageBase returns the beginning of the links that people are given: the public URL, or ""
+// for relative links. The Host of a request is never used: its sender could have a link lead
+// to a host of theirs.
 func (s *Server) pageBase() string {
 	if s.cfg.PublicURL != "" {
 		return s.BaseURL()

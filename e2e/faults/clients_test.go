@@ -22,10 +22,10 @@ import (
 // answerWithin bounds the wait for one answer. A server gives up earlier.
 const answerWithin = 8 * time.Second
 
-// pace is how often each client calls.
+// pace is the interval between the calls of one client.
 const pace = 40 * time.Millisecond
 
-// rest is how long a writer waits after a write that was not acknowledged.
+// rest is the pause of a writer after a write without an acknowledgement.
 const rest = 400 * time.Millisecond
 
 // owner is a person with a domain, tokens, and clients that use them.

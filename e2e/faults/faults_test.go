@@ -319,7 +319,7 @@ func (f *fleet) round(t *testing.T, what fault) {
 	clear(f.reports)
 }
 
-// rounds is how often each fault happens.
+// rounds returns the number of times that each fault happens.
 func rounds(t *testing.T) int {
 	t.Helper()
 	n := 1

@@ -35,7 +35,7 @@ type input struct {
 	where string
 }
 
-// state is what decides about an owner's tokens.
+// state holds the facts that decide about an owner's tokens.
 type state struct {
 	member, enabled bool
 	live            uint64 // one bit for each token
@@ -43,7 +43,7 @@ type state struct {
 
 const mostTokens = 64
 
-// model says how calls change the state, and which answers the state permits.
+// model maps each call to its change of the state and to the answers that the state permits.
 var model = porcupine.Model{
 	Init: func() any { return state{member: true, enabled: true} },
 	Step: func(s, in, _ any) (bool, any) {

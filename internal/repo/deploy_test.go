@@ -22,8 +22,8 @@ import (
 	"patrol/server/gateway"
 )
 
-// compose is what examples/compose/compose.yaml may say: what is used of the Compose
-// specification there, and nothing else.
+// compose is the part of the Compose specification that examples/compose/compose.yaml may
+// use.
 type compose struct {
 	Services map[string]struct {
 		Build       struct{ Context, Dockerfile string } `json:"build"`

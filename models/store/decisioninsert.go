@@ -24,9 +24,9 @@ type inserter struct {
 	values []any
 }
 
-// rowsPerInsert is how many decisions one statement writes: enough to spread its cost,
-// and far from the most parameters that it takes, 32,766. The rest of a batch is written
-// by statements of fewer rows, of which there are few sizes.
+// rowsPerInsert is the number of decisions in one statement: enough to spread its cost, and
+// far below the limit of 32,766 parameters. Statements of fewer rows, in few sizes, write the
+// rest of a batch.
 const rowsPerInsert = 64
 
 // insert writes decisions in one transaction.

@@ -92,8 +92,8 @@ func Findings(err error) []Finding {
 	return TidyFindings(FindingsOf("", Unreadable, err))
 }
 
-// FindingsOf takes an error of reading or compiling a bundle apart. code is what
-// errors that have none of their own are called.
+// FindingsOf splits an error of reading or compiling a bundle into findings. The code is for
+// errors without one.
 func FindingsOf(stage Stage, code string, err error) (found []Finding) {
 	var joined interface{ Unwrap() []error }
 	var place *LocatedError

@@ -10,7 +10,7 @@ import (
 	"patrol/models"
 )
 
-// CustomPackage is where a team's own rules are.
+// CustomPackage is the package of a team's own rules.
 var CustomPackage = ast.MustParseRef("data.patrol.custom")
 
 // OwnRule is a rule of a team's own that makes exceptions or gives labels.

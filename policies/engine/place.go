@@ -10,8 +10,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// AtData says where in a bundle's files a part of its data is: keys lead to it from
-// data.patrol. Where the last of them are not written anywhere, it is what they would be in.
+// AtData adds to an error the place of a part of the data in the bundle's files. The keys lead
+// to the part from data.patrol. If no file has the last keys, the place is that of the nearest
+// key above them.
 func (b *Bundle) AtData(keys []string, err error) error {
 	if err == nil {
 		return nil

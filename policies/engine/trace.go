@@ -8,7 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// tracedSlower is how many times longer an evaluation may take when it is watched.
+// tracedSlower is the factor by which tracing extends the deadline of an evaluation.
 const tracedSlower = 20
 
 // Trace evaluates the document that answers in, and reports every step to tracer.

@@ -67,8 +67,8 @@ func JoinCodes(codes []models.ReasonCode) string {
 	return strings.Join(texts, ", ")
 }
 
-// WaivedBy is what must be waived for a policy to allow a case of the safety suite, none if
-// nothing can be.
+// WaivedBy returns the reasons that must be waived before a policy may allow a case of the
+// safety suite; none if no waiver permits it.
 func WaivedBy(name string) []models.ReasonCode {
 	if code := waivable(models.ReasonCode(name)); code != 0 {
 		return code.codes()
@@ -107,7 +107,7 @@ func manifestWaivers(m manifest) ([]string, error) {
 	return names, nil
 }
 
-// ExceptionsRef is where a policy makes exceptions of its own.
+// ExceptionsRef is the rule with a policy's own exceptions.
 var ExceptionsRef = ast.MustParseRef("data.patrol.custom.waive")
 
 // MaxException is how far ahead an exception of a policy may end.

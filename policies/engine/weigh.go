@@ -290,8 +290,8 @@ func (m *measuring) term(t *ast.Term, vars map[ast.Var]int) int {
 	return n
 }
 
-// ref is what a reference may stand for: all that is below it, or what a rule on the way
-// to it has.
+// ref returns the size of the largest value that a reference may yield: all below it, or the
+// value of a rule on its path.
 func (m *measuring) ref(ref ast.Ref, vars map[ast.Var]int) int {
 	n := 1
 	if v, ok := ref[0].Value.(ast.Var); ok {

@@ -143,8 +143,8 @@ type Config struct {
 	Kinds models.DomainKinds
 
 	MaxLifetime time.Duration // of a token, enforced at use; 0: no limit
-	// MaxAbsence is how long after they last came from an identity provider users who sign in
-	// only there count as disabled; 0: never.
+	// MaxAbsence is the age of a user's last sign-in at the identity provider from which on an
+	// account without a password counts as disabled; 0: never.
 	MaxAbsence    time.Duration
 	FactTTL       time.Duration // default 1 h, at most 24 h; while the feed is fresh, facts are as current as it is
 	MaxStaleness  time.Duration // default 5 s

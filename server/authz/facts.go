@@ -40,7 +40,7 @@ type caches struct {
 	memberships *otter.Cache[memberKey, *engine.Value]
 }
 
-// unknownTTL is how long an id is remembered that the store does not have.
+// unknownTTL is the lifetime of a cached "there is no such id".
 const unknownTTL = 30 * time.Second
 
 type memberKey struct{ user, domain string }

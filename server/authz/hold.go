@@ -70,8 +70,8 @@ func (h *hold) look() {
 	}
 }
 
-// judge judges the request once and says when to do so again. If it is to go on no
-// longer, ok is false.
+// judge judges the request once and returns the time until the next judgement. If the
+// request must end, ok is false.
 func (h *hold) judge() (next time.Duration, ok bool) {
 	p := h.p
 	d, expires, cause := p.again(h.ctx, h.judged)

@@ -23,8 +23,8 @@ type Config struct {
 	Required bool
 	Wait     time.Duration
 
-	// FlushInterval is how long decisions gather before they are written; on a busy server,
-	// verified ones gather for up to six times as long.
+	// FlushInterval is the time between writes of decisions. On a busy server, verified ones
+	// gather for up to six intervals.
 	FlushInterval time.Duration
 	// Buffer bounds, in bytes, what gathers, and then each sink's queue.
 	Buffer int64

@@ -156,8 +156,8 @@ func (l *Log) keep(r authz.Record) bool {
 	return l.buffer.putRefused(entry{Record: r, size: r.Size()})
 }
 
-// gatherFlushes is how many flushes a busy server's decisions gather for before the
-// database is given them.
+// gatherFlushes is the number of flush intervals for which a busy server's decisions gather
+// before the database gets them.
 const gatherFlushes = 5
 
 const (

@@ -1,8 +1,8 @@
 package endpoint
 
-// SignIn says how recent the sign-in of a caller has to be, and if it may be of any age,
-// why. It is a closed set: the zero value says nothing, and a route with it does not get
-// into the router.
+// SignIn is the maximum age of a caller's sign-in on a route, or the reason why there is none.
+// It is a closed set. The zero value declares nothing, and the router refuses a route with
+// it.
 //
 // A session can be stolen. What it gives for long must not be had with an old one: a route
 // that widens anybody's power or removes a protection is FreshAdmin, whoever calls it. What

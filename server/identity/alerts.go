@@ -14,7 +14,7 @@ import (
 
 const (
 	sessionTold = "told" // Unix nanoseconds of what the session was told last; 0: of nothing yet
-	// tellFor is how long ago something may have happened that a new session is told of.
+	// tellFor is the maximum age of an event that a new session is told of.
 	tellFor = 14 * 24 * time.Hour
 )
 

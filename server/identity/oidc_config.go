@@ -45,8 +45,8 @@ type OIDCConfig struct {
 	// RequireAuthTime refuses sign-ins of which the provider does not say when the
 	// person gave their credentials. Otherwise they count as given now.
 	RequireAuthTime bool
-	// MaxAbsence is how long after they last came from the provider people count as disabled
-	// who sign in only there; 0: never.
+	// MaxAbsence is the age of a user's last sign-in at the provider from which on an account
+	// without a password counts as disabled; 0: never.
 	MaxAbsence time.Duration
 	Timeout    time.Duration // of one request to the provider
 }

@@ -21,8 +21,8 @@ type Config struct {
 	LogMaxRows   int64
 	Playground   PlaygroundConfig
 	Lookups      int // people that one admin of a domain may look up in a minute
-	// MaxAbsence is how long users who sign in at the identity provider alone may stay away
-	// from there; 0: for good.
+	// MaxAbsence is the age of a user's last sign-in at the identity provider from which on an
+	// account without a password counts as disabled; 0: never.
 	MaxAbsence time.Duration
 }
 

@@ -30,8 +30,8 @@ func (ConfirmAgain) template() string { return "confirm-again" }
 func (ConfirmAgain) section() section { return noSection }
 func (c ConfirmAgain) failed() bool   { return c.Problems.Any() }
 
-// secretFields are what no page repeats, with what they are called where they are asked
-// for again.
+// secretFields names the fields that no page repeats, each with its label on the page that
+// asks for it again.
 var secretFields = map[string]string{"password": "Password of the account, again", "token": "Token, again", "code": "Code, again"}
 
 // ConfirmForm keeps a form that was sent to action, to be sent again. page is the page of

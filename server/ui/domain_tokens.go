@@ -165,7 +165,7 @@ func withdrawn(p models.PAT, now time.Time) (out []Withdrawn) {
 	return out
 }
 
-// AdmitURL is where a form takes the withdrawal of a token from a domain back.
+// AdmitURL returns the address of the form that ends the withdrawal of a token from a domain.
 func AdmitURL(domain, id string) string {
 	return domainTokensURL(domain) + "/" + url.PathEscape(id) + "/admit"
 }

@@ -41,7 +41,7 @@ func Load(t testing.TB, replaced map[string]string, opts ...engine.Option) *engi
 	return s
 }
 
-// Now is when everything is tried.
+// Now is the time in all inputs.
 var Now = time.Unix(1790500000, 0)
 
 // The request that everything is tried on, and the facts that allow it.
@@ -94,7 +94,7 @@ func Naming(pairs ...string) *models.HTTPBody {
 	return b
 }
 
-// Asks is what a proxied request asks for, as scopes.
+// Asks returns the questions of a proxied request as scopes.
 func Asks(reqs []models.Request) string {
 	scopes := make([]string, len(reqs))
 	for i, req := range reqs {

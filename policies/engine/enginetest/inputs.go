@@ -108,7 +108,8 @@ var limitPlaces = [][]string{
 	{"token", "withdrawn", "acme"},
 }
 
-// places are where an input is broken, each as often as it is listed.
+// places lists the paths at which inputs are damaged. A path that is listed twice is damaged
+// twice as often.
 var places = [][]string{
 	{"now"},
 	{"request"},

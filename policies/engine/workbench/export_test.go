@@ -36,7 +36,7 @@ func ChangeSets(catalog models.Catalog, input map[string]any) (sets [][]Change, 
 	return sets, costs
 }
 
-// Names is what [Check] warns of in the names of models in a policy.
+// Names returns the warnings of [Check] about names of models in a policy.
 func Names(src engine.Source, kinds ...string) ([]engine.Finding, error) {
 	b, err := src.Parse()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"patrol/models"
 )
 
-// EventReplay is what became of a recorded decision that was made again.
+// EventReplay is the result of making a recorded decision again.
 type EventReplay struct {
 	Kind  ChangeKind          `json:"kind,omitempty"` // "": the same
 	After []models.ReasonCode `json:"after,omitempty"`
@@ -19,10 +19,10 @@ type EventReplay struct {
 }
 
 const (
-	// maxReplayedReasons is how many reasons are told. No policy of people's own has as many.
+	// maxReplayedReasons bounds the reasons in a result. Real policies give far fewer.
 	maxReplayedReasons = 20
-	// maxReplayAttempts is how often an evaluation is begun that does not end in time. Where
-	// it is judged again other work comes first, so that once may be bad luck.
+	// maxReplayAttempts bounds the attempts at an evaluation that misses its deadline. Replay
+	// runs at low priority, so other work may be the cause of one miss.
 	maxReplayAttempts = 3
 )
 

@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"errors"
+	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -27,7 +27,7 @@ const heldName = "patrol.held"
 var heldDecl = &ast.Builtin{Name: heldName, Decl: types.NewFunction(types.Args(types.A), nil)}
 
 // errHeld is in the chain of the error of an evaluation that made too much.
-var errHeld = errors.New("the policy makes values that are too large, counting what they share as often as it is there")
+var errHeld = fmt.Errorf("the policy makes %w", plan.ErrHeld)
 
 // heldError tells where.
 type heldError struct{ error }
@@ -45,10 +45,10 @@ func (d *deadline) add(weight int) bool {
 	return !d.full
 }
 
-// mostInTests is what a test may make: one often asks for many decisions.
+// mostInTests bounds the values of one test, in bytes: a test may ask for many decisions.
 const mostInTests = 16 * plan.MostHeld
 
-// heldKey is where the weight of an evaluation by OPA's own tools is kept.
+// heldKey is the context key for the weight of an evaluation by OPA's own tools.
 type heldKey struct{}
 
 // holderOf returns the deadline that an evaluation is held to, or what stands in for it where

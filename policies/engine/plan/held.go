@@ -12,7 +12,8 @@ import (
 // MostHeld bounds what an evaluation makes, as [Weigh] counts it.
 const MostHeld = 12 << 20
 
-// partWeight is what each part of a value counts, beside its text: about what it takes.
+// partWeight is the weight of each part of a value without its text, in bytes: about the
+// memory that it takes.
 const partWeight = 48
 
 // ErrHeld says that an evaluation made more than [MostHeld].
@@ -21,50 +22,64 @@ var ErrHeld = errors.New("values that are too large, counting what they share as
 // Weigh adds the weight of a value to n, and stops where that is more than MostHeld: values
 // share parts, so that a small one may take a very long time to go through.
 func Weigh(t *ast.Term, n int) int {
-	switch v := t.Value.(type) {
+	n += partWeight
+	if n > MostHeld {
+		return n
+	}
+	return n + Size(t.Value, partWeight, MostHeld-n)
+}
+
+// Size returns the size of a value, in bytes: its text, and part for each of its parts at any
+// depth, counted as if nothing were shared. It stops where the size is more than most.
+func Size(v ast.Value, part, most int) int {
+	switch v := v.(type) {
 	case ast.String:
-		return n + partWeight + len(v)
+		return len(v)
 	case ast.Number:
-		return n + partWeight + len(v)
+		return len(v)
 	case ast.Boolean, ast.Null:
-		return n + partWeight
+		return 0
 	}
 	s := scales.Get().(*scale)
-	s.n = n
-	s.add(t)
-	n = s.n
+	s.n, s.part, s.most = 0, part, most
+	s.count(v)
+	n := s.n
 	scales.Put(s)
 	return n
 }
 
-// scale weighs. Its functions are made once, since each would be an allocation.
+// scale counts. Its functions are made once, since each would be an allocation.
 type scale struct {
-	n    int
-	add  func(*ast.Term) bool
-	both func(_, _ *ast.Term) bool
+	n, part, most int
+	add           func(*ast.Term) bool
+	both          func(_, _ *ast.Term) bool
 }
 
 var scales = sync.Pool{New: func() any {
 	s := new(scale)
 	s.add = func(t *ast.Term) bool {
-		s.n += partWeight
-		switch v := t.Value.(type) {
-		case ast.String:
-			s.n += len(v)
-		case ast.Number:
-			s.n += len(v)
-		case *ast.Array:
-			v.Until(s.add)
-		case ast.Set:
-			v.Until(s.add)
-		case ast.Object:
-			v.Until(s.both)
-		}
-		return s.n > MostHeld
+		s.n += s.part
+		s.count(t.Value)
+		return s.n > s.most
 	}
 	s.both = func(k, v *ast.Term) bool { return s.add(k) || s.add(v) }
 	return s
 }}
+
+func (s *scale) count(v ast.Value) {
+	switch v := v.(type) {
+	case ast.String:
+		s.n += len(v)
+	case ast.Number:
+		s.n += len(v)
+	case *ast.Array:
+		v.Until(s.add)
+	case ast.Set:
+		v.Until(s.add)
+	case ast.Object:
+		v.Until(s.both)
+	}
+}
 
 // hold weighs what is put into a container that the evaluation makes. It reports whether the
 // evaluation may go on, and has else set the error.

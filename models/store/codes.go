@@ -26,9 +26,6 @@ type codeRow struct {
 	SignedInAt *time.Time // of a code that begins a session
 	MadeBy     string     // a user, "" for an operator
 	MadeAt     *time.Time
-	// ProviderSession is [SessionProviderKey] of the session that made a code that begins one;
-	// nil: that did not begin at a provider.
-	ProviderSession *string
 }
 
 func (codeRow) TableName() string { return "one_time_codes" }
@@ -101,43 +98,42 @@ func (t *tx) useCode(purpose codePurpose, hash string) (code codeRow, user userR
 // CreateSessionCode stores the hash of a code that begins a session of a user until
 // a time, once, as recent as the sign-in of whoever makes it. An earlier code of the
 // user ends. A disabled user is CodeConflict.
-func (s *Store) CreateSessionCode(ctx context.Context, by models.Actor, userID, hash string, signedInAt, expires time.Time, provider *string) error {
+func (s *Store) CreateSessionCode(ctx context.Context, by models.Actor, userID, hash string, signedInAt, expires time.Time) error {
 	at := exact(signedInAt)
 	return s.write(ctx, "create_session_code", by, func(t *tx) error {
-		return t.createCode(codeRow{UserID: userID, Purpose: beginSession, Hash: hash, ExpiresAt: exact(expires), SignedInAt: &at, ProviderSession: provider}, "session.code")
+		return t.createCode(codeRow{UserID: userID, Purpose: beginSession, Hash: hash, ExpiresAt: exact(expires), SignedInAt: &at}, "session.code")
 	})
 }
 
-// UseSessionCode uses the code with this hash up and returns whose it is, when
-// they gave their credentials and which session at a provider that was, nil for none. One that is no good is CodeNotFound, as in
+// UseSessionCode uses the code with this hash up and returns whose it is, and when
+// they gave their credentials. One that is no good is CodeNotFound, as in
 // [Store.ResetPassword].
-func (s *Store) UseSessionCode(ctx context.Context, by models.Actor, hash string) (models.User, time.Time, *string, error) {
+func (s *Store) UseSessionCode(ctx context.Context, by models.Actor, hash string) (models.User, time.Time, error) {
 	// A wrong code is told without a place among the writers, which strangers would take
 	// from others.
 	if there, err := s.hasCode(ctx, beginSession, hash); err != nil || !there {
 		if err == nil {
 			err = notFound("code")
 		}
-		return models.User{}, time.Time{}, nil, err
+		return models.User{}, time.Time{}, err
 	}
 	var row userRow
 	var at time.Time
-	var provider *string
 	err := s.write(ctx, "use_session_code", by, func(t *tx) error {
 		code, user, err := t.useCode(beginSession, hash)
 		if err != nil {
 			return err
 		}
-		row, at, provider = user, time.Time{}, code.ProviderSession
+		row, at = user, time.Time{}
 		if code.SignedInAt != nil {
 			at = code.SignedInAt.UTC()
 		}
 		return t.audit("session.code_use", onUser(user.ID), map[string]string{"email": user.Email})
 	})
 	if err != nil {
-		return models.User{}, time.Time{}, nil, err
+		return models.User{}, time.Time{}, err
 	}
-	return row.model(), at, provider, nil
+	return row.model(), at, nil
 }
 
 // hasCode reports whether there is a code with this hash that is not expired.

@@ -17,10 +17,6 @@ import (
 // session without it belongs to nobody.
 const SessionUserKey = "user_id"
 
-// SessionProviderKey is the key under which the manager keeps a hash of issuer and id of the
-// session at the identity provider where this one began, "" if the provider gave none.
-const SessionProviderKey = "provider_session"
-
 // SessionStore keeps sign-in sessions for an [scs.SessionManager] with
 // HashTokenInStore and the default codec. A token is here what that manager
 // hands over: a hash.
@@ -62,15 +58,10 @@ func (ss *SessionStore) CommitCtx(ctx context.Context, token string, data []byte
 	if id, ok := values[SessionUserKey].(string); ok && id != "" {
 		user = &id
 	}
-	var provider *string
-	if hash, ok := values[SessionProviderKey].(string); ok && hash != "" {
-		provider = &hash
-	}
 	return ss.s.run(ctx, "commit_session", ss.s.writer, func(db *gorm.DB) error {
-		return db.Exec(`INSERT INTO sessions (token, user_id, data, expires_at, ended, provider_session) VALUES (?, ?, ?, ?, FALSE, ?)
-			ON CONFLICT (token) DO UPDATE SET user_id = excluded.user_id, data = excluded.data, expires_at = excluded.expires_at,
-				provider_session = excluded.provider_session
-			WHERE NOT sessions.ended`, token, user, data, exact(expiry), provider).Error
+		return db.Exec(`INSERT INTO sessions (token, user_id, data, expires_at, ended) VALUES (?, ?, ?, ?, FALSE)
+			ON CONFLICT (token) DO UPDATE SET user_id = excluded.user_id, data = excluded.data, expires_at = excluded.expires_at
+			WHERE NOT sessions.ended`, token, user, data, exact(expiry)).Error
 	})
 }
 

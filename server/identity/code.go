@@ -21,7 +21,7 @@ func (s *Service) SessionCode(ctx context.Context, p models.Principal) (models.O
 		return models.OneTimeCode{}, time.Time{}, err
 	}
 	expires := s.now().Add(sessionCodeLife)
-	return code, expires, s.store.CreateSessionCode(ctx, p.Actor, p.User.ID, code.Hash(), p.SignedInAt, expires, s.sessions.from(ctx))
+	return code, expires, s.store.CreateSessionCode(ctx, p.Actor, p.User.ID, code.Hash(), p.SignedInAt, expires)
 }
 
 // signInByCode begins the session of a program by a code of [Service.SessionCode]. Wrong
@@ -40,7 +40,7 @@ func (s *Service) signInByCode(ctx context.Context, by models.Actor, in api.Sign
 	if err := v.Err(); err != nil {
 		return user, "", ends, err
 	}
-	user, signedInAt, session, err := s.store.UseSessionCode(ctx, by, models.ReadOneTimeCode(in.Code).Hash())
+	user, signedInAt, err := s.store.UseSessionCode(ctx, by, models.ReadOneTimeCode(in.Code).Hash())
 	switch models.CodeOf(err) {
 	case "":
 	case models.CodeNotFound:
@@ -50,7 +50,7 @@ func (s *Service) signInByCode(ctx context.Context, by models.Actor, in api.Sign
 		return user, "", ends, err
 	}
 	s.countSignIn("accepted")
-	token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{bearer: true, signedInAt: signedInAt, session: session})
+	token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{bearer: true, signedInAt: signedInAt})
 	if err != nil {
 		return user, "", ends, err
 	}

@@ -258,7 +258,6 @@ type claims struct {
 	// GroupsUnknown says that the provider has more groups than it sends, so that Groups
 	// says nothing.
 	GroupsUnknown bool
-	Session       string    // hash of the session there, "" if it has no id
 	SignedIn      time.Time // when they gave their credentials; zero if that is not known
 }
 
@@ -329,9 +328,6 @@ func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFo
 	}
 	c := claims{Subject: token.Subject, Name: text(said["name"]), Groups: texts(said[p.cfg.GroupsClaim])}
 	c.GroupsUnknown = said[p.cfg.GroupsClaim] == nil && elsewhere(said, p.cfg.GroupsClaim)
-	if sid := text(said["sid"]); sid != "" {
-		c.Session = sessionThere(p.cfg.Issuer, sid)
-	}
 	if truth(said[p.cfg.VerifiedClaim]) {
 		c.Email = models.NormalizeEmail(text(said["email"]))
 	}

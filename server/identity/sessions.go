@@ -23,7 +23,6 @@ const (
 	sessionAgent    = "user_agent"   // likewise
 	sessionBearer   = "bearer"       // true if the token travels in the Authorization header
 	sessionProvider = "provider"     // true if it began at the identity provider
-	sessionFrom     = "from"         // true if it began at the identity provider, or by a code of such a session
 	sessionLinking  = "linking"      // hash of the state of a visit to the provider that connects accounts
 )
 
@@ -51,7 +50,6 @@ const maxSessionToken = 128
 type sessionStart struct {
 	bearer     bool      // the token travels in the Authorization header
 	provider   bool      // at the identity provider
-	session    *string   // hash of its session there, "" if it has no id; nil: it did not begin there
 	signedInAt time.Time // when the credentials were given
 }
 
@@ -67,28 +65,10 @@ func (s *sessions) begin(ctx context.Context, userID string, by models.Actor, ho
 	s.scs.Put(ctx, sessionEnds, ends.UnixNano())
 	s.scs.Put(ctx, sessionBearer, how.bearer)
 	s.scs.Put(ctx, sessionProvider, how.provider)
-	s.at(ctx, how.session)
 	s.scs.Put(ctx, sessionIP, by.IP)
 	s.scs.Put(ctx, sessionAgent, by.UserAgent)
 	token, err = s.stamp(ctx, how.signedInAt)
 	return token, ends, err
-}
-
-// at notes which session at the provider the session of ctx began in, nil for none.
-func (s *sessions) at(ctx context.Context, session *string) {
-	if session != nil {
-		s.scs.Put(ctx, sessionFrom, true)
-		s.scs.Put(ctx, store.SessionProviderKey, *session)
-	}
-}
-
-// from returns which session at the provider the session of ctx began in, nil for none.
-func (s *sessions) from(ctx context.Context) *string {
-	if !s.scs.GetBool(ctx, sessionFrom) && !s.scs.GetBool(ctx, sessionProvider) {
-		return nil
-	}
-	session := s.scs.GetString(ctx, store.SessionProviderKey)
-	return &session
 }
 
 // stamp notes when the credentials were given, and stores the session.

@@ -104,16 +104,15 @@ var codeCases = []testCase{
 		at := e.clock.Now().Add(-3 * time.Minute)
 		begin := func(userID, hash string) {
 			e.Helper()
-			require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, userID, hash, at, e.clock.Now().Add(time.Minute), nil))
+			require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, userID, hash, at, e.clock.Now().Add(time.Minute)))
 		}
 		gone := func(hash string) {
 			e.Helper()
-			_, _, _, err := e.store.UseSessionCode(e.ctx, actor, hash)
+			_, _, err := e.store.UseSessionCode(e.ctx, actor, hash)
 			e.fails(models.CodeNotFound, err)
 		}
 		begin(ann.ID, "h1")
-		got, signedIn, provider, err := e.store.UseSessionCode(e.ctx, actor, "h1")
-		assert.Nil(e, provider, "it did not begin at a provider")
+		got, signedIn, err := e.store.UseSessionCode(e.ctx, actor, "h1")
 		require.NoError(e, err)
 		assert.Equal(e, ann, got)
 		assert.Equal(e, at, signedIn)
@@ -133,7 +132,7 @@ var codeCases = []testCase{
 		_, err = e.store.UpdateUser(e.ctx, actor, bob.ID, store.UserPatch{Disabled: &yes})
 		require.NoError(e, err)
 		gone("bob's")
-		e.fails(models.CodeConflict, e.store.CreateSessionCode(e.ctx, actor, bob.ID, "x", at, e.clock.Now().Add(time.Minute), nil))
+		e.fails(models.CodeConflict, e.store.CreateSessionCode(e.ctx, actor, bob.ID, "x", at, e.clock.Now().Add(time.Minute)))
 
 		// A code does what it is for, and nothing else.
 		begin(ann.ID, "session")
@@ -144,14 +143,14 @@ var codeCases = []testCase{
 		e.fails(models.CodeNotFound, err)
 		for _, key := range odd {
 			gone(key)
-			e.fails(models.CodeNotFound, e.store.CreateSessionCode(e.ctx, actor, key, "h", at, e.clock.Now().Add(time.Minute), nil))
+			e.fails(models.CodeNotFound, e.store.CreateSessionCode(e.ctx, actor, key, "h", at, e.clock.Now().Add(time.Minute)))
 		}
 	}},
 	{name: "one of many uses of a session's code succeeds", test: func(e *env) {
 		ann := e.user("ann").ID
-		require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, ann, "h", e.clock.Now(), e.clock.Now().Add(time.Minute), nil))
+		require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, ann, "h", e.clock.Now(), e.clock.Now().Add(time.Minute)))
 		e.wins(1, models.CodeNotFound, e.race(6, func(s *store.Store, _ int) error {
-			_, _, _, err := s.UseSessionCode(e.ctx, actor, "h")
+			_, _, err := s.UseSessionCode(e.ctx, actor, "h")
 			return err
 		}))
 	}},

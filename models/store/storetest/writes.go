@@ -26,7 +26,7 @@ func (e *env) world() world {
 	e.Helper()
 	w := world{ann: e.user("ann"), root: e.user("root", admin, withPassword), code: "hash of a reset code", sessionCode: "hash of a session's code"}
 	e.resetCode(w.ann.ID, w.code, time.Hour)
-	require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, w.sessionCode, e.clock.Now(), e.clock.Now().Add(time.Hour), nil))
+	require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, w.sessionCode, e.clock.Now(), e.clock.Now().Add(time.Hour)))
 	require.NoError(e, e.store.LinkIdentity(e.ctx, actor, w.root.ID, issuer, "root"))
 	e.domain("acme")
 	e.member(w.ann.ID, "acme", "viewer")
@@ -98,7 +98,7 @@ var writes = []struct {
 	{
 		"make a code that begins a session",
 		func(e *env, w world) (string, error) {
-			return "", e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, "hash of a code", e.clock.Now(), e.clock.Now().Add(time.Hour), nil)
+			return "", e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, "hash of a code", e.clock.Now(), e.clock.Now().Add(time.Hour))
 		},
 		nil,
 		func(w world) []string { return []string{"session.code user:" + w.ann.ID} },
@@ -106,7 +106,7 @@ var writes = []struct {
 	{
 		"use a code that begins a session",
 		func(e *env, w world) (string, error) {
-			_, _, _, err := e.store.UseSessionCode(e.ctx, actor, w.sessionCode)
+			_, _, err := e.store.UseSessionCode(e.ctx, actor, w.sessionCode)
 			return "", err
 		},
 		nil,

@@ -1,25 +1,10 @@
 package identity
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"strings"
 )
-
-// sessionThere names a session at a provider.
-func sessionThere(issuer, sid string) string { return hashOf("session", issuer, sid) }
-
-// hashOf is a hash of texts of which each has its own place.
-func hashOf(texts ...string) string {
-	plain, err := json.Marshal(texts)
-	if err != nil {
-		panic(err) // strings can be marshalled
-	}
-	sum := sha256.Sum256(plain)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
 
 // headerSays returns an error unless the header of a signed token leaves open what kind of token
 // it is, or says that it is of this kind: one kind must not be taken for another.

@@ -251,6 +251,36 @@ func TestMigrateKeepsThePolicysHistory(t *testing.T) {
 	})
 }
 
+// TestMigrateCountsAbsenceFromTheUpgrade: of sign-ins before it nobody knows when they were.
+func TestMigrateCountsAbsenceFromTheUpgrade(t *testing.T) {
+	const people = `
+		INSERT INTO users (id, email, name, password_hash, admin, disabled, created_at) VALUES
+			('ann', 'ann@example.com', 'Ann', '', FALSE, FALSE, '2020-03-01 12:00:00+00:00'),
+			('bob', 'bob@example.com', 'Bob', 'x', FALSE, FALSE, '2020-03-01 12:00:00+00:00');
+		INSERT INTO identities (issuer, subject, user_id, created_at) VALUES ('https://id.example.com', 's', 'ann', '2020-03-01 12:00:00+00:00')`
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		dialect, folder := goose.DialectPostgres, "migrations/postgres"
+		if strings.HasPrefix(url, "sqlite") {
+			dialect, folder = goose.DialectSQLite3, "migrations/sqlite"
+		}
+		before, err := goose.NewProvider(dialect, raw(t, url), os.DirFS(folder), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+		require.NoError(t, err)
+		_, err = before.UpTo(t.Context(), 13)
+		require.NoError(t, err)
+		load(t, url, people)
+
+		begin := time.Now().Truncate(time.Second)
+		s := storetest.New(t, url)
+		ann, err := s.User(t.Context(), "ann")
+		require.NoError(t, err)
+		require.NotNil(t, ann.ProviderAt)
+		assert.WithinRange(t, *ann.ProviderAt, begin, time.Now())
+		bob, err := s.User(t.Context(), "bob")
+		require.NoError(t, err)
+		assert.Nil(t, bob.ProviderAt, "he never came from a provider")
+	})
+}
+
 func load(t *testing.T, url, dump string) {
 	t.Helper()
 	db := raw(t, url)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -182,6 +183,34 @@ func graphql(args []*ast.Term) error {
 		if size(t.Value, 4096) > 4096 || strings.Count(string(textOfValue(t.Value)), "...") > 16 {
 			return tooMuch("bytes", 4096)
 		}
+	}
+	return nil
+}
+
+// overlaps bounds a GraphQL query by the pairs of equal names in it, in text or as a
+// syntax tree: validation compares the fields of each pair (GraphQL, section 5.3.2).
+func overlaps(args []*ast.Term) error {
+	names := map[string]int{}
+	var count func(*ast.Term)
+	count = func(t *ast.Term) {
+		switch v := t.Value.(type) {
+		case ast.String:
+			for name := range strings.FieldsFuncSeq(string(v), func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+				names[name]++
+			}
+		case *ast.Array:
+			v.Foreach(count)
+		case ast.Object:
+			v.Foreach(func(_, value *ast.Term) { count(value) })
+		}
+	}
+	count(args[0])
+	n := 0
+	for _, times := range names {
+		n += times * times
+	}
+	if n > mostOverlaps {
+		return tooMuch("pairs of equal names", mostOverlaps)
 	}
 	return nil
 }

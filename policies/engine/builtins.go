@@ -26,6 +26,7 @@ const (
 	mostPairs     = 1 << 17 // of things that are compared with each other
 	mostWidth     = 1000    // of what sprintf pads
 	mostEdges     = 24      // of a graph whose paths are listed
+	mostOverlaps  = 4096    // pairs of equal names in a GraphQL query
 	mostKey       = 8 << 10 // bytes of a key or certificate
 )
 
@@ -52,7 +53,7 @@ var bounds = map[string]bound{
 	"object.union": sizes(mostText), "object.union_n": sizes(mostText), "object.subset": sizes(mostText), "array.flatten": sizes(mostText), "walk": sizes(mostText),
 	"array.concat": lengths, "union": sizes(mostText), "intersection": sizes(mostText), "urlquery.encode_object": sizes(mostText), "urlquery.decode_object": sizes(mostParsed),
 	"graph.reachable": sizes(mostText), "graph.reachable_paths": edges,
-	"graphql.is_valid": graphql, "graphql.parse": graphql, "graphql.parse_and_verify": graphql, "graphql.parse_query": graphql, "graphql.parse_schema": graphql, "graphql.schema_is_valid": graphql,
+	"graphql.is_valid": all(graphql, overlaps), "graphql.parse": all(graphql, overlaps), "graphql.parse_and_verify": all(graphql, overlaps), "graphql.parse_query": graphql, "graphql.parse_schema": graphql, "graphql.schema_is_valid": graphql,
 	"net.cidr_expand": addresses, "net.cidr_merge": elements(1000), "net.cidr_contains_matches": pairs, "net.cidr_contains": sizes(256), "net.cidr_intersects": sizes(256),
 	"units.parse": all(each(64), numberText), "units.parse_bytes": all(each(64), numberText), "semver.compare": each(1024), "semver.is_valid": each(1024), "uri.parse": each(mostParsed), "uri.is_valid": each(mostParsed),
 	"time.format": sizes(4096), "time.parse_ns": sizes(4096), "time.parse_rfc3339_ns": sizes(4096), "time.parse_duration_ns": sizes(4096), "uuid.parse": sizes(4096),

@@ -56,6 +56,11 @@ twice(x) := {"l": x, "r": x} if not is_null(x)
 
 grown(x) := twice(twice(twice(x)))
 
+# Fields of one name in four levels, each compared with each other.
+fields := concat("", ["{", selected(selected(selected(selected(selected("b"))))), "}"])
+
+selected(x) := concat(" ", ["a{", x, "} a{", x, "} a{", x, "}"])
+
 digits := to_number(concat("", [d | some _ in numbers.range(1, 4000); d := "9"]))
 `
 
@@ -81,8 +86,9 @@ var hostile = map[string][]string{
 		`graph.reachable_paths({x: ys | some x in numbers.range(1, 40); ys := [y | some y in numbers.range(1, 40); y > x]}, {1})`,
 		`graph.reachable_paths({"a": ["b", "c", "d"], "b": ["e"], "c": ["e"], "d": ["e"], "e": ["f", "g", "h"], "f": ["i"], "g": ["i"], "h": ["i"], "i": ["j", "k", "l"], "j": ["m"], "k": ["m"], "l": ["m"], "m": ["n", "o", "p"]}, {"a"})`,
 	},
-	"graphql.parse":                    {`graphql.parse(big, big)`, `graphql.parse(concat("", [x | some i in numbers.range(1, 400); x := "{a "]), "type Query { a: Query }")`},
-	"graphql.is_valid":                 {`graphql.is_valid(concat("", ["{", concat(" ", [x | some i in numbers.range(1, 400); x := "a{b}"]), "}"]), "type Query { a: Query b: Int }")`},
+	"graphql.parse": {`graphql.parse(big, big)`, `graphql.parse(concat("", [x | some i in numbers.range(1, 400); x := "{a "]), "type Query { a: Query }")`, `graphql.parse(fields, "type Query { a: Query b: Int }")`},
+	"graphql.is_valid": {`graphql.is_valid(concat("", ["{", concat(" ", [x | some i in numbers.range(1, 400); x := "a{b}"]), "}"]), "type Query { a: Query b: Int }")`,
+		`graphql.is_valid(fields, "type Query { a: Query b: Int }")`, `graphql.is_valid(graphql.parse_query(fields), "type Query { a: Query b: Int }")`},
 	"indexof":                          {`indexof(big, concat("", [substring(big, 0, 30000), "b"]))`},
 	"indexof_n":                        {`indexof_n(big, "a")`},
 	"io.jwt.decode":                    {`io.jwt.decode(concat(".", [big, big, big]))`},
@@ -179,7 +185,7 @@ var hostile = map[string][]string{
 	"eq":                                    {`BODY doubled = [x | some i in numbers.range(1, 17); x := numbers.range(1, 20000)]`},
 	"equal":                                 {`doubled == [x | some i in numbers.range(1, 17); x := numbers.range(1, 20000)]`},
 	"glob.quote_meta":                       {`glob.quote_meta(long)`},
-	"graphql.parse_and_verify":              {`graphql.parse_and_verify(big, big)`},
+	"graphql.parse_and_verify":              {`graphql.parse_and_verify(big, big)`, `graphql.parse_and_verify(fields, "type Query { a: Query b: Int }")`},
 	"graphql.parse_query":                   {`graphql.parse_query(concat("", [x | some i in numbers.range(1, 400); x := "{a "]))`},
 	"graphql.parse_schema":                  {`graphql.parse_schema(concat(" ", [x | some i in numbers.range(1, 400); x := sprintf("type A%d { a: A%d }", [i, i])]))`},
 	"graphql.schema_is_valid":               {`graphql.schema_is_valid(big)`},

@@ -33,6 +33,7 @@ var errHeld = fmt.Errorf("the policy makes %w", plan.ErrHeld)
 type heldError struct{ error }
 
 func (*heldError) Is(target error) bool { return target == errHeld }
+func (e *heldError) Unwrap() error      { return e.error }
 
 // hold weighs a value that an evaluation made, and reports whether it may.
 func (d *deadline) hold(t *ast.Term) bool {

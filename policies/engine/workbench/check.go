@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/version"
+
+	"patrol/policies/engine"
 )
 
 // The codes of findings that OPA has none for.
@@ -155,6 +155,7 @@ type check struct {
 	ran, failed map[engine.Stage]bool
 	bundle      *engine.Bundle
 	snapshot    *engine.Snapshot
+	permitted   *trial // nil: not tried yet
 }
 
 func (c *check) run(ctx context.Context) (err error) {

@@ -8,12 +8,11 @@ import (
 	"slices"
 	"strings"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // contextValues are one of each type that a caller can send.
@@ -90,15 +89,13 @@ func texts(ref ast.Ref) (path []string) {
 // onInput tries each place in the context that the policy reads with every type of value.
 // What makes it fail lets any caller make it fail.
 func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error) {
-	paths := c.contextPaths()
-	if len(paths) == 0 {
-		return nil, nil
-	}
-	allowed, err := c.allowances(ctx)
+	tried, err := c.tryPermitted(ctx)
 	if err != nil {
 		return nil, err
 	}
-	seeds := seedsOf(c.bundle)
+	found = c.undecided(tried)
+	paths := c.contextPaths()
+	allowed, seeds := tried.allowed, seedsOf(c.bundle)
 	for _, p := range paths {
 		bases := []object{}
 		for _, a := range allowed {
@@ -122,6 +119,32 @@ func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error)
 	return found, nil
 }
 
+// undecided reports a policy that cannot decide an ordinary request: everybody who makes one
+// would have a policy_error.
+func (c *check) undecided(t *trial) []engine.Finding {
+	l := c.snapshot.Compiler().GetRulesExact(engine.DecisionRef)[0].Location
+	switch {
+	case t.failed != nil:
+		l, why := failedAt(t.why, l)
+		return engine.FindingsOf(engine.StageRules, codeOnInput, engine.AtLocation(l, fmt.Errorf("the policy fails on %s, which the roles permit: %s", t.failed, why)))
+	case len(t.allowed) == 0 && t.timeouts > 0:
+		return engine.FindingsOf(engine.StageRules, codeOnInput, engine.AtLocation(l, errors.New("the policy decides nothing that the roles permit within its time")))
+	}
+	return nil
+}
+
+// failedAt returns where an evaluation failed, which is l if the error does not say, and why.
+func failedAt(err error, l *ast.Location) (*ast.Location, string) {
+	e, ok := errors.AsType[*topdown.Error](err)
+	switch {
+	case !ok:
+		return l, err.Error()
+	case e.Location != nil && e.Location.File != "":
+		return e.Location, e.Message
+	}
+	return l, e.Message
+}
+
 func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]engine.Finding, error) {
 	for _, base := range bases {
 		for _, try := range contextValues {
@@ -136,13 +159,7 @@ func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]e
 			if _, breached := errors.AsType[*engine.BreachError](err); err == nil || breached {
 				continue
 			}
-			l, why := p.location, err.Error()
-			if e, ok := errors.AsType[*topdown.Error](err); ok {
-				why = e.Message
-				if e.Location != nil && e.Location.File != "" {
-					l = e.Location
-				}
-			}
+			l, why := failedAt(err, p.location)
 			return engine.FindingsOf(engine.StageRules, codeOnInput, engine.AtLocation(l, fmt.Errorf("where input.%s is %s, the policy fails, so that any caller can have a policy_error: %s",
 				strings.Join(p.path, "."), try.name, why))), nil
 		}

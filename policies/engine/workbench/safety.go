@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"slices"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // SafetyCase is something that no policy may allow, whatever else it says. A
@@ -84,10 +83,11 @@ const maxAllowances = 1000
 // safety runs the stage of that name.
 func (c *check) safety(ctx context.Context) error {
 	c.ran[engine.StageSafety] = true
-	allowed, err := c.allowances(ctx)
+	tried, err := c.tryPermitted(ctx)
 	if err != nil {
 		return err
 	}
+	allowed := tried.allowed
 	location := c.snapshot.Compiler().GetRulesExact(engine.DecisionRef)[0].Location
 	if len(allowed) == 0 {
 		c.warn(engine.Finding{
@@ -192,9 +192,19 @@ func (sc safetyCase) inputs(allowed []*allowance) []any {
 	return inputs
 }
 
-// allowances asks the policy about what its data permit, and returns what it
-// allows.
-func (c *check) allowances(ctx context.Context) (allowed []*allowance, err error) {
+// trial is what the policy makes of requests that catalog and roles permit, without context.
+type trial struct {
+	allowed  []*allowance
+	failed   *allowance // the first one that it could not decide; nil: none
+	why      error
+	timeouts int
+}
+
+// tryPermitted decides the requests that catalog and roles permit, once for all stages.
+func (c *check) tryPermitted(ctx context.Context) (*trial, error) {
+	if c.permitted != nil {
+		return c.permitted, nil
+	}
 	candidates := candidates(c.snapshot.Catalog())
 	if len(candidates) > maxAllowances {
 		c.warn(engine.Finding{
@@ -208,6 +218,7 @@ func (c *check) allowances(ctx context.Context) (allowed []*allowance, err error
 		}
 		candidates = some
 	}
+	t := &trial{}
 	for _, a := range candidates {
 		for _, now := range moments {
 			try := a
@@ -220,11 +231,28 @@ func (c *check) allowances(ctx context.Context) (allowed []*allowance, err error
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("check policy %s: %w", c.src.Name, ctx.Err())
 			}
+			_, breached := errors.AsType[*engine.BreachError](err)
+			switch {
+			case errors.Is(err, engine.ErrTimeout): // of a busy machine, unless nothing else comes of it
+				t.timeouts++
+			case err != nil && !breached && t.failed == nil:
+				t.failed, t.why = &try, err
+			}
 			if err == nil && d.Allowed {
-				allowed = append(allowed, &try)
+				t.allowed = append(t.allowed, &try)
 				break
 			}
 		}
 	}
-	return allowed, nil
+	c.permitted = t
+	return t, nil
+}
+
+// String names the request as a scope, and who asks.
+func (a *allowance) String() string {
+	who := "a member in the role " + a.role
+	if a.admin {
+		who = "a platform admin"
+	}
+	return fmt.Sprintf("%s:%s:%s:%s by %s", a.domain, a.entityType, a.entity, a.operation, who)
 }

@@ -5,9 +5,8 @@ import (
 	"maps"
 	"slices"
 
-	"patrol/policies/engine"
-
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // The made-up people and things of the safety suite.

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"patrol/internal/secret"
-
 	"go.yaml.in/yaml/v3"
+
+	"patrol/internal/secret"
 )
 
 // Print writes the settings as a YAML file, secrets masked.

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"patrol/policies/engine/workbench"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
+
+	"patrol/policies/engine/workbench"
 )
 
 // slip is a rule as somebody writes it, with what the gate says of it.

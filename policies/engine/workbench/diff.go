@@ -9,11 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // Loaded is a policy with the bundle that it was loaded from.

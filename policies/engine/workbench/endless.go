@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"time"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"patrol/policies/engine"
 )
 
 // endless finds exceptions whose end is not written down in the policy: an end that moves

@@ -5,12 +5,11 @@ import (
 	"context"
 	"slices"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // Explanation says how an answer came about.

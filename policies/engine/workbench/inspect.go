@@ -9,13 +9,12 @@ import (
 	"slices"
 	"strings"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/version"
 
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // Inspection is what a bundle says of itself, without being asked anything.

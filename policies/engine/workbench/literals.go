@@ -5,11 +5,10 @@ import (
 	"strings"
 	"sync"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"patrol/policies"
+	"patrol/policies/engine"
 )
 
 // literal is a value that a rule compares a part of input with.

@@ -8,12 +8,11 @@ import (
 	"slices"
 	"sync"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 
 	"patrol/internal/metapolicies"
+	"patrol/policies/engine"
 )
 
 // metaPolicy is the policy about policies, ready to be asked.

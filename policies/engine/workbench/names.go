@@ -5,11 +5,10 @@ import (
 	"slices"
 	"strings"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // codeName is the code of warnings about names of models that no request has.

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"testing"
 
-	"patrol/policies/engine/workbench"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"patrol/policies/engine/workbench"
 )
 
 // TestNamesThatNoRequestHas: literals that are compared with the name of a model are

@@ -5,9 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"patrol/policies/engine"
-
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // EventReplay is the result of making a recorded decision again.

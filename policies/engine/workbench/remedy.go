@@ -9,11 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // Remedy is the smallest change to the facts that turns a denial into an allowance.

@@ -12,11 +12,10 @@ import (
 	"sync"
 	"time"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // ErrNotReplayable is in the chain of the error of [ReplayDecision] and

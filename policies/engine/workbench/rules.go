@@ -9,11 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"patrol/models"
+	"patrol/policies/engine"
 )
 
 // The codes of findings about what rules of a policy cannot do, or do otherwise than they

@@ -4,12 +4,12 @@ import (
 	"maps"
 	"slices"
 
-	"patrol/policies/engine"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/tester"
 	"github.com/open-policy-agent/opa/v1/types"
+
+	"patrol/policies/engine"
 )
 
 // upheldName is a function that only tests of a policy have, and they do not see it: it

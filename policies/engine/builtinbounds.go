@@ -141,13 +141,11 @@ func pairs(args []*ast.Term) error {
 	return nil
 }
 
-func product2(most int) bound {
-	return func(args []*ast.Term) error {
-		if len(textAt(args, 0))*len(textAt(args, 1)) > most {
-			return tooMuch("comparisons", most)
-		}
-		return nil
+func products(args []*ast.Term) error {
+	if len(textAt(args, 0))*len(textAt(args, 1)) > mostProduct {
+		return tooMuch("comparisons", mostProduct)
 	}
+	return nil
 }
 
 func lengths(args []*ast.Term) error { // array.concat
@@ -247,3 +245,16 @@ func indents(args []*ast.Term) error {
 	}
 	return nil
 }
+
+// signature bounds that of a JSON Web Token: a key of RSA as long as it takes the square of
+// its length, and one of another length is no key of it.
+func signature(args []*ast.Term) error {
+	token := textAt(args, 0)
+	if len(token)-strings.LastIndexByte(token, '.') > mostSignature {
+		return tooMuch("bytes of a signature", mostSignature)
+	}
+	return nil
+}
+
+// mostSignature holds one of 8,192 bits.
+const mostSignature = 1500

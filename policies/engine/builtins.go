@@ -19,11 +19,12 @@ const (
 	mostOutput    = 4 << 20   // bytes of a text that is made
 	mostElements  = 1 << 17   // of an array or set that is made
 	mostPattern   = 2048      // bytes of a regular expression
-	mostSteps     = 4_000_000 // bytes of text × instructions of a regular expression
+	mostSteps     = 2_000_000 // bytes of text × instructions of a regular expression
 	mostRescanned = 16_000_000
 	mostDigits    = 4096 // of a number
 	mostExponent  = 400
 	mostPairs     = 1 << 17 // of things that are compared with each other
+	mostProduct   = 1 << 24 // bytes of one text × bytes of another
 	mostWidth     = 1000    // of what sprintf pads
 	mostEdges     = 24      // of a graph whose paths are listed
 	mostOverlaps  = 4096    // pairs of equal names in a GraphQL query
@@ -36,7 +37,7 @@ type bound func(args []*ast.Term) error
 // bounds are what each function is held to. Those that are not in it take time and memory
 // in proportion to what they are given, and that is bounded by what others make.
 var bounds = map[string]bound{
-	"plus": numbers, "minus": numbers, "mul": numbers, "div": numbers, "rem": numbers, "abs": numbers, "round": numbers, "ceil": numbers, "floor": numbers,
+	"plus": numbers, "minus": all(numbers, crowded(false)), "mul": numbers, "div": numbers, "rem": numbers, "abs": numbers, "round": numbers, "ceil": numbers, "floor": numbers,
 	"sum": numbers, "product": digitsInAll, "bits.and": numbers, "bits.or": numbers, "bits.xor": numbers, "bits.negate": numbers, "bits.rsh": numbers,
 	"bits.lsh": all(numbers, shift), "format_int": numbers, "to_number": all(numbers, numberText, sizes(mostDigits)), "numbers.range": all(numbers, rangeOf), "numbers.range_step": all(numbers, rangeOf),
 
@@ -45,16 +46,16 @@ var bounds = map[string]bound{
 	"regex.template_match": all(each(256), regexOnce(-1, 1)), "regex.globs_match": each(32), "glob.match": globs, "glob.quote_meta": sizes(mostText),
 
 	"concat": concatenated, "replace": replaced, "strings.replace_n": replacedAll, "split": pieces, "strings.split_n": pieces, "sprintf": formatted,
-	"indexof_n": sizes(mostParsed), "strings.render_template": template, "strings.any_prefix_match": pairs, "strings.any_suffix_match": pairs,
-	"trim": product2(1 << 24), "trim_left": product2(1 << 24), "trim_right": product2(1 << 24), "indexof": sizes(mostText), "internal.template_string": sizes(mostOutput),
+	"indexof_n": all(sizes(mostParsed), products), "strings.render_template": template, "strings.any_prefix_match": pairs, "strings.any_suffix_match": pairs,
+	"trim": products, "trim_left": products, "trim_right": products, "indexof": all(sizes(mostText), sought), "internal.template_string": sizes(mostOutput),
 
 	"json.marshal": sizes(mostText), "json.marshal_with_options": all(sizes(mostText), indents), "yaml.marshal": sizes(mostParsed), "json.unmarshal": sizes(256 << 10), "json.is_valid": sizes(256 << 10),
-	"yaml.unmarshal": sizes(16 << 10), "yaml.is_valid": sizes(16 << 10), "json.patch": all(sizes(mostText), pairs), "json.filter": all(sizes(mostText), pairs), "json.remove": all(sizes(mostText), pairs),
-	"object.union": sizes(mostText), "object.union_n": sizes(mostText), "object.subset": sizes(mostText), "array.flatten": sizes(mostText), "walk": sizes(mostText),
-	"array.concat": lengths, "union": sizes(mostText), "intersection": sizes(mostText), "urlquery.encode_object": sizes(mostText), "urlquery.decode_object": sizes(mostParsed),
-	"graph.reachable": sizes(mostText), "graph.reachable_paths": edges,
+	"yaml.unmarshal": sizes(16 << 10), "yaml.is_valid": sizes(16 << 10), "json.patch": all(sizes(mostText), pairs, patches), "json.filter": all(sizes(mostText), pairs), "json.remove": all(sizes(mostText), pairs),
+	"object.union": all(sizes(mostText), merged), "object.union_n": all(sizes(mostText), merged), "object.subset": all(sizes(mostText), subset), "array.flatten": sizes(mostText), "walk": sizes(mostText),
+	"array.concat": lengths, "union": all(sizes(mostText), crowded(true)), "intersection": all(sizes(mostText), crowded(true)), "urlquery.encode_object": sizes(mostText), "urlquery.decode_object": sizes(mostParsed),
+	"graph.reachable": all(sizes(mostText), reached), "graph.reachable_paths": edges,
 	"graphql.is_valid": all(graphql, overlaps), "graphql.parse": all(graphql, overlaps), "graphql.parse_and_verify": all(graphql, overlaps), "graphql.parse_query": graphql, "graphql.parse_schema": graphql, "graphql.schema_is_valid": graphql,
-	"net.cidr_expand": addresses, "net.cidr_merge": elements(1000), "net.cidr_contains_matches": pairs, "net.cidr_contains": sizes(256), "net.cidr_intersects": sizes(256),
+	"net.cidr_expand": addresses, "net.cidr_merge": elements(1000), "net.cidr_contains_matches": all(pairs, matches), "net.cidr_contains": sizes(256), "net.cidr_intersects": sizes(256),
 	"units.parse": all(each(64), numberText), "units.parse_bytes": all(each(64), numberText), "semver.compare": each(1024), "semver.is_valid": each(1024), "uri.parse": each(mostParsed), "uri.is_valid": each(mostParsed),
 	"time.format": sizes(4096), "time.parse_ns": sizes(4096), "time.parse_rfc3339_ns": sizes(4096), "time.parse_duration_ns": sizes(4096), "uuid.parse": sizes(4096),
 	"time.add_date": numbers, "time.clock": numbers, "time.date": numbers, "time.diff": numbers, "time.weekday": numbers,
@@ -67,7 +68,7 @@ func within(name string) func(args []*ast.Term) error { return bounds[name] }
 
 func init() { //nolint:gochecknoinits // the functions are registered with OPA, for the process
 	for _, alg := range []string{"hs256", "hs384", "hs512", "rs256", "rs384", "rs512", "ps256", "ps384", "ps512", "es256", "es384", "es512", "eddsa"} {
-		bounds["io.jwt.verify_"+alg] = sizes(2 * mostKey)
+		bounds["io.jwt.verify_"+alg] = all(sizes(2*mostKey), signature)
 	}
 	for _, name := range []string{
 		"all", "any", "base64.decode", "base64.encode", "base64.is_valid", "base64url.decode", "base64url.encode", "base64url.encode_no_pad", "contains", "crypto.hmac.equal",
@@ -76,10 +77,15 @@ func init() { //nolint:gochecknoinits // the functions are registered with OPA, 
 	} {
 		bounds[name] = sizes(2 * mostOutput)
 	}
-	for _, name := range []string{"max", "min", "sort", "and", "or", "set_diff", "cast_set", "array.reverse", "array.slice", "object.keys"} {
+	for _, name := range []string{"max", "min", "sort", "array.reverse", "array.slice"} {
 		bounds[name] = sizes(mostOutput)
 	}
-	bounds["object.filter"], bounds["object.remove"] = sizes(mostText), sizes(mostText)
+	for _, name := range []string{"and", "or", "set_diff", "cast_set", "object.keys"} {
+		bounds[name] = all(sizes(mostOutput), crowded(false))
+	}
+	for _, name := range []string{"object.filter", "object.remove"} {
+		bounds[name] = all(sizes(mostText), crowded(false))
+	}
 	for _, name := range []string{"equal", "neq", "lt", "lte", "gt", "gte"} {
 		bounds[name] = weighed(2)
 	}

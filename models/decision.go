@@ -291,13 +291,5 @@ func (d Decision) OnlyOutOfScope() bool {
 // quotable reports whether s can stand in a quoted scope attribute: RFC 6749
 // §3.3 scope-token characters, and something in every field.
 func quotable(s string) bool {
-	if strings.HasPrefix(s, ":") || strings.HasSuffix(s, ":") {
-		return false
-	}
-	for i := range len(s) {
-		if !isScopeChar(s[i]) {
-			return false
-		}
-	}
-	return true
+	return !strings.HasPrefix(s, ":") && !strings.HasSuffix(s, ":") && scopeChars(s)
 }

@@ -388,9 +388,11 @@ func validSlug(s string) bool {
 
 // validEntity allows RFC 6749 §3.3 scope-token characters, 1 to 256 of them.
 func validEntity(s string) bool {
-	if len(s) < 1 || len(s) > 256 {
-		return false
-	}
+	return len(s) >= 1 && len(s) <= 256 && scopeChars(s)
+}
+
+// scopeChars reports whether s consists of scope-token characters.
+func scopeChars(s string) bool {
 	for i := range len(s) {
 		if !isScopeChar(s[i]) {
 			return false

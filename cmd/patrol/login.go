@@ -55,11 +55,7 @@ on the terminal, or read from standard input where there is none.`,
 			if err != nil {
 				return err
 			}
-			if err := c.remember(session); err != nil {
-				return err
-			}
-			cmd.PrintErrf("Signed in to %s as %s.\n", c.api.Base(), session.User.Email)
-			return nil
+			return c.keepSession(cmd, session)
 		},
 	}
 	c.addServer(cmd)
@@ -68,6 +64,15 @@ on the terminal, or read from standard input where there is none.`,
 	cmd.Flags().BoolVar(&withCode, "code", false, "sign in with a code from the server's page Profile, Sessions")
 	cmd.MarkFlagsMutuallyExclusive("code", "password-stdin")
 	return cmd
+}
+
+// keepSession remembers a session and says so.
+func (c *client) keepSession(cmd *cobra.Command, session api.Session) error {
+	if err := c.remember(session); err != nil {
+		return err
+	}
+	cmd.PrintErrf("Signed in to %s as %s.\n", c.api.Base(), session.User.Email)
+	return nil
 }
 
 // loginWithCode signs in with a code from a page.
@@ -91,11 +96,7 @@ func (p *process) loginWithCode(cmd *cobra.Command, c *client, args []string, em
 	if err != nil {
 		return err
 	}
-	if err := c.remember(session); err != nil {
-		return err
-	}
-	cmd.PrintErrf("Signed in to %s as %s.\n", c.api.Base(), session.User.Email)
-	return nil
+	return c.keepSession(cmd, session)
 }
 
 func (p *process) logoutCommand() *cobra.Command {

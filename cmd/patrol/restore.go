@@ -176,6 +176,16 @@ func (r *restoration) collect(backup, current state) ([]models.Tombstone, error)
 	return stones, nil
 }
 
+// accept returns the tombstones that are to be applied to a backup, or why it is not to be put
+// in place.
+func (r *restoration) accept(backup, before state) ([]models.Tombstone, error) {
+	stones, err := r.collect(backup, before)
+	if err != nil {
+		return nil, err
+	}
+	return stones, r.checkPolicy(before, backup, stones)
+}
+
 // finish makes a restored database fit to be served.
 func (r *restoration) finish(ctx context.Context, s *store.Store, stones []models.Tombstone) error {
 	done, err := s.Reapply(ctx, r.by, stones)
@@ -264,11 +274,8 @@ func (r *restoration) prepare(ctx context.Context, s *store.Store, before state)
 	if err != nil {
 		return err
 	}
-	stones, err := r.collect(backup, before)
+	stones, err := r.accept(backup, before)
 	if err != nil {
-		return err
-	}
-	if err := r.checkPolicy(before, backup, stones); err != nil {
 		return err
 	}
 	if err := r.finish(ctx, s, stones); err != nil {
@@ -321,11 +328,8 @@ func (r *restoration) postgres(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	stones, err := r.collect(backup, before)
+	stones, err := r.accept(backup, before)
 	if err != nil {
-		return err
-	}
-	if err := r.checkPolicy(before, backup, stones); err != nil {
 		return err
 	}
 	open := func() (*store.Store, error) {

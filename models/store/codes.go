@@ -153,23 +153,9 @@ func (s *Store) hasCode(ctx context.Context, purpose codePurpose, hash string) (
 // ResetCodeUser returns the user whose password the code with this hash can
 // reset now, nil if there is none.
 func (s *Store) ResetCodeUser(ctx context.Context, hash string) (*models.User, error) {
-	if !storable(hash) {
-		return nil, nil
-	}
-	var row userRow
-	found := false
-	err := s.read(ctx, "reset_code_user", func(db *gorm.DB) error {
-		result := db.Raw(`SELECT u.* FROM one_time_codes c JOIN users u ON u.id = c.user_id
-			WHERE c.hash = ? AND c.purpose = ? AND c.expires_at > ? AND NOT u.disabled
-			AND NOT EXISTS (SELECT 1 FROM users m WHERE m.id = c.made_by AND (m.disabled OR NOT m.admin))`, hash, resetPassword, s.now()).Find(&row)
-		found = result.RowsAffected > 0
-		return result.Error
-	})
-	if err != nil || !found {
-		return nil, err
-	}
-	u := row.model()
-	return &u, nil
+	return s.oneUser(ctx, "reset_code_user", `SELECT u.* FROM one_time_codes c JOIN users u ON u.id = c.user_id
+		WHERE c.hash = ? AND c.purpose = ? AND c.expires_at > ? AND NOT u.disabled
+		AND NOT EXISTS (SELECT 1 FROM users m WHERE m.id = c.made_by AND (m.disabled OR NOT m.admin))`, hash, resetPassword, s.now())
 }
 
 // ResetPassword uses the code with this hash up and gives its user a new

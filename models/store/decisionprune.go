@@ -77,10 +77,14 @@ func (d *Decisions) PruneDecisions(ctx context.Context, b models.LogBounds) (rea
 
 // deleteDecisions deletes decisions, the oldest first, some at a time.
 func (d *Decisions) deleteDecisions(ctx context.Context, where string, args ...any) error {
-	args = append(args, pruneBatch)
+	return d.deleteBatches(ctx, "prune_decisions", "DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE "+where+" ORDER BY id LIMIT ?)", append(args, pruneBatch)...)
+}
+
+// deleteBatches repeats a statement that deletes a batch until it deletes nothing.
+func (d *Decisions) deleteBatches(ctx context.Context, op, statement string, args ...any) error {
 	for deleted := int64(1); deleted > 0; {
-		err := d.store.write(ctx, "prune_decisions", models.Actor{}, func(t *tx) error {
-			gone := t.db.Exec("DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE "+where+" ORDER BY id LIMIT ?)", args...)
+		err := d.store.write(ctx, op, models.Actor{}, func(t *tx) error {
+			gone := t.db.Exec(statement, args...)
 			deleted = gone.RowsAffected
 			return gone.Error
 		})
@@ -267,15 +271,5 @@ func (d *Decisions) pruneFacts(ctx context.Context, before time.Time) error {
 		before = first[0]
 	}
 	cut := exact(before.Add(-2 * factTouch))
-	for deleted := int64(1); deleted > 0; {
-		err := d.store.write(ctx, "prune_decision_facts", models.Actor{}, func(t *tx) error {
-			gone := t.db.Exec("DELETE FROM decision_facts WHERE key IN (SELECT key FROM decision_facts WHERE used_at < ? LIMIT ?)", cut, pruneBatch)
-			deleted = gone.RowsAffected
-			return gone.Error
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.deleteBatches(ctx, "prune_decision_facts", "DELETE FROM decision_facts WHERE key IN (SELECT key FROM decision_facts WHERE used_at < ? LIMIT ?)", cut, pruneBatch)
 }

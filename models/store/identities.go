@@ -28,21 +28,7 @@ func (r identityRow) model() models.Identity {
 // UserByIdentity returns the user who is the subject at the issuer, nil if there is
 // none.
 func (s *Store) UserByIdentity(ctx context.Context, issuer, subject string) (*models.User, error) {
-	if !storable(issuer, subject) {
-		return nil, nil
-	}
-	var row userRow
-	found := false
-	err := s.read(ctx, "user_by_identity", func(db *gorm.DB) error {
-		result := db.Raw("SELECT u.* FROM identities i JOIN users u ON u.id = i.user_id WHERE i.issuer = ? AND i.subject = ?", issuer, subject).Find(&row)
-		found = result.RowsAffected > 0
-		return result.Error
-	})
-	if err != nil || !found {
-		return nil, err
-	}
-	u := row.model()
-	return &u, nil
+	return s.oneUser(ctx, "user_by_identity", "SELECT u.* FROM identities i JOIN users u ON u.id = i.user_id WHERE i.issuer = ? AND i.subject = ?", issuer, subject)
 }
 
 // Identities returns who a user is at providers, by issuer.

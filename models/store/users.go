@@ -22,14 +22,17 @@ func (s *Store) UserByEmail(ctx context.Context, email string) (*models.User, er
 	return s.oneUser(ctx, "user_by_email", "SELECT * FROM users WHERE email = ?", models.NormalizeEmail(email))
 }
 
-func (s *Store) oneUser(ctx context.Context, op, query, key string) (*models.User, error) {
-	if !storable(key) {
-		return nil, nil
+// oneUser returns the user that a query finds, nil if there is none.
+func (s *Store) oneUser(ctx context.Context, op, query string, args ...any) (*models.User, error) {
+	for _, arg := range args {
+		if text, ok := arg.(string); ok && !storable(text) {
+			return nil, nil
+		}
 	}
 	var row userRow
 	found := false
 	err := s.read(ctx, op, func(db *gorm.DB) error {
-		result := db.Raw(query, key).Find(&row)
+		result := db.Raw(query, args...).Find(&row)
 		found = result.RowsAffected > 0
 		return result.Error
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"patrol/models"
+	"patrol/policies/engine/plan"
 )
 
 // Value is one part of a decision's input, prepared once and then shared by all
@@ -175,22 +176,8 @@ var key = struct {
 
 func newValue(items ...[2]*ast.Term) *Value {
 	t := ast.ObjectTerm(items...)
-	settle(t.Value)
+	plan.Settle(t.Value)
 	return &Value{term: t}
-}
-
-// settle makes v safe to share. OPA's objects and sets sort their keys when they
-// are first iterated over; sorting again changes nothing, but the first time must
-// not happen in two goroutines, one of which copies.
-func settle(v ast.Value) {
-	switch v := v.(type) {
-	case ast.Object:
-		v.Foreach(func(k, x *ast.Term) { settle(k.Value); settle(x.Value) })
-	case *ast.Array:
-		v.Foreach(func(x *ast.Term) { settle(x.Value) })
-	case ast.Set:
-		v.Foreach(func(x *ast.Term) { settle(x.Value) })
-	}
 }
 
 // tree is an object of objects whose leaves are strings.
@@ -351,6 +338,6 @@ func LoggedFact(f *models.Fact, kind FactKind) (*Value, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read a logged fact: %w", err)
 	}
-	settle(value)
+	plan.Settle(value)
 	return (&Value{term: ast.NewTerm(value)}).fit(kind), nil
 }

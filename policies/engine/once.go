@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"patrol/policies/engine/plan"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
@@ -46,7 +48,7 @@ func (s *Snapshot) evaluateConstants(ctx context.Context) error {
 		if err != nil {
 			return AtLocation(a.Location, err)
 		}
-		settle(value)
+		plan.Settle(value)
 		constants = append(constants, constant{ref: ref, value: ast.NewTerm(value)})
 	}
 	s.constants = constants

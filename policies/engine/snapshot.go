@@ -176,7 +176,7 @@ func (s *Snapshot) open(ctx context.Context, data map[string]any) error {
 	if err != nil {
 		return fmt.Errorf("read the data documents: %w", err)
 	}
-	settle(v)
+	plan.Settle(v)
 	object, ok := v.(ast.Object)
 	if !ok {
 		return fmt.Errorf("read the data documents: %T is not an object", v)

@@ -129,47 +129,30 @@ func openKept(ctx context.Context, s *store.Store, kept store.PolicyRevision) (*
 	return bundles.Unpack(ctx, kept.Source, archive, nil)
 }
 
-// Explained is the explanation of a decision of the log.
-type Explained struct {
-	// Unexplained says why there is no explanation; nil if there is one.
-	Unexplained error
-	Explanation *workbench.LoggedExplanation
-	// Revision is of the policy that it is explained under. Decided says that it has the
-	// name of that which decided; Several, that others that are kept have the same.
-	Revision         string
-	Decided, Several bool
-	// Active is the revision in force. If it is another, Today is what it decides on
-	// the same facts, and TodayChange how that differs.
-	Active      string
-	TodayKnown  bool
-	Today       models.Decision
-	TodayChange workbench.ChangeKind
-}
-
 // ExplainDecision says why a decision of the log was made, under the policy that made
 // it if that is kept, else under the one in force, and whether the one in force would
 // decide otherwise. The error is not about the decision.
-func (s *Service) ExplainDecision(ctx context.Context, d models.LoggedDecision) (Explained, error) {
+func (s *Service) ExplainDecision(ctx context.Context, d models.LoggedDecision) (workbench.Explained, error) {
 	if err := workbench.CheckReplayable(&d); err != nil {
-		return Explained{Unexplained: err}, nil
+		return workbench.Explained{Unexplained: err}, nil
 	}
 	done, err := s.reader.begin(ctx)
 	if err != nil {
-		return Explained{}, err
+		return workbench.Explained{}, err
 	}
 	defer done()
 	active := s.engine.Current()
 	decider, several, err := s.deciderOf(ctx, d, active)
 	if err != nil {
-		return Explained{}, err
+		return workbench.Explained{}, err
 	}
 	within, cancel := context.WithTimeout(ctx, explainWithin)
 	defer cancel()
-	out := Explained{Revision: decider.Revision(), Decided: decider.Revision() == d.Revision, Several: several, Active: active.Revision()}
+	out := workbench.Explained{Revision: decider.Revision(), Decided: decider.Revision() == d.Revision, Several: several, Active: active.Revision()}
 	out.Explanation, err = workbench.ExplainLogged(within, decider, &d)
 	if err != nil {
 		if ctx.Err() != nil {
-			return Explained{}, ctx.Err()
+			return workbench.Explained{}, ctx.Err()
 		}
 		out.Unexplained = err
 	}

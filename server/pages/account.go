@@ -130,10 +130,7 @@ func (s *Surface) formPassword(c *gin.Context, p models.Principal) error {
 		return s.again(c, p, err, s.passwordPage(p, problems))
 	}
 	if err != nil {
-		if problems, ok := ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, s.passwordPage(p, problems))
-		}
-		return err
+		return s.retry(c, p, err, func(problems ui.Problems) ui.Page { return s.passwordPage(p, problems) })
 	}
 	if err := s.identity.RenewSession(ctx, c.Writer, s.now()); err != nil { // the one of the form goes on, under another token
 		return err
@@ -203,15 +200,11 @@ func (s *Surface) pageTest(c *gin.Context, p models.Principal) error {
 // formTest asks for a decision as /authorize does. Whoever holds a token may ask
 // about it.
 func (s *Surface) formTest(c *gin.Context, p models.Principal) error {
-	form, err := s.form(c)
+	form, choices, err := s.choicesForm(c, p)
 	if err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
-	choices, err := s.choices(ctx, p)
-	if err != nil {
-		return err
-	}
 	page, token := ui.DecodeTest(form, choices)
 	if token == "" {
 		page.Problems.Add("token", "is required")

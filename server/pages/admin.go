@@ -256,10 +256,7 @@ func (s *Surface) formNewUser(c *gin.Context, p models.Principal) error {
 	in := ui.DecodeNewUser(form)
 	user, err := s.manage.CreateUser(c.Request.Context(), p, in)
 	if err != nil {
-		if problems, ok := ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, ui.NewUser(in, problems))
-		}
-		return err
+		return s.retry(c, p, err, func(problems ui.Problems) ui.Page { return ui.NewUser(in, problems) })
 	}
 	return s.seeOther(c, "/admin/users", user.Email+" can sign in now.")
 }

@@ -41,11 +41,7 @@ func (s *Surface) activity(ctx context.Context, p models.Principal, pat models.P
 
 // formNarrowAll takes the advice that the page showed, if it still stands.
 func (s *Surface) formNarrowAll(c *gin.Context, p models.Principal) error {
-	_, token, err := s.patShown(c, p)
-	if err != nil {
-		return err
-	}
-	form, err := s.form(c)
+	_, token, form, err := s.patForm(c, p)
 	if err != nil {
 		return err
 	}

@@ -37,22 +37,70 @@ func (s *Surface) Confirm(c *gin.Context, p models.Principal) (models.Principal,
 	if password == "" || p.AtProvider || s.identity.Fresh(p) {
 		return p, nil
 	}
+	ok, problems, err := s.renew(c, p, endpoint.ConfirmField, password)
+	if ok {
+		p.SignedInAt = s.now()
+	} else if err == nil {
+		err = staleFormError{problems}
+	}
+	return p, err
+}
+
+// renew makes the sign-in of p recent by a password. Problems say why it does not, in the
+// field that the password came in.
+func (s *Surface) renew(c *gin.Context, p models.Principal, field, password string) (ok bool, problems ui.Problems, err error) {
 	ctx := c.Request.Context()
 	token, err := s.identity.Reauthenticate(ctx, p, reauthenticate(password))
 	switch models.CodeOf(err) {
 	case "":
 		s.identity.SetSessionCookie(ctx, c.Writer, token)
-		p.SignedInAt = s.now()
-		return p, nil
+		return true, problems, nil
 	case models.CodeBadCredentials:
-		var problems ui.Problems
-		problems.Add(endpoint.ConfirmField, "is not right")
-		return p, staleFormError{problems}
+		problems.Add(field, "is not right")
+		return false, problems, nil
 	case models.CodeRateLimited:
-		problems, _ := ui.ProblemsOf(err)
-		return p, staleFormError{problems}
+		problems, _ = ui.ProblemsOf(err)
+		return false, problems, nil
 	}
-	return p, err
+	return false, problems, err
+}
+
+// confirm returns true if the sign-in of p is recent, or becomes so by the password that came
+// with the form. Otherwise problems says what is missing, or, if the session began at the
+// identity provider, the error leads there; see failPage. Handlers of routes by
+// ownerConfirming call it before they do anything.
+func (s *Surface) confirm(c *gin.Context, p models.Principal, password string) (ok bool, problems ui.Problems, err error) {
+	switch {
+	case s.identity.Fresh(p):
+		return true, problems, nil
+	case p.AtProvider:
+		return false, problems, identity.ErrStaleSignIn
+	case password == "":
+		problems.Add("password", "is needed: you signed in a while ago")
+		return false, problems, nil
+	}
+	return s.renew(c, p, "password", password)
+}
+
+// passwordForm is a page with a form that asks for the password where the sign-in is not recent.
+type passwordForm[P ui.Page] interface {
+	ui.Page
+	Password() string
+	Asking(password bool) P
+	Refused(problems ui.Problems) P
+}
+
+// confirmed shows a form again while problems are left in it or the sign-in of p is not
+// recent, and returns false then. It returns the page without the field for the password.
+func confirmed[P passwordForm[P]](s *Surface, c *gin.Context, p models.Principal, page P, problems ui.Problems) (P, bool, error) {
+	if problems.Any() {
+		return page, false, s.again(c, p, nil, page.Refused(problems))
+	}
+	ok, problems, err := s.confirm(c, p, page.Password())
+	if err == nil && !ok {
+		err = s.again(c, p, nil, page.Asking(true).Refused(problems))
+	}
+	return page.Asking(false), ok, err
 }
 
 // askAgain answers a form whose sign-in is too old with the page that sends it again.

@@ -154,5 +154,5 @@ func (s *Surface) pageDecision(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	row := ui.DecisionRow{LoggedDecision: d, When: s.moment(d.At), Email: emails[d.UserID], TokenName: names[d.TokenID]}
-	return s.show(c, p, http.StatusOK, ui.NewDecision(row, ui.Explained(explained)))
+	return s.show(c, p, http.StatusOK, ui.NewDecision(row, explained))
 }

@@ -63,10 +63,7 @@ func (s *Surface) formNewDomain(c *gin.Context, p models.Principal) error {
 	in := ui.DecodeNewDomain(form)
 	domain, err := s.manage.CreateDomain(c.Request.Context(), p, in)
 	if err != nil {
-		if problems, ok := ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, ui.NewDomain(in, problems))
-		}
-		return err
+		return s.retry(c, p, err, func(problems ui.Problems) ui.Page { return ui.NewDomain(in, problems) })
 	}
 	return s.seeOther(c, "/admin/domains/"+domain.ID, "The domain is made. Add its members.")
 }
@@ -99,6 +96,17 @@ func (s *Surface) domainShown(c *gin.Context, p models.Principal) (ui.DomainPage
 	return page, nil
 }
 
+// domainForm returns the page of the domain that the address names, and the form that was sent
+// from it.
+func (s *Surface) domainForm(c *gin.Context, p models.Principal) (ui.DomainPage, url.Values, error) {
+	page, err := s.domainShown(c, p)
+	if err != nil {
+		return page, nil, err
+	}
+	form, err := s.form(c)
+	return page, form, err
+}
+
 func (s *Surface) pageDomain(c *gin.Context, p models.Principal) error {
 	page, err := s.domainShown(c, p)
 	if err != nil {
@@ -108,11 +116,7 @@ func (s *Surface) pageDomain(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) formDomain(c *gin.Context, p models.Principal) error {
-	page, err := s.domainShown(c, p)
-	if err != nil {
-		return err
-	}
-	form, err := s.form(c)
+	page, form, err := s.domainForm(c, p)
 	if err != nil {
 		return err
 	}
@@ -128,23 +132,18 @@ func (s *Surface) formDomain(c *gin.Context, p models.Principal) error {
 	}
 	_, err = s.manage.UpdateDomain(c.Request.Context(), p, page.Domain.ID, patch)
 	if err != nil {
-		var ok bool
-		if page.Problems, ok = ui.ProblemsOf(err); ok {
+		return s.retry(c, p, err, func(problems ui.Problems) ui.Page {
+			page.Problems = problems
 			page.Domain.Name, page.Domain.Status = name, status
-			return s.again(c, p, err, page)
-		}
-		return err
+			return page
+		})
 	}
 	return s.seeOther(c, page.URL(), "The changes are saved.")
 }
 
 // formMember gives a user a role: a member by id, anybody by address.
 func (s *Surface) formMember(c *gin.Context, p models.Principal) error {
-	page, err := s.domainShown(c, p)
-	if err != nil {
-		return err
-	}
-	form, err := s.form(c)
+	page, form, err := s.domainForm(c, p)
 	if err != nil {
 		return err
 	}
@@ -167,11 +166,10 @@ func (s *Surface) formMember(c *gin.Context, p models.Principal) error {
 	}
 	member, _, err := s.manage.SetMember(ctx, p, page.Domain.ID, id, api.SetMember{Role: page.Role})
 	if err != nil {
-		var ok bool
-		if page.Problems, ok = ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, page)
-		}
-		return err
+		return s.retry(c, p, err, func(problems ui.Problems) ui.Page {
+			page.Problems = problems
+			return page
+		})
 	}
 	return s.seeOther(c, page.URL(), member.Email+" has the role "+member.Role+" now.")
 }
@@ -196,11 +194,7 @@ func (s *Surface) formRemoveMember(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) formLimits(c *gin.Context, p models.Principal) error {
-	page, err := s.domainShown(c, p)
-	if err != nil {
-		return err
-	}
-	form, err := s.form(c)
+	page, form, err := s.domainForm(c, p)
 	if err != nil {
 		return err
 	}
@@ -208,11 +202,10 @@ func (s *Surface) formLimits(c *gin.Context, p models.Principal) error {
 		return s.again(c, p, nil, page)
 	}
 	if _, err := s.manage.SetLimits(c.Request.Context(), p, page.Domain.ID, page.Limits.Submit()); err != nil {
-		var ok bool
-		if page.Problems, ok = ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, page)
-		}
-		return err
+		return s.retry(c, p, err, func(problems ui.Problems) ui.Page {
+			page.Problems = problems
+			return page
+		})
 	}
 	return s.seeOther(c, page.URL(), "The limits are set. They bind from the next request on.")
 }
@@ -281,11 +274,10 @@ func (s *Surface) onDomainToken(c *gin.Context, p models.Principal, notice strin
 		return err
 	}
 	if err := do(c.Request.Context(), &page, form); err != nil {
-		var ok bool
-		if page.Problems, ok = ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, page)
-		}
-		return err
+		return s.retry(c, p, err, func(problems ui.Problems) ui.Page {
+			page.Problems = problems
+			return page
+		})
 	}
 	return s.seeOther(c, page.URL(), notice)
 }

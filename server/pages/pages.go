@@ -109,6 +109,15 @@ func (s *Surface) again(c *gin.Context, p models.Principal, cause error, page ui
 	return s.show(c, p, status, page)
 }
 
+// retry shows a form again after an error that its user can mend, and returns every other.
+func (s *Surface) retry(c *gin.Context, p models.Principal, err error, page func(ui.Problems) ui.Page) error {
+	problems, ok := ui.ProblemsOf(err)
+	if !ok {
+		return err
+	}
+	return s.again(c, p, err, page(problems))
+}
+
 // seeOther sends the browser to another page, so that a reload does not send the
 // form again. notice tells on the page what was done; "" for nothing.
 func (s *Surface) seeOther(c *gin.Context, path, notice string) error {
@@ -223,38 +232,6 @@ func signInFor(page string) string {
 	return "/login?" + url.Values{"next": {page}}.Encode()
 }
 
-// confirm returns true if the sign-in is recent, or becomes so by the password
-// that came with the form. Otherwise problems says what is missing, or, if the
-// session began at the identity provider, the error leads there; see failPage.
-// Handlers of routes by ownerConfirming call it before they do anything.
-func (s *Surface) confirm(c *gin.Context, p models.Principal, password string) (ok bool, problems ui.Problems, err error) {
-	if s.identity.Fresh(p) {
-		return true, problems, nil
-	}
-	if p.AtProvider {
-		return false, problems, identity.ErrStaleSignIn
-	}
-	if password == "" {
-		problems.Add("password", "is needed: you signed in a while ago")
-		return false, problems, nil
-	}
-	ctx := c.Request.Context()
-	token, err := s.identity.Reauthenticate(ctx, p, reauthenticate(password))
-	switch models.CodeOf(err) {
-	case "":
-		s.identity.SetSessionCookie(ctx, c.Writer, token)
-		return true, problems, nil
-	case models.CodeBadCredentials:
-		problems.Add("password", "is not right")
-		return false, problems, nil
-	case models.CodeRateLimited:
-		problems, _ = ui.ProblemsOf(err)
-		return false, problems, nil
-	default:
-		return false, problems, err
-	}
-}
-
 // choices are the domains of p, with what p may do there.
 func (s *Surface) choices(ctx context.Context, p models.Principal) (ui.Choices, error) {
 	roles, err := s.manage.Roles(ctx, p.User.ID)
@@ -280,6 +257,14 @@ func (s *Surface) choices(ctx context.Context, p models.Principal) (ui.Choices, 
 		}
 		page.After = next
 	}
+}
+
+// choicesForm returns the form that was sent, and the domains of p with what p may do there.
+func (s *Surface) choicesForm(c *gin.Context, p models.Principal) (form url.Values, choices ui.Choices, err error) {
+	if form, err = s.form(c); err == nil {
+		choices, err = s.choices(c.Request.Context(), p)
+	}
+	return form, choices, err
 }
 
 // maxChoices bounds the list of domains on a page.

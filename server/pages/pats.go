@@ -2,6 +2,7 @@ package pages
 
 import (
 	"net/http"
+	"net/url"
 
 	"github.com/gin-gonic/gin"
 
@@ -77,15 +78,11 @@ func (s *Surface) pageCreate(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) formCreate(c *gin.Context, p models.Principal) error {
-	form, err := s.form(c)
+	form, choices, err := s.choicesForm(c, p)
 	if err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
-	choices, err := s.choices(ctx, p)
-	if err != nil {
-		return err
-	}
 	if choices.None() {
 		return s.show(c, p, http.StatusConflict, ui.NoDomain())
 	}
@@ -96,29 +93,19 @@ func (s *Surface) formCreate(c *gin.Context, p models.Principal) error {
 		page = page.Apply()
 		return s.show(c, p, http.StatusOK, page)
 	}
-	if problems.Any() {
-		return s.again(c, p, nil, page.Refused(problems))
-	}
-	ok, problems, err := s.confirm(c, p, page.Password())
-	if err != nil {
+	page, ok, err := confirmed(s, c, p, page, problems)
+	if err != nil || !ok {
 		return err
 	}
-	if !ok {
-		page.AskPassword = true
-		return s.again(c, p, nil, page.Refused(problems))
-	}
-	page.AskPassword = false
 	return s.makeToken(c, p, page.Key, nil, func() (models.PAT, models.Token, error) {
 		return s.manage.CreatePAT(ctx, p, in)
-	}, func(problems ui.Problems, err error) error {
-		return s.again(c, p, err, page.Refused(problems))
-	})
+	}, func(problems ui.Problems) ui.Page { return page.Refused(problems) })
 }
 
 // makeToken does what makes a token, once for a form, and leads to the page that shows the
 // token. What the user can mend goes to refused.
 func (s *Surface) makeToken(c *gin.Context, p models.Principal, key string, old *models.PAT,
-	work func() (models.PAT, models.Token, error), refused func(ui.Problems, error) error,
+	work func() (models.PAT, models.Token, error), refused func(ui.Problems) ui.Page,
 ) error {
 	var pat models.PAT
 	var token models.Token
@@ -128,10 +115,7 @@ func (s *Surface) makeToken(c *gin.Context, p models.Principal, key string, old 
 		return pat.ID, err
 	})
 	if err != nil {
-		if problems, ok := ui.ProblemsOf(err); ok {
-			return refused(problems, err)
-		}
-		return err
+		return s.retry(c, p, err, refused)
 	}
 	path := ui.Token{ID: id}.Link() + "/token"
 	if !first { // where it is shown if it was not yet
@@ -146,15 +130,11 @@ func (s *Surface) makeToken(c *gin.Context, p models.Principal, key string, old 
 
 // pageToken shows a token that was just made, once.
 func (s *Surface) pageToken(c *gin.Context, p models.Principal) error {
-	pat, shown, err := s.patShown(c, p)
+	pat, shown, choices, err := s.patChoices(c, p)
 	if err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
-	choices, err := s.choices(ctx, p)
-	if err != nil {
-		return err
-	}
 	what, there, err := s.identity.TakeMade(c.Writer, c.Request, p) // last of what can fail: it is gone then
 	if err != nil {
 		return err
@@ -191,16 +171,32 @@ func (s *Surface) patShown(c *gin.Context, p models.Principal) (models.PAT, ui.T
 	return pat, ui.TokenOf(pat, s.now()), nil
 }
 
-func (s *Surface) pagePAT(c *gin.Context, p models.Principal) error {
+// patChoices returns a token of p that the address names, and the domains of p.
+func (s *Surface) patChoices(c *gin.Context, p models.Principal) (models.PAT, ui.Token, ui.Choices, error) {
 	pat, token, err := s.patShown(c, p)
+	if err != nil {
+		return pat, token, ui.Choices{}, err
+	}
+	choices, err := s.choices(c.Request.Context(), p)
+	return pat, token, choices, err
+}
+
+// patForm returns a token of p that the address names, and the form that was sent about it.
+func (s *Surface) patForm(c *gin.Context, p models.Principal) (models.PAT, ui.Token, url.Values, error) {
+	pat, token, err := s.patShown(c, p)
+	if err != nil {
+		return pat, token, nil, err
+	}
+	form, err := s.form(c)
+	return pat, token, form, err
+}
+
+func (s *Surface) pagePAT(c *gin.Context, p models.Principal) error {
+	pat, token, choices, err := s.patChoices(c, p)
 	if err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
-	choices, err := s.choices(ctx, p)
-	if err != nil {
-		return err
-	}
 	family, err := s.manage.PATFamily(ctx, p, pat.ID)
 	if err != nil {
 		return err
@@ -227,20 +223,13 @@ func (s *Surface) pageEdit(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) formEdit(c *gin.Context, p models.Principal) error {
-	_, token, err := s.patShown(c, p)
-	if err != nil {
-		return err
-	}
-	form, err := s.form(c)
+	_, token, form, err := s.patForm(c, p)
 	if err != nil {
 		return err
 	}
 	in := ui.DecodeEdit(form, token)
 	if _, err := s.manage.UpdatePAT(c.Request.Context(), p, token.ID, in); err != nil {
-		if problems, ok := ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, ui.Edit(token, in, problems))
-		}
-		return err
+		return s.retry(c, p, err, func(problems ui.Problems) ui.Page { return ui.Edit(token, in, problems) })
 	}
 	return s.seeOther(c, token.Link(), "The changes are saved.")
 }
@@ -259,34 +248,20 @@ func (s *Surface) pageRotate(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) formRotate(c *gin.Context, p models.Principal) error {
-	pat, token, err := s.patShown(c, p)
-	if err != nil {
-		return err
-	}
-	form, err := s.form(c)
+	pat, token, form, err := s.patForm(c, p)
 	if err != nil {
 		return err
 	}
 	page := ui.DecodeRotate(form, token, s.cfg.Limits, s.now())
 	page.AskPassword = !s.identity.Fresh(p)
 	in, problems := page.Submit()
-	if problems.Any() {
-		return s.again(c, p, nil, page.Refused(problems))
-	}
-	ok, problems, err := s.confirm(c, p, page.Password())
-	if err != nil {
+	page, ok, err := confirmed(s, c, p, page, problems)
+	if err != nil || !ok {
 		return err
 	}
-	if !ok {
-		page.AskPassword = true
-		return s.again(c, p, nil, page.Refused(problems))
-	}
-	page.AskPassword = false
 	return s.makeToken(c, p, page.Key, &pat, func() (models.PAT, models.Token, error) {
 		return s.manage.RotatePAT(c.Request.Context(), p, pat.ID, in)
-	}, func(problems ui.Problems, err error) error {
-		return s.again(c, p, err, page.Refused(problems))
-	})
+	}, func(problems ui.Problems) ui.Page { return page.Refused(problems) })
 }
 
 func (s *Surface) pageRevoke(c *gin.Context, p models.Principal) error {
@@ -370,11 +345,7 @@ func (s *Surface) pageWiden(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) formWiden(c *gin.Context, p models.Principal) error {
-	_, token, err := s.patShown(c, p)
-	if err != nil {
-		return err
-	}
-	form, err := s.form(c)
+	_, token, form, err := s.patForm(c, p)
 	if err != nil {
 		return err
 	}
@@ -386,33 +357,18 @@ func (s *Surface) formWiden(c *gin.Context, p models.Principal) error {
 	page := ui.DecodeWiden(form, token, choices)
 	page.AskPassword = !s.identity.Fresh(p)
 	in, problems := page.Submit()
-	if problems.Any() {
-		return s.again(c, p, nil, page.Refused(problems))
-	}
-	ok, problems, err := s.confirm(c, p, page.Password())
-	if err != nil {
+	page, ok, err := confirmed(s, c, p, page, problems)
+	if err != nil || !ok {
 		return err
 	}
-	if !ok {
-		page.AskPassword = true
-		return s.again(c, p, nil, page.Refused(problems))
-	}
-	page.AskPassword = false
 	if _, err := s.manage.AddScope(ctx, p, token.ID, in); err != nil {
-		if problems, ok := ui.ProblemsOf(err); ok {
-			return s.again(c, p, err, page.Refused(problems))
-		}
-		return err
+		return s.retry(c, p, err, func(problems ui.Problems) ui.Page { return page.Refused(problems) })
 	}
 	return s.seeOther(c, token.Link(), "The scope is added.")
 }
 
 func (s *Surface) pageNarrow(c *gin.Context, p models.Principal) error {
-	pat, token, err := s.patShown(c, p)
-	if err != nil {
-		return err
-	}
-	choices, err := s.choices(c.Request.Context(), p)
+	pat, token, choices, err := s.patChoices(c, p)
 	if err != nil {
 		return err
 	}

@@ -57,17 +57,11 @@ func (s *Surface) authorize(c *gin.Context, _ models.Principal) error {
 	if err != nil {
 		return err
 	}
-	if err := v.Err(); err != nil {
-		return err
-	}
-	call, err := s.authorizeCall(c, in.Token)
+	call, err := s.authorizeCall(c, in.Token, full, v.Err())
 	if err != nil {
 		return err
 	}
-	call.Request, call.Full = req, full
-	if err := request.Of(c.Request.Context()).EnterToDecide(call.Token, s.authz.Verified); err != nil {
-		return err
-	}
+	call.Request = req
 	request.WriteJSON(c.Writer, http.StatusOK, wireDecision(s.authz.Authorize(c.Request.Context(), call)))
 	return nil
 }
@@ -90,15 +84,8 @@ func (s *Surface) authorizeBatch(c *gin.Context, _ models.Principal) error {
 			return err
 		}
 	}
-	if err := v.Err(); err != nil {
-		return err
-	}
-	call, err := s.authorizeCall(c, in.Token)
+	call, err := s.authorizeCall(c, in.Token, full, v.Err())
 	if err != nil {
-		return err
-	}
-	call.Full = full
-	if err := request.Of(c.Request.Context()).EnterToDecide(call.Token, s.authz.Verified); err != nil {
 		return err
 	}
 	decisions := s.authz.AuthorizeBatch(c.Request.Context(), call, requests)
@@ -111,10 +98,14 @@ func (s *Surface) authorizeBatch(c *gin.Context, _ models.Principal) error {
 }
 
 // authorizeCall takes the token from where it was sent: the body or a Bearer
-// header, not both. Another scheme in the header is no token.
-func (s *Surface) authorizeCall(c *gin.Context, inBody *string) (authz.Call, error) {
+// header, not both. Another scheme in the header is no token. The request then enters the
+// decisions' share of the places. invalid is what is wrong with the body.
+func (s *Surface) authorizeCall(c *gin.Context, inBody *string, full bool, invalid error) (authz.Call, error) {
+	if invalid != nil {
+		return authz.Call{}, invalid
+	}
 	x := request.Of(c.Request.Context())
-	call := authz.Call{Surface: "authorize", RequestID: x.ID, IP: x.Client, UserAgent: c.Request.UserAgent()}
+	call := authz.Call{Surface: "authorize", RequestID: x.ID, IP: x.Client, UserAgent: c.Request.UserAgent(), Full: full}
 	cred := request.CredentialOf(c.Request.Header)
 	bearer := cred.Kind == request.AccessCredential || cred.Kind == request.SessionCredential
 	switch {
@@ -125,7 +116,7 @@ func (s *Surface) authorizeCall(c *gin.Context, inBody *string) (authz.Call, err
 	case bearer:
 		call.Token = cred.Token
 	}
-	return call, nil
+	return call, x.EnterToDecide(call.Token, s.authz.Verified)
 }
 
 // readConsistency reports whether the facts are to be read from the store, whatever

@@ -265,6 +265,12 @@ func text(s string) string {
 // Password is the password that was given with the form, "" if none was.
 func (c Create) Password() string { return c.password }
 
+// Asking returns the page with or without the field for the password.
+func (c Create) Asking(password bool) Create {
+	c.AskPassword = password
+	return c
+}
+
 // Submit returns what is asked for, and whether it is: a button that changes the
 // rows asks for the form again, as [Create.Apply] returns it.
 func (c Create) Submit() (in api.NewPAT, ok bool, problems Problems) {

@@ -11,28 +11,10 @@ import (
 	"patrol/policies/engine/workbench"
 )
 
-// Explained is why a decision was made, as far as that can be found out.
-type Explained struct {
-	// Unexplained says why there is no explanation; nil if there is one.
-	Unexplained error
-	Explanation *workbench.LoggedExplanation
-	// Revision is of the policy that it is explained under, and Decided says that it
-	// has the name of that which decided; Several, that others that are kept have the
-	// same.
-	Revision         string
-	Decided, Several bool
-	// Active is the revision in force. If it is another, Today is what it decides on
-	// the same facts, and TodayChange how that differs.
-	Active      string
-	TodayKnown  bool
-	Today       models.Decision
-	TodayChange workbench.ChangeKind
-}
-
 // DecisionPage is the page that explains a decision.
 type DecisionPage struct {
 	DecisionRow
-	Explained
+	workbench.Explained
 
 	Rules []RuleRun
 	Input []InputLine
@@ -44,7 +26,7 @@ func (DecisionPage) template() string { return "policy-decision" }
 func (DecisionPage) section() section { return policyDecisions }
 
 // NewDecision is the page of a decision.
-func NewDecision(row DecisionRow, x Explained) DecisionPage {
+func NewDecision(row DecisionRow, x workbench.Explained) DecisionPage {
 	page := DecisionPage{DecisionRow: row, Explained: x}
 	if row.LoggedDecision.Input != nil {
 		page.Input = inputLines(row.AppendEvent(nil, []byte("{}")), row.Masked, row.Erased)

@@ -39,6 +39,12 @@ func DecodeRotate(form url.Values, token Token, limits models.Limits, now time.T
 // Password is the password that was given with the form, "" if none was.
 func (r Rotate) Password() string { return r.password }
 
+// Asking returns the page with or without the field for the password.
+func (r Rotate) Asking(password bool) Rotate {
+	r.AskPassword = password
+	return r
+}
+
 // Submit returns what is asked for.
 func (r Rotate) Submit() (api.Rotation, Problems) {
 	var p Problems
@@ -106,6 +112,12 @@ func DecodeWiden(form url.Values, token Token, choices Choices) Widen {
 
 // Password is the password that was given with the form, "" if none was.
 func (w Widen) Password() string { return w.password }
+
+// Asking returns the page with or without the field for the password.
+func (w Widen) Asking(password bool) Widen {
+	w.AskPassword = password
+	return w
+}
 
 // Submit returns the scope that is asked for.
 func (w Widen) Submit() (api.NewScope, Problems) {

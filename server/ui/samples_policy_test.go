@@ -137,11 +137,11 @@ func sampleExplained(operation string) DecisionPage {
 		panic(err)
 	}
 	row := DecisionRow{LoggedDecision: l, When: At(l.At, sampleNow), Email: "grace@example.com", TokenName: "ci"}
-	return NewDecision(row, Explained{Explanation: e, Revision: d.Revision, Decided: true, Active: "v43", TodayKnown: true, Today: models.Decision{Allowed: true}, TodayChange: workbench.NewlyAllowed})
+	return NewDecision(row, workbench.Explained{Explanation: e, Revision: d.Revision, Decided: true, Active: "v43", TodayKnown: true, Today: models.Decision{Allowed: true}, TodayChange: workbench.NewlyAllowed})
 }
 
 func sampleUnexplained() DecisionPage {
-	return NewDecision(sampleLogged()[2], Explained{Unexplained: workbench.CheckReplayable(&models.LoggedDecision{})})
+	return NewDecision(sampleLogged()[2], workbench.Explained{Unexplained: workbench.CheckReplayable(&models.LoggedDecision{})})
 }
 
 func sampleLogged() []DecisionRow {

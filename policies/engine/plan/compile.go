@@ -297,7 +297,7 @@ func (c *funcCompiler) read(l ir.Local) operand {
 		return operand{local: k.literal.local}
 	}
 	if k.building {
-		settle(k.constant.Value)
+		Settle(k.constant.Value)
 		c.known[l] = known{constant: k.constant}
 	}
 	return operand{constant: k.constant}
@@ -374,16 +374,16 @@ func (c *funcCompiler) body(b *ir.Block) (block, error) {
 	}}, steps...), nil
 }
 
-// settle makes a constant safe to share: OPA's objects and sets sort their keys when
+// Settle makes a constant safe to share: OPA's objects and sets sort their keys when
 // they are first iterated over, which must not happen in two goroutines.
-func settle(v ast.Value) {
+func Settle(v ast.Value) {
 	switch v := v.(type) {
 	case ast.Object:
-		v.Foreach(func(k, x *ast.Term) { settle(k.Value); settle(x.Value) })
+		v.Foreach(func(k, x *ast.Term) { Settle(k.Value); Settle(x.Value) })
 	case *ast.Array:
-		v.Foreach(func(x *ast.Term) { settle(x.Value) })
+		v.Foreach(func(x *ast.Term) { Settle(x.Value) })
 	case ast.Set:
-		v.Foreach(func(x *ast.Term) { settle(x.Value) })
+		v.Foreach(func(x *ast.Term) { Settle(x.Value) })
 	}
 }
 
@@ -402,7 +402,7 @@ func (c *compiler) evaluate(f *function) (t *ast.Term, ok bool) {
 		return nil, false
 	}
 	if t != nil {
-		settle(t.Value)
+		Settle(t.Value)
 	}
 	return t, true
 }

@@ -94,6 +94,25 @@ type LoggedExplanation struct {
 	Masked []string `json:"masked,omitempty"`
 }
 
+// Explained is the explanation of a decision of the log, and what the policy in force would
+// decide.
+type Explained struct {
+	// Unexplained is the error that left no explanation; nil if there is one.
+	Unexplained error
+	Explanation *LoggedExplanation
+	// Revision is of the policy that it is explained under, and Decided says that it
+	// has the name of that which decided; Several, that others that are kept have the
+	// same.
+	Revision         string
+	Decided, Several bool
+	// Active is the revision in force. If it is another, Today is what it decides on
+	// the same facts, and TodayChange how that differs.
+	Active      string
+	TodayKnown  bool
+	Today       models.Decision
+	TodayChange ChangeKind
+}
+
 // ExplainLogged explains a decision of the log, on the input that it was made on. The
 // answer's Revision is this policy's; that which decided is l's. The error is an
 // [ErrNotReplayable] where there is nothing to explain; it is that of the evaluation

@@ -78,10 +78,6 @@ func (d Decision) FirstReason() ReasonCode {
 	return d.Reasons[0].Code
 }
 
-// Replayable reports whether the decision can be made again: the policy was asked
-// for it, and its input is there.
-func (l LoggedDecision) Replayable() bool { return l.Input != nil }
-
 // InputMasked reports whether the input is not what the policy judged, because a
 // mask has changed it.
 func (l LoggedDecision) InputMasked() bool { return len(l.MaskedInput()) > 0 }

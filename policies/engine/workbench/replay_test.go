@@ -140,7 +140,7 @@ reason := {"code": "not_a", "message": "Nobody may read a any more."} if {
 `})
 	var newlyDenied, otherReasons int64
 	for _, l := range logged {
-		if !l.Replayable() || l.Request.Entity != "a" || l.Request.Operation != "read" {
+		if l.Input == nil || l.Request.Entity != "a" || l.Request.Operation != "read" {
 			continue
 		}
 		switch {

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"patrol/policies/engine/plan"
-
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"patrol/policies/engine/plan"
 )
 
 // constant is the value of a rule that depends on data alone.

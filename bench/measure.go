@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -107,6 +108,15 @@ func OpenStore(ctx context.Context, url string, w *World) (*store.Store, error) 
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// OpenWorld makes a world of tokens and saves it in a database in dir, at the URL.
+func OpenWorld(ctx context.Context, dir string, tokens int) (w *World, url string, s *store.Store, err error) {
+	url = "sqlite://" + filepath.Join(dir, "patrol.db")
+	if w, err = NewWorld(tokens, time.Now()); err == nil {
+		s, err = OpenStore(ctx, url, w)
+	}
+	return w, url, s, err
 }
 
 // NewAuthorizer returns an authorizer over the store. Until its Run has read

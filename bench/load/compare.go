@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -50,13 +49,7 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 		return false, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-
-	w, err := bench.NewWorld(o.tokens, time.Now())
-	if err != nil {
-		return false, err
-	}
-	url := "sqlite://" + filepath.Join(dir, "patrol.db")
-	store, err := bench.OpenStore(ctx, url, w)
+	w, url, store, err := bench.OpenWorld(ctx, dir, o.tokens)
 	if err != nil {
 		return false, err
 	}

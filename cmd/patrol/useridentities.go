@@ -20,11 +20,7 @@ func (p *process) userIdentitiesCommand() *cobra.Command {
 		Args:    cobra.MaximumNArgs(1),
 	}
 	o.command(cmd, func(ctx context.Context, args []string) error {
-		u, err := o.userArgument(ctx, args, 0, named)
-		if err != nil {
-			return err
-		}
-		found, err := o.store.Identities(ctx, u.ID)
+		_, found, err := o.identitiesOf(ctx, args, named)
 		if err != nil {
 			return err
 		}
@@ -32,6 +28,16 @@ func (p *process) userIdentitiesCommand() *cobra.Command {
 	})
 	cmd.Flags().StringVar(&named, "user", "", "id or email address (in place of the argument)")
 	return cmd
+}
+
+// identitiesOf returns the user that a command names, and the identities of the user.
+func (o *operator) identitiesOf(ctx context.Context, args []string, named string) (models.User, []models.Identity, error) {
+	u, err := o.userArgument(ctx, args, 0, named)
+	if err != nil {
+		return u, nil, err
+	}
+	found, err := o.store.Identities(ctx, u.ID)
+	return u, found, err
 }
 
 func (o *operator) printIdentities(found []models.Identity) error {
@@ -64,11 +70,7 @@ then; see 'patrol user reset-link'.`,
 		if identity == "" {
 			return usagef("say which: --identity with an id of 'patrol user identities'")
 		}
-		u, err := o.userArgument(ctx, args, 0, named)
-		if err != nil {
-			return err
-		}
-		found, err := o.store.Identities(ctx, u.ID)
+		u, found, err := o.identitiesOf(ctx, args, named)
 		if err != nil {
 			return err
 		}

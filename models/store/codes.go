@@ -177,10 +177,7 @@ func (s *Store) ResetPassword(ctx context.Context, by models.Actor, hash, passwo
 		}
 		return t.saveUser(before, row)
 	})
-	if err != nil {
-		return models.User{}, err
-	}
-	return row.model(), nil
+	return written(row, err)
 }
 
 // RenewPasswordHash replaces the stored hash of a password by another hash of the

@@ -188,6 +188,11 @@ func (s *Store) UpdateUser(ctx context.Context, by models.Actor, id string, p Us
 		}
 		return t.saveUser(before, row)
 	})
+	return written(row, err)
+}
+
+// written returns the user that was written, nobody after an error.
+func written(row userRow, err error) (models.User, error) {
 	if err != nil {
 		return models.User{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"patrol/models"
+	"patrol/server/deadline"
 )
 
 // feedState is what the reader of the change feed knows. Only the reader writes
@@ -105,25 +106,11 @@ func (a *Authorizer) follow(ctx context.Context) {
 		}
 		failing = err != nil
 		breath := min(minPollPause, a.cfg.PollInterval)
-		pause(ctx, breath, nil)
-		pause(ctx, a.cfg.PollInterval-max(time.Since(begin), breath), a.pollNow)
+		deadline.Wait(ctx, breath, nil)
+		deadline.Wait(ctx, a.cfg.PollInterval-max(time.Since(begin), breath), a.pollNow)
 		if ctx.Err() != nil {
 			return
 		}
-	}
-}
-
-// pause returns after d, and before when ctx ends or there is a signal.
-func pause(ctx context.Context, d time.Duration, signal <-chan struct{}) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-signal:
-	case <-timer.C:
 	}
 }
 

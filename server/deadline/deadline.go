@@ -171,3 +171,17 @@ func DoFor[T any](ctx context.Context, g *Gate, known func() bool, work func(con
 		return none, ErrTimeout
 	}
 }
+
+// Wait returns after d, and before when ctx ends or there is a signal.
+func Wait(ctx context.Context, d time.Duration, signal <-chan struct{}) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-signal:
+	case <-timer.C:
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"patrol/models"
+	"patrol/server/deadline"
 )
 
 // lane is the way of one kind of decisions to one place: the database, a file, the
@@ -124,7 +125,7 @@ func (l *lane) next(ctx context.Context, last time.Time, room []item) (items []i
 		l.mu.Lock()
 		if wait := l.gather - time.Since(last); wait > 0 && l.mayGather() && ctx.Err() == nil {
 			l.mu.Unlock()
-			pause(ctx, wait, l.wake)
+			deadline.Wait(ctx, wait, l.wake)
 			continue
 		}
 		items = l.awaited.take(decisionsPerBatch, bytesPerBatch, room[:0])
@@ -151,17 +152,6 @@ func (l *lane) next(ctx context.Context, last time.Time, room []item) (items []i
 // holds mu.
 func (l *lane) mayGather() bool {
 	return !l.closed && l.queue.live > 0 && l.queue.live < decisionsPerBatch && l.awaited.live == 0 && len(l.sums) == 0
-}
-
-// pause returns after d, and before when ctx ends or there is a signal.
-func pause(ctx context.Context, d time.Duration, signal <-chan struct{}) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-signal:
-	case <-timer.C:
-	}
 }
 
 const (
@@ -227,7 +217,7 @@ func (l *lane) writeUntil(ctx context.Context, b *batch) {
 		if attempt == 1 {
 			l.logger.WarnContext(ctx, "the decision log cannot be written; it is tried again", "sink", l.name, "error", err)
 		}
-		pause(ctx, wait, nil)
+		deadline.Wait(ctx, wait, nil)
 	}
 }
 

@@ -79,11 +79,16 @@ func (s *Surface) pageInventory(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
+	return s.show(c, p, http.StatusOK, ui.Inventory(s.owned(found), filter, next))
+}
+
+// owned returns tokens with their owners, as a list shows them.
+func (s *Surface) owned(found []manage.OwnedPAT) []ui.Owned {
 	owned := make([]ui.Owned, len(found))
 	for i, one := range found {
 		owned[i] = ui.Owned{Token: ui.TokenOf(s.manage.Counted(one.PAT), s.now()), Email: one.Email}
 	}
-	return s.show(c, p, http.StatusOK, ui.Inventory(owned, filter, next))
+	return owned
 }
 
 // tokenFilter reads how a list of tokens is narrowed.

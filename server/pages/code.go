@@ -34,12 +34,11 @@ func (s *Surface) formCode(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	ok, problems, err := s.confirm(c, p, form.Get("password"))
-	if err != nil {
+	ok, err := s.confirmedBy(c, p, form, func(problems ui.Problems) ui.Page {
+		return ui.AskCode{AskPassword: true, Problems: problems}
+	})
+	if err != nil || !ok {
 		return err
-	}
-	if !ok {
-		return s.again(c, p, nil, ui.AskCode{AskPassword: true, Problems: problems})
 	}
 	if !s.identity.Fresh(p) { // the password has just made it so
 		p.SignedInAt = s.now()

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"net/http"
+	"net/url"
 
 	"github.com/gin-gonic/gin"
 
@@ -101,6 +102,16 @@ func confirmed[P passwordForm[P]](s *Surface, c *gin.Context, p models.Principal
 		err = s.again(c, p, nil, page.Asking(true).Refused(problems))
 	}
 	return page.Asking(false), ok, err
+}
+
+// confirmedBy returns true if the sign-in of p is recent, or becomes so by the password of the
+// form. Otherwise it shows ask with the problems.
+func (s *Surface) confirmedBy(c *gin.Context, p models.Principal, form url.Values, ask func(ui.Problems) ui.Page) (bool, error) {
+	ok, problems, err := s.confirm(c, p, form.Get("password"))
+	if err == nil && !ok {
+		err = s.again(c, p, nil, ask(problems))
+	}
+	return ok, err
 }
 
 // askAgain answers a form whose sign-in is too old with the page that sends it again.

@@ -230,11 +230,7 @@ func (s *Surface) pageDomainPATs(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	owned := make([]ui.Owned, len(found))
-	for i, one := range found {
-		owned[i] = ui.Owned{Token: ui.TokenOf(s.manage.Counted(one.PAT), s.now()), Email: one.Email}
-	}
-	return s.show(c, p, http.StatusOK, ui.DomainTokens(domain, owned, filter, next))
+	return s.show(c, p, http.StatusOK, ui.DomainTokens(domain, s.owned(found), filter, next))
 }
 
 // domainToken is the page of a token of the domain that the address names.

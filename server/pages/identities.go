@@ -64,12 +64,11 @@ func (s *Surface) formDisconnectOwn(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	ok, problems, err := s.confirm(c, p, form.Get("password"))
-	if err != nil {
+	ok, err := s.confirmedBy(c, p, form, func(problems ui.Problems) ui.Page {
+		return ui.Disconnect(one, nil, true, problems)
+	})
+	if err != nil || !ok {
 		return err
-	}
-	if !ok {
-		return s.again(c, p, nil, ui.Disconnect(one, nil, true, problems))
 	}
 	if err := s.identity.DisconnectOwn(c.Request.Context(), c.Writer, p, one.ID()); err != nil {
 		return err

@@ -171,13 +171,12 @@ func (s *Surface) formIdentity(c *gin.Context, p models.Principal) error {
 		v.Add("action", "must be connect or disconnect")
 		return v.Err()
 	}
-	ok, problems, err := s.confirm(c, p, form.Get("password"))
-	if err != nil {
-		return err
-	}
-	if !ok {
+	ok, err := s.confirmedBy(c, p, form, func(problems ui.Problems) ui.Page {
 		page.AskPassword, page.Problems = true, problems
-		return s.again(c, p, nil, page)
+		return page
+	})
+	if err != nil || !ok {
+		return err
 	}
 	if action == "connect" {
 		return s.leadToProvider(c, p, identity.ToLink, ui.IdentityPath, ui.WhyConnect)

@@ -28,7 +28,7 @@ func (l *LoggedDecision) AppendEvent(b []byte, labels []byte) []byte {
 	b = append(b, `}},"path":"`+DecisionPath+`"`...)
 	if l.Input != nil {
 		b = append(b, `,"input":`...)
-		b = l.appendInput(b)
+		b = l.AppendInput(b)
 	}
 	b = append(b, `,"result":`...)
 	b = l.appendResult(b)
@@ -46,7 +46,12 @@ func (l *LoggedDecision) AppendEvent(b []byte, labels []byte) []byte {
 	return append(b, '}')
 }
 
-func (l *LoggedDecision) appendInput(b []byte) []byte {
+// AppendInput appends the input that the policy judged, as an event has it; nothing if there is
+// none.
+func (l *LoggedDecision) AppendInput(b []byte) []byte {
+	if l.Input == nil {
+		return b
+	}
 	b = append(b, '{')
 	b = l.appendRequest(b)
 	context := l.Input.Context

@@ -275,3 +275,24 @@ func TestPagesTellWhatWentWrongBeside(t *testing.T) {
 	assert.Contains(t, page.text, "Something went wrong beside it.")
 	assert.NotContains(t, pol.get("/policy").text, "Something went wrong beside it.", "said once")
 }
+
+// A creation reads the domains and their limits once, from a page as from a program.
+func TestACreationReadsLimitsOnce(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), nil)
+	page := w.visit("ann")
+	reads := func() map[string]string {
+		t.Helper()
+		out := map[string]string{}
+		count := regexp.MustCompile(`(?m)^patrol_database_operation_duration_seconds_count\{operation="(create_pat|domains|known_domains|memberships)"\} (\d+)$`)
+		for _, m := range count.FindAllStringSubmatch(string(w.as("").get("/metrics").is(200).body), -1) {
+			out[m[1]] = m[2]
+		}
+		return out
+	}
+	w.pat("ann", "first", "acme:models:*:read") // the sign-in reads memberships too
+	require.Equal(t, map[string]string{"create_pat": "1", "known_domains": "1", "memberships": "1"}, reads())
+	page.post("/profile/pats/new", newToken("by page")).is(http.StatusSeeOther)
+	assert.Equal(t, map[string]string{"create_pat": "2", "known_domains": "1", "memberships": "2", "domains": "1"}, reads())
+	w.pat("ann", "by program", "acme:models:*:read")
+	assert.Equal(t, map[string]string{"create_pat": "3", "known_domains": "2", "memberships": "2", "domains": "1"}, reads())
+}

@@ -252,7 +252,7 @@ func (p *process) userPasswordCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if u, err = o.store.UpdateUser(ctx, o.by, u.ID, store.UserPatch{PasswordHash: &hash}); err != nil {
+		if u, err = o.store.SetPassword(ctx, o.by, u.ID, hash); err != nil {
 			return err
 		}
 		return o.printUsers(u)

@@ -180,6 +180,12 @@ func (s *Store) ResetPassword(ctx context.Context, by models.Actor, hash, passwo
 	return written(row, err)
 }
 
+// SetPassword gives a user another password, which ends all of the user's sessions and one-time
+// codes. With "" the user has none.
+func (s *Store) SetPassword(ctx context.Context, by models.Actor, userID, passwordHash string) (models.User, error) {
+	return s.UpdateUser(ctx, by, userID, UserPatch{PasswordHash: &passwordHash})
+}
+
 // RenewPasswordHash replaces the stored hash of a password by another hash of the
 // same password. It is no new password: sessions go on. If the hash is not from
 // any more, because the password was changed meanwhile, nothing happens.

@@ -235,7 +235,7 @@ func (s *Service) ChangePassword(ctx context.Context, p models.Principal, curren
 	if err != nil {
 		return err
 	}
-	_, err = s.store.UpdateUser(ctx, p.Actor, p.User.ID, store.UserPatch{PasswordHash: &hash})
+	_, err = s.store.SetPassword(ctx, p.Actor, p.User.ID, hash)
 	return err
 }
 

@@ -56,22 +56,31 @@ func newLimits(in api.SetDomainLimits) (models.DomainLimits, error) {
 // domainLimits has the demands of domains, by domain.
 type domainLimits map[string]models.DomainLimits
 
-// limitsOf returns the limits of the domains that scopes name and p belongs to.
-// Others are nothing that p may know of.
-func (s *Service) limitsOf(ctx context.Context, p models.Principal, scopes []models.Scope) (domainLimits, error) {
+// limitsOf returns the limits of the domains that scopes name and p belongs to. Those of known
+// are taken as they are, the others are read. p may not know of any other domain.
+func (s *Service) limitsOf(ctx context.Context, p models.Principal, scopes []models.Scope, known []models.Domain) (domainLimits, error) {
 	limits := domainLimits{}
+	of := make(map[string]models.DomainLimits, len(known))
+	for _, d := range known {
+		of[d.ID] = d.Limits
+	}
 	var ids []string
 	for _, sc := range scopes {
 		if _, there := limits[sc.Domain]; !there && sc.Domain != models.Any {
-			limits[sc.Domain] = models.DomainLimits{}
-			ids = append(ids, sc.Domain)
+			l, read := of[sc.Domain]
+			if limits[sc.Domain] = l; !read {
+				ids = append(ids, sc.Domain)
+			}
 		}
 	}
-	known, err := s.store.KnownDomains(ctx, p.User.ID, p.User.Admin, ids)
+	if len(ids) == 0 {
+		return limits, nil
+	}
+	read, err := s.store.KnownDomains(ctx, p.User.ID, p.User.Admin, ids)
 	if err != nil {
 		return nil, err
 	}
-	for id, d := range known {
+	for id, d := range read {
 		limits[id] = d.Limits
 	}
 	return limits, nil
@@ -96,9 +105,9 @@ func (l domainLimits) checkExpiry(now, expires time.Time, v *models.Invalid) {
 }
 
 // Unapproved returns the domains that p's token names, that p belongs to, and that
-// would have to approve it before it works there.
-func (s *Service) Unapproved(ctx context.Context, p models.Principal, pat models.PAT) ([]string, error) {
-	limits, err := s.limitsOf(ctx, p, pat.Scopes)
+// would have to approve it before it works there. known are domains of p that were read before.
+func (s *Service) Unapproved(ctx context.Context, p models.Principal, pat models.PAT, known ...models.Domain) ([]string, error) {
+	limits, err := s.limitsOf(ctx, p, pat.Scopes, known)
 	if err != nil {
 		return nil, err
 	}

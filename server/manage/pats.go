@@ -74,8 +74,8 @@ func (s *Service) Counted(p models.PAT) models.PAT {
 }
 
 // CreatePAT makes a token for p with what in asks for. The token is told here
-// and nowhere else.
-func (s *Service) CreatePAT(ctx context.Context, p models.Principal, in api.NewPAT) (models.PAT, models.Token, error) {
+// and nowhere else. known are domains of p that the caller has read for the same request.
+func (s *Service) CreatePAT(ctx context.Context, p models.Principal, in api.NewPAT, known ...models.Domain) (models.PAT, models.Token, error) {
 	now := s.now()
 	var v models.Invalid
 	models.ValidateName("name", in.Name, &v)
@@ -86,7 +86,7 @@ func (s *Service) CreatePAT(ctx context.Context, p models.Principal, in api.NewP
 		scopes[i] = newScope(sc)
 	}
 	models.ValidateScopes(scopes, s.Catalog(), s.cfg.Limits, &v)
-	limits, err := s.limitsOf(ctx, p, scopes)
+	limits, err := s.limitsOf(ctx, p, scopes, known)
 	if err != nil {
 		return models.PAT{}, models.Token{}, err
 	}
@@ -132,7 +132,7 @@ func (s *Service) RotatePAT(ctx context.Context, p models.Principal, id string, 
 		return models.PAT{}, models.Token{}, err
 	}
 	if old != nil { // else the store says so
-		limits, err := s.limitsOf(ctx, p, old.Scopes)
+		limits, err := s.limitsOf(ctx, p, old.Scopes, nil)
 		if err != nil {
 			return models.PAT{}, models.Token{}, err
 		}
@@ -195,12 +195,13 @@ func (s *Service) RevokePAT(ctx context.Context, p models.Principal, id string) 
 	return s.RevokeFor(ctx, p, id, "")
 }
 
-// AddScope widens a token of p.
-func (s *Service) AddScope(ctx context.Context, p models.Principal, id string, in api.NewScope) (models.PAT, error) {
+// AddScope widens a token of p. known are domains of p that the caller has read for the same
+// request.
+func (s *Service) AddScope(ctx context.Context, p models.Principal, id string, in api.NewScope, known ...models.Domain) (models.PAT, error) {
 	scope := newScope(in)
 	var v models.Invalid
 	scope.Validate(s.Catalog(), "", &v)
-	limits, err := s.limitsOf(ctx, p, []models.Scope{scope})
+	limits, err := s.limitsOf(ctx, p, []models.Scope{scope}, known)
 	if err != nil {
 		return models.PAT{}, err
 	}

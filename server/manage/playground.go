@@ -128,7 +128,8 @@ func (s *Service) TryPolicy(ctx context.Context, p models.Principal, in api.Play
 	if input != nil {
 		out.InForce = s.answerInForce(ctx, input)
 	}
-	return out, wireTrial(result, &out.PlaygroundResult)
+	wireTrial(result, &out.PlaygroundResult)
+	return out, nil
 }
 
 // PolicyInForce is the bundle in force, with its tests.
@@ -197,11 +198,7 @@ func (s *Service) RecordedInput(ctx context.Context, id string) (input json.RawM
 	if d.Input == nil {
 		return nil, nil, errNoInput
 	}
-	var event struct{ Input json.RawMessage }
-	if err := json.Unmarshal(d.AppendEvent(nil, noLabels), &event); err != nil {
-		return nil, nil, fmt.Errorf("read the input of decision %s: %w", d.ID, err)
-	}
-	return event.Input, d.MaskedInput(), nil
+	return d.AppendInput(nil), d.MaskedInput(), nil
 }
 
 var noLabels = []byte(`{}`)
@@ -230,49 +227,9 @@ func (s *Service) answerInForce(ctx context.Context, input []byte) *api.PolicyAn
 	if err != nil {
 		return &api.PolicyAnswer{Kind: string(engine.KindDecision), Revision: policy.Revision(), Reasons: models.Deny(models.PolicyError).Reasons}
 	}
-	out := &api.PolicyAnswer{
-		Kind: string(answer.Kind), Revision: answer.Revision, Allowed: answer.Allowed, Reasons: answer.Reasons, ScopeID: answer.ScopeID, Headers: answer.Headers,
-		Labels: answer.Labels, Waived: api.WaivedOf(answer.Waived), Warnings: answer.Warnings,
-	}
-	for _, req := range answer.Requests {
-		out.Requests = append(out.Requests, api.PolicyRequest(req))
-	}
+	out := wireAnswer(*answer)
 	if len(out.Requests) == 1 {
 		out.Request = &out.Requests[0]
 	}
-	return out
-}
-
-// wireTrial puts a result in the form of the API, which is that of the engine.
-func wireTrial(r *bundles.TrialResult, out *api.PlaygroundResult) error {
-	explained := r.Explanation
-	if explained != nil { // times are written in another form
-		explained = new(*explained)
-		explained.Waived = nil
-	}
-	for _, part := range [...]struct{ from, to any }{
-		{r.Findings, &out.Findings},
-		{r.Failed, &out.Failed},
-		{explained, &out.Answer},
-		{r.Replay, &out.Replay},
-		{r.Check, &out.Check},
-		{r.Exceeded, &out.Exceeded},
-	} {
-		text, err := json.Marshal(part.from)
-		if err == nil {
-			err = json.Unmarshal(text, part.to)
-		}
-		if err != nil {
-			return fmt.Errorf("write the result of a trial: %w", err)
-		}
-	}
-	if out.Answer != nil {
-		out.Answer.Waived = api.WaivedOf(r.Explanation.Waived)
-	}
-	for _, list := range [...]*[]api.PolicyFinding{&out.Findings, &out.Failed} {
-		if *list == nil {
-			*list = []api.PolicyFinding{}
-		}
-	}
-	return nil
+	return &out
 }

@@ -3,7 +3,6 @@ package manage
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"patrol/api"
 	"patrol/bundles"
@@ -96,11 +95,7 @@ func (s *Service) PolicyShadow(ctx context.Context) (api.PolicyShadow, error) {
 		Sample: status.Sample, Judging: status.Judging, Failure: status.Failure, SourceStatus: wirePolicySource(status.Source),
 	}
 	if status.Refused != nil {
-		result, err := json.Marshal(status.Refused.Result)
-		if err != nil {
-			return out, fmt.Errorf("write what was found out about a policy: %w", err)
-		}
-		out.Server.Refused = new(policyResult(result))
+		out.Server.Refused = new(wireResult(status.Refused.Result))
 	}
 	return out, err
 }

@@ -98,7 +98,7 @@ func (s *Surface) formCreate(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	return s.makeToken(c, p, page.Key, nil, func() (models.PAT, models.Token, error) {
-		return s.manage.CreatePAT(ctx, p, in)
+		return s.manage.CreatePAT(ctx, p, in, choices.Domains()...)
 	}, func(problems ui.Problems) ui.Page { return page.Refused(problems) })
 }
 
@@ -149,7 +149,7 @@ func (s *Surface) pageToken(c *gin.Context, p models.Principal) error {
 	for _, m := range choices.Meanings(pat.Scopes) {
 		page.Summary = append(page.Summary, m.Meaning)
 	}
-	if page.Unapproved, err = s.manage.Unapproved(ctx, p, pat); err != nil { // the token matters more
+	if page.Unapproved, err = s.manage.Unapproved(ctx, p, pat, choices.Domains()...); err != nil { // the token matters more
 		s.log.WarnContext(ctx, "the page of a new token came without its approvals", "request_id", request.ID(ctx), "error", err)
 	}
 	if what.Old != "" {
@@ -201,7 +201,7 @@ func (s *Surface) pagePAT(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	unapproved, err := s.manage.Unapproved(ctx, p, pat)
+	unapproved, err := s.manage.Unapproved(ctx, p, pat, choices.Domains()...)
 	if err != nil {
 		return err
 	}
@@ -361,7 +361,7 @@ func (s *Surface) formWiden(c *gin.Context, p models.Principal) error {
 	if err != nil || !ok {
 		return err
 	}
-	if _, err := s.manage.AddScope(ctx, p, token.ID, in); err != nil {
+	if _, err := s.manage.AddScope(ctx, p, token.ID, in, choices.Domains()...); err != nil {
 		return s.retry(c, p, err, func(problems ui.Problems) ui.Page { return page.Refused(problems) })
 	}
 	return s.seeOther(c, token.Link(), "The scope is added.")

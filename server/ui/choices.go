@@ -14,6 +14,7 @@ type Choices struct {
 	catalog models.Catalog
 	domains []domainChoice
 	limits  models.Limits
+	read    []models.Domain
 }
 
 type domainChoice struct {
@@ -32,11 +33,15 @@ type DomainRole struct {
 func NewChoices(catalog models.Catalog, limits models.Limits, domains []DomainRole) Choices {
 	c := Choices{catalog: catalog, limits: limits}
 	for _, d := range domains {
+		c.read = append(c.read, d.Domain)
 		c.domains = append(c.domains, domainChoice{id: d.Domain.ID, name: d.Domain.Name, role: d.Role})
 	}
 	slices.SortFunc(c.domains, func(a, b domainChoice) int { return strings.Compare(a.id, b.id) })
 	return c
 }
+
+// Domains returns the domains as they were read.
+func (c Choices) Domains() []models.Domain { return c.read }
 
 // None reports that there is nothing to choose from: the user is in no domain.
 func (c Choices) None() bool { return len(c.domains) == 0 }

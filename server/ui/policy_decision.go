@@ -29,7 +29,7 @@ func (DecisionPage) section() section { return policyDecisions }
 func NewDecision(row DecisionRow, x workbench.Explained) DecisionPage {
 	page := DecisionPage{DecisionRow: row, Explained: x}
 	if row.LoggedDecision.Input != nil {
-		page.Input = inputLines(row.AppendEvent(nil, []byte("{}")), row.Masked, row.Erased)
+		page.Input = inputLines(row.AppendInput(nil), row.Masked, row.Erased)
 	}
 	if x.Explanation != nil {
 		page.Rules = runsOf(&x.Explanation.Explanation)
@@ -213,17 +213,10 @@ type InputLine struct {
 	Note string
 }
 
-// inputLines renders the input of an event, and marks what a mask has changed. It is
-// nil if there is none.
-func inputLines(event []byte, masked, erased []string) []InputLine {
-	var doc struct {
-		Input json.RawMessage `json:"input"`
-	}
-	if err := json.Unmarshal(event, &doc); err != nil || len(doc.Input) == 0 {
-		return nil
-	}
+// inputLines renders the input of a decision, and marks what a mask has changed.
+func inputLines(input []byte, masked, erased []string) []InputLine {
 	p := inputPrinter{masked: masked, erased: erased}
-	p.value("", "/input", doc.Input, "")
+	p.value("", "/input", input, "")
 	return p.lines
 }
 

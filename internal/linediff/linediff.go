@@ -1,18 +1,17 @@
-// Package linediff compares texts line by line, for people who look at what changed.
+// Package linediff compares and merges texts line by line, for people who look at what changed.
+// The differences are those of go-udiff.
 package linediff
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/aymanbagabas/go-udiff"
 )
 
 // context is how many unchanged lines are shown around a change.
 const context = 3
-
-// mostCells bounds the work of one comparison: the product of the numbers of lines
-// between the first and the last change. Beyond, all lines between count as changed.
-const mostCells = 4 << 20
 
 // Op says which of two texts have a line. It is the sign that patches have for it.
 type Op byte
@@ -23,6 +22,9 @@ const (
 	Before Op = '-'
 	After  Op = '+'
 )
+
+// ops are the library's, in ours.
+var ops = map[udiff.OpKind]Op{udiff.Equal: Both, udiff.Delete: Before, udiff.Insert: After}
 
 // Line is a line of either text or of both.
 type Line struct {
@@ -54,32 +56,34 @@ func (h Hunk) Header() string {
 	return fmt.Sprintf("@@ -%d,%d +%d,%d @@", h[0].Before, before, h[0].After, after)
 }
 
-// Hunks returns what differs between two texts; nothing if they are the same.
+// Hunks returns the differences of two texts; none if they are the same.
 func Hunks(before, after string) (hunks []Hunk) {
-	lines := compare(split(before), split(after))
-	for from := 0; from < len(lines); {
-		if lines[from].Op == Both {
-			from++
-			continue
-		}
-		// A hunk goes on as long as changes are near each other.
-		start, end, quiet := max(0, from-context), from, 0
-		for end < len(lines) && quiet <= 2*context {
-			if quiet++; lines[end].Op != Both {
-				quiet = 0
+	diff, err := udiff.ToUnifiedDiff("", "", before, udiff.Lines(before, after), context)
+	if err != nil { // edits that are not of this text, which these are
+		panic(fmt.Sprintf("compare lines: %v", err))
+	}
+	shift := 0 // of the lines after, against those before
+	for _, h := range diff.Hunks {
+		at := h.FromLine
+		hunk := make(Hunk, len(h.Lines))
+		for i, l := range h.Lines {
+			hunk[i] = Line{Op: ops[l.Kind], Text: l.Content, Before: at, After: at + shift}
+			switch hunk[i].Op {
+			case Before:
+				at++
+				shift--
+			case After:
+				shift++
+			default:
+				at++
 			}
-			end++
 		}
-		if quiet > context {
-			end -= quiet - context
-		}
-		hunks = append(hunks, lines[start:end])
-		from = end
+		hunks = append(hunks, hunk)
 	}
 	return hunks
 }
 
-// Unified is what differs in the form that patch reads; "" if nothing does. Name is of
+// Unified returns the differences in the form that patch reads; "" if there are none. Name is of
 // the file.
 func Unified(name, before, after string) string {
 	var out strings.Builder
@@ -99,71 +103,31 @@ func Unified(name, before, after string) string {
 	return out.String()
 }
 
-func split(text string) []string {
-	lines := strings.SplitAfter(text, "\n")
-	if n := len(lines); lines[n-1] == "" {
-		return lines[:n-1]
+// Merge puts together what two sides made of one text. ok is false, and there is no text,
+// where they changed the same lines, or lines next to each other, in different ways: the
+// library's merge would take both.
+func Merge(base, one, other string) (merged string, ok bool) {
+	all := slices.Concat(edits(base, one), edits(base, other))
+	udiff.SortEdits(all)
+	all = slices.Compact(all) // both did the same
+	for i, e := range all {
+		if i > 0 && e.Start <= all[i-1].End {
+			return "", false
+		}
 	}
-	return lines
+	merged, err := udiff.Apply(base, all)
+	return merged, err == nil
 }
 
-// compare finds the longest common lines, by the textbook. What is alike at both ends
-// is left out of the table.
-func compare(a, b []string) (lines []Line) {
-	head := 0
-	for head < len(a) && head < len(b) && a[head] == b[head] {
-		head++
-	}
-	tail := 0
-	for tail < len(a)-head && tail < len(b)-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
-		tail++
-	}
-	midA, midB := a[head:len(a)-tail], b[head:len(b)-tail]
-	common := commonLines(midA, midB)
-	i, j := 0, 0
-	step := func(op Op, text string) {
-		lines = append(lines, Line{op, text, i + 1, j + 1})
-		if op != After {
-			i++
+// edits returns the edits that make after of before, with some unchanged lines between any two.
+func edits(before, after string) (all []udiff.Edit) {
+	for _, e := range udiff.Lines(before, after) {
+		if n := len(all); n > 0 && e.Start <= all[n-1].End {
+			all[n-1].End = e.End
+			all[n-1].New += e.New
+			continue
 		}
-		if op != Before {
-			j++
-		}
+		all = append(all, e)
 	}
-	for i < len(a) || j < len(b) {
-		x, y := i-head, j-head
-		switch {
-		case x < 0 || x >= len(midA) && y >= len(midB):
-			step(Both, a[i])
-		case common != nil && x < len(midA) && y < len(midB) && midA[x] == midB[y]:
-			step(Both, a[i])
-		case y >= len(midB) || x < len(midA) && (common == nil || common[x+1][y] >= common[x][y+1]):
-			step(Before, a[i])
-		default:
-			step(After, b[j])
-		}
-	}
-	return lines
-}
-
-// commonLines is how many lines are common to the rests of a and b from each place on;
-// nil if that is too much to find out.
-func commonLines(a, b []string) [][]int32 {
-	if (len(a)+1)*(len(b)+1) > mostCells {
-		return nil
-	}
-	common := make([][]int32, len(a)+1)
-	for i := range common {
-		common[i] = make([]int32, len(b)+1)
-	}
-	for i, lineA := range slices.Backward(a) {
-		for j, lineB := range slices.Backward(b) {
-			if lineA == lineB {
-				common[i][j] = common[i+1][j+1] + 1
-			} else {
-				common[i][j] = max(common[i+1][j], common[i][j+1])
-			}
-		}
-	}
-	return common
+	return all
 }

@@ -10,7 +10,7 @@ import (
 type Advice struct {
 	TokenID string `json:"token_id"`
 	Name    string `json:"name"`
-	// Days is how long a period was asked for. Coverage says how much of it is
+	// Days is the length of the period that was asked for. Coverage says how much of it is
 	// known; From in it is at the earliest when the token was made.
 	Days     int         `json:"days"`
 	Coverage LogCoverage `json:"coverage"`
@@ -25,7 +25,7 @@ type Advice struct {
 	Narrowed []NewScope `json:"narrowed"`
 }
 
-// Command is what the token's owner types to follow the advice; "" if there is none.
+// Command is the command line that follows the advice; "" if there is none.
 func (a Advice) Command() string {
 	switch {
 	case a.Unused:
@@ -46,7 +46,7 @@ type ScopeAdvice struct {
 	Scope
 	Uses       int64      `json:"uses"`
 	LastUsedAt *time.Time `json:"last_used_at"`
-	// Do is what is advised: "keep", "remove" or "narrow".
+	// Do is the advice: "keep", "remove" or "narrow".
 	Do string     `json:"do"`
 	To []NewScope `json:"to,omitempty"` // of "narrow"
 }
@@ -56,7 +56,7 @@ type ScopeAdvice struct {
 type AdvicePage struct {
 	Page[OwnedAdvice]
 	Days int `json:"days"`
-	// Coverage is how much of the period the log covers, and Enough whether it is all
+	// Coverage is the share of the period that the log covers, and Enough whether it is all
 	// of it, with nothing lost. If not, no token is advised on unless that was asked for.
 	Coverage LogCoverage  `json:"coverage"`
 	Enough   bool         `json:"enough"`

@@ -26,14 +26,15 @@ type LoggedDecision struct {
 	// RequestID is the same for all questions of one request.
 	RequestID string `json:"request_id,omitempty"`
 	Revision  string `json:"revision"`
-	// Labels are what the policy says of the decision, and Waived what it was allowed in spite of.
+	// Labels are the policy's labels for the decision, and Waived the reasons against it that were
+	// waived.
 	Labels map[string]string `json:"labels,omitempty"`
 	Waived []Waived          `json:"waived,omitempty"`
 	// RequestedBy is the client's address.
 	RequestedBy string `json:"requested_by,omitempty"`
 	Method      string `json:"method,omitempty"` // of a proxied request
 	Path        string `json:"path,omitempty"`
-	// Microseconds is how long it took to decide.
+	// Microseconds is the time that it took to decide.
 	Microseconds int64 `json:"microseconds"`
 	// Event is all of it, in the format of OPA's decision log.
 	Event json.RawMessage `json:"event,omitempty"`
@@ -73,7 +74,7 @@ type LogCoverage struct {
 	Lost     int64      `json:"lost"`     // that were made and not taken down
 }
 
-// CountedRefusals is what one address got of one kind of refusal in a minute, or an
+// CountedRefusals counts the refusals of one kind that one address got in a minute, or an
 // hour, without showing a token that verifies: of `GET /api/v1/refusals`.
 type CountedRefusals struct {
 	From    time.Time `json:"from"`
@@ -81,7 +82,7 @@ type CountedRefusals struct {
 	Address string    `json:"address,omitempty"` // or network
 	Reason  string    `json:"reason"`
 	Calls   int64     `json:"calls"` // a batch is one
-	// Decisions is how many answers had an id of their own, and Kept how many of these
+	// Decisions counts answers with an id of their own, and Kept those of them that
 	// were taken down.
 	Decisions int64 `json:"decisions"`
 	Kept      int64 `json:"kept"`
@@ -99,7 +100,7 @@ type DecisionLog struct {
 	CountedAt        *time.Time `json:"counted_at"`
 }
 
-// LogClass is how far back one kind of decisions reaches.
+// LogClass is the period that the log covers for one kind of decisions.
 type LogClass struct {
 	Rows          int64      `json:"rows"` // at CountedAt
 	CompleteSince *time.Time `json:"complete_since"`

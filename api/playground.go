@@ -9,15 +9,15 @@ import (
 // PlaygroundTrial is the body of `POST /api/v1/policy/playground`: changes to a copy of the
 // policy in force, and what to find out about it.
 type PlaygroundTrial struct {
-	// Files are what is different in the copy, by path in the bundle; null takes a file out.
+	// Files are the changed files of the copy, by path in the bundle; null takes a file out.
 	Files map[string]*string `json:"files,omitempty"`
-	// Input is what to ask the copy: the input of a decision, of a route, or an event of the
+	// Input is the question to the copy: the input of a decision, of a route, or an event of the
 	// decision log. Decision takes that of a decision of the log, by its id. At most one of
 	// them is given.
 	Input    json.RawMessage `json:"input,omitempty"`
 	Decision string          `json:"decision,omitempty"`
-	// Replay is how many of the latest decisions of the log are made again under the copy and
-	// compared with what they are under the policy in force.
+	// Replay is the number of the latest decisions of the log that are made again under the copy
+	// and compared with what they are under the policy in force.
 	Replay int `json:"replay,omitempty"`
 	// Check runs the copy's tests and the safety suite, as for a policy that is to come into
 	// force.
@@ -30,14 +30,14 @@ type PlaygroundResult struct {
 	Revision string   `json:"revision"` // of the policy in force, which was copied
 	Digest   string   `json:"digest"`
 	Changed  []string `json:"changed"` // files that really differ
-	// Findings are why the copy does not load.
+	// Findings say why the copy does not load.
 	Findings []PolicyFinding `json:"findings"`
-	// Answer is how the copy answers, and why; Failed says why it could not.
+	// Answer is the answer of the copy with its explanation; Failed says why there is none.
 	Answer *PolicyExplanation `json:"answer"`
 	Failed []PolicyFinding    `json:"failed"`
-	// InForce is how the policy in force answers the same.
+	// InForce is the answer of the policy in force to the same question.
 	InForce *PolicyAnswer `json:"in_force"`
-	// Input is what was asked, if it came from the log, and Masked the JSON pointers of what
+	// Input is the question, if it came from the log, and Masked the JSON pointers of values that
 	// a mask had changed in it.
 	Input  json.RawMessage `json:"input,omitempty"`
 	Masked []string        `json:"masked,omitempty"`
@@ -48,7 +48,7 @@ type PlaygroundResult struct {
 	Exceeded map[string]string `json:"exceeded,omitempty"`
 }
 
-// PolicyAnswer is how a policy answers an input.
+// PolicyAnswer is the answer of a policy to an input.
 type PolicyAnswer struct {
 	Kind     string `json:"kind"` // "decision" or "route"
 	Revision string `json:"revision"`
@@ -67,8 +67,8 @@ type PolicyAnswer struct {
 	Warnings []string `json:"warnings,omitempty"` // where the input is not as the server makes it
 }
 
-// PolicyRequest is what a proxied request asks for. Domain is "" if its path does not
-// name one.
+// PolicyRequest is the question that a proxied request stands for. Domain is "" if its path does
+// not name one.
 type PolicyRequest struct {
 	Domain     string `json:"domain"`
 	EntityType string `json:"entity_type"`

@@ -25,7 +25,7 @@ type Policy struct {
 	// Breaches counts, since then and on this server, the allowances that no policy may give.
 	// The server denied all of them.
 	Breaches []PolicyBreach `json:"breaches"`
-	// Result is what the gate found out about it.
+	// Result is the gate's result for it.
 	Result       PolicyResult `json:"result"`
 	SourceStatus PolicySource `json:"source_status"`
 	// SyncError says why the server does not follow which policy is in force
@@ -34,7 +34,7 @@ type Policy struct {
 	Refusals  []PolicyEvent `json:"refusals"` // the last ones, the latest first
 }
 
-// PolicySource is how the source of the policy is doing.
+// PolicySource is the state of the policy's source.
 type PolicySource struct {
 	Name      string         `json:"name"`
 	Reached   bool           `json:"reached"`
@@ -50,7 +50,7 @@ type PolicyPending struct {
 	Refused  bool   `json:"refused"` // else it waits because another is pinned
 }
 
-// PolicyResult is what the gate found out about a policy.
+// PolicyResult is the gate's result for a policy.
 type PolicyResult struct {
 	Passed     bool            `json:"passed"`
 	OPAVersion string          `json:"opa_version,omitempty"`
@@ -99,7 +99,7 @@ type PolicySafety struct {
 	Waived []string `json:"waived"`
 }
 
-// PolicyReplay is what recorded decisions would be under a policy, compared with
+// PolicyReplay compares recorded decisions as a policy would make them with
 // what they are under the one in force.
 type PolicyReplay struct {
 	Revision string     `json:"revision"` // of the policy that they were made again under
@@ -107,7 +107,7 @@ type PolicyReplay struct {
 	To       *time.Time `json:"to"`
 	Replayed int64      `json:"replayed"`
 	Skipped  int64      `json:"skipped"` // that have no input
-	// Masked is how many have an input that is not what it was.
+	// Masked counts those whose input a mask has changed.
 	Masked       int64               `json:"masked"`
 	NewlyAllowed int64               `json:"newly_allowed"`
 	NewlyDenied  int64               `json:"newly_denied"`
@@ -120,7 +120,7 @@ type PolicyReplay struct {
 // PolicyReplayGroup are decisions that change alike.
 type PolicyReplayGroup struct {
 	Kind string `json:"kind"` // newly_allowed, newly_denied, other_reasons or other_grant
-	// Reasons are why it was denied before, for what is newly allowed, else why it
+	// Reasons say why it was denied before, for what is newly allowed, else why it
 	// is denied now.
 	Reasons  []PolicyReplayReason  `json:"reasons"`
 	Count    int64                 `json:"count"`

@@ -60,7 +60,7 @@ func (c ShadowCounts) Changes() int64 {
 // ShadowGroup are decisions that diverge alike.
 type ShadowGroup struct {
 	Kind string `json:"kind"` // newly_allowed, newly_denied, other_reasons or other_grant
-	// Reasons are why it was denied, for what is newly allowed, else why it would be
+	// Reasons say why it was denied, for what is newly allowed, else why it would be
 	// denied: code, and title, file and line of the rule. Where a policy has too many kinds of
 	// reasons, those of the rest are left out.
 	Reasons  []PolicyReplayReason `json:"reasons"`
@@ -70,13 +70,13 @@ type ShadowGroup struct {
 	Examples []models.Divergence  `json:"examples"` // the latest first
 }
 
-// ShadowServer is how the shadow of one server is doing.
+// ShadowServer is the state of the shadow on one server.
 type ShadowServer struct {
 	Sample       int          `json:"sample"`  // percent of decisions
 	Judging      bool         `json:"judging"` // decisions are judged
 	Failure      string       `json:"failure,omitempty"`
 	SourceStatus PolicySource `json:"source_status"`
-	// Refused is what the gate found out about what the source holds, if it refused that.
+	// Refused is the gate's result for the policy in the source, if the gate refused it.
 	Refused *PolicyResult `json:"refused"`
 }
 
@@ -85,6 +85,6 @@ type PolicyPromotion struct {
 	// Revision is the shadow's digest, or its revision: what was looked at. If it is
 	// another by now, nothing happens.
 	Revision string `json:"revision"`
-	// MaxChanges is how many decisions it may have decided otherwise; nil: any number.
+	// MaxChanges bounds the decisions that it may have made otherwise; nil: any number.
 	MaxChanges *int64 `json:"max_changes,omitempty"`
 }

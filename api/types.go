@@ -50,9 +50,9 @@ type Decision struct {
 	UserID     string          `json:"user_id,omitempty"`
 	ScopeID    string          `json:"scope_id,omitempty"`
 	Revision   string          `json:"revision"`
-	// Labels are what the policy says of the decision.
+	// Labels are the policy's labels for the decision.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Waived is what it was allowed in spite of.
+	// Waived are the reasons against it that were waived.
 	Waived []Waived `json:"waived,omitempty"`
 }
 
@@ -149,7 +149,7 @@ type PATPatch struct {
 	Description *string `json:"description,omitempty"`
 }
 
-// Rotation is the body of `POST /api/v1/pats/{id}/rotate`. Grace is how long the
+// Rotation is the body of `POST /api/v1/pats/{id}/rotate`. Grace is the time for which the
 // old token lives on; absent, it ends at once.
 type Rotation struct {
 	ExpiresIn string     `json:"expires_in,omitempty"`
@@ -173,7 +173,7 @@ type PAT struct {
 	RotatedTo   *string       `json:"rotated_to"`
 	Token       string        `json:"token,omitempty"`
 
-	// Who revoked it, for which domain if as its admin, and why.
+	// The user who revoked it, the domain if as its admin, and the reason.
 	RevokedBy     *models.RevokerKind `json:"revoked_by"`
 	RevokedDomain *string             `json:"revoked_domain"`
 	RevokedReason *string             `json:"revoked_reason"`
@@ -213,7 +213,7 @@ type Revocation struct {
 type Purge struct {
 	UserID string `json:"user_id,omitempty"` // whose tokens
 	All    bool   `json:"all,omitempty"`     // everybody's
-	// OlderThan is how long they must be dead; "": at all.
+	// OlderThan is the time for which they must be dead; "": at all.
 	OlderThan string `json:"older_than,omitempty"`
 }
 
@@ -291,7 +291,7 @@ type Approve struct {
 	Scopes []string `json:"scopes,omitempty"`
 }
 
-// DomainLimits are what a domain demands of the PATs that reach it.
+// DomainLimits are a domain's limits for the PATs that reach it.
 type DomainLimits struct {
 	MaxLifetime *string `json:"max_lifetime"` // after a PAT's creation; null: as long as it lives
 	Wildcards   bool    `json:"wildcards"`    // scopes with * count
@@ -316,7 +316,7 @@ type AuditEvent struct {
 	Detail  map[string]string `json:"detail"`
 }
 
-// AuditActor is who did it, from where.
+// AuditActor names the person or program that did it, and its address.
 type AuditActor struct {
 	Kind      models.ActorKind `json:"kind"`
 	UserID    string           `json:"user_id,omitempty"`

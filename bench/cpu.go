@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Sample is what one call of an operation costs in this process.
+// Sample is the cost of one call of an operation in this process.
 type Sample struct {
 	CPU    time.Duration // user and system, garbage collection included
 	Allocs int64

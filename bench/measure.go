@@ -152,7 +152,7 @@ func StartCaching(ctx context.Context, a *authz.Authorizer) (stop func() error, 
 // one.
 type Op func() error
 
-// ParseVerify is what is done to a presented token before anything is known
+// ParseVerify does the checks of a presented token before anything is known
 // about it.
 func ParseVerify(w *World) Op {
 	h := w.Holders[0]

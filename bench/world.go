@@ -13,7 +13,7 @@ import (
 	"patrol/policies/engine"
 )
 
-// domain is where all of a World happens.
+// domain is the one domain of a World.
 const domain = "acme"
 
 // tokensPerUser stays under the default limit of live tokens.

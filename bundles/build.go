@@ -9,14 +9,14 @@ import (
 	"maps"
 )
 
-// manifestFile is where a bundle's revision is, as OPA has it.
+// manifestFile is the file with a bundle's revision, under OPA's name for it.
 const manifestFile = ".manifest"
 
 // Build makes an archive of a bundle, to be shipped: its policy and its tests, which
 // servers ask for, and nothing else, such as notes. The same files make the same
 // archive, byte by byte. It is not signed.
 //
-// revision is what the manifest says from then on; "" leaves that as it is, so that a
+// revision is the new revision in the manifest; "" leaves that as it is, so that a
 // bundle without one is known by its digest.
 func Build(ctx context.Context, b *Bundle, revision string) (*Bundle, error) {
 	files := maps.Clone(b.Files)

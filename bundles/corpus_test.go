@@ -40,7 +40,7 @@ type refusedBundle struct {
 	says    string
 }
 
-// gates are what candidates are sent through.
+// gates are the gates that candidates pass.
 func gates() map[string]GateConfig {
 	return map[string]GateConfig{
 		"":        {MinCoverage: -1},
@@ -122,7 +122,7 @@ func corpus(t testing.TB) map[string]refusedBundle {
 	unsignedToken := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","kid":"release"}`)) + "." + strings.Split(tokenOf(t, signed), ".")[1] + "."
 
 	all := map[string]refusedBundle{
-		// What it is packed in.
+		// The archive.
 		"no archive":               {archive: []byte("package patrol"), stage: engine.StageRead, code: "unreadable", says: "not a gzipped tar archive"},
 		"an empty file":            {archive: []byte{}, stage: engine.StageRead, code: "unreadable", says: "not a gzipped tar archive"},
 		"cut short":                {archive: ownArchive[:5000], stage: engine.StageRead, code: "unreadable", says: "unexpected EOF"},
@@ -139,7 +139,7 @@ func corpus(t testing.TB) map[string]refusedBundle {
 		"a bomb of many files":     {archive: archive(t, entry{name: "1", body: zeros}, entry{name: "2", body: zeros}, entry{name: "3", body: zeros}, entry{name: "4", body: zeros}, entry{name: "5", body: zeros}), stage: engine.StageRead, code: "unreadable", says: "larger than 32 MiB together"},
 		"a large archive":          {archive: bytes.Repeat([]byte("x"), maxTotal+1), stage: engine.StageRead, code: "unreadable", says: "the archive is larger than 32 MiB"},
 
-		// Who it is from.
+		// The signature.
 		"not signed":                     {gate: "signed", archive: ownArchive, stage: StageSignature, code: "signature_invalid", says: "it is not signed"},
 		"signed with another key":        {gate: "signed", archive: packed(t, another), stage: StageSignature, code: "signature_invalid", says: "signature"},
 		"signed with a key of no name":   {gate: "signed", archive: packed(t, stranger), stage: StageSignature, code: "signature_invalid", says: "stranger"},
@@ -149,7 +149,7 @@ func corpus(t testing.TB) map[string]refusedBundle {
 		"signed by nobody, it says":      {gate: "signed", archive: packed(t, withSignatures(t, signed, unsignedToken)), stage: StageSignature, code: "signature_invalid", says: ""},
 		"signed with something or other": {gate: "signed", archive: packed(t, withSignatures(t, signed, "a.b.c")), stage: StageSignature, code: "signature_invalid", says: ""},
 
-		// What it says.
+		// The content.
 		"no manifest":           {files: map[string]string{".manifest": ""}, stage: engine.StageRead, code: "unreadable", says: "the bundle has none"},
 		"a manifest of no use":  {files: map[string]string{".manifest": `{"roots": ["patrol"], "revision": "` + strings.Repeat("x", 201) + `"}`}, stage: engine.StageRead, code: "unreadable", says: "revision must be at most 200"},
 		"a broken manifest":     {files: map[string]string{".manifest": `{"roots": `}, stage: engine.StageRead, code: "unreadable", at: ".manifest:0", says: "unexpected EOF"},
@@ -183,7 +183,7 @@ func corpus(t testing.TB) map[string]refusedBundle {
 		"prints":                {files: with("p if print(input.token)"), stage: engine.StageCompile, code: "print_call", at: "x/x.rego:3", says: "policies do not print"},
 		"its own capabilities":  {files: map[string]string{"capabilities.json": `{"builtins": [{"name": "http.send", "decl": {"type": "function"}}]}`}, stage: engine.StageCompile, code: "rego_compile_error", says: "http.send is not available"},
 
-		// What it decides.
+		// The decisions.
 		"no decision":                      {files: edited("authz/authz.rego", "\ndecision :=", "\nverdict :="), stage: engine.StageEntrypoints, code: "entrypoint_invalid", says: "it defines no data.patrol.authz.decision"},
 		"no request":                       {files: map[string]string{"http/http.rego": ""}, stage: engine.StageEntrypoints, code: "entrypoint_invalid", says: "it defines no data.patrol.http.request"},
 		"allows everything":                {files: allows("true"), stage: engine.StageEntrypoints, code: "entrypoint_invalid", says: "allows a request about which nothing is known"},
@@ -198,7 +198,7 @@ func corpus(t testing.TB) map[string]refusedBundle {
 		"allows the disabled":              {files: allows("input.request.domain\n\tinput.user.disabled == true"), stage: engine.StageSafety, code: "safety_violated", says: "user_disabled"},
 		"allows strangers":                 {files: allows("input.user.id\n\tinput.request.domain\n\tinput.token.id\n\tinput.domain.id\n\tnot input.membership\n\tinput.token.revoked == false\n\tinput.now < input.token.expires_at\n\tinput.now > 1000"), stage: engine.StageSafety, code: "safety_violated", says: "membership_absent"},
 
-		// What its tests are worth.
+		// The tests.
 		"no tests":                 {files: map[string]string{"authz/authz_test.rego": ""}, stage: engine.StageTests, code: "tests_missing", says: "the bundle has no tests"},
 		"a failing test":           {files: map[string]string{"x_test.rego": "package patrol.x_test\n\ntest_x if 1 == 2"}, stage: engine.StageTests, code: "test_failed", at: "x_test.rego:3", says: "does not hold: 1 == 2"},
 		"tests that assert naught": {files: tested("test_x if 1 == 1"), stage: engine.StageTests, code: "tests_vacuous", says: "allows everything"},
@@ -207,12 +207,12 @@ func corpus(t testing.TB) map[string]refusedBundle {
 		"a test of another policy": {files: map[string]string{"x_test.rego": "package patrol.authz\n\ntoken_unrevoked if true"}, stage: engine.StageTests, code: "test_changes_policy", at: "x_test.rego:3", says: "would be of another policy"},
 		"a test without end":       {gate: "hurried", files: tested("test_x if " + spin), stage: engine.StageTests, code: "test_error", says: "took longer than 1s"},
 
-		// What it takes.
+		// Time and memory.
 		"takes all the time":           {gate: "patient", files: tested("test_x if " + spin), stage: StageLimits, code: "limit_exceeded", says: "more than 10s of CPU time"},
 		"makes too much in a test":     {gate: "small", files: tested("test_x if " + grow), stage: engine.StageTests, code: "test_error", says: "values that are too large"},
 		"makes too much for a request": {gate: "small", files: merged(allows("data.patrol.x.p"), with("# METADATA\n# title: It is large\np if "+grow)), stage: engine.StageEntrypoints, code: "entrypoint_invalid", says: "values that are too large"},
 	}
-	// What it may not ask.
+	// The built-in functions.
 	for _, call := range []string{
 		`http.send({"method": "GET", "url": "http://169.254.169.254"})`, "opa.runtime().env", `net.lookup_ip_addr("example.com")`, "time.now_ns()",
 		`rand.intn("x", 2)`, `uuid.rfc4122("x")`, `rego.parse_module("x", "package x")`, `io.jwt.decode_verify("x", {})`,
@@ -356,7 +356,7 @@ func (p *proving) refuses(t *testing.T, c refusedBundle) {
 	assert.InDelta(t, refusals+1, testutil.ToFloat64(p.delivery.metrics.candidates.WithLabelValues(outcomeRefused)), 0)
 }
 
-// use is what this process uses.
+// use returns the memory and processor time that this process uses.
 type use struct {
 	heap, resident int64 // bytes
 	goroutines     int

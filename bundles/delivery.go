@@ -13,16 +13,16 @@ import (
 	"patrol/policies/engine"
 )
 
-// Config is what a [Delivery] works with. Source, Gate and Ledger are required.
+// Config holds the parts and settings of a [Delivery]. Source, Gate and Ledger are required.
 type Config struct {
 	Source   Source
 	Gate     *Gate
 	Ledger   Ledger
 	Verifier *Verifier // the source's; what the ledger keeps is held against it as well
-	// Sync is how often the ledger is looked at for what other servers and operators
+	// Sync is the interval at which the ledger is looked at for what other servers and operators
 	// did.
 	Sync time.Duration
-	// StartTimeout is how long the source may take at the start before what the ledger
+	// StartTimeout is the time that the source may take at the start before what the ledger
 	// keeps is used.
 	StartTimeout time.Duration
 	// PlanTrials is on how many inputs the compiled plan of a policy is held against OPA's
@@ -74,7 +74,7 @@ func newLoaded(b *Bundle, snapshot *engine.Snapshot) *loaded {
 	return l
 }
 
-// What was in force is kept ready, so that a policy that proves bad is out of force at
+// The last policy in force is kept ready, so that a policy that proves bad is out of force at
 // once when it is rolled back.
 const (
 	keptReady     = 4         // with the one in force
@@ -104,7 +104,7 @@ func (d *Delivery) readyFor(state State) *loaded {
 	return nil
 }
 
-// Status is what a server knows of its policy.
+// Status is a server's state of its policy.
 type Status struct {
 	Active State
 	Source SourceStatus
@@ -112,13 +112,13 @@ type Status struct {
 	SyncError string
 }
 
-// SourceStatus is how the source is doing.
+// SourceStatus is the state of a source.
 type SourceStatus struct {
 	Name      string
 	Reached   bool
 	CheckedAt time.Time
 	Error     string // why it could not be reached or read
-	// Pending is what the source holds and is not in force: refused, or held back
+	// Pending is the policy in the source that is not in force: refused, or held back
 	// because another is pinned. Nil if it is in force.
 	Pending *Pending
 }
@@ -207,7 +207,7 @@ func (d *Delivery) first(ctx context.Context, state State) (*loaded, error) {
 		}
 		return nil, fmt.Errorf("there is no policy to begin with: %w", sourceErr)
 	}
-	// Who names another source wants another policy: to go on with the old one could
+	// A new source means a new policy: to go on with the old one could
 	// allow what the new one is there to deny.
 	if sourceErr != nil && !state.Pinned && state.Source != d.cfg.Source.Name() {
 		return nil, fmt.Errorf("there is no policy to begin with (what was in force last came from another source, %s): %w", state.Source, sourceErr)
@@ -349,7 +349,7 @@ func recordOf(b *Bundle, revision string, result Result) Record {
 	}
 }
 
-// asError is why a bundle was refused.
+// asError returns the reason for which a bundle was refused.
 func asError(name string, r Result) error {
 	errs := make([]error, len(r.Findings))
 	for i, f := range r.Findings {

@@ -126,7 +126,7 @@ func TestDamagedLedger(t *testing.T) {
 			_, err = restart(t, file, ledger)
 			require.ErrorContains(t, err, c.says)
 
-			// What is sound again is followed.
+			// A policy that is sound again is followed.
 			ledger.rollBack(t, revised(t, "v3"))
 			require.NoError(t, d.Sync(t.Context()))
 			assert.Equal(t, "v3", d.revision())
@@ -168,7 +168,7 @@ func TestRestartWithoutTheSource(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "v1", d.revision())
 
-	// What does not pass any more, such as after an upgrade, is no policy to start with.
+	// A server does not start with a policy that no longer passes, such as after an upgrade.
 	broken := packedFiles(t, lightFiles(t, map[string]string{"x/x.rego": "package patrol.x\n\np := q"}))
 	ledger.rollBack(t, broken)
 	_, err = restart(t, file, ledger)

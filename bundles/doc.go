@@ -19,7 +19,7 @@
 //     writes there what passes and follows what others write, so that all servers
 //     on a database end with the same policy.
 //
-// What does not pass changes nothing: the policy in force stays, and the log, the
+// A candidate that does not pass changes nothing: the policy in force stays, and the log, the
 // metrics and [Delivery.Status] say why.
 //
 // # What is trusted

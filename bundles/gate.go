@@ -32,7 +32,7 @@ const (
 	codeReplay     = "replay_changes"
 )
 
-// Result is what the gate found out about a candidate.
+// Result is the gate's result for a candidate.
 type Result struct {
 	Passed   bool             `json:"passed"`
 	OPA      string           `json:"opa_version,omitempty"`
@@ -42,7 +42,7 @@ type Result struct {
 	Tests    *Tests   `json:"tests,omitempty"`    // nil if they did not run
 	Coverage *float64 `json:"coverage,omitempty"` // percent; likewise
 	Safety   *Safety  `json:"safety,omitempty"`   // likewise
-	// Replay is what recorded decisions would be, compared with what they are under
+	// Replay compares recorded decisions under the candidate with those under
 	// the policy in force; nil if none is configured.
 	Replay *workbench.ReplayReport `json:"replay,omitempty"`
 	// Departures lists its allowances in spite of a reason to deny; nil if it does not load.
@@ -63,7 +63,7 @@ type Safety struct {
 	Waived []string `json:"waived"`
 }
 
-// mostFindings is how many findings are kept. Who broke everything does not read
+// mostFindings bounds the findings that are kept. Somebody who broke everything does not read
 // all of it.
 const mostFindings = 50
 
@@ -132,7 +132,7 @@ func (g *Gate) Permit(src engine.Source) engine.Source {
 	return src
 }
 
-// checkInput is what the job `check` is given.
+// checkInput is the input of the job `check`.
 type checkInput struct {
 	jobSource
 	MinCoverage float64       `json:"min_coverage"`
@@ -150,7 +150,7 @@ const (
 	jobAnswer = "answer"
 )
 
-// Jobs are what a child of this package does, for [sandbox.Main].
+// Jobs are the jobs of a child process of this package, for [sandbox.Main].
 func Jobs() map[string]sandbox.Job {
 	return map[string]sandbox.Job{
 		jobCheck: func(ctx context.Context, input json.RawMessage, _ io.Reader) (any, error) {

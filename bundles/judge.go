@@ -22,7 +22,7 @@ type Judge struct {
 	rules   workbench.ReasonRules
 }
 
-// patience is how long a child may take for one answer. What takes far longer than an
+// patience is the time that a child may take for one answer. What takes far longer than an
 // evaluation may is a built-in function that nothing can stop.
 const patience = 10 * time.Second
 

@@ -40,7 +40,7 @@ type State struct {
 	Resumed int64
 }
 
-// Record is what is known of a candidate.
+// Record describes a candidate.
 type Record struct {
 	Digest        string // "" if it could not be read
 	ArchiveDigest string

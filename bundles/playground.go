@@ -20,7 +20,7 @@ type PlaygroundConfig struct {
 	// Limits are of memory and CPU time for each part of a trial, and of wall time for all
 	// of it.
 	Limits sandbox.Limits
-	// Running is how many trials may run at a time. Others wait for Patience.
+	// Running bounds the trials that run at a time. Others wait for Patience.
 	Running  int
 	Patience time.Duration
 	// Gate says what a check holds a bundle against; its limits do not count here.
@@ -56,7 +56,7 @@ func NewPlayground(cfg PlaygroundConfig) (*Playground, error) {
 // ErrPlaygroundFull says that as many trials run as may.
 var ErrPlaygroundFull = errors.New("as many trials as may run at a time are running")
 
-// Trial is what to find out about a bundle.
+// Trial says which parts of a trial to run on a bundle.
 type Trial struct {
 	Source engine.Source
 	// Input is a document in JSON to ask the policy about, as [engine.Snapshot.Explain]
@@ -69,10 +69,10 @@ type Trial struct {
 	Check  bool // as the gate does, but for recorded decisions
 }
 
-// TrialResult is what was found out. What was not asked for is nil, and so is what stayed undone
-// because the bundle does not load or exceeded a limit.
+// TrialResult is the result of a trial. Parts that were not asked for are nil, as are those left
+// undone because the bundle does not load or exceeded a limit.
 type TrialResult struct {
-	// Findings are why the bundle does not load; none: it does.
+	// Findings say why the bundle does not load; none: it does.
 	Findings []engine.Finding
 	// Explanation is the answer to the input, and Failed says why there is none.
 	Explanation *workbench.Explanation
@@ -215,13 +215,13 @@ type EditError struct{ File, Problem string }
 // Error names the file and the problem.
 func (e *EditError) Error() string { return fmt.Sprintf("%.80q %s", e.File, e.Problem) }
 
-// answerInput is what the job `answer` is given.
+// answerInput is the input of the job `answer`.
 type answerInput struct {
 	Source jobSource `json:"source"`
 	Input  []byte    `json:"input"`
 }
 
-// answerOutput is what it answers.
+// answerOutput is its output.
 type answerOutput struct {
 	Findings    []engine.Finding       `json:"findings"`
 	Failed      []engine.Finding       `json:"failed"`

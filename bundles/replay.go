@@ -29,7 +29,7 @@ type ReplayOptions struct {
 // machine must not make a difference.
 const replayTimeout = 5 * time.Second
 
-// defaultGroups is how many groups of changes are reported.
+// defaultGroups is the number of groups of changes that are reported.
 const defaultGroups = 50
 
 // Replay makes recorded decisions again under a candidate, in a child process with
@@ -77,7 +77,7 @@ func (s jobSource) load(ctx context.Context, timeout time.Duration) (*engine.Sna
 	return engine.Load(ctx, engine.Source(s), engine.WithTimeout(timeout))
 }
 
-// replayInput is what the job `replay` is given. The events follow it, one to a line.
+// replayInput is the input of the job `replay`. The events follow it, one to a line.
 type replayInput struct {
 	Candidate jobSource  `json:"candidate"`
 	Base      *jobSource `json:"base,omitempty"`

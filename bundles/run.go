@@ -9,7 +9,7 @@ import (
 	"patrol/policies/engine"
 )
 
-// news is what a source returned.
+// news is the answer of a source.
 type news struct {
 	bundle *Bundle
 	err    error
@@ -19,7 +19,7 @@ type news struct {
 // judged, such as when the database was away.
 const retryAfter = 10 * time.Second
 
-// follower is what listens to a source.
+// follower listens to a source.
 type follower struct {
 	// heard learns of everything that the source returns.
 	heard func(context.Context, *Bundle, error)
@@ -90,7 +90,7 @@ func (d *Delivery) Run(ctx context.Context) {
 	}})
 }
 
-// latest is what the source held at the start, if it is to be considered again.
+// latest is the bundle in the source at the start, if it is to be considered again.
 func (d *Delivery) latest() *Bundle {
 	d.mu.Lock()
 	defer d.mu.Unlock()

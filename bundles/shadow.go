@@ -23,7 +23,7 @@ type ShadowLedger interface {
 	Refuse(ctx context.Context, r Record) error
 }
 
-// ShadowConfig is what a [Shadow] works with. All but the last two are required.
+// ShadowConfig holds the parts and settings of a [Shadow]. All but the last two are required.
 type ShadowConfig struct {
 	Source     Source
 	Gate       *Gate
@@ -55,7 +55,7 @@ type Candidate struct {
 	source engine.Source
 }
 
-// ShadowStatus is what a server knows of its shadow.
+// ShadowStatus is a server's state of its shadow.
 type ShadowStatus struct {
 	Source    SourceStatus
 	Candidate *Candidate // that is judged; nil: none yet

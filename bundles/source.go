@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// Source is where policy comes from, over and over.
+// Source delivers a policy, and its changes.
 type Source interface {
-	// Name is what people call it: a path, a URL without anything secret, or
+	// Name is its name for people: a path, a URL without anything secret, or
 	// `embedded`.
 	Name() string
 	// Next returns what the source holds as soon as that is something else than it
@@ -37,7 +37,7 @@ type Options struct {
 	Source string
 	// Verifier holds what is read against its signature; nil: it need not be signed.
 	Verifier *Verifier
-	// Interval is how often files are looked at, and, with jitter, how often a URL
+	// Interval is the time between looks at files, and, with jitter, between requests to a URL
 	// whose server knows no long polling.
 	Interval time.Duration
 	// URL is for a URL.

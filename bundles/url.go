@@ -25,7 +25,7 @@ type URLOptions struct {
 	// CAFile is a PEM file with the certificates that the server's must come from;
 	// "" is the system's.
 	CAFile string
-	// Wait is how long the server may hold a request back until there is something
+	// Wait is the time that the server may hold a request back until there is something
 	// new.
 	Wait time.Duration
 	// Timeout bounds connecting, and the transfer once it has begun.
@@ -162,7 +162,7 @@ func (s *urlSource) Next(ctx context.Context) (*Bundle, error) {
 	}
 }
 
-// answer is what a server sent.
+// answer is the answer of a server.
 type answer struct {
 	archive []byte // nil: nothing new
 	large   bool   // it is too large to be read
@@ -196,7 +196,7 @@ func (s *urlSource) read(ctx context.Context, got answer) (*Bundle, error) {
 	return b, err
 }
 
-// pause is how long to wait before the next request. Requests of many servers are
+// pause is the time to wait before the next request. Requests of many servers are
 // spread by a quarter of the interval.
 func (s *urlSource) pause() time.Duration {
 	spread := func(d time.Duration) time.Duration {

@@ -20,7 +20,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/bundle"
 )
 
-// SignaturesFile is where a bundle's signature is, as OPA has it.
+// SignaturesFile is the file with a bundle's signature, under OPA's name for it.
 const SignaturesFile = ".signatures.json"
 
 // Key is a key that bundles may be signed with.

@@ -119,7 +119,7 @@ func (p *patrol) wire(c testCase, id string) (method, target string, lines []str
 	return method, target, lines, p.expand(c.Body)
 }
 
-// response is what a client got.
+// response is the answer that a client got.
 type response struct {
 	status int
 	header http.Header
@@ -155,7 +155,7 @@ func exchange(t *testing.T, addr, method, target string, lines []string, body st
 	return response{res.StatusCode, res.Header, string(content)}
 }
 
-// checkRequest is what Envoy would ask about a request with encode_raw_headers and
+// checkRequest returns Envoy's question about a request with encode_raw_headers and
 // pack_as_bytes.
 func checkRequest(method, target string, lines []string, body string) *authv3.CheckRequest {
 	in := &authv3.AttributeContext_HttpRequest{

@@ -132,7 +132,7 @@ func TestNothingPassesWithoutPatrol(t *testing.T) {
 	}
 }
 
-// noDecision is what a client is told while nothing can be decided. Envoy takes a
+// noDecision is the answer to a client while nothing can be decided. Envoy takes a
 // 5xx over HTTP for a reason to let the request pass.
 func noDecision(surface string) int {
 	if surface == onEnvoyHTTP {

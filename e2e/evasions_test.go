@@ -65,7 +65,7 @@ func (f form) body() string {
 	return b.String() + "--b--\r\n"
 }
 
-// reading is what a request was taken for.
+// reading is the interpretation of a request.
 type reading struct {
 	asks models.Request // the first question
 	all  []models.Request

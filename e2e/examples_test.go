@@ -18,7 +18,7 @@ import (
 	"patrol/server/extauthz"
 )
 
-// resources is what an Envoy configuration says after its opening comment.
+// resources returns an Envoy configuration without its opening comment.
 func resources(t *testing.T, path ...string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(append([]string{".."}, path...)...))

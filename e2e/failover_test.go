@@ -155,7 +155,7 @@ func TestDatabaseGoesBack(t *testing.T) {
 				primary = standby
 			}
 		}
-		// What is lost: among others, what makes the user a member who gets in.
+		// The lost writes include the user's membership.
 		operator = storetest.New(t, primary.URLAt(proxy.Addr()))
 		for i := range 20 {
 			_, err := operator.CreateDomain(ctx, models.Actor{}, models.Domain{ID: fmt.Sprintf("gone-%d-%d", round, i)})

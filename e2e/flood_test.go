@@ -40,16 +40,16 @@ import (
 // people with valid tokens and right passwords must be served; see TestFloods.
 type flood struct {
 	name string
-	// databases are where it runs besides SQLite: true for floods that reach the
+	// databases are the databases for it besides SQLite: true for floods that reach the
 	// database.
 	postgres bool
-	// settings are what the server has besides the defaults, as name=value. Floods with
+	// settings are the server's settings besides the defaults, as name=value. Floods with
 	// the same share a server.
 	settings []string
 	// make makes the noise until ctx ends. Errors of its own connections are what it is
 	// made of.
 	make func(ctx context.Context, b *floodBench)
-	// growth is how much memory it may cost, in bytes; 0: floodGrowth.
+	// growth bounds the memory that it may cost, in bytes; 0: floodGrowth.
 	growth int64
 	// check looks at what else must hold, after the noise; nil: nothing.
 	check func(t *testing.T, b *floodBench)
@@ -68,13 +68,13 @@ var floods = []flood{
 }
 
 const (
-	// Growth is how much memory a flood may cost.
+	// Growth bounds the memory that a flood may cost.
 	floodGrowth = 100 << 20
-	// signInWithin is how long 99 of 100 people wait for their session.
+	// signInWithin is the time that 99 of 100 people wait for their session.
 	signInWithin = 2 * time.Second
 )
 
-// floodTime is how long each noise lasts.
+// floodTime is the time that each noise lasts.
 func floodTime() time.Duration {
 	if testenv.Long() {
 		return 30 * time.Second
@@ -186,7 +186,7 @@ func (b *floodBench) warm(t *testing.T) {
 	}, 2*time.Minute, time.Millisecond)
 }
 
-// collections is how often the program has collected garbage.
+// collections counts the program's garbage collections.
 func (b *floodBench) collections(t *testing.T) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+b.running.http+"/metrics", nil)
@@ -219,7 +219,7 @@ func (b *floodBench) post(t *testing.T, path, body string) (status int, answer [
 	return res.StatusCode, answer
 }
 
-// resident is how much memory the program holds.
+// resident returns the memory that the program holds.
 func (b *floodBench) resident() (bytes int64, err error) {
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(b.cmd.Process.Pid) + "/status")
 	if err != nil {
@@ -298,7 +298,7 @@ func ticks(ctx context.Context, every time.Duration) func(func(struct{}) bool) {
 	}
 }
 
-// recorded is how many allowances of a token are in the decision log.
+// recorded counts the allowances of a token in the decision log.
 func (b *floodBench) recorded(t *testing.T, tokenID string) (n int) {
 	t.Helper()
 	err := b.decisions.Each(t.Context(), store.DecisionFilter{TokenID: tokenID, Outcome: models.OutcomeAllow},

@@ -31,7 +31,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// patience is how long anything may take that is not itself under test.
+// patience bounds the time of anything that is not itself under test.
 const patience = 30 * time.Second
 
 // patrol is the whole server on a database, with people and tokens, put together

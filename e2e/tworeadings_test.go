@@ -152,7 +152,7 @@ func TestTwoReadings(t *testing.T) {
 	}
 }
 
-// forwardedByEnvoy is what Envoy would forward of a request after it has asked; nothing if the
+// forwardedByEnvoy returns the request that Envoy forwards after its question; nothing if the
 // answer is no.
 func (b *testBench) forwardedByEnvoy(t *testing.T, method, target string, lines []string, body string) []arrival {
 	t.Helper()

@@ -14,7 +14,7 @@ import (
 // caseHeader carries the name of a request to the upstream.
 const caseHeader = "X-Case"
 
-// upstream is what proxies forward to. It remembers what arrived.
+// upstream is the server behind proxies. It records the requests that arrive.
 type upstream struct {
 	url, addr string
 	mu        sync.Mutex

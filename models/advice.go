@@ -17,7 +17,7 @@ type ScopeAdvice struct {
 	Keep     bool // there is nothing better
 }
 
-// maxNarrowed is how many scopes one may become: a token with dozens for what one
+// maxNarrowed bounds the scopes that one may become: a token with dozens for what one
 // says is not easier to look through.
 const maxNarrowed = 8
 

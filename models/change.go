@@ -15,7 +15,7 @@ type Change struct {
 	At   time.Time // when it was written
 }
 
-// ChangeKind is what sort of fact changed.
+// ChangeKind is the kind of a fact that changed.
 type ChangeKind string
 
 // The kinds of changes.
@@ -34,7 +34,7 @@ type Use struct {
 	UserAgent string
 }
 
-// FeedPosition is how far somebody has read the feed of changes. The store makes it
+// FeedPosition is a reader's position in the feed of changes. The store makes it
 // and understands it. The zero value is before every change.
 type FeedPosition struct {
 	Seq   int64  // of the last change
@@ -43,7 +43,7 @@ type FeedPosition struct {
 	World string // which database on which server it was read from; likewise
 }
 
-// FeedPage is what was read of the feed at once.
+// FeedPage is one page of the feed.
 type FeedPage struct {
 	Changes []Change
 	Next    FeedPosition // after these changes

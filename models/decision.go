@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// Request is what somebody wants to do: an operation on an entity of an entity
+// Request is the question of a decision: an operation on an entity of an entity
 // type in a domain. Entity `*` stands for the collection (list, create).
 type Request struct {
 	Domain     string
 	EntityType string
 	Entity     string
 	Operation  string
-	// Context is what else the caller tells the policy, a JSON object or nil.
+	// Context is further data of the caller for the policy, a JSON object or nil.
 	Context map[string]any
 }
 
@@ -69,7 +69,7 @@ const (
 	Withdrawn        ReasonCode = "withdrawn"
 	UnknownOperation ReasonCode = "unknown_operation"
 	RouteUnmapped    ReasonCode = "route_unmapped"
-	// What keeps a proxied request from being judged: its body, or how many there are.
+	// The reasons not to judge a proxied request: its body, or too many requests.
 	BodyInvalid         ReasonCode = "body_invalid"
 	BodyTooLarge        ReasonCode = "body_too_large"
 	EncodingUnsupported ReasonCode = "encoding_unsupported"
@@ -139,11 +139,11 @@ type Decision struct {
 	UserID   string   // likewise
 	ScopeID  string   // the scope that granted it, if allowed
 	Revision string   // of the policy that judged
-	// Headers are what the policy wants the upstream to be told, if allowed.
+	// Headers are the policy's headers for the upstream, if allowed.
 	Headers map[string]string
-	// Labels are what the policy says of the decision, for alerts and whoever reads the log.
+	// Labels are the policy's labels for the decision, for alerts and for readers of the log.
 	Labels map[string]string
-	// Waived is what it was allowed in spite of, by waivers and exceptions, sorted by code.
+	// Waived are the reasons against it that waivers and exceptions lifted, sorted by code.
 	Waived []Waiver
 }
 

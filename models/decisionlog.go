@@ -22,10 +22,10 @@ type LoggedDecision struct {
 	RequestedBy string
 	// Method and Path are of a proxied request, else "".
 	Method, Path string
-	// Request is what was judged; its fields are empty as far as that is not
+	// Request is the question; its fields are empty as far as that is not
 	// known, and its Context is nil: Input has it.
 	Request Request
-	// Input is what the policy judged; nil if it was not asked, or if a mask
+	// Input is the policy's input; nil if it was not asked, or if a mask
 	// took all of it away.
 	Input *DecisionInput
 	// Erased and Masked are the JSON pointers of what a mask removed and
@@ -160,7 +160,7 @@ type LoggedDay struct {
 	Dropped  int64
 }
 
-// DecisionCounts is what a stretch of the log adds up to.
+// DecisionCounts are the totals of a period of the log.
 type DecisionCounts struct {
 	Outcomes []CountedOutcome
 	Used     []UsedScope

@@ -9,7 +9,7 @@ import (
 	"patrol/models"
 )
 
-// What limits say of themselves is read again as it was, and nothing else is.
+// The text of limits is read again as it was, and no other text is.
 func TestDomainLimitsInWords(t *testing.T) {
 	for _, lifetime := range []time.Duration{0, time.Second, 90 * time.Second, 36 * time.Hour, 30 * 24 * time.Hour} {
 		for _, no := range []bool{false, true} {

@@ -65,7 +65,7 @@ func (d DomainKinds) Kinds() []string {
 // TypeModels is the entity type whose entities are names of models.
 const TypeModels = "models"
 
-// ModelName is what one spelling of a model's name means to a kind of upstream.
+// ModelName is the meaning of one spelling of a model's name to a kind of upstream.
 type ModelName struct {
 	// Canonical is the one form that stands for all spellings of the name. It is
 	// what is judged.
@@ -153,7 +153,7 @@ const (
 	ollamaTag       = "latest"
 )
 
-// ollamaSource is where a spelling says that a model has to run: `:local` and
+// ollamaSource is the place where, by its spelling, a model has to run: `:local` and
 // `:cloud` behind the name, or `-cloud` behind its tag.
 type ollamaSource int
 

@@ -44,7 +44,7 @@ var ollamaSpellings = [][]string{
 	{"https:/library/lab-1", "https:/Library/lab-1:latest"}, // a host with a colon at its end
 }
 
-// ollamaNone are what Ollama takes for no name.
+// ollamaNone lists texts that Ollama takes for no name.
 var ollamaNone = []string{
 	"", ":", "/", "lab-1:", ":latest", "/lab-1", "lab-1/", "library/", "//", "//library/lab-1", "/library/lab-1",
 	"https://lab-1", "https://library/lab-1", "a/b/c/lab-1", "registry.ollama.ai/library/team/lab-1",

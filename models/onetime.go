@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// OneTimeCode is what a person is given to type or paste once, in place of a
+// OneTimeCode is a code for a person to type or paste once, in place of a
 // password: 100 random bits as four groups of five letters and digits. Whoever
 // checks one keeps its hash alone. It masks itself when printed or logged.
 type OneTimeCode struct{ text string }
@@ -37,7 +37,7 @@ func ReadOneTimeCode(typed string) OneTimeCode {
 	return OneTimeCode{strings.ToUpper(strings.NewReplacer("-", "", " ", "", "\t", "", "\r", "", "\n", "").Replace(typed))}
 }
 
-// Hash is what is stored of the code. A plain SHA-256 is enough for so many random
+// Hash is the stored form of the code. A plain SHA-256 is enough for so many random
 // bits, and can be looked up.
 func (c OneTimeCode) Hash() string {
 	sum := sha256.Sum256([]byte(c.text))

@@ -93,7 +93,7 @@ func (s Scope) Validate(c Catalog, prefix string, v *Invalid) {
 	}
 }
 
-// Status is where a PAT is in its life.
+// Status is the state of a PAT.
 type Status string
 
 // The states of a PAT.
@@ -126,7 +126,7 @@ type PAT struct {
 	LastUsedAgent string
 }
 
-// Revocation is who ended a token, and why, for its owner to read. It is zero
+// Revocation says who ended a token, and why, for its owner. It is zero
 // unless somebody revoked the token: one that a rotation replaced has none.
 type Revocation struct {
 	By     RevokerKind
@@ -233,7 +233,7 @@ func DefaultLimits() Limits {
 	return Limits{MaxLifetime: 366 * 24 * time.Hour, MaxScopes: 64, MaxLive: 100, MaxGrace: 7 * 24 * time.Hour}
 }
 
-// Lifetime is how a caller says when a token ends: exactly one of the two.
+// Lifetime is the end of a token as a caller gives it: exactly one of the two.
 type Lifetime struct {
 	In string    // a duration as [ParseDuration] reads it
 	At time.Time // a point in time

@@ -306,7 +306,7 @@ func TestPeople(t *testing.T) {
 
 	for password, ok := range map[string]bool{
 		"correct horse battery": true, "short": false, "Someone@example.com": false, strings.Repeat("x", 257): false, "twelve chars": true,
-		// What is tried first, in any case, from the first of the list to the last.
+		// The order of trials.
 		"password1234": false, "PassWord1234": false, "000000000000": false, "123456789012": false, "qwertyuiop123": false, "letmeinletmein": false,
 		"password1234-but-longer": true, "\uff50assword1234": true,
 	} {

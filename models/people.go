@@ -42,7 +42,7 @@ func (u User) Absent(now time.Time, maxAbsence time.Duration) bool {
 	return by != nil && !now.Before(*by)
 }
 
-// Identity is who a user is at an OpenID Connect provider. A user has at most one at
+// Identity is a user's account at an OpenID Connect provider. A user has at most one at
 // each issuer.
 type Identity struct {
 	Issuer     string // URL of the provider
@@ -112,11 +112,11 @@ type Domain struct {
 	CreatedAt time.Time
 }
 
-// DomainLimits are what a domain demands of the tokens that reach it, on top of
+// DomainLimits are a domain's limits for the tokens that reach it, on top of
 // what the server demands. The zero value demands nothing. Policy judges them at
 // every use.
 type DomainLimits struct {
-	// MaxLifetime is how long after its creation a token works in the domain, in
+	// MaxLifetime is the time after its creation for which a token works in the domain, in
 	// whole seconds; 0: for as long as it lives.
 	MaxLifetime time.Duration
 	// NoWildcards has a scope count only if it names both the domain and the entity.
@@ -206,7 +206,7 @@ type Membership struct {
 	Role   string
 }
 
-// Actor is who made a change, from where, for the audit log.
+// Actor is the person or program that made a change, with its address, for the audit log.
 type Actor struct {
 	Kind      ActorKind
 	UserID    string // of a user, or the owner of a token
@@ -227,7 +227,7 @@ const (
 	ActorSystem   ActorKind = "system"   // Patrol itself
 )
 
-// Catalog is what can be asked for and granted: the entity types with their
+// Catalog lists what can be asked for and granted: the entity types with their
 // operations, and the roles. It comes from the policy bundle; nothing else
 // repeats it.
 type Catalog struct {
@@ -249,7 +249,7 @@ type Operation struct {
 	Description string `json:"description,omitempty"`
 }
 
-// Role is what members of a domain may do: entity type → operation → true.
+// Role holds the permissions of members of a domain: entity type → operation → true.
 type Role map[string]map[string]bool
 
 // Permits reports whether the role has the operation.

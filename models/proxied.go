@@ -31,8 +31,8 @@ type HTTPBody struct {
 	// Fields are the declared fields that the body has, in the order of the
 	// declaration. A field that is the empty string names nothing and is left out.
 	Fields []HTTPField
-	// ContentType is what the body was read as, in the one spelling that every reader
-	// takes for that. Whoever forwards the body says so, whatever the client said.
+	// ContentType is the media type of the body as it was read, in the one spelling that every
+	// reader takes for that. Whoever forwards the body says so, whatever the client said.
 	ContentType string
 }
 
@@ -70,7 +70,7 @@ func (b *HTTPBody) Model() string {
 	return model
 }
 
-// BodyNeed is how a route finds out what a request is about when the body says so.
+// BodyNeed is the way in which a route reads a request's entity from its body.
 type BodyNeed struct {
 	Format BodyFormat
 	// Fields are JSON keys or multipart part names, each of which may hold a name.

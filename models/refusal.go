@@ -28,7 +28,7 @@ func (r *CountedRefusals) Add(others CountedRefusals) {
 	r.Kept += others.Kept
 }
 
-// RefusalsPath is what events about refusals that are counted have where those about
+// RefusalsPath is the path in events about counted refusals, where those about
 // decisions have [DecisionPath].
 const RefusalsPath = "patrol/log/refused"
 
@@ -77,7 +77,7 @@ type LogReach struct {
 // LogClass is the reach of one kind of decisions.
 type LogClass struct {
 	Rows int64
-	// First is when the oldest decision was made that is there; nil: there is none.
+	// First is the time of the oldest decision in it; nil: there is none.
 	First *time.Time
 	// CutTo is the time before which decisions were deleted, for some tokens at least,
 	// because there were too many, rather than too old; nil: that never happened.
@@ -113,14 +113,14 @@ const (
 	MissingUnknown MissingKind = "not_in_the_log"   // the log is complete for that time, but for what it lost
 )
 
-// MissingDecision is what can be said of a decision that is not in the log.
+// MissingDecision explains why a decision is not in the log.
 type MissingDecision struct {
 	ID   string
 	Kind MissingKind
 	At   time.Time // when it was made, by its id; zero: not known
 	// Since is from when on the log is complete, nil if it never took anything down.
 	Since *time.Time
-	// Lost is how many decisions of that day the log could not keep.
+	// Lost counts the decisions of that day that the log could not keep.
 	Lost int64
 	// Refusals are those that were counted in the minute of a counted one.
 	Refusals []CountedRefusals

@@ -20,7 +20,7 @@ type Divergence struct {
 	Masked  bool         `json:"masked,omitempty"`
 }
 
-// KeptDivergences is how many examples are kept of decisions that diverge alike.
+// KeptDivergences is the number of examples that are kept of decisions that diverge alike.
 const KeptDivergences = 10
 
 // LatestDivergences joins lists of divergences, the latest first, each once, and

@@ -160,7 +160,7 @@ type Keyring struct {
 	state *atomic.Pointer[ring]
 }
 
-// ring is what a [Keyring] holds at a time. It does not change.
+// ring is an immutable state of a [Keyring].
 type ring struct {
 	keys    []Key
 	retired []string // ids of keys that are out of use for good
@@ -263,10 +263,10 @@ func (r Keyring) IDs() []string {
 	return ids
 }
 
-// KeyStatus is what a ring says of a key id.
+// KeyStatus is the status of a key id in a ring.
 type KeyStatus int
 
-// What a ring says of a key id.
+// The statuses of a key id.
 const (
 	KeyUnknown KeyStatus = iota // nothing can be said about a token of this key
 	KeyKnown
@@ -287,7 +287,7 @@ func (r Keyring) Status(id string) KeyStatus {
 	return KeyUnknown
 }
 
-// keyCheckText is what a key's check value is the hash of. No token has this form.
+// keyCheckText is the text whose hash is a key's check value. No token has this form.
 const keyCheckText = "patrol key check value, version 1"
 
 // Check returns a value by which two servers can tell whether they mean the same

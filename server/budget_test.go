@@ -35,7 +35,7 @@ func TestTheListIsCheap(t *testing.T) {
 	assert.Less(t, each, 20*time.Millisecond)
 }
 
-// processorTime is what this process used so far, in user and system mode.
+// processorTime returns the processor time that this process used so far, in user and system mode.
 func processorTime(t *testing.T) time.Duration {
 	t.Helper()
 	var use syscall.Rusage

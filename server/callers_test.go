@@ -55,7 +55,7 @@ func TestARouteWithoutACallerStopsTheProgram(t *testing.T) {
 // itself may still be wrong.
 const admitted = 0
 
-// whoMayCall is what the table's callers mean, for everybody who may try.
+// whoMayCall maps the table's callers to the people and programs that may call.
 // ann owns the token and is a member of the domain, dom is its admin, root is a
 // platform admin, pol is of the policy team, eve is signed in and nothing else.
 var whoMayCall = map[string]map[string]int{
@@ -216,7 +216,7 @@ func TestWideningNeedsARecentSignIn(t *testing.T) {
 	}
 	assert.Equal(t, 3, stale, "create, rotate, widen")
 
-	// What narrows needs none.
+	// A change that narrows needs none.
 	w.as("ann").post("/api/v1/pats/"+pat.ID+"/revoke", nil).is(200)
 	w.as("ann").post("/api/v1/session/reauthenticate", api.Reauthenticate{Password: "wrong password"}).problem(401, models.CodeBadCredentials)
 	w.freshen("ann")

@@ -28,7 +28,7 @@ import (
 	"patrol/server"
 )
 
-// cheap is what costs a sender little, over one connection: send sends it until an
+// cheap is traffic over one connection that costs its sender little: send sends it until an
 // error, or for as long as it likes.
 type cheap struct {
 	name  string
@@ -152,7 +152,7 @@ func cheapRequests() []cheap {
 	)
 }
 
-// memoryInUse is how much memory is in use.
+// memoryInUse returns the memory in use.
 func memoryInUse() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -93,7 +93,7 @@ func TestLimitsBindTokensInUse(t *testing.T) {
 		w.as("ann").post("/api/v1/pats/"+next.ID+"/scopes", api.NewScope{Domain: "acme", EntityType: "datasets", Entity: "d", Operation: "read"}).is(201)
 		assert.Equal(t, missing, w.refusal(next.Token, llama))
 
-		// Who approves what is no longer there is told so.
+		// An approval of a token that is gone is answered with an error.
 		seen := []string{next.Scopes[0].ID}
 		w.as("dom").send("PUT", approval+next.ID, api.Approve{Scopes: seen}).problem(409, models.CodeConflict)
 		assert.Equal(t, missing, w.refusal(next.Token, llama))
@@ -190,7 +190,7 @@ func TestADomainsAdminSeesItsTokensAndNoMore(t *testing.T) {
 		assert.Equal(t, "eve@example.com", seen.Email)
 		require.Len(t, seen.Scopes, 1)
 
-		// What is another domain's is not there, whatever is tried.
+		// Objects of another domain are not found by any call.
 		for _, try := range []struct{ method, path, body string }{
 			{"GET", "/api/v1/domains/acme/pats/" + beta.ID, ""},
 			{"POST", "/api/v1/domains/acme/pats/" + beta.ID + "/revoke", `{"reason":"mine now"}`},

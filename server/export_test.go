@@ -13,7 +13,7 @@ import (
 	"patrol/server/request"
 )
 
-// What the tests from outside need to see.
+// Access for tests from outside the package.
 
 // Route is one entry of the route table.
 type Route struct {
@@ -52,7 +52,7 @@ func Routes() []Route {
 	return out
 }
 
-// GinRoutes is what the router really serves.
+// GinRoutes returns the routes that the router serves.
 func (s *Server) GinRoutes() gin.RoutesInfo { return s.gin.Routes() }
 
 // WaitForNotes waits for audit events on their way.
@@ -125,7 +125,7 @@ func (s *Server) hashWith(change func(*identity.LoginConfig)) error {
 
 const cheapMemory = 64 // KiB
 
-// LoadedPolicies is how many policies that are not in force are kept ready.
+// LoadedPolicies counts the policies that are kept ready and not in force.
 func (s *Server) LoadedPolicies() int { return s.manage.ReadyPolicies() }
 
 // OccupyExplaining takes all turns to explain decisions until release is called.
@@ -145,7 +145,7 @@ func (s *Server) OccupyExplaining() (release func()) {
 	}
 }
 
-// WaitingForPolicy is how many requests wait for another policy to be in force.
+// WaitingForPolicy counts the requests that wait for another policy to be in force.
 func (s *Server) WaitingForPolicy() int { return len(s.pollers) }
 
 // Fill takes all places for requests, of those for decisions only what callers who

@@ -169,7 +169,7 @@ func TestNothingUndeclaredIsIgnored(t *testing.T) {
 	w.ask(pat.Token, "acme:models:m:read")
 }
 
-// everything is how many events there are of what was done. Sign-ins are no doing.
+// everything counts the events in the audit log, but for sign-ins.
 func (w *world) everything() (actions []string) {
 	w.t.Helper()
 	page := store.Page{Limit: 200}

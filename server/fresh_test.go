@@ -52,7 +52,7 @@ func TestEveryRouteSaysHowRecentASignInItNeeds(t *testing.T) {
 		default:
 			assert.NotEqual(t, "noSession", r.SignIn, name)
 		}
-		// What changes the world of others with any sign-in is on this list, or it is not done.
+		// Every change of others' objects that any sign-in permits is on this list.
 		if slices.Contains([]string{"platformAdmin", "domainAdmin", "policyTeam"}, r.By) && r.Method != http.MethodGet && (r.SignIn == "narrow" || r.SignIn == "read") {
 			assert.Contains(t, mayBeOld, name)
 		}
@@ -248,7 +248,7 @@ func (s *shown) fields() url.Values {
 	return form
 }
 
-// What takes power away waits for nothing.
+// A change that takes power away needs no recent sign-in.
 func TestNarrowingNeedsNoRecentSignIn(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	pat := w.pat("ann", "ci", "acme:models:*:read")

@@ -159,7 +159,7 @@ func TestConnectingAnAccount(t *testing.T) {
 	other := w.visit("")
 	other.comes("ann").leadsTo("/profile/pats")
 
-	// Whoever is connected is nobody else's.
+	// A connected account belongs to one person.
 	dom := w.visit("dom")
 	refused := dom.get(dom.atProvider(dom.post("/profile/identity", connect).continues(), "ann")).is(409)
 	assert.Contains(t, refused.text, "This is somebody else")

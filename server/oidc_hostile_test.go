@@ -28,7 +28,7 @@ import (
 	"patrol/server"
 )
 
-// providerKeys are what hostile providers sign with: the key that they publish and
+// providerKeys are the keys of hostile providers: the key that they publish and
 // one that they do not.
 var providerKeys = sync.OnceValues(func() ([2]*rsa.PrivateKey, error) {
 	var keys [2]*rsa.PrivateKey

@@ -154,6 +154,6 @@ func TestManagingUsersAndDomains(t *testing.T) {
 	assert.Contains(t, root.get("/admin/audit?subject=domain%3Agamma").text, "domain.create")
 	assert.Contains(t, root.get("/admin/audit?actor=nobody%40x").text, "No event fits this filter.")
 
-	// Who is no admin does not even see that there is administration.
+	// Users who are no admins do not see the administration.
 	assert.NotContains(t, w.visit("ann").get("/profile/pats").text, "/admin/")
 }

@@ -125,7 +125,7 @@ func TestAFormOfADomainSurvivesTheSession(t *testing.T) {
 	}
 }
 
-// What a domain does not take is said on the form, with what was typed kept.
+// The form shows what a domain does not accept, and keeps the entries.
 func TestTheCreateFormSaysWhatADomainDoesNotTake(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	w.limit("7d", false, false)

@@ -58,7 +58,7 @@ func TestThePolicysHistoryOnPages(t *testing.T) {
 		require.NotEmpty(t, rollBack, "%v", links)
 		assert.NotContains(t, links, "Roll back… to v2", "it is in force")
 
-		// What changed since.
+		// Later changes.
 		diff := pol.get(links["Compare v1 with the one in force"]).is(200)
 		diff.isOnlyText("<b>")
 		for _, want := range []string{"4 files differ.", "custom/c.rego", ".manifest", "# title: &lt;b&gt;One&lt;/b&gt;", "# title: Two", "one := 1", "two := 2"} {

@@ -117,12 +117,12 @@ func newBusyWorld(t *testing.T) *busyWorld {
 	return f
 }
 
-// place is where a test looks at a page: an address, and who does.
+// place is a page for a test: its address and its visitor.
 type place struct {
 	as, path string
 	// fill are the fields of its form, by their names; nil: it is not sent.
 	fill map[string]string
-	// then is where the sent form leads, without what differs each time.
+	// then is the address that the sent form leads to, without the parts that differ each time.
 	then string
 }
 
@@ -269,6 +269,6 @@ func (r *reader) sendsForm(t *testing.T, at place) {
 		there, err := chromedp.Run(r.tab, chromedp.Evaluate[bool](`document.readyState === "complete" && !window.before && location.pathname.endsWith("`+at.then+`")`))
 		return err == nil && there
 	}, soon, 20*time.Millisecond, "it leads elsewhere")
-	// What guards a secret that was not copied would hold up whoever goes on.
+	// The guard of a secret that was not copied would hold up the navigation.
 	r.script(`document.querySelector("[data-secret]")?.dispatchEvent(new Event("copy")), ""`)
 }

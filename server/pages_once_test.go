@@ -263,7 +263,7 @@ func (p warning) Sync(ctx context.Context) error {
 	return p.Policy.Sync(ctx)
 }
 
-// What went wrong beside what was done is a header for programs, and on the next page for people.
+// A warning beside the result is a header for programs, and on the next page for people.
 func TestPagesTellWhatWentWrongBeside(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), func(_ *server.Config, d *server.Deps) { d.Policy = warning{d.Policy} })
 	w.ships("v1", nil)

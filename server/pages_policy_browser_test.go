@@ -139,7 +139,7 @@ func (r *reader) triesAPolicy(t *testing.T, script bool) {
 	assert.Contains(t, pol.sees("#playground-result"), "Closed.")
 	assert.Equal(t, "1", pol.script(`window.stays ?? "the page was loaded anew"`))
 
-	// Where no answer comes to the script, the form is sent as without it.
+	// Without an answer to the script, the form is sent as without the script.
 	pol.script(`window.fetch = () => Promise.reject(new TypeError("blocked")); ""`)
 	tries("package patrol.custom\n", "Allowed")
 	assert.Equal(t, "anew", pol.script(`window.stays ?? "anew"`))

@@ -125,7 +125,7 @@ func (s *shown) byID(id string) *html.Node {
 	return nil
 }
 
-// value is what a control would send.
+// value returns the value that a control would send.
 func (s *shown) value(name string) string {
 	s.t.Helper()
 	controls := s.named(name)
@@ -315,7 +315,7 @@ func TestARefusedFormKeepsWhatWasTyped(t *testing.T) {
 		}
 	}
 
-	// What only the core can tell comes back in the same way.
+	// Errors that only the core finds come back in the same way.
 	ann.post("/profile/pats/new", newToken("taken")).shows(ann)
 	in = newToken("taken")
 	in.Set("key", "another")

@@ -146,7 +146,7 @@ func TestAdminsEndSessionsOfOthers(t *testing.T) {
 	assert.Equal(t, w.users["root"].ID, events[0].Actor.UserID)
 }
 
-// Whoever administers a domain may ask whether one address has an account, and not for all.
+// A domain's admin may ask whether one address has an account, and not for all.
 func TestLookingUpPeopleIsLimited(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	dom := w.visit("dom")

@@ -22,7 +22,7 @@ import (
 	"patrol/server/manage"
 )
 
-// serveCredential is what edge replicas fetch the bundle with.
+// serveCredential is the credential with which edge replicas fetch the bundle.
 const serveCredential = "edge-credential-of-32-characters!"
 
 func withServeCredential(c *server.Config, _ *server.Deps) { c.BundleCredential = serveCredential }
@@ -258,7 +258,7 @@ func TestPolicyBundleLongPolling(t *testing.T) {
 	}
 	w.with(serveCredential).set("If-None-Match", `"other"`).set("Prefer", "wait=60").get(bundlePath).is(200)
 
-	// Who goes away leaves a place.
+	// A client that goes away frees its place.
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := w.waits(ctx, "wait=60")
 	w.waiting(1)

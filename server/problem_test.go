@@ -36,7 +36,7 @@ func bare() (*Server, *bytes.Buffer) {
 	return s, &logs
 }
 
-// answerTo is what a server answers whose one route, GET /it, does what do does.
+// answerTo returns the answer of a server whose one route, GET /it, calls do.
 func answerTo(t *testing.T, s *Server, do func(*gin.Context) error) (*httptest.ResponseRecorder, api.Problem) {
 	t.Helper()
 	s.gin = s.newRouter([]endpoint.Route{{Method: "GET", Path: "/it", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: func(c *gin.Context, _ models.Principal) error { return do(c) }}})

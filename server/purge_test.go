@@ -45,7 +45,7 @@ func TestPurge(t *testing.T) {
 		w.freshen("ann")
 		dead("ann", "second")
 
-		// Whatever somebody else asks for, nothing goes.
+		// No call of another user deletes anything.
 		refused := []struct {
 			name, path string
 			in         any

@@ -61,7 +61,7 @@ func TestRefusalsWithoutATokenAreCountedAndSaidToBe(t *testing.T) {
 		assert.False(t, log.Verified.CutShort)
 		assert.Contains(t, w.visit("pol").get("/policy/decisions").is(200).text, "complete since")
 
-		// Where max_rows cuts it short, that is said.
+		// A period that max_rows cuts short is reported as such.
 		d, err := w.decided.Decision(t.Context(), allowed)
 		require.NoError(t, err)
 		require.NotNil(t, d)

@@ -44,7 +44,7 @@ func TestResetOfAPassword(t *testing.T) {
 		assert.Equal(t, w.clock.Now().Add(24*time.Hour), reset.ExpiresAt)
 		w.with(ann).get("/api/v1/me").is(200)
 
-		// What is wrong with the password does not use the code up.
+		// A refused password does not use the code up.
 		w.reset(reset.Code, "short").problem(422, models.CodeInvalid)
 		w.reset(reset.Code, "").problem(422, models.CodeInvalid)
 		w.reset("", newPassword).problem(422, models.CodeInvalid)

@@ -108,7 +108,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	if err := s.Setup(ctx); err != nil {
 		return errors.Join(err, s.closeListeners())
 	}
-	// What is in flight outlives ctx, by the shutdown timeout at most.
+	// Requests in flight outlive ctx, by the shutdown timeout at most.
 	inFlight, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	background, stop := context.WithCancel(ctx)

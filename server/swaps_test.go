@@ -247,7 +247,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 	}
 }
 
-// inUse is what this process has in use.
+// inUse returns the memory that this process uses.
 type inUse struct {
 	heap       int64 // bytes
 	goroutines int

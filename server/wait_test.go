@@ -92,7 +92,7 @@ func TestRevokeWaitsForAllServers(t *testing.T) {
 	})
 }
 
-// What the cache has counts for nothing when the facts are to be full.
+// Cached facts do not count when the facts are to be full.
 func TestAuthorizeWithFullConsistency(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, database string) {
 		w := newWorld(t, database, nil)

@@ -217,14 +217,14 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// size is how much memory it takes, in bytes.
+// size returns the memory that it takes, in bytes.
 func (b *lockedBuffer) size() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return int64(b.buf.Cap())
 }
 
-// answer is what came back.
+// answer is the answer of the server.
 type answer struct {
 	t      *testing.T
 	status int
@@ -364,7 +364,7 @@ func (w *world) freshen(name string) {
 	w.as(name).post("/api/v1/session/reauthenticate", api.Reauthenticate{Password: password}).is(200)
 }
 
-// soon is how long tests wait for what happens in the background.
+// soon is the time for which tests wait for background work.
 const soon = 10 * time.Second
 
 // cookieName is the name of a cookie of the world's installation, over plain HTTP.

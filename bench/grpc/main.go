@@ -63,7 +63,7 @@ func main() {
 // maxRatio is the bar: CPU of a Check against the constant handler's.
 const maxRatio = 1.8
 
-// perSample is how long the bare evaluation is measured in a round.
+// perSample is the time for which the bare evaluation is measured in a round.
 const perSample = 300 * time.Millisecond
 
 // compare sets up, measures in rounds and reports whether the bar was missed.

@@ -86,7 +86,7 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(user+system) * time.Second / ticksPerSecond, errors.Join(err1, err2)
 }
 
-// questions are what an Envoy asks, one for each token.
+// questions are the requests of an Envoy, one for each token.
 func questions(w *bench.World) []*authv3.CheckRequest {
 	out := make([]*authv3.CheckRequest, len(w.Holders))
 	for i, h := range w.Holders {

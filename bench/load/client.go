@@ -24,7 +24,7 @@ func post(host, path string, body []byte) payload {
 	return b.Bytes()
 }
 
-// round is what one round of requests came to.
+// round is the result of one round of requests.
 type round struct {
 	perSecond float64
 	p50, p99  time.Duration

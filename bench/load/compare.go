@@ -145,7 +145,7 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 	return failed, err
 }
 
-// perSample is how long each operation of this process is measured in a round.
+// perSample is the time for which each operation of this process is measured in a round.
 const perSample = 300 * time.Millisecond
 
 // addBare measures what needs no server.
@@ -219,7 +219,7 @@ func answerSize(ctx context.Context, addr string, h bench.Holder) (int, error) {
 	return len(body), err
 }
 
-// input is what the policy judges, as section "The input" of policies/README.md
+// input is the policy's input, as section "The input" of policies/README.md
 // describes it.
 func input(w *bench.World, h bench.Holder) map[string]any {
 	req := bench.Request()

@@ -91,7 +91,7 @@ func BenchmarkDecisionLog(b *testing.B) {
 			begin := time.Now()
 			_, err = fire(b.Context(), servers[i].addr, payloads[i], anyAnswer, loggedRequests, loggedConnections)
 			require.NoError(b, err)
-			// What is still to be written counts, too.
+			// Decisions that are still to be written count, too.
 			if way.sink != "" {
 				require.Eventually(b, func() bool { return written(b, servers[i].addr, way.sink) >= before+loggedRequests },
 					time.Minute, 5*time.Millisecond, "%s: decisions are not written", way.name)
@@ -120,7 +120,7 @@ func BenchmarkDecisionLog(b *testing.B) {
 	}
 }
 
-// written is how many decisions a sink has, or lost.
+// written counts the decisions that a sink has, or lost.
 func written(b *testing.B, addr, sink string) float64 {
 	if sink == "" {
 		return 0

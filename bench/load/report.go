@@ -13,7 +13,7 @@ import (
 	"patrol/bench"
 )
 
-// results are what the rounds came to.
+// results are the results of all rounds.
 type results struct {
 	servers   []*served
 	cases     []*judged

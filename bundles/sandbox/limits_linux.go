@@ -50,7 +50,7 @@ func limit(memory, seconds int64) error {
 	return unix.Setpriority(unix.PRIO_PROCESS, 0, niceness)
 }
 
-// watchEvery is how often the memory of a child is looked at.
+// watchEvery is the interval at which the memory of a child is looked at.
 const watchEvery = 20 * time.Millisecond
 
 // watchMemory calls exceeded once if a process uses more memory than most, until

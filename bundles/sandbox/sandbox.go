@@ -56,7 +56,7 @@ type LimitError struct {
 	Limits   Limits
 }
 
-// Resource is what a limit is on.
+// Resource is a resource with a limit.
 type Resource string
 
 // The resources.
@@ -237,7 +237,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// feedError is why a child was killed whose input could not be completed.
+// feedError says why the input of a child could not be completed, so that it was killed.
 type feedError struct{ err error }
 
 func (e *feedError) Error() string { return e.err.Error() }
@@ -284,7 +284,7 @@ func firstLine(text string) string {
 	return line
 }
 
-// JobError is what a job said about why it failed.
+// JobError is the error that a job reports.
 type JobError struct{ Message string }
 
 // Error is the job's own message.

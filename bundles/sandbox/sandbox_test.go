@@ -20,7 +20,7 @@ import (
 	"patrol/internal/testenv"
 )
 
-// jobs are what the children of this test can do.
+// jobs are the jobs of this test's child processes.
 var jobs = map[string]sandbox.Job{
 	"echo": func(_ context.Context, in json.RawMessage, _ io.Reader) (any, error) { return in, nil },
 	"environment": func(context.Context, json.RawMessage, io.Reader) (any, error) {

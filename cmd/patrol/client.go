@@ -19,11 +19,11 @@ import (
 
 const (
 	defaultServer = "http://127.0.0.1:8080"
-	// completionPatience is how long somebody who pressed Tab waits.
+	// completionPatience is the time that somebody who pressed Tab waits.
 	completionPatience = 2 * time.Second
 )
 
-// client is what the commands that talk to a server share.
+// client is shared by the commands that talk to a server.
 type client struct {
 	*process
 	output

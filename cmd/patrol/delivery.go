@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// followEvery is how often a server looks for which policy is in force.
+	// followEvery is the interval at which a server looks for the policy in force.
 	followEvery = 500 * time.Millisecond
-	// policyStart is how long the policy's source may take at the start.
+	// policyStart is the time that the policy's source may take at the start.
 	policyStart = 20 * time.Second
 )
 
@@ -93,7 +93,7 @@ func policyGate(cfg config.Config, recorded bundles.Events) (*bundles.Gate, erro
 	return gate, nil
 }
 
-// shadowDeps is what a shadow needs of a server.
+// shadowDeps are the parts of a server that a shadow needs.
 type shadowDeps struct {
 	store      *store.Store
 	decisions  *store.Decisions // nil: they are in no database

@@ -20,7 +20,7 @@ import (
 	"patrol/server/identity"
 )
 
-// Who and what the demo makes.
+// The users, domains and tokens of the demo.
 const (
 	demoAdmin    = "admin@demo.example"
 	demoUser     = "ada@demo.example"
@@ -30,7 +30,7 @@ const (
 	demoLifetime = "1d"
 )
 
-// demo is what the demo made, secrets included. It goes to the screen and nowhere
+// demo holds the objects that the demo made, secrets included. It goes to the screen and nowhere
 // else.
 type demo struct {
 	program, url, upstream, dir  string

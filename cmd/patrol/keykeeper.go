@@ -29,7 +29,7 @@ type keyKeeper struct {
 	failed string // the last failure that was told
 }
 
-// keysEvery is how often the ring's file and the database are looked at.
+// keysEvery is the interval at which the ring's file and the database are looked at.
 const keysEvery = 2 * time.Second
 
 // newKeyKeeper arranges the ring that a server starts with.

@@ -62,7 +62,7 @@ func (p *process) keysChangeCommand(use, short, long string, change func(*store.
 	return cmd
 }
 
-// followWithin is how long servers may take to follow a promotion.
+// followWithin is the time that servers may take to follow a promotion.
 const followWithin = 15 * time.Second
 
 // promoteKey promotes a key and waits until every server that runs makes new

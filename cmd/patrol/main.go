@@ -27,7 +27,7 @@ func main() {
 	os.Exit(status)
 }
 
-// process is what a run of the program takes from the operating system, so that
+// process holds all that a run of the program takes from the operating system, so that
 // a test can give it something else.
 type process struct {
 	name           string // by which the program was called

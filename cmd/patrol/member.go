@@ -26,7 +26,7 @@ func (p *process) memberCommand() *cobra.Command {
 	return cmd
 }
 
-// membership is how the member commands are told domain, user and role: as
+// membership holds domain, user and role of the member commands: as
 // arguments in this order, or as flags.
 type membership struct{ domain, user, role string }
 

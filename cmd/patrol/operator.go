@@ -19,10 +19,10 @@ import (
 	"patrol/policies/engine"
 )
 
-// listPage is how many rows operator commands read at a time; they print all.
+// listPage is the number of rows that operator commands read at a time; they print all.
 const listPage = 200
 
-// operator is what the commands share that work straight on the database.
+// operator is shared by the commands that work straight on the database.
 type operator struct {
 	*process
 	output
@@ -75,7 +75,7 @@ func (o *operator) open(ctx context.Context, cmd *cobra.Command) (err error) {
 	return nil
 }
 
-// operatorActor is who acts, for the audit log: somebody with a shell, known by
+// operatorActor is the actor in the audit log: somebody with a shell, known by
 // the name that the operating system has for them.
 func operatorActor(cmd *cobra.Command) models.Actor {
 	name := "unknown"

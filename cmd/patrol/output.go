@@ -13,7 +13,7 @@ import (
 	"golang.org/x/term"
 )
 
-// output is how a command shows what it found.
+// output writes the results of a command.
 type output struct {
 	format string // "table" or "json"
 	w      io.Writer

@@ -12,7 +12,7 @@ import (
 	"patrol/models/store"
 )
 
-// statusOutput is what `patrol status` says in JSON.
+// statusOutput is the JSON form of `patrol status`.
 type statusOutput struct {
 	Policy      livePolicy         `json:"policy"`
 	DecisionLog *decisionLogStatus `json:"decision_log"` // null: decisions are kept in no database
@@ -63,7 +63,7 @@ and for what is kept of refusals without such a token. It warns if decision_log.
 	})
 }
 
-// decisionLogStatus is how far the decision log reaches; nil if it is in no database.
+// decisionLogStatus is the period that the decision log covers; nil if it is in no database.
 func (o *operator) decisionLogStatus(ctx context.Context) (out *decisionLogStatus, err error) {
 	decisions, err := openDecisions(ctx, o.cfg, store.Config{})
 	if err != nil || decisions == nil {

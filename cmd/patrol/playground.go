@@ -10,7 +10,7 @@ import (
 	"patrol/server/manage"
 )
 
-// trialPatience is how long a trial waits for its turn.
+// trialPatience is the time that a trial waits for its turn.
 const trialPatience = 5 * time.Second
 
 // openPlayground returns nil if there is to be none.

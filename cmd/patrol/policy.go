@@ -79,8 +79,8 @@ func (p *process) openPolicy(cmd *cobra.Command, args []string) (policyFiles, er
 	return policyFiles{b.Source, pathOf(args)}, nil
 }
 
-// permitted is what the server lets policies waive, as far as its settings can be read
-// from here.
+// permitted lists the reasons that the server lets policies waive, as far as its settings can be
+// read from here.
 func (p *process) permitted(cmd *cobra.Command) []string {
 	c, err := config.Load(cmd.Flags(), p.environ)
 	if err != nil {

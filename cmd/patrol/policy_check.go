@@ -74,7 +74,7 @@ The exit status is 0 if it passes, 1 if not, 2 if something went wrong.`,
 	return cmd
 }
 
-// checkFlags are how strict a check is, as flags say.
+// checkFlags set the strictness of a check.
 type checkFlags struct {
 	workbench.CheckOptions
 	waive []string
@@ -182,7 +182,7 @@ func stageFailed(r *workbench.Report, stage engine.Stage) bool {
 	return false
 }
 
-// stageDetail is what is worth knowing of a stage beside its outcome.
+// stageDetail returns details of a stage beside its outcome.
 func stageDetail(r *workbench.Report, stage engine.Stage) string {
 	switch {
 	case stage == engine.StageTests && r.Tests != nil:

@@ -182,7 +182,7 @@ func writeDifference(b *strings.Builder, d workbench.Difference, files [2]policy
 	fmt.Fprintf(b, "    - %s\n    + %s\n", d.Before, d.After)
 }
 
-// asked is what a request stands for, in words.
+// asked returns the question of a request in words.
 func asked(scope string) string {
 	if scope == "" {
 		return "no route"

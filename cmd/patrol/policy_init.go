@@ -13,7 +13,7 @@ import (
 	"patrol/policies"
 )
 
-// starter is what a new repository has beside the policy.
+// starter holds the files of a new repository beside the policy.
 //
 //go:embed starter
 var starter embed.FS

@@ -113,7 +113,7 @@ func TestInitIsWholeOrNothing(t *testing.T) {
 	assert.Contains(t, files(repository), "/.gitlab-ci.yml")
 	assert.NotContains(t, files(repository), "/starter")
 
-	// What is written last cannot be: it is as if nothing had been.
+	// If the last file cannot be written, none is.
 	good := starterFiles["README.md"]
 	t.Cleanup(func() { starterFiles["README.md"] = good })
 	starterFiles["README.md"] = "../outside.md"
@@ -129,7 +129,7 @@ func TestInitIsWholeOrNothing(t *testing.T) {
 	}
 }
 
-// ciSystem is what the CI files of a starter are run with: a repository with a
+// ciSystem runs the CI files of a starter: a repository with a
 // main branch, a change on another branch, and the program where it is downloaded.
 type ciSystem struct {
 	*testing.T
@@ -265,7 +265,7 @@ func (c *ciSystem) github(job githubJob, values map[string]string, holds ...stri
 	return printed.String(), nil
 }
 
-// whatChanged is what a diff says of the change that the tests make.
+// whatChanged is the text of a diff for the change that the tests make.
 const whatChanged = "+ guest models/read"
 
 // TestInitGitHub runs the commands of the workflow that a starter has.

@@ -17,7 +17,7 @@ import (
 	"patrol/policies/engine/workbench"
 )
 
-// policyTests is what `policy test` was asked to do.
+// policyTests holds the options of `policy test`.
 type policyTests struct {
 	output
 	opts     workbench.TestOptions
@@ -153,7 +153,7 @@ func testSum(r *workbench.TestReport) string {
 	return text
 }
 
-// watchEvery is how often files are looked at for changes.
+// watchEvery is the interval at which files are looked at for changes.
 const watchEvery = 300 * time.Millisecond
 
 // watch runs the tests now and after each change, until ctx ends, which is how it

@@ -69,7 +69,7 @@ The exit status is 0 if all is up to date, 1 if there is something to do by hand
 	return cmd
 }
 
-// upgrade is what is to be done with a folder.
+// upgrade lists the changes that an upgrade makes in a folder.
 type upgrade struct {
 	replaced, added []string   // up to this version
 	gone            []string   // default files that the folder has done without
@@ -203,7 +203,7 @@ func (u *upgrade) holdMerged(ctx context.Context, folder string) error {
 	return nil
 }
 
-// starterContent is what 'patrol policy init' writes now.
+// starterContent returns the files that 'patrol policy init' writes now.
 func starterContent() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	err := fs.WalkDir(policies.FS, ".", func(name string, d fs.DirEntry, err error) error {

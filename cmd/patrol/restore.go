@@ -75,7 +75,7 @@ again. All sessions and one-time codes end. With SQLite the database of before s
 	return cmd
 }
 
-// state is what matters of a database to its restore.
+// state is the part of a database's state that its restore depends on.
 type state struct {
 	installation string
 	files        []store.TombstoneFile

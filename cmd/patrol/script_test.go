@@ -49,7 +49,7 @@ var updateScripts = flag.Bool("update", false, "write what commands print into t
 // testKeys is a ring for servers that must be given one.
 const testKeys = "test:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
-// patience is how long anything may take that is not itself under test.
+// patience bounds the time of anything that is not itself under test.
 const patience = 90 * time.Second
 
 // TestScripts runs each script in testdata/script by itself.

@@ -64,7 +64,7 @@ are printed.`,
 }
 
 const (
-	// keepChanges is how long the change feed is kept for readers that lag. They
+	// keepChanges is the time for which the change feed is kept for readers that lag. They
 	// poll several times a second; one that lags more drops its whole cache.
 	keepChanges = time.Hour
 	pruneEvery  = 10 * time.Minute
@@ -83,7 +83,7 @@ type node struct {
 	record    *decisionlog.Log
 	buried    *tombstones.File // nil: no tombstones are kept
 	keeper    *keyKeeper
-	// purgeAfter is how long records of dead tokens are kept; 0: for ever.
+	// purgeAfter is the time for which records of dead tokens are kept; 0: for ever.
 	purgeAfter time.Duration
 
 	proxy  *gateway.Gateway
@@ -93,7 +93,7 @@ type node struct {
 	server *server.Server
 }
 
-// occasions are what else is to happen when a server starts; nil: nothing.
+// occasions are startup hooks; nil: none.
 type occasions struct {
 	opened    func(context.Context, *node) error // everything is there, nothing listens
 	listening func(context.Context, *node) error // the addresses are known
@@ -361,7 +361,7 @@ func (n *node) serveEnvoy(ctx context.Context, stop context.CancelCauseFunc) err
 	return err
 }
 
-// seeEvery is how often a server says that it is there.
+// seeEvery is the interval at which a server reports to the others.
 const seeEvery = store.ServerGone / 4
 
 // stayKnown tells other servers on the database of this one until ctx ends.
@@ -393,7 +393,7 @@ func (n *node) buryAgain(ctx context.Context) {
 	}
 }
 
-// serverName is what people call a server: its host and where it listens.
+// serverName is the name of a server for people: its host and address.
 func serverName(addr string) string {
 	host, err := os.Hostname()
 	if err != nil {

@@ -48,7 +48,7 @@ func keepTombstones(ctx context.Context, cfg config.Config, s *store.Store, now 
 	return file, stones, nil
 }
 
-// mostTold is how many of the things that were taken away again the log names.
+// mostTold bounds the things taken away again that the log names.
 const mostTold = 20
 
 // takeAwayAgain applies tombstones to a database that does not know of them.

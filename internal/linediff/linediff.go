@@ -10,7 +10,7 @@ import (
 	"github.com/aymanbagabas/go-udiff"
 )
 
-// context is how many unchanged lines are shown around a change.
+// context is the number of unchanged lines that are shown around a change.
 const context = 3
 
 // Op says which of two texts have a line. It is the sign that patches have for it.

@@ -30,14 +30,14 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// What documents say instead of what is different everywhere.
+// Placeholders in documents.
 const (
 	exampleAddr     = "127.0.0.1:8080"
 	exampleUpstream = "http://127.0.0.1:11434"
 	exampleDatabase = "postgres://patrol:secret@db.example.com/patrol"
 )
 
-// patience is how long a block may take. The first one compiles the program.
+// patience is the time that a block may take. The first one compiles the program.
 const patience = 10 * time.Minute
 
 func TestCommandsInDocuments(t *testing.T) {

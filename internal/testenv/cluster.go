@@ -132,7 +132,7 @@ func (c *Cluster) URLAt(addr string) string {
 	return u.String()
 }
 
-// Addr is where the server listens.
+// Addr is the server's address.
 func (c *Cluster) Addr() string { return net.JoinHostPort("127.0.0.1", c.port) }
 
 // Stop ends the server as its operator would, cutting its clients.

@@ -54,7 +54,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Addr is where clients connect.
+// Addr is the address for clients.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 // Lead has new connections lead to another server. Those that there are stay.
@@ -76,7 +76,7 @@ func (p *Proxy) Cut() {
 // Delay has every answer come that much later.
 func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
 
-// Trips is how many times clients waited for the server.
+// Trips counts how often clients waited for the server.
 func (p *Proxy) Trips() int64 { return p.trips.Load() }
 
 // FreezeAfter has all connections stand still once a client sent a statement with the

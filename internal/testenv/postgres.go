@@ -19,7 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// patience is how long the server may take to start, stop or answer.
+// patience is the time that the server may take to start, stop or answer.
 const patience = time.Minute
 
 // server is the PostgreSQL of this test process.

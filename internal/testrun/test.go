@@ -45,7 +45,7 @@ func (r runner) test(ctx context.Context, extra []string) error {
 
 	env := []string{"PATROL_SKIPPED=" + skips, cgo(race)}
 	if race {
-		// What tests start as processes of their own runs without the race detector, which
+		// Child processes of tests run without the race detector, which
 		// would make each policy check ten times as long.
 		program := filepath.Join(dir, "patrol")
 		build := r.command(ctx, []string{cgo(false)}, "build", "-trimpath", "-o", program, "./cmd/patrol")

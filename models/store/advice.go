@@ -50,12 +50,12 @@ func (r rank) compare(o rank) int {
 type AdviceTotals struct {
 	Judged int // alive and old enough, unless young ones were asked for
 	Young  int // alive and left out, since they were made within the period
-	// Narrowable is how many of those judged could do with less, Unused how many of
+	// Narrowable counts those judged that have unused permissions, Unused those of
 	// these were not used at all.
 	Narrowable, Unused int
 }
 
-// adviceBatch is how many tokens are looked at at a time.
+// adviceBatch is the number of tokens that are looked at at a time.
 const adviceBatch = 500
 
 // AdvisePATs holds what the live tokens of all users may do against what they did, by the

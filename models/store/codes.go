@@ -10,7 +10,7 @@ import (
 	"patrol/models"
 )
 
-// codePurpose is what a one-time code lets its holder do.
+// codePurpose is the act that a one-time code permits.
 type codePurpose string
 
 const (

@@ -37,7 +37,7 @@ type Config struct {
 	// Default: 20 for PostgreSQL, and for SQLite the number of CPUs, at least 4.
 	MaxConns int
 
-	// ListenURL is where to hear of others' changes if URL leads to a pooler that
+	// ListenURL is the database to listen on for others' changes if URL leads to a pooler that
 	// lends connections for a transaction each. Empty: over URL, unless a pooler is
 	// there.
 	ListenURL string
@@ -54,7 +54,7 @@ type Config struct {
 	// connect_timeout. Default: 5 s; 1 s if there are several hosts.
 	ConnectTimeout time.Duration
 
-	// SlowQuery is how long a statement may take before a warning is logged.
+	// SlowQuery is the time that a statement may take before a warning is logged.
 	// Default: 500 ms.
 	SlowQuery time.Duration
 

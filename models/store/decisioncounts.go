@@ -75,7 +75,7 @@ func (d *Decisions) CountedOutcomes(ctx context.Context, tokenID string, since t
 // maxUses bounds how many different uses of a token are looked at.
 const maxUses = 10_000
 
-// Uses is what a token's scopes were used for.
+// Uses returns the uses of a token's scopes.
 type Uses struct {
 	Scopes []models.UsedScope // each kind of request once, with its counts added up
 	// More says that there is more than anybody would look through. What is left out

@@ -58,7 +58,7 @@ func (n *inserter) insert(ctx context.Context, pool *sql.DB, batch []models.Logg
 			_, err = c.ExecContext(ctx, "COMMIT", nil)
 		}
 		if err != nil {
-			// What went wrong before is the error. A connection that cannot be rolled back is
+			// The earlier failure is the error. A connection that cannot be rolled back is
 			// not used again.
 			if _, rerr := c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK", nil); rerr != nil && !strings.Contains(rerr.Error(), "no transaction is active") {
 				n.conn, n.sized = nil, nil

@@ -176,7 +176,7 @@ func (d *Decisions) Decision(ctx context.Context, id string) (*models.LoggedDeci
 	return &list[0], nil
 }
 
-// decisionsPerRead is how many decisions Each reads at a time.
+// decisionsPerRead is the number of decisions that Each reads at a time.
 const decisionsPerRead = 1000
 
 // Each calls fn with the decisions that the filter leaves, with their input, the

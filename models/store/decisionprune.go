@@ -12,7 +12,7 @@ import (
 	"patrol/models"
 )
 
-// heldRows is how many decisions about one token there are. Those about none that
+// heldRows counts the decisions about one token. Those about none that
 // verified have no token and no user.
 type heldRows struct {
 	Token, Owner string

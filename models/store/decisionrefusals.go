@@ -30,7 +30,7 @@ func (t *tx) addRefusals(refusals []models.CountedRefusals) error {
 const addsUp = " ON CONFLICT (minute, span, address, reason) DO UPDATE SET calls = decision_refusals.calls + excluded.calls," +
 	" decisions = decision_refusals.decisions + excluded.decisions, kept = decision_refusals.kept + excluded.kept"
 
-// foldedMinutes is how many minutes of refusals are added up in a transaction.
+// foldedMinutes is the number of minutes whose refusals are added up in a transaction.
 const foldedMinutes = 10
 
 // pruneRefusals deletes counts from before a time, and adds up by the hour, for all
@@ -175,7 +175,7 @@ func (d *Decisions) refusalsAt(ctx context.Context, at time.Time) ([]models.Coun
 	return out, err
 }
 
-// soon is how long a decision may take to get into the log, with room for clocks
+// soon is the time that a decision may take to get into the log, with room for clocks
 // that differ.
 const soon = 10 * time.Second
 

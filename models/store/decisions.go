@@ -100,7 +100,7 @@ var decisionColumns = []string{
 	"input_now", "token_fact", "user_fact", "domain_fact", "membership_fact", "detail",
 }
 
-// decisionDetail is what few decisions have.
+// decisionDetail holds the fields that few decisions have.
 type decisionDetail struct {
 	Reasons []models.Reason   `json:"reasons,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
@@ -238,7 +238,7 @@ type blob []byte
 func (b blob) Value() (sqldriver.Value, error) { return []byte(b), nil }
 
 const (
-	// factTouch is how often a fact that is in use is marked as such.
+	// factTouch is the interval at which a fact in use is marked as such.
 	factTouch = time.Hour
 	// maxFactsKnown bounds what is remembered of facts that are there.
 	maxFactsKnown = 200_000

@@ -137,7 +137,7 @@ func TestLatestDecisions(t *testing.T) {
 			assert.Equal(t, c.want, got, name)
 		}
 
-		// What is added while they are read is not among them.
+		// Decisions that are added while others are read are not among them.
 		n := 0
 		require.NoError(t, d.Latest(t.Context(), store.DecisionFilter{}, 1500, func(models.LoggedDecision) error {
 			if n++; n == 1 {

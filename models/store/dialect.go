@@ -29,7 +29,7 @@ const (
 	fromPATByID = " FROM pats p WHERE p.id = ?"
 )
 
-// dialect is what the databases say differently.
+// dialect holds the differences between the databases.
 type dialect struct {
 	// txOptions are those of writing transactions.
 	txOptions *sql.TxOptions

@@ -44,7 +44,7 @@
 //
 // # Caches
 //
-// Who caches facts drops them by the feed. [Store.OnChange] tells of this
+// Whoever caches facts drops them by the feed. [Store.OnChange] tells of this
 // Store's own writes before they return to their caller. [Store.Changes] tells
 // of everybody's; on SQLite [Store.DataVersion] says, nearly for free, whether
 // asking is worthwhile. The last use of tokens and sessions are no facts that

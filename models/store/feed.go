@@ -104,7 +104,7 @@ func (s *Store) sqliteChanges(db *gorm.DB, after models.FeedPosition, limit int)
 	return newPage(rows, after, limit)
 }
 
-// oneMore is how many rows tell whether there are more than limit.
+// oneMore is the number of rows that shows whether there are more than limit.
 func oneMore(limit int) int {
 	if limit == 0 {
 		return 0
@@ -204,7 +204,7 @@ func (s *Store) DataVersion(ctx context.Context) (version int64, ok bool, err er
 	return version, err == nil, err
 }
 
-// pruneBatch is how many changes one transaction deletes: on SQLite writers wait for
+// pruneBatch is the number of changes that one transaction deletes: on SQLite writers wait for
 // it.
 const pruneBatch = 5000
 

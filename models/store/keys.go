@@ -13,11 +13,11 @@ import (
 	"patrol/models"
 )
 
-// keysGone is how long after its last report a server counts no more. It reports
+// keysGone is the time after its last report at which a server counts no more. It reports
 // several times in that time, and takes its report back when it ends.
 const keysGone = time.Minute
 
-// KeyState is what the database says of token keys.
+// KeyState is the state of token keys in the database.
 type KeyState struct {
 	Promoted string            // the key for new tokens; "": the first of each ring
 	Retired  []string          // keys that are out of use for good
@@ -152,7 +152,7 @@ func (t *tx) keyServers() ([]ServerKeys, error) {
 	return servers, nil
 }
 
-// KeyUse is how many tokens there are of a key. Live ones are neither revoked nor
+// KeyUse counts the tokens of a key. Live ones are neither revoked nor
 // past the expiry that they were made with.
 type KeyUse struct {
 	KeyID string

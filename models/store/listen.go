@@ -12,7 +12,7 @@ import (
 	"patrol/models"
 )
 
-// channel is where on PostgreSQL servers tell each other that something changed.
+// channel is the channel of PostgreSQL on which servers announce changes to each other.
 const channel = "patrol_changes"
 
 // Listen calls wake whenever there may be something new in the feed, until ctx ends,

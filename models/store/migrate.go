@@ -51,7 +51,7 @@ func (s *Store) Migrate(ctx context.Context) (from, to int64, err error) {
 	defer func() { err = errors.Join(err, pool.Close()) }()
 	newest := newestVersion(provider)
 	if s.database.driver == postgresDriver {
-		// Where nothing is to be done, no lock is needed.
+		// Without work to do, no lock is needed.
 		if from, err = s.schemaVersion(ctx); err != nil || from == newest {
 			return from, from, errors.Join(err, s.checkRestoring(ctx))
 		}

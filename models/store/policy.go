@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// KeptPolicies is how many revisions of the policy can be rolled back to, the one
+	// KeptPolicies is the number of policy revisions that can be rolled back to, the one
 	// in force included.
 	KeptPolicies = 10
-	// keptPolicyEvents is how many events [Store.PolicyEvents] goes back. The audit
+	// keptPolicyEvents is the number of events that [Store.PolicyEvents] returns. The audit
 	// log keeps all.
 	keptPolicyEvents = 200
 )
@@ -57,10 +57,10 @@ type PolicyEvent struct {
 	Subject PolicyRevision
 }
 
-// PolicyEventKind is what happened.
+// PolicyEventKind is the kind of an event.
 type PolicyEventKind string
 
-// What happens to a policy.
+// The kinds of events of a policy.
 const (
 	PolicyActivated  PolicyEventKind = "activate"
 	PolicyRefused    PolicyEventKind = "refuse"

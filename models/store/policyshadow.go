@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// keptShadows is how many shadow policies are kept: servers with different
+	// keptShadows is the number of shadow policies that are kept: servers with different
 	// sources, or in the middle of a change, each count for their own.
 	keptShadows = 3
-	// keptShadowCounts is how many kinds of divergence are counted for each.
+	// keptShadowCounts bounds the kinds of divergence that are counted for each.
 	keptShadowCounts = 300
 )
 

@@ -189,7 +189,7 @@ func (s *Store) openPool(conns int, timeout time.Duration) (*gorm.DB, error) {
 // nothing.
 func (s *Store) newPostgresPool(conns int, statementTimeout, idle time.Duration) *sql.DB {
 	pool := stdlib.OpenDB(*s.postgresConn(s.postgres, statementTimeout, idle), stdlib.OptionResetSession(s.servers.check),
-		// What is broken shows itself with the next statement, which is done again: no
+		// A broken connection shows with the next statement, which is done again: no
 		// round trip is spent on it before.
 		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false }))
 	pool.SetMaxOpenConns(conns)

@@ -16,9 +16,9 @@ type Purge struct {
 }
 
 const (
-	// DefaultPurge is how many tokens a purge removes that names no limit.
+	// DefaultPurge is the number of tokens that a purge without a limit removes.
 	DefaultPurge = 10_000
-	// purgeBatch is how many a transaction removes: others' writes wait for it on
+	// purgeBatch is the number of tokens that a transaction removes: others' writes wait for it on
 	// SQLite.
 	purgeBatch = 200
 )

@@ -7,7 +7,7 @@ import (
 	"patrol/models"
 )
 
-// What of [Store.Reapply] is not about tokens and people.
+// The part of [Store.Reapply] for other things than tokens and people.
 
 // reapplyLimits makes a domain demand of tokens what it demanded last, beside what it
 // demands now.

@@ -124,7 +124,7 @@ func ReplaceSQLite(ctx context.Context, path, next, keep string) error {
 // No dump has it.
 const restoring = "patrol_restoring"
 
-// restorePatience is how long PostgreSQL may take to notice that a server is gone.
+// restorePatience is the time that PostgreSQL may take to notice that a server is gone.
 const restorePatience = 2 * time.Second
 
 // BeginRestore keeps servers from using a PostgreSQL database that is about to be

@@ -272,7 +272,7 @@ func storable(texts ...string) bool {
 	return true
 }
 
-// maxNote is how many bytes are kept of a text that a client chose and nothing
+// maxNote bounds the bytes that are kept of a text that a client chose and nothing
 // depends on, such as its User-Agent.
 const maxNote = 512
 

@@ -19,9 +19,10 @@ type Server struct {
 }
 
 const (
-	// ServerGone is how long after it was last seen a server counts no more.
+	// ServerGone is the time after its last report at which a server counts no more.
 	ServerGone = time.Minute
-	// serverForgotten is when the record of one that went without a word is removed.
+	// serverForgotten is the time after which the record of a server that ended without notice is
+	// removed.
 	serverForgotten = time.Hour
 )
 

@@ -105,7 +105,7 @@ func endSessions(db *gorm.DB, userID string) error {
 		Updates(map[string]any{"ended": true, "data": []byte{}}).Error
 }
 
-// sweepDelay is how long rows outlive their session, so that a request that was
+// sweepDelay is the time for which rows outlive their session, so that a request that was
 // under way when it ended finds it ended.
 const sweepDelay = time.Hour
 

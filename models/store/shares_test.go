@@ -39,7 +39,7 @@ func TestSlowPagesHoldNothingUp(t *testing.T) {
 		require.NoError(t, err)
 		ids = append(ids, p.ID)
 	}
-	// What lists read, and nothing else, stands still.
+	// The reads of lists, and nothing else, are stopped.
 	conn, err := pgx.Connect(ctx, cluster.URL())
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, conn.Close(ctx)) }()

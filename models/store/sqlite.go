@@ -18,7 +18,7 @@ import (
 	_ "modernc.org/sqlite" // the driver named sqlite, in pure Go
 )
 
-// busyTimeout is how long SQLite waits for a lock that another process holds.
+// busyTimeout is the time that SQLite waits for a lock that another process holds.
 const busyTimeout = 5 * time.Second
 
 // openSQLite opens one connection that writes, a pool of connections that read

@@ -33,7 +33,7 @@ type fileWatch struct {
 	now atomic.Pointer[fileTrouble] // nil: nothing is wrong
 }
 
-// fileTrouble is what is wrong with the files of a database.
+// fileTrouble describes a fault of a database's files.
 type fileTrouble struct {
 	what     string // in words that are safe to show to anybody
 	readable bool   // what is read is still what everybody sees

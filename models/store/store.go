@@ -172,7 +172,7 @@ func (s *Store) again(db *gorm.DB, fn func(*gorm.DB) error) error {
 	}
 }
 
-// readAttempts is how often a read is tried whose connection broke.
+// readAttempts is the number of attempts at a read whose connection breaks.
 const readAttempts = 3
 
 // Trouble says in plain words, which are safe to show to anybody, why the files of
@@ -278,7 +278,7 @@ type tx struct {
 	onDuplicate func(error) error
 }
 
-// writeAttempts is how often a transaction is tried that the database refuses
+// writeAttempts is the number of attempts at a transaction that the database refuses
 // for the sake of another one.
 const writeAttempts = 4
 

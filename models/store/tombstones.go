@@ -115,7 +115,7 @@ func (s *Store) EndAccess(ctx context.Context, by models.Actor) error {
 	})
 }
 
-// reapplyBatch is how many tombstones are compared with the database at a time.
+// reapplyBatch is the number of tombstones that are compared with the database at a time.
 const reapplyBatch = 200
 
 // Reapply takes away again what tombstones say was taken away and the database

@@ -21,7 +21,7 @@ type UserFilter struct {
 	Disabled *bool
 }
 
-// UserPatch is what changes about a user. Nil fields stay.
+// UserPatch is a change of a user. Nil fields stay.
 type UserPatch struct {
 	Name         *string
 	Admin        *bool
@@ -37,7 +37,7 @@ type DomainFilter struct {
 	UserID string // only domains of which this user is a member
 }
 
-// DomainPatch is what changes about a domain. Nil fields stay.
+// DomainPatch is a change of a domain. Nil fields stay.
 type DomainPatch struct {
 	Name   *string
 	Status *models.DomainStatus
@@ -58,7 +58,7 @@ type PATFilter struct {
 	Name   string        // the whole name
 }
 
-// PATPatch is what changes about a token's labels. Nil fields stay.
+// PATPatch is a change of a token's labels. Nil fields stay.
 type PATPatch struct {
 	Name        *string
 	Description *string
@@ -68,7 +68,7 @@ type PATPatch struct {
 type (
 	// Change says that a fact which decisions depend on was written.
 	Change = models.Change
-	// ChangeKind is what sort of fact changed.
+	// ChangeKind is the kind of a fact that changed.
 	ChangeKind = models.ChangeKind
 	// Use is one use of a token.
 	Use = models.Use

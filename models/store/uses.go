@@ -9,7 +9,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// useBatch is how many uses one statement writes: four parameters each, far from
+// useBatch is the number of uses that one statement writes: four parameters each, far from
 // what either database takes.
 const useBatch = 250
 

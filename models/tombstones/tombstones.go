@@ -35,7 +35,7 @@ type record struct {
 	*models.Tombstone
 }
 
-// keepExpired is how long the tombstone of a token outlives the token: clocks
+// keepExpired is the time for which the tombstone of a token outlives the token: clocks
 // differ, and some are set back.
 const keepExpired = 7 * 24 * time.Hour
 
@@ -55,14 +55,14 @@ type File struct {
 	unwritten []byte // lines that could not be written; they come before the next ones
 }
 
-// sink is what is needed of an open file.
+// sink is the part of an open file that is used.
 type sink interface {
 	io.Writer
 	Sync() error
 	Close() error
 }
 
-// batch is what is written at a time.
+// batch is one write.
 type batch struct {
 	lines []byte
 	err   error
@@ -198,7 +198,7 @@ func (f *File) writeAll(lines []byte) error {
 	return err
 }
 
-// attempts is how often lines are written to a file that is replaced meanwhile.
+// attempts is the number of attempts to write lines to a file that is replaced meanwhile.
 const attempts = 5
 
 // write appends lines to the file that is at the path when it is done.
@@ -234,7 +234,7 @@ func (f *File) append(lines []byte) error {
 		return err
 	}
 	if err := f.file.Sync(); err != nil {
-		// What a failed sync left behind is not known: the file is opened anew.
+		// The state after a failed sync is not known: the file is opened anew.
 		_ = f.file.Close()
 		f.file = nil
 		return err
@@ -314,7 +314,7 @@ func (f *File) compact(stones []models.Tombstone, size int64) (err error) {
 	if err := replace(f.path, text); err != nil {
 		return err
 	}
-	// What others appended to the old one since it was read.
+	// Lines that others appended to the old file since it was read.
 	if _, err := old.Seek(size, io.SeekStart); err != nil {
 		return err
 	}
@@ -369,7 +369,7 @@ func encode(r record) ([]byte, error) {
 	return fmt.Appendf(nil, "%08x %s\n", crc32.ChecksumIEEE(text), text), nil
 }
 
-// Content is what is in a file.
+// Content is the content of a file.
 type Content struct {
 	Header     Header
 	Tombstones []models.Tombstone

@@ -192,7 +192,7 @@ func TestFailedWritesAreToldAndMended(t *testing.T) {
 	assert.Equal(t, []string{"pat:a", "pat:b", "pat:b", "pat:c"}, subjects, "what could not be written comes first")
 	assert.False(t, f.Unwritten())
 
-	// What is left when nothing else is appended is written by itself, and at the end.
+	// The rest is written without further appends, and at the end.
 	disk.left = 0
 	require.ErrorIs(t, f.Append([]models.Tombstone{revoked("d")}), errFull)
 	assert.True(t, f.Unwritten())

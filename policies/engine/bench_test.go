@@ -77,7 +77,7 @@ func BenchmarkBodyNeed(b *testing.B) {
 	}
 }
 
-// BenchmarkRecall is what a request costs of the kind that was asked about before.
+// BenchmarkRecall measures a request of a kind that was judged before.
 func BenchmarkRecall(b *testing.B) {
 	s, r := load(b, nil), asked("POST /proxy/acme/v1/chat/completions")
 	b.ReportAllocs()

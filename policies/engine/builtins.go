@@ -34,7 +34,7 @@ const (
 // bound looks at the arguments of a call. After them there may be where the result goes.
 type bound func(args []*ast.Term) error
 
-// bounds are what each function is held to. Those that are not in it take time and memory
+// bounds are the limits of each function. Those that are not in it take time and memory
 // in proportion to what they are given, and that is bounded by what others make.
 var bounds = map[string]bound{
 	"plus": numbers, "minus": all(numbers, crowded(false)), "mul": numbers, "div": numbers, "rem": numbers, "abs": numbers, "round": numbers, "ceil": numbers, "floor": numbers,

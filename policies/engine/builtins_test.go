@@ -21,7 +21,7 @@ import (
 	"patrol/policies/engine"
 )
 
-// big are what hostile calls are made of: a caller sends these, or a rule makes them.
+// big are the arguments of hostile calls: a caller sends these, or a rule makes them.
 const big = `
 big := input.request.context.big
 
@@ -158,7 +158,7 @@ var hostile = map[string][]string{
 	"yaml.marshal":                     {`yaml.marshal(deep)`, `yaml.marshal(many)`},
 	"yaml.unmarshal":                   {`yaml.unmarshal(concat("", [x | some i in many; x := "["]))`, `yaml.unmarshal(concat("\n", ["a: &a [x,x,x,x,x,x,x,x,x]", "b: &b [*a,*a,*a,*a,*a,*a,*a,*a]", "c: &c [*b,*b,*b,*b,*b,*b,*b,*b]", "d: &d [*c,*c,*c,*c,*c,*c,*c]", "e: [*d,*d,*d,*d,*d,*d,*d,*d]"]))`},
 
-	// What goes through what it is given once, or compares.
+	// Functions that go through their arguments once, or compare.
 	"all":                                   {`all([x | some i in many; x := true])`},
 	"and":                                   {`{x | some x in many} & {x | some x in many}`, `whole & halves`},
 	"any":                                   {`any([x | some i in many; x := false])`},

@@ -11,7 +11,7 @@ import (
 	"patrol/models"
 )
 
-// Kind is what a policy was asked.
+// Kind is the kind of question to a policy.
 type Kind string
 
 // The kinds of questions.
@@ -20,7 +20,7 @@ const (
 	KindRoute    Kind = "route"    // what does a proxied request ask for?
 )
 
-// Answer is what a policy answers to an input document that somebody wrote down or
+// Answer is a policy's answer to an input document that somebody wrote down or
 // that was recorded.
 type Answer struct {
 	Kind     Kind   `json:"kind"`
@@ -32,7 +32,7 @@ type Answer struct {
 	ScopeID string            `json:"scope_id,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
-	// Waived is what it was allowed in spite of.
+	// Waived are the reasons against it that were waived.
 	Waived []models.Waiver `json:"waived,omitempty"`
 
 	// Of a route: what is asked for, all of which must be allowed; nil if no route maps the
@@ -45,7 +45,7 @@ type Answer struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// RouteAnswer is what a proxied request asks for. Domain is "" if the path does not
+// RouteAnswer is the question that a proxied request stands for. Domain is "" if the path does not
 // name one.
 type RouteAnswer struct {
 	Domain     string `json:"domain"`

@@ -19,7 +19,7 @@ import (
 	"patrol/policies/engine/enginetest"
 )
 
-// maliciousConditions are when a policy of somebody hostile allows.
+// maliciousConditions are the conditions under which a hostile policy allows.
 var maliciousConditions = []string{
 	"true",
 	`input.token.id == "t"`,
@@ -33,7 +33,7 @@ var maliciousConditions = []string{
 	"is_object(input.token)",
 }
 
-// maliciousAnswers are what it answers then.
+// maliciousAnswers are its answers then.
 var maliciousAnswers = []string{
 	`{"allow": true, "reasons": []}`,
 	`{"allow": true, "reasons": set()}`,

@@ -27,7 +27,7 @@ type Value struct {
 	fact  atomic.Pointer[models.Fact] // made when it is first asked for
 }
 
-// Facts are what is known about a request beyond the request itself. What is nil
+// Facts are the facts about a request beyond the request itself. What is nil
 // is absent from the input, and absent facts deny.
 type Facts struct {
 	Token, User, Domain, Membership *Value

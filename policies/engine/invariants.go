@@ -189,7 +189,7 @@ func (g *grants) has(id string) bool {
 	return id != "" && slices.Contains(g[:], ast.String(id))
 }
 
-// any is how a scope says that it covers every domain or entity.
+// any is the mark of a scope that covers every domain or entity.
 var star = ast.StringTerm(models.Any)
 
 // broken returns the invariants that do not hold of an input, and by which scopes of

@@ -295,7 +295,7 @@ func TestWaivers(t *testing.T) {
 	}
 }
 
-// BenchmarkInvariants is what the invariants take of a decision.
+// BenchmarkInvariants measures the share of the invariants in a decision.
 func BenchmarkInvariants(b *testing.B) {
 	s := load(b, nil)
 	for name, f := range map[string]engine.Facts{"a domain": facts(), "limits": limitedFacts()} {

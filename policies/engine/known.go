@@ -29,7 +29,7 @@ type KnownDecision struct {
 	Input object
 }
 
-// Where and about what the known decisions are.
+// The domain and the entities of the known decisions.
 const (
 	knownDomain = "acme"
 	KnownModel  = "llama3"
@@ -106,7 +106,7 @@ func KnownInput(entityType, operation string) map[string]any {
 	}
 }
 
-// circumstances are what stands in the way of a request, one at a time.
+// circumstances are single obstacles to a request.
 var circumstances = []struct {
 	name  string
 	edits []Edit

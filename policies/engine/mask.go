@@ -11,11 +11,11 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 )
 
-// Mask is what a log of decisions leaves out: the rules of data.patrol.log.mask,
+// Mask says what a log of decisions leaves out: the rules of data.patrol.log.mask,
 // in OPA's format of masks and with one operation more.
 type Mask struct{ Rules []MaskRule }
 
-// MaskRule is what is done to one part of a logged decision.
+// MaskRule changes one part of a logged decision.
 type MaskRule struct {
 	Op    MaskOp
 	Path  string   // the JSON pointer as the policy wrote it

@@ -35,7 +35,7 @@ type memoEntry struct {
 	value    *ast.Term
 }
 
-// memoFrame is where a frame begins.
+// memoFrame is the beginning of a frame.
 type memoFrame struct{ entries, terms int }
 
 // memoMost is the number of entries from which on a tree is faster.

@@ -10,7 +10,7 @@ import (
 // the Rego. It returns why input is denied, nothing if it is allowed, and the
 // scope that grants it.
 func judge(input any, roles map[string]models.Role, catalog models.Catalog) (reasons []models.ReasonCode, scope string) {
-	// Who asks.
+	// Tokens, users and memberships.
 	if v, ok := at(input, "token", "revoked").(bool); !ok || v {
 		reasons = append(reasons, models.TokenRevoked)
 	}
@@ -25,7 +25,7 @@ func judge(input any, roles map[string]models.Role, catalog models.Catalog) (rea
 		return sorted(reasons), ""
 	}
 
-	// What they ask for.
+	// Requests.
 	entityType, _ := at(input, "request", "entity_type").(string)
 	operation, _ := at(input, "request", "operation").(string)
 	if _, ok := catalog.EntityTypes[entityType].Operations[operation]; !ok {

@@ -20,7 +20,7 @@ type OwnRule struct {
 	Line  int    `json:"line,omitempty"`
 }
 
-// labelsRef is where a policy gives labels.
+// labelsRef is the rule by which a policy gives labels.
 var labelsRef = CustomPackage.Append(ast.StringTerm("labels"))
 
 // Exceptions are the rules that make exceptions, in the order of files and lines.

@@ -15,7 +15,7 @@ import (
 	"patrol/policies/engine/plan"
 )
 
-// DefaultTrials is how many inputs a plan is held against topdown on before it answers.
+// DefaultTrials is the number of inputs that a plan is held against topdown on before it answers.
 // With the default policy they take less than a second of CPU.
 const DefaultTrials = 10_000
 
@@ -206,7 +206,7 @@ func (s *Snapshot) trialRequests() ([]object, error) {
 	return bases, nil
 }
 
-// trialBodies are what may be known of a body: nothing, one name, several, lists.
+// trialBodies are the possible readings of a body: nothing, one name, several, lists.
 var trialBodies = []object{
 	nil,
 	{"model": KnownModel},

@@ -31,7 +31,7 @@ type recalled[V any] struct {
 	value V
 }
 
-// DefaultRecall is how many proxied requests are remembered per document unless
+// DefaultRecall is the number of proxied requests that are remembered per document unless
 // [WithRecall] says otherwise. They take 4 MiB at most.
 const DefaultRecall = 4096
 

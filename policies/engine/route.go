@@ -11,7 +11,7 @@ import (
 	"patrol/models"
 )
 
-// MaxQuestions is how many questions a proxied request may ask.
+// MaxQuestions bounds the questions that a proxied request may ask.
 const MaxQuestions = 32
 
 // Route asks the policy what a proxied request stands for: the questions that must all
@@ -41,7 +41,7 @@ func (s *Snapshot) RecallRoute(r models.HTTPRequest) (reqs []models.Request, ok,
 	return found.reqs, found.ok, known
 }
 
-// routed is what a proxied request stands for, if anything.
+// routed is the meaning of a proxied request, if it has one.
 type routed struct {
 	reqs []models.Request
 	ok   bool
@@ -158,7 +158,7 @@ func (s *Snapshot) RecallBodyNeed(r models.HTTPRequest) (need *models.BodyNeed, 
 	return found.need, found.upgrade, known
 }
 
-// hinted is what must be known before a proxied request is judged.
+// hinted holds what must be known before a proxied request is judged.
 type hinted struct {
 	need    *models.BodyNeed
 	upgrade bool

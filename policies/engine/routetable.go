@@ -15,7 +15,7 @@ type RouteInfo struct {
 	EntityType string      `json:"entity_type"`
 	Operation  string      `json:"operation"`
 	Entity     RouteEntity `json:"entity"`
-	// Also are what the route asks beside.
+	// Also are the further questions of the route.
 	Also []RouteQuestion `json:"also,omitempty"`
 	// Absent and Unread are patterns of fields that a body must not have, and that it may
 	// have in spite of data.patrol.choosers.

@@ -189,7 +189,7 @@ type schemaError struct{ what, field, description string }
 
 func (e *schemaError) Error() string { return e.what + ": " + e.field + ": " + e.description }
 
-// additional is how the validator says that a member may not be there.
+// additional is the validator's error for a member that may not be there.
 var additional = regexp.MustCompile(`^Additional property (.+) is not allowed$`)
 
 // keys leads to the field in a document. The validator joins them with dots, which keys

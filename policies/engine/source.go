@@ -81,7 +81,7 @@ type Bundle struct {
 	waives       breach
 }
 
-// manifest is what a bundle's .manifest may say.
+// manifest holds the permitted members of a bundle's .manifest.
 type manifest struct {
 	Revision    string         `json:"revision"`
 	Roots       *[]string      `json:"roots"`

@@ -110,7 +110,7 @@ func manifestWaivers(m manifest) ([]string, error) {
 // ExceptionsRef is the rule with a policy's own exceptions.
 var ExceptionsRef = ast.MustParseRef("data.patrol.custom.waive")
 
-// MaxException is how far ahead an exception of a policy may end.
+// MaxException bounds the time until an exception of a policy ends.
 const MaxException = 90 * 24 * time.Hour
 
 // maxExceptionReason bounds, in bytes, why an exception is made.

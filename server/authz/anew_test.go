@@ -45,7 +45,7 @@ func TestLoadFromAnotherWorld(t *testing.T) {
 	}
 }
 
-// Who goes away while a fact is read does not end the reading for the others that wait
+// A caller that goes away while a fact is read does not end the reading for the others that wait
 // for it, and a store that does not answer holds nobody longer than a look-up may take.
 func TestOneReadingForMany(t *testing.T) {
 	for name, answers := range map[string]bool{"the store answers": true, "the store does not": false} {
@@ -205,7 +205,7 @@ func TestFullConsistency(t *testing.T) {
 	})
 }
 
-// Whoever waits for the feed to be applied is told how far it was, and nobody else.
+// Only those who wait for the feed to be applied are told its position.
 func TestAcknowledgements(t *testing.T) {
 	acknowledged := make(chan models.FeedPosition, 100)
 	b := newBed(t, func(c *authz.Config) {

@@ -16,7 +16,7 @@ import (
 	"patrol/policies/engine"
 )
 
-// Facts is where the authorizer reads what it judges by. A thing that does not
+// Facts is the authorizer's source of facts. A thing that does not
 // exist is (nil, nil); an error means that nobody can say. Implementations are
 // safe for concurrent use and end when ctx does.
 type Facts interface {
@@ -121,7 +121,7 @@ const (
 	OutcomeError = string(models.OutcomeError)
 )
 
-// Config is what an [Authorizer] is made of. Zero durations and numbers get the
+// Config holds the parts and settings of an [Authorizer]. Zero durations and numbers get the
 // defaults of [Config.withDefaults].
 type Config struct {
 	Keys    models.Keyring
@@ -158,7 +158,7 @@ type Config struct {
 	MaxFull        int // decisions at a time whose facts are read anew; default 8
 	FailuresPerMin int // failed tokens per address and minute before it is slowed; default 60
 
-	// MaxEvaluations is how many evaluations run at a time; the others wait in
+	// MaxEvaluations bounds the evaluations that run at a time; the others wait in
 	// line, which does not count against the policy's own time limit. Default:
 	// GOMAXPROCS, since evaluating is nothing but computing.
 	MaxEvaluations int

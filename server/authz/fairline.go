@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// mostWaiting is how many may wait in a line. Who waits costs memory, and a
+	// mostWaiting bounds the calls that wait in a line. Each takes memory, and a
 	// line that long does not get to its end in time.
 	mostWaiting = 4096
-	// mostWaitingAlike is how many of them may come from one address.
+	// mostWaitingAlike bounds those of one address.
 	mostWaitingAlike = 512
 )
 

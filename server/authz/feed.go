@@ -12,7 +12,7 @@ import (
 	"patrol/server/deadline"
 )
 
-// feedState is what the reader of the change feed knows. Only the reader writes
+// feedState is the state of the change feed's reader. Only the reader writes
 // it.
 type feedState struct {
 	// lastRead is the last time it was up to date. A time.Time rather than a
@@ -65,7 +65,7 @@ func (a *Authorizer) since(t time.Time) time.Duration {
 	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
 }
 
-// look is how a decision reads what it is made on, and as of when that is known to be
+// look reads the facts of a decision, and the time as of which they are known to be
 // true.
 type look struct {
 	how  reading
@@ -114,7 +114,7 @@ func (a *Authorizer) follow(ctx context.Context) {
 	}
 }
 
-// reader is where in the feed the process is.
+// reader is the process's position in the feed.
 type reader struct {
 	started bool
 	at      models.FeedPosition

@@ -14,7 +14,7 @@ import (
 // ErrDenied is the cause with which [Proxied.Hold] cancels.
 var ErrDenied = errors.New("the request is no longer allowed")
 
-// recheckEvery is how often a held request is judged even if nothing was
+// recheckEvery is the interval at which a held request is judged even if nothing was
 // announced.
 const recheckEvery = 30 * time.Second
 
@@ -143,7 +143,7 @@ func (p *Proxied) again(ctx context.Context, judged []models.Request) (d models.
 	return worst.Decision, rec.pat.ExpiresAt, worst.cause
 }
 
-// tooLate is what became of a held request whose facts may have changed while it was
+// tooLate is the answer to a held request whose facts may have changed while it was
 // judged.
 func tooLate() (models.Decision, time.Time, error) {
 	return models.Deny(models.Unavailable), time.Time{}, errors.New("it took too long since the facts were read")

@@ -223,7 +223,7 @@ func (a *Authorizer) tell(ctx context.Context, call Call, d models.Decision, ver
 	})
 }
 
-// withheld is what becomes of an allowance that could not be recorded where it
+// withheld is the answer in place of an allowance that could not be recorded where it
 // must be, or that comes too late. It keeps its id: the log may have the allowance
 // after all, which then is known not to have been given.
 func withheld(d models.Decision) models.Decision {

@@ -1,6 +1,6 @@
 package authz
 
-// baseSize is what a decision without a context holds on to in a buffer.
+// baseSize is the size of a decision without a context in a buffer.
 const baseSize = 640
 
 // Size estimates, in bytes, what the record holds on to, without its shared facts.

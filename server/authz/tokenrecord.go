@@ -16,13 +16,13 @@ type tokenRecord struct {
 	// for a request, others has the value for that.
 	value  *engine.Value
 	others atomic.Pointer[[]formed]
-	// lastNoted is when a use was last noted, in Unix seconds; see useLog.
+	// lastNoted is the time of the last use that was noted, in Unix seconds; see useLog.
 	lastNoted atomic.Int64
 	proved    atomic.Bool // its secret has verified
 	admission atomic.Pointer[admission]
 }
 
-// admission is what a token was last found to be good under; see [Proxied.Admit].
+// admission is the state under which a token was last found to be good; see [Proxied.Admit].
 type admission struct {
 	policy *engine.Snapshot
 	user   *engine.Value // the cached owner, which is replaced when anything about them changes

@@ -61,15 +61,15 @@ type Request struct {
 	// Body returns the request's body. It is called at most once, after the token
 	// has verified and was found to be good. nil: the proxy sends none.
 	Body func() (Body, error)
-	// Fixed is what the operator's configuration of the proxy says about the
+	// Fixed is the operator's configuration of the proxy about the
 	// request.
 	Fixed models.Request
-	// Kind is what it says about the kind of the upstream; "": nothing, and the
+	// Kind is the kind of the upstream in that configuration; "": nothing, and the
 	// domain's kind counts.
 	Kind models.UpstreamKind
 	// Misconfigured names what is wrong with that configuration; "" if nothing is.
 	Misconfigured string
-	// Taken is how much of the surface's room for bodies this one takes; it is the
+	// Taken is the part of the surface's room for bodies that this one takes; it is the
 	// surface's own account.
 	Taken int64
 	// KeepsQuery says that the proxy cannot be told to take a parameter out of the
@@ -79,7 +79,7 @@ type Request struct {
 	KeepsType bool
 }
 
-// Body is what there is of a request's body.
+// Body is the part of a request's body that arrived.
 type Body struct {
 	Data []byte
 	// Truncated says that there is more, or that nobody can say.
@@ -89,11 +89,12 @@ type Body struct {
 	Replaced bool
 }
 
-// Verdict is what became of a question.
+// Verdict is the answer to a question.
 type Verdict struct {
 	Decision models.Decision
 	Request  models.Request // what was judged, as far as it is known
-	// ContentType is how an allowed request must be forwarded; "" if its body was not read.
+	// ContentType is the media type to forward an allowed request with; "" if its body was not
+	// read.
 	ContentType string
 	// Malformed says in plain words why the request is answered 400 without a
 	// decision; "" if there is one.
@@ -102,7 +103,7 @@ type Verdict struct {
 	NotWebSocket bool
 }
 
-// Status is what the client is told.
+// Status is the HTTP status for the client.
 func (v Verdict) Status() int {
 	if v.Malformed != "" {
 		return http.StatusBadRequest

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// What [Budget.Take] returns.
+// The errors of [Budget.Take].
 var (
 	ErrShare = errors.New("the caller holds its whole share already")
 	ErrSpent = errors.New("the whole budget is in use")
@@ -70,7 +70,7 @@ func (b *Budget) Move(from, to string, n int64) error {
 	return nil
 }
 
-// Used is how much is taken now.
+// Used returns the part that is taken now.
 func (b *Budget) Used() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// What [Do] returns instead of an answer.
+// The errors of [Do].
 var (
 	ErrOverload = errors.New("too many requests are being judged")
 	ErrTimeout  = errors.New("the request was not judged in time")
@@ -35,10 +35,10 @@ var (
 type Limits struct {
 	// Timeout is the longest that a call of Do takes.
 	Timeout time.Duration
-	// Margin is how long before the caller's own deadline an answer must be on its
+	// Margin is the time before the caller's own deadline at which an answer must be on its
 	// way, if that comes earlier.
 	Margin time.Duration
-	// MaxInFlight is how many calls may be under way at a time, those included
+	// MaxInFlight bounds the calls that may be under way at a time, those included
 	// that were given up and have not noticed yet.
 	MaxInFlight int
 }
@@ -71,7 +71,7 @@ func NewGate(limits Limits, panicked func(value any, stack []byte)) *Gate {
 	return &Gate{limits: limits, panicked: panicked, idle: make(chan func())}
 }
 
-// idleTime is how long a goroutine waits for more work before it ends.
+// idleTime is the time that a goroutine waits for more work before it ends.
 const idleTime = 100 * time.Millisecond
 
 // start has do done by another goroutine, one that has done such work before if
@@ -101,7 +101,7 @@ func (g *Gate) start(do func()) {
 // InFlight returns how many calls are under way.
 func (g *Gate) InFlight() int { return int(g.inFlight.Load()) }
 
-// maxGrace is how long work is waited for after the end of its context. Work that
+// maxGrace bounds the wait for work after the end of its context. Work that
 // ends by itself knows why, and has said so in the log.
 const maxGrace = 10 * time.Millisecond
 
@@ -110,7 +110,7 @@ func Do[T any](ctx context.Context, g *Gate, work func(context.Context) T) (T, e
 	return DoFor(ctx, g, func() bool { return true }, work)
 }
 
-// reserved is how many of n places are for callers who are known, so that whoever
+// reserved returns the number of n places that are for known callers, so that whoever
 // makes up callers cannot have all.
 func reserved(n int) int { return n / 4 }
 

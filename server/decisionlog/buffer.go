@@ -16,7 +16,7 @@ type entry struct {
 	recorded chan<- error
 }
 
-// buffer is what gathers between two flushes. Taking a decision down is a copy
+// buffer holds the decisions between two flushes. Taking a decision down is a copy
 // under a lock that is held for nothing else. What is about no token that verified
 // has room of its own.
 type buffer struct {

@@ -29,9 +29,9 @@ type Config struct {
 	// Buffer bounds, in bytes, what gathers, and then each sink's queue.
 	Buffer int64
 
-	// Retention is how long the database keeps decisions, at most, and MaxRows how
+	// Retention is the maximum time for which the database keeps decisions, and MaxRows how
 	// many (0: any number): where there are more, the oldest of the users and tokens
-	// that have most. CountRetention is how long it keeps what they add up to.
+	// that have most. CountRetention is the time for which it keeps what they add up to.
 	Retention      time.Duration
 	MaxRows        int64
 	CountRetention time.Duration
@@ -44,13 +44,13 @@ type Config struct {
 // RefusedConfig bounds what is kept of refusals of those who showed no token that
 // verifies. All of them are counted.
 type RefusedConfig struct {
-	// Addresses is how many addresses are counted by themselves in a minute, and
+	// Addresses is the number of addresses that are counted by themselves in a minute, and
 	// beyond them how many networks. An IPv6 /64 is an address.
 	Addresses int
-	// Samples is how many refusals of an address are kept in a minute, and
+	// Samples is the number of refusals of an address that are kept in a minute, and
 	// SamplesInAll how many of all addresses.
 	Samples, SamplesInAll int
-	// MaxRows is how many of them the database keeps, within its own MaxRows and never
+	// MaxRows bounds those that the database keeps, within its own MaxRows and never
 	// more than an eighth of that, and MaxCounts how many counts by address and minute;
 	// older ones are added up by the hour. 0: any number.
 	MaxRows, MaxCounts int64
@@ -70,7 +70,7 @@ type FileConfig struct {
 	Sync     bool
 }
 
-// EndpointConfig is where batches of events are posted to, gzipped JSON arrays, as
+// EndpointConfig is the endpoint to which batches of events are posted, gzipped JSON arrays, as
 // OPA does it.
 type EndpointConfig struct {
 	URL       string // empty: nowhere
@@ -139,7 +139,7 @@ type Database interface {
 	HashKey(ctx context.Context) ([]byte, error)
 }
 
-// Deps is what a [Log] works with. Policy is required.
+// Deps has the parts that a [Log] uses. Policy is required.
 type Deps struct {
 	Policy   *engine.Engine // has the mask
 	Database Database       // nil: decisions are not kept in one

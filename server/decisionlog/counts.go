@@ -44,7 +44,7 @@ func newCounts() *counts {
 	return &counts{outcomes: map[outcomeKey]int64{}, used: map[useKey]*use{}, days: map[int64]*models.LoggedDay{}, refusals: map[refusalKey]*models.CountedRefusals{}}
 }
 
-// maxCounted is how many different things are counted before they are written
+// maxCounted bounds the different things that are counted before they are written
 // ahead of time.
 const maxCounted = 50_000
 

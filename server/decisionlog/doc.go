@@ -33,7 +33,7 @@
 //
 // A full buffer or queue drops what is of the user, and of the user's token, that
 // holds the most of it: of one token allowances before denials, the newest first.
-// What is dropped is counted. It never blocks. With [Config.Required] an allowance
+// Dropped decisions are counted. It never blocks. With [Config.Required] an allowance
 // waits until the first place, in the order database, file, endpoint, has it, and
 // if that does not come about in [Config.Wait], the answer is a denial,
 // `unavailable`. Denials never wait, and are written after what somebody waits for.

@@ -36,7 +36,7 @@ type slot[T any] struct {
 
 type shareKey struct{ user, token string }
 
-// share is what one token holds.
+// share is the part of one token.
 type share struct {
 	of         *holder
 	generation uint64
@@ -46,7 +46,7 @@ type share struct {
 	index      int    // in its holder's shares
 }
 
-// holder is what one user's tokens hold.
+// holder is the part of one user's tokens.
 type holder struct {
 	generation uint64
 	bytes      int64
@@ -54,7 +54,7 @@ type holder struct {
 	index      int      // in active
 }
 
-// maxIdle is how many shares are remembered that hold nothing, so that those of
+// maxIdle bounds the empty shares that are remembered, so that those of
 // busy tokens need not be made again and again.
 const maxIdle = 16384
 
@@ -198,7 +198,7 @@ func (q *fair[T]) victim(s *share, size int64) *share {
 	return s
 }
 
-// few is how many users are looked through each time that there is no room. Of more,
+// few is the number of users that are looked through each time that there is no room. Of more,
 // the one that was found to have most is believed to for a while.
 const few = 64
 

@@ -23,7 +23,7 @@ type file struct {
 	size  int64
 	begun time.Time
 	buf   []byte
-	// written is how many bytes of the last batch are in the file, so that what is
+	// written counts the bytes of the last batch in the file, so that what is
 	// tried again is not there twice.
 	last    *batch
 	written int

@@ -161,10 +161,10 @@ func (l *Log) keep(r authz.Record) bool {
 const gatherFlushes = 5
 
 const (
-	// drainFor is how long places may take to write what is left when the log ends.
+	// drainFor is the time that places may take to write what is left when the log ends.
 	drainFor = 10 * time.Second
-	// countEvery is how often counts are written, and lookEvery how often it is seen
-	// whether there are many.
+	// countEvery is the interval at which counts are written, and lookEvery that at which it is
+	// seen whether there are many.
 	countEvery = 5 * time.Second
 	lookEvery  = 500 * time.Millisecond
 )
@@ -312,7 +312,7 @@ func (l *Log) countRefusals(ctx context.Context, last bool) {
 	}
 }
 
-// maskedAddress is what the policy's mask leaves of the address that refusals are
+// maskedAddress returns the address, after the policy's mask, that refusals are
 // counted by.
 func (l *Log) maskedAddress(ctx context.Context, sum refusedSum) string {
 	text := address(sum.from)

@@ -147,7 +147,7 @@ func (m *Masker) addInput(r *authz.Record, l *models.LoggedDecision, facts [4]*e
 	return nil
 }
 
-// inputOf is what the policy was asked with; nil if it was not.
+// inputOf returns the policy's input; nil if the policy was not asked.
 func inputOf(r *authz.Record, facts [4]*engine.Value) (*models.DecisionInput, error) {
 	if r.JudgedAt.IsZero() {
 		return nil, nil //nolint:nilnil // none is one of the answers

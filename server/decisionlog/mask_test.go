@@ -13,7 +13,7 @@ import (
 	"patrol/server/decisionlog"
 )
 
-// logged is what becomes of a record under a mask.
+// logged returns a record after a mask.
 func logged(t *testing.T, mask string, r authz.Record) (models.LoggedDecision, *bed) {
 	t.Helper()
 	files := map[string]string{}

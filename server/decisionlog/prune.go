@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// pruneEvery is how often what is too old, or too much, is deleted.
+	// pruneEvery is the interval at which decisions beyond the limits are deleted.
 	pruneEvery = time.Minute
-	// warnEvery is how often it is said that the log does not reach back as far as it
+	// warnEvery is the interval of the warning that the log does not reach back as far as it
 	// is to.
 	warnEvery = time.Hour
 )

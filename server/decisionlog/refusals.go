@@ -28,7 +28,7 @@ type refusals struct {
 	done   []refusedSum // of minutes that are over
 }
 
-// refusedGroup is what came from one address or network in a minute.
+// refusedGroup counts refusals of one address or network in a minute.
 type refusedGroup struct {
 	kept int
 	sums [len(refusalReasons)]sums // since they were last taken
@@ -36,7 +36,7 @@ type refusedGroup struct {
 
 type sums struct{ calls, decisions, kept int64 }
 
-// refusedSum is what one group added to one reason.
+// refusedSum counts one group's refusals for one reason.
 type refusedSum struct {
 	minute int64
 	from   netip.Prefix // zero: any address
@@ -119,7 +119,7 @@ func (r *refusals) group(ip netip.Addr) *refusedGroup {
 	return g
 }
 
-// network is what addresses are counted by of which there are too many: as much of
+// network returns the network by which addresses are counted when there are too many: as much of
 // one as a large provider may hand out.
 func network(key netip.Prefix) netip.Prefix {
 	bits := 32

@@ -37,7 +37,7 @@ type item struct {
 	recorded chan<- error // nil: nobody waits for it
 }
 
-// batch is what is written at a time.
+// batch is one write.
 type batch struct {
 	decisions []models.LoggedDecision
 	waiting   []chan<- error // for each decision
@@ -157,7 +157,7 @@ func (l *lane) mayGather() bool {
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 10 * time.Second
-	// refusedTries is how often a batch is tried that is refused, rather than that
+	// refusedTries is the number of attempts at a batch that is refused, rather than that
 	// nobody was there to take it, and refusedParts in how many parts after that, so
 	// that one decision that cannot be written takes few others along.
 	refusedTries = 3

@@ -15,7 +15,7 @@ type uploader struct {
 	cfg    EndpointConfig
 	client *http.Client
 	labels []byte
-	// sent is how many events of the last batch have arrived, so that they are not
+	// sent counts the events of the last batch that have arrived, so that they are not
 	// sent again.
 	last *batch
 	sent int

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// quiet is how long nobody must have been connected before nobody is there. Those
+// quiet is the time without connections after which nobody counts as connected. Those
 // who connect anew for every request are connected most of the time at most.
 const quiet = time.Second
 

@@ -36,7 +36,7 @@ func call(t *testing.T, at callers, l *drain.Listener) net.Conn {
 
 func TestLinger(t *testing.T) {
 	for name, c := range map[string]struct {
-		// do is what happens before and while somebody lingers.
+		// do runs before and while a server drains.
 		do   func(t *testing.T, call func() net.Conn, leave func())
 		want time.Duration // how long they do
 	}{

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 )
 
-// share is how many of n places one network may have, so that nobody takes all.
+// share returns the number of n places that one network may have, so that nobody takes all.
 func share(n int) int { return max(1, n-n/4) }
 
 // group is the open connections of one network.
@@ -56,7 +56,7 @@ func (g *groups) Pop() any {
 	return last
 }
 
-// networkOf is what counts as one address: an IPv6 client has a /64 to itself.
+// networkOf returns the network that counts as one address: an IPv6 client has a /64 to itself.
 func networkOf(addr net.Addr) netip.Prefix {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"patrol/server/manage"
 )
 
-// How far back advice looks.
+// The period of advice.
 const (
 	AdviceDays    = 30 // unless something else is asked for
 	MaxAdviceDays = 366

@@ -88,7 +88,7 @@ func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
 	}
 }
 
-// mutations are what becomes of an allowed request's headers. Envoy removes
+// mutations are the changes of an allowed request's headers. Envoy removes
 // after it sets, so each name is on one side only: the first word counts.
 type mutations struct {
 	set    []*corev3.HeaderValueOption
@@ -107,7 +107,7 @@ func (m *mutations) put(name, value string) {
 	}
 }
 
-// domain is where the allowed request goes; "" if that is not known, as can be
+// domain is the domain of the allowed request; "" if that is not known, as can be
 // under a dry run.
 func (v *verdict) domain() string {
 	if v.Decision.TokenID == "" {

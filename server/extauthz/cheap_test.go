@@ -106,7 +106,7 @@ func TestCheapFrames(t *testing.T) {
 	}
 }
 
-// memoryInUse is how much memory is in use.
+// memoryInUse returns the memory in use.
 func memoryInUse() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

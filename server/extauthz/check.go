@@ -15,7 +15,7 @@ import (
 // surface names this package in decisions and their metrics.
 const surface = "extauthz"
 
-// verdict is what became of what was asked.
+// verdict is the answer to a check.
 type verdict struct {
 	check.Verdict
 	asked asked

@@ -22,25 +22,25 @@ type Config struct {
 	// are refused. Empty: it is not known.
 	PagesURL string
 
-	// Timeout is how long an answer may take; Margin is how long before Envoy's
+	// Timeout is the time that an answer may take; Margin is the time before Envoy's
 	// deadline it is given if that comes first. After that it is a denial.
 	Timeout time.Duration
 	Margin  time.Duration
-	// MaxInFlight is how many requests are judged at a time. More are denied.
+	// MaxInFlight bounds the requests that are judged at a time. More are denied.
 	MaxInFlight int
 	// MaxMessageBytes must be above Envoy's max_request_bytes, by the size of the
 	// request's head. A larger message is denied.
 	MaxMessageBytes int
-	// MaxReceiving is how many bytes the messages that arrive or are judged may have
+	// MaxReceiving bounds the bytes that messages which arrive or are judged may have
 	// together; one of the largest size has room at least. Where it ends, those that
 	// have sent nothing for longest are denied.
 	MaxReceiving int64
-	// ReceiveTimeout is how long a message may take to arrive.
+	// ReceiveTimeout is the time that a message may take to arrive.
 	ReceiveTimeout time.Duration
-	// MaxConnections is how many connections may be open at a time. One network has
+	// MaxConnections bounds the connections that may be open at a time. One network has
 	// three quarters of them at most.
 	MaxConnections int
-	// MaxStreams is how many requests a connection may have under way.
+	// MaxStreams bounds the requests that a connection may have under way.
 	MaxStreams int
 
 	// RemoveHeaders are taken from allowed requests, besides those in Patrol's own
@@ -63,12 +63,12 @@ type Config struct {
 	Reflection bool
 	Keepalive  KeepaliveConfig
 
-	// DrainDelay is how long everything is still served after the end was
+	// DrainDelay is the time for which everything is still served after the end was
 	// announced through the health service, unless nobody is connected any more.
 	// It must be longer than it takes an Envoy to notice, which is the interval of
 	// its health checks.
 	DrainDelay time.Duration
-	// DrainTimeout is how long requests in flight may take to end after that.
+	// DrainTimeout is the time that requests in flight may take to end after that.
 	DrainTimeout time.Duration
 }
 

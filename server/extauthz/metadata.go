@@ -2,7 +2,7 @@ package extauthz
 
 import "google.golang.org/protobuf/types/known/structpb"
 
-// metadata is what access logs, rate limits and later filters learn, in the
+// metadata is the data for access logs, rate limits and later filters, in the
 // namespace envoy.filters.http.ext_authz. Names are stable. Nothing in it comes
 // from the client unjudged.
 func (v *verdict) metadata(dry bool) *structpb.Struct {

@@ -38,13 +38,13 @@ var checkService = grpc.ServiceDesc{
 }
 
 const (
-	// perStream is what a stream costs beside its message.
+	// perStream is the memory of a stream beside its message.
 	perStream = 16 << 10
-	// step is how much of a message is read at a time.
+	// step is the size of one read of a message.
 	step = 32 << 10
 )
 
-// transportStream is what grpc-go's streams can do underneath: give a message as it
+// transportStream is the interface of grpc-go's streams underneath: give a message as it
 // arrives, and end.
 type transportStream interface {
 	ReadMessageHeader(header []byte) error
@@ -169,7 +169,7 @@ func newRoom(total int64) *room {
 	return &room{total: total, arriving: list.New(), freed: make(chan struct{})}
 }
 
-// mostHeld is how long a connection is held back.
+// mostHeld bounds the time for which a connection is held back.
 const mostHeld = 50 * time.Millisecond
 
 // hold holds a connection back that opens streams faster than those that were

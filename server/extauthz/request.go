@@ -64,7 +64,7 @@ func (s *Server) read(req *authv3.CheckRequest) (asked, error) {
 	return q, nil
 }
 
-// body is what Envoy sent of the body: as bytes, or as text in which bytes that
+// body is the body that Envoy sent: as bytes, or as text in which bytes that
 // are not UTF-8 have been replaced, which pack_as_bytes decides.
 func body(in *authv3.AttributeContext_HttpRequest, header http.Header) check.Body {
 	b := check.Body{Data: in.GetRawBody()}

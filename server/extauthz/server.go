@@ -34,7 +34,7 @@ type Authorizer interface {
 	Ready() error
 }
 
-// Deps are what a [Server] works with.
+// Deps has the parts that a [Server] uses.
 type Deps struct {
 	Authz      Authorizer
 	Logger     *slog.Logger          // nil: slog.Default
@@ -135,7 +135,7 @@ const (
 	healthReady   = "ready"                               // decisions are made on current facts
 )
 
-// readyEvery is how often "ready" is looked at.
+// readyEvery is the interval at which "ready" is checked.
 const readyEvery = time.Second
 
 // Serve answers until ctx ends and then drains, as the package comment says. It
@@ -189,7 +189,7 @@ func (s *Server) drain(server *grpc.Server) {
 }
 
 const (
-	// streamWorkers is how many goroutines wait for questions. When all are busy,
+	// streamWorkers is the number of goroutines that wait for questions. When all are busy,
 	// further questions get new ones.
 	streamWorkers = 64
 	// What a peer may send of a question, and of all those of a connection, before
@@ -199,7 +199,7 @@ const (
 	streamWindow, connWindow = 64 << 10, 1 << 20
 	// otherMessage is the largest message of other services, health and reflection.
 	otherMessage = 64 << 10
-	// handshake is how long a connection may take until it can ask.
+	// handshake bounds the time until a connection can ask.
 	handshake = 10 * time.Second
 	// maxHeaderList is the largest head of a call, of which Envoy's has a few lines;
 	// the client's is in the message.

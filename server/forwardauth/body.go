@@ -8,7 +8,7 @@ import (
 	"patrol/server/check"
 )
 
-// firstBuffer is what is allocated before anything of a body has arrived. Buffers
+// firstBuffer is the size of the buffer before anything of a body has arrived. Buffers
 // double as they fill.
 const firstBuffer = 4 << 10
 

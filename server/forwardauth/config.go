@@ -13,7 +13,7 @@ import (
 	"patrol/server/route"
 )
 
-// Dialect is how a kind of proxy says what the client wants.
+// Dialect is the form in which a kind of proxy describes the client's request.
 type Dialect string
 
 // The dialects.
@@ -46,20 +46,20 @@ type Config struct {
 	// are refused. Empty: it is not known.
 	PagesURL string
 
-	// Timeout is how long an answer may take; after that it is a denial.
+	// Timeout is the time that an answer may take; after that it is a denial.
 	Timeout time.Duration
-	// MaxInFlight is how many requests are judged at a time. More are denied.
+	// MaxInFlight bounds the requests that are judged at a time. More are denied.
 	MaxInFlight int
 	// MaxBodyBytes is the largest body that Envoy may send; of a larger one nobody
 	// can tell what it says.
 	MaxBodyBytes int64
-	// MaxReceiving is how many bytes the bodies that are looked at may have together;
+	// MaxReceiving bounds the bytes of all bodies that are looked at together;
 	// one of the largest size has room at least.
 	MaxReceiving int64
 	// EnvoyUnavailable is the status with which Envoy is told that nothing could be
 	// decided: a 4xx, or 503 where Envoy's failure_mode_allow is false for certain.
 	EnvoyUnavailable int
-	// RemoveHeaders are what Envoy is told to take from allowed requests, besides
+	// RemoveHeaders are the headers that Envoy removes from allowed requests, besides
 	// those in Patrol's own name. Other proxies cannot be told.
 	RemoveHeaders []string
 	// KeepHeaders are headers of [request.Foreign] that Envoy may pass on, because a
@@ -111,7 +111,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// margin is how long before the client's own deadline an answer is given, if it
+// margin is the time before the client's own deadline at which an answer is given, if it
 // has one; proxies do not say.
 const margin = 20 * time.Millisecond
 

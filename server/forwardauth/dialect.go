@@ -14,7 +14,7 @@ import (
 	"patrol/server/route"
 )
 
-// Prefix is where proxies ask: at the path itself, and Envoy under it.
+// Prefix is the path for proxies. Envoy uses paths under it.
 const Prefix = "/forward-auth"
 
 // spoken is a pair of headers in which a dialect says what the client wants.

@@ -21,7 +21,7 @@ import (
 // surface names this package in decisions and their metrics.
 const surface = "forwardauth"
 
-// Deps are what a [Handler] works with.
+// Deps has the parts that a [Handler] uses.
 type Deps struct {
 	Authz check.Authorizer
 	// Peer returns the address that a request's connection comes from, whatever

@@ -19,7 +19,7 @@ type answer struct {
 	unread   func() bool // whether a part of the client's body is
 }
 
-// Unwrap is how http.ResponseController reaches the connection.
+// Unwrap lets http.ResponseController reach the connection.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // Header returns the upstream's header, or its trailer once the header is

@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	// inMemory is how much of a body is kept in memory; a larger one goes to disk.
+	// inMemory is the size up to which a body is kept in memory; a larger one goes to disk.
 	inMemory = 1 << 20
-	// firstBuffer is what is allocated before anything has arrived. Buffers double
+	// firstBuffer is the size of the buffer before anything has arrived. Buffers double
 	// as they fill, whatever length the client declares.
 	firstBuffer = 4 << 10
-	// diskBuffer is what a body goes through on its way to disk.
+	// diskBuffer is the size of the buffer for a body on its way to disk.
 	diskBuffer = 32 << 10
-	// receiving is what it costs to wait for a body, beside its bytes: the
+	// receiving is the cost of waiting for a body, beside its bytes: the
 	// connection's buffers and a goroutine.
 	receiving = 16 << 10
-	// diskStep is how much of the disk's budget is taken at a time.
+	// diskStep is the part of the disk's budget that is taken at a time.
 	diskStep = 1 << 20
 	// leastBodyMemory has room for a few bodies on their way to disk.
 	leastBodyMemory = 1 << 20
@@ -36,7 +36,7 @@ var (
 	errKeep     = errors.New("keep the body")
 )
 
-// bodies is what all kept bodies may take together. Callers are token ids.
+// bodies is the room for all kept bodies together. Callers are token ids.
 type bodies struct {
 	memory, disk *deadline.Budget
 	dir          string
@@ -196,7 +196,7 @@ func (k *kept) giveMemory(n int64) {
 	k.taken.memory -= n
 }
 
-// buffered is how much memory is taken for the bytes of the body.
+// buffered is the memory for the bytes of the body.
 func (k *kept) buffered() int64 { return k.taken.memory - receiving }
 
 // takeDisk takes what is to be written next.
@@ -213,7 +213,7 @@ func (k *kept) takeDisk() error {
 // edit has readers see the body with the edits.
 func (k *kept) edit(edits []route.Edit) { k.edits = edits }
 
-// length is how many bytes readers see.
+// length is the number of bytes that readers see.
 func (k *kept) length() int64 {
 	_, n := route.EditedReader(nil, k.size, k.edits)
 	return n

@@ -30,42 +30,42 @@ type Config struct {
 
 	MaxJSONBody      int64 // bytes of a JSON body that must be looked at
 	MaxMultipartBody int64 // bytes of a multipart body that must be looked at
-	// MaxInFlight is how many requests may be under way at a time, streams included. Of
+	// MaxInFlight bounds the requests that may be under way at a time, streams included. Of
 	// these one token may have three quarters, and all that have not verified together
 	// as many. More get 503, those of such a token 429.
 	MaxInFlight int
-	// BodyTimeout is how long a client may take to send such a body.
+	// BodyTimeout is the time that a client may take to send such a body.
 	BodyTimeout time.Duration
-	// BodyPause is how long it may send nothing of it.
+	// BodyPause bounds the time in which it sends nothing of it.
 	BodyPause time.Duration
 	// BodyMemory and BodyDisk are how many bytes all such bodies together may take.
 	// Those over 1 MiB, and those that memory has no room for, go to disk. A body is
 	// let go when it has been sent and the upstream answers.
 	BodyMemory, BodyDisk int64
-	// TokenShare is how much of either the bodies of one token may take, in percent.
+	// TokenShare is the share of either that the bodies of one token may take, in percent.
 	TokenShare int
-	// TempDir is where bodies are kept on disk, in files that are removed as soon as
+	// TempDir is the folder for bodies on disk, in files that are removed as soon as
 	// they are open. Empty: the system's.
 	TempDir string
 
 	// MaxStream is the longest life of a proxied request, its answer included.
 	MaxStream time.Duration
-	// DialTimeout is how long it may take to connect to an upstream, and again to
+	// DialTimeout bounds the time to connect to an upstream, and again to
 	// set TLS up.
 	DialTimeout time.Duration
-	// HeaderTimeout is how long an upstream may take from the end of a request to
+	// HeaderTimeout bounds the time that an upstream takes from the end of a request to
 	// the first byte of its answer. Models that do not stream answer late.
 	HeaderTimeout time.Duration
-	// IdleTimeout is how long an unused connection to an upstream is kept. It is best
+	// IdleTimeout is the time for which an unused connection to an upstream is kept. It is best
 	// shorter than what upstreams do: many Python servers close after 5 s.
 	IdleTimeout time.Duration
-	// MaxIdle is how many unused connections are kept per upstream.
+	// MaxIdle bounds the unused connections per upstream.
 	MaxIdle int
 }
 
 // Upstream is a service behind the gateway.
 type Upstream struct {
-	// URL is what /proxy/{domain} stands for: an http or https URL without user,
+	// URL is the address behind /proxy/{domain}: an http or https URL without user,
 	// query or fragment.
 	URL string
 	// Headers are set on every request.
@@ -73,7 +73,7 @@ type Upstream struct {
 	// Credential is sent in the header CredentialHeader, in the place of the
 	// caller's token, such as `Bearer sk-…`. Empty: none.
 	Credential secret.Text
-	// CredentialHeader is where the credential goes; Authorization if empty.
+	// CredentialHeader is the header for the credential; Authorization if empty.
 	CredentialHeader string
 }
 

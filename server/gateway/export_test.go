@@ -2,7 +2,7 @@ package gateway
 
 import "net/url"
 
-// Translate is what a client of here is told of a reference that an upstream with the
+// Translate returns, for a client here, the form of a reference that an upstream with the
 // base URL gave to a request for from.
 func Translate(reference, base, from, prefix, here string, away bool) string {
 	parse := func(s string) *url.URL {

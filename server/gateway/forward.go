@@ -22,14 +22,14 @@ import (
 )
 
 const (
-	// continueTimeout is how long an upstream has to ask for the body of a request
+	// continueTimeout is the time that an upstream has to ask for the body of a request
 	// that offers to wait for that, before it is sent unasked.
 	continueTimeout = time.Second
-	// cutTime is how long writes that hang on a slow client may go on hanging once
+	// cutTime bounds the time for which writes still hang on a slow client once
 	// a request was cut, and how long what is left of a body is waited for after the
 	// answer.
 	cutTime = 2 * time.Second
-	// statusClientGone is what access logs say of a client that did not wait, as
+	// statusClientGone is the status in access logs for a client that did not wait, as
 	// nginx does. Nobody reads the answer.
 	statusClientGone = 499
 )

@@ -22,7 +22,7 @@ import (
 	"patrol/server/route"
 )
 
-// Authorizer is what the gateway needs of [authz.Authorizer].
+// Authorizer is the part of [authz.Authorizer] that the gateway needs.
 type Authorizer[P Proxied] interface {
 	// Begin verifies the token of a request before anything else of it is looked
 	// at. If ok is false, d is the answer.
@@ -32,7 +32,7 @@ type Authorizer[P Proxied] interface {
 	Verified(token string) (id string, ok bool)
 }
 
-// Proxied is what the gateway needs of [authz.Proxied], whose contract it is.
+// Proxied is the part of [authz.Proxied] that the gateway needs, with its contract.
 type Proxied interface {
 	Hints(ctx context.Context, r models.HTTPRequest) (need *models.BodyNeed, websocket bool, err error)
 	Names(ctx context.Context, r models.HTTPRequest, fixed models.Request) []authz.Name

@@ -301,7 +301,7 @@ func TestUpgradesAreForWebSocketRoutes(t *testing.T) {
 			assert.NotContains(t, got, "Http2-Settings")
 		})
 	}
-	// Where there is POST and nothing else, a client is told to turn to that.
+	// Where only POST exists, a client is told to use it.
 	for name, c := range map[string]struct {
 		methods []string
 		status  int

@@ -20,15 +20,15 @@ import (
 // closed, and, where every connection is in use again soon, from one that is set
 // aside to see.
 
-// idleMargin is how much longer an upstream must have kept an idle connection than
+// idleMargin is the time by which an upstream must have kept an idle connection longer than
 // the one has been idle that is to be used: more than what passes on a busy machine
 // between the look at the connection and the write.
 const idleMargin = 500 * time.Millisecond
 
-// errStale is why nothing was written: the transport takes another connection.
+// errStale says that nothing was written: the transport takes another connection.
 var errStale = errors.New("the connection has been idle for too long")
 
-// keeping is what is known about how long an upstream keeps idle connections.
+// keeping records how long an upstream keeps idle connections.
 type keeping struct {
 	most time.Duration // after which nobody keeps them here
 

@@ -18,10 +18,10 @@ import (
 // takes a deadline for the end of the body. So it is done here.
 
 const (
-	// drainMost is how much of a body is read so that its connection can be used
+	// drainMost bounds the bytes of a body that are read so that its connection can be used
 	// again. Connections on which more is left are closed.
 	drainMost = 256 << 10
-	// lingerTime is how long, at least, what still comes over a connection that is
+	// lingerTime is the minimum time for which data over a connection that is
 	// closed is thrown away. If it were not, the system would reset the connection,
 	// and the client lose the answer that is on its way.
 	lingerTime = 500 * time.Millisecond

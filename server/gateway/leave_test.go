@@ -110,7 +110,7 @@ func TestConnectionsOutliveRefusals(t *testing.T) {
 	}
 }
 
-// Where the rest of a body is not read, nothing of it becomes a request.
+// If the rest of a body is not read, no part of it becomes a request.
 func TestUnreadBodiesEndConnections(t *testing.T) {
 	t.Parallel()
 	const (

@@ -146,7 +146,7 @@ func TestABodyThatPauses(t *testing.T) {
 	assert.Equal(t, http.StatusRequestTimeout, res.StatusCode)
 }
 
-// What was sent is let go once the answer begins, however long that goes on.
+// The request's body is released once the answer begins, however long the answer takes.
 func TestAnswersDoNotHoldBodies(t *testing.T) {
 	end := make(chan struct{})
 	w := newWorld(t, setup{

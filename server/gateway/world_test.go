@@ -326,7 +326,7 @@ func (w *world) dial() net.Conn {
 	return conn
 }
 
-// logs is what was logged.
+// logs returns the log.
 type logs struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -30,7 +30,7 @@ func (s *Service) Alerts(ctx context.Context, p models.Principal) string {
 	now := s.now()
 	last := time.Unix(0, s.sessions.scs.GetInt64(ctx, sessionTold))
 	if s.sessions.scs.Exists(ctx, sessionTold) {
-		// Whatever took a way in away ended this session: one may have come.
+		// The change that took away a way to sign in ended this session: another may have come.
 		identities, err := s.store.Identities(ctx, p.User.ID)
 		fresh := false
 		for _, one := range identities {

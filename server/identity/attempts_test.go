@@ -76,7 +76,7 @@ func (g guesser) try(in guess, o outcome) (wait int) {
 	return 0
 }
 
-// entries is how much is remembered.
+// entries returns the number of entries.
 func (g guesser) entries() (n int) {
 	for i := range 2 {
 		n += g.pairs[i].Tracked() + g.accounts[i].Tracked() + g.networks[i].Tracked()
@@ -118,7 +118,7 @@ func TestAttemptsPerAccount(t *testing.T) {
 	stranger := from("ann@", "192.0.2.99")
 	assert.Equal(t, 3600, g.try(stranger, right))
 
-	// Whoever is known is not locked out by strangers.
+	// Strangers do not lock out known clients.
 	assert.Zero(t, g.try(from("ann@", "198.51.100.1"), right), "an address of before")
 	browser, session := stranger, stranger
 	browser.known = "browser 1"

@@ -180,7 +180,7 @@ func (p *provider) read(ctx context.Context) (*discovered, error) {
 		oauth: oauth2.Config{
 			ClientID: p.cfg.ClientID, ClientSecret: p.cfg.ClientSecret.Reveal(), Endpoint: asked.Endpoint(), RedirectURL: p.callback, Scopes: p.cfg.scopes(),
 		},
-		// How long a token is good is judged in verify, with leeway.
+		// The lifetime of a token is checked in verify, with leeway.
 		verifier: asked.Verifier(&oidc.Config{ClientID: p.cfg.ClientID, Now: p.now, SkipExpiryCheck: true}), provider: asked,
 		namesIss: more.NamesIss, at: p.now(),
 	}

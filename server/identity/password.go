@@ -59,7 +59,7 @@ func (p *Passwords) Hash(ctx context.Context, password string) (string, error) {
 // replaced. An empty hash, that of an unknown account or one without a password,
 // matches nothing and takes as long as any other.
 //
-// Whoever asks waits in a lane, and there behind others of the same network.
+// Callers wait in a lane, and there behind others of the same network.
 func (p *Passwords) Verify(ctx context.Context, password, hash string, at lane, from netip.Prefix) (match, outdated bool, err error) {
 	if err := p.enter(ctx, at, from); err != nil {
 		return false, false, err

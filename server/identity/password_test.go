@@ -102,7 +102,7 @@ func TestPasswordsWaitTheirTurn(t *testing.T) {
 	require.NoError(t, impatient.enter(t.Context(), laneNew, one), "nobody's turn was lost")
 }
 
-// Whoever fills the queue waits behind everybody else, and gives way to them.
+// A network that fills the queue waits behind all others, and gives way to them.
 func TestTurnsAtHashingAreFair(t *testing.T) {
 	p := testPasswords(t, func(c *LoginConfig) { c.Concurrency, c.Queue, c.QueueTimeout = 1, 8, time.Hour })
 	require.NoError(t, p.enter(t.Context(), laneNew, netip.MustParsePrefix("203.0.113.1/32")))

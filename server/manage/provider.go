@@ -7,7 +7,7 @@ import (
 	"patrol/models/store"
 )
 
-// What an identity provider says of somebody is followed here, on behalf of Patrol itself.
+// Changes that follow an identity provider, on behalf of Patrol itself.
 
 // CreateUserWithIdentity makes an account for somebody whom a provider knows.
 func (s *Service) CreateUserWithIdentity(ctx context.Context, by models.Actor, user models.User, issuer, subject string) (models.User, error) {

@@ -157,7 +157,7 @@ func (s *Service) ExplainDecision(ctx context.Context, d models.LoggedDecision) 
 		out.Unexplained = err
 	}
 	if decider != active {
-		// Where there is no time left, or the input cannot be read, nothing is said of it.
+		// Without time left, or if the input cannot be read, the answer is left out.
 		if out.Today, err = workbench.ReplayDecision(within, active, &d, &workbench.FactCache{}); err == nil {
 			out.TodayKnown, out.TodayChange = true, workbench.Compare(d.Decision, out.Today, d.HeadersKnown())
 		}

@@ -121,7 +121,7 @@ func (s *Surface) retry(c *gin.Context, p models.Principal, err error, page func
 // seeOther sends the browser to another page, so that a reload does not send the
 // form again. notice tells on the page what was done; "" for nothing.
 func (s *Surface) seeOther(c *gin.Context, path, notice string) error {
-	// What went wrong beside what was done is told to people, too.
+	// Warnings beside the result are shown to people, too.
 	notice = strings.TrimSpace(strings.Join(append([]string{notice}, request.Of(c.Request.Context()).Warnings.Texts()...), " "))
 	if notice != "" && c.Request.Method != http.MethodHead {
 		s.identity.LeaveNotice(c.Request.Context(), notice)

@@ -17,7 +17,7 @@ func TestForeign(t *testing.T) {
 		"SSL-Client-Verify": true, "SSL_CLIENT_S_DN": true, "X-SSL-Client-Cert": true, "Client-Cert": true, "X-Goog-IAP-JWT-Assertion": true,
 		"X-Amzn-Oidc-Data": true, "X-Ms-Client-Principal": true, "X-Ms-Client-Principal-Idp": true, "X-Consumer-Custom-Id": true,
 		"OIDC_CLAIM_sub": true, "Tailscale-User-Login": true, "X-Webauth-User": true, "X-Pomerium-Claim-Email": true, "X-Userinfo": true,
-		// What is about the connection or the application is not about who is calling.
+		// Headers about the connection or the application are not about the caller.
 		"X-Forwarded-For": false, "X-Forwarded-Proto": false, "X-Forwarded-Host": false, "X-Forwarded-Port": false,
 		"User-Agent": false, "Authorization": false, "X-Api-Key": false, "X-OpenWebUI-User-Email": false, "OpenAI-Organization": false,
 		"X-Stainless-Lang": false, "Cf-Ray": false, "X-Amzn-Trace-Id": false, "X-Request-Id": false, "Content-Type": false, "X-Goog-Api-Client": false,

@@ -58,7 +58,7 @@ type Answer struct {
 	Header http.Header
 	Body   []byte
 
-	// What the body was made of.
+	// The content of the body.
 	form          Form
 	problem       api.Problem
 	code, message string

@@ -206,7 +206,7 @@ func TestNegotiation(t *testing.T) {
 			assert.Contains(t, string(a.Body), "No access token")
 		}
 	}
-	// Who asks for a problem document gets its type, and the error beside it.
+	// A client that asks for a problem document gets its type, and the error beside it.
 	a := request.Refusals{}.Denied(request.Client{Target: "/v1/messages", Header: http.Header{"Accept": {"application/problem+json"}}},
 		request.Refusal{Decision: models.Deny(models.TokenMissing)})
 	assert.Contains(t, string(a.Body), `"type":"about:blank"`)

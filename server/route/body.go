@@ -16,7 +16,7 @@ import (
 // entity may be.
 const maxModel = 256
 
-// maxNames is how many names one list of a body may give: no request may ask more
+// maxNames bounds the names that one list of a body may give: no request may ask more
 // questions.
 const maxNames = 32
 

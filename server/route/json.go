@@ -13,7 +13,7 @@ import (
 	"patrol/models"
 )
 
-// maxDepth is how deep a JSON body may nest. Common parsers give up at a thousand
+// maxDepth bounds the nesting of a JSON body. Common parsers give up at a thousand
 // or so, and one that gives up in the middle may have seen the model already.
 const maxDepth = 512
 

@@ -196,7 +196,7 @@ func (f *form) skip(n int) {
 	f.at += int64(n)
 }
 
-// partHeader is what the header lines of a part say.
+// partHeader holds the header of a part.
 type partHeader struct {
 	name     string
 	file     bool

@@ -6,7 +6,7 @@ import (
 	"patrol/server/authz"
 )
 
-// queue is what waits to be judged. It holds no more bytes than its limit, counting
+// queue holds the decisions that wait to be judged. It holds no more bytes than its limit, counting
 // what was taken and is still being worked on.
 type queue struct {
 	limit int64

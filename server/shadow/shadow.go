@@ -24,13 +24,13 @@ import (
 type Config struct {
 	// Sample is the share of decisions that are judged, in percent.
 	Sample int
-	// Share is how much of one processor judging may take, in percent.
+	// Share bounds the processor time of judging, in percent of one processor.
 	Share int
 	// Buffer bounds, in bytes, what waits to be judged.
 	Buffer int64
 	// Memory bounds, in bytes, the process that judges.
 	Memory int64
-	// FlushInterval is how long counts gather before they are written.
+	// FlushInterval is the time for which counts gather before they are written.
 	FlushInterval time.Duration
 }
 
@@ -62,7 +62,7 @@ type Store interface {
 	AddShadowCounts(ctx context.Context, digest string, counts []models.ShadowCount) error
 }
 
-// Deps is what a [Shadow] works with. The first four are required.
+// Deps has the parts that a [Shadow] uses. The first four are required.
 type Deps struct {
 	Candidates *bundles.Shadow
 	Active     func() bundles.State // the policy in force
@@ -122,7 +122,7 @@ func (s *Shadow) Refused(ctx context.Context, r authz.Record) (id string) {
 	return authz.Refused(ctx, s.deps.Next, r)
 }
 
-// Status is what a server knows of its shadow.
+// Status is a server's state of its shadow.
 type Status struct {
 	bundles.ShadowStatus
 	Sample int // percent
@@ -165,12 +165,12 @@ func (s *Shadow) Run(ctx context.Context) error {
 }
 
 const (
-	// mostBatch is how many decisions a child is given at a time, at most: so many that
+	// mostBatch bounds the decisions that a child is given at a time: so many that
 	// it takes from shortBatch to longBatch, so that work and rest alternate quickly.
 	mostBatch  = 64
 	shortBatch = 5 * time.Millisecond
 	longBatch  = 20 * time.Millisecond
-	// lookEvery is how often the candidate and the policy in force are looked at while
+	// lookEvery is the interval at which the candidate and the policy in force are looked at while
 	// there is nothing to judge.
 	lookEvery = 200 * time.Millisecond
 	// A child that could not be started, or ended, is followed by another after a

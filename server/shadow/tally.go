@@ -36,7 +36,7 @@ type example struct {
 }
 
 const (
-	// mostGroups is how many kinds of divergence are told apart between two writes. Reasons are
+	// mostGroups bounds the kinds of divergence that are told apart between two writes. Reasons are
 	// the policy's own words, which it might make of its input.
 	mostGroups = 100
 	// otherReasons stands for the reasons of the rest.
@@ -121,7 +121,7 @@ type masker interface {
 	Logged(ctx context.Context, r *authz.Record, l *models.LoggedDecision) error
 }
 
-// divergence is what may be kept of an example. The error says that its mask
+// divergence returns the parts of an example that may be kept. The error says that its mask
 // failed, so that next to nothing is kept.
 func (e *example) divergence(ctx context.Context, m masker) (models.Divergence, error) {
 	d := models.Divergence{

@@ -11,7 +11,7 @@ import (
 	"patrol/models"
 )
 
-// Activity is what a token was used for lately, as its page tells it.
+// Activity lists the recent uses of a token for its page.
 type Activity struct {
 	ID                 string // of the token
 	Allow, Deny, Error int64  // in the last seven days
@@ -19,7 +19,7 @@ type Activity struct {
 	Reasons            []ReasonCount // the most frequent first
 	Lost               int
 
-	// Advice is what it could do without; empty: there is nothing to say.
+	// Advice lists its unused permissions; empty: none.
 	Period  int // days
 	Known   *Moment
 	Enough  bool

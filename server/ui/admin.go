@@ -58,7 +58,7 @@ type Cell struct {
 	More      int // codes left out
 }
 
-// ExpiresBefore is what the filter for tokens that end soon means at now, the zero
+// ExpiresBefore returns the time, at now, of the filter for tokens that end soon, the zero
 // time without it.
 func (f Filter) ExpiresBefore(now time.Time) time.Time {
 	if !f.Expiring {
@@ -67,11 +67,11 @@ func (f Filter) ExpiresBefore(now time.Time) time.Time {
 	return now.Add(soon)
 }
 
-// unusedFor is how long a token counts as unused after which somebody should look
+// unusedFor is the time without use after which somebody should look
 // at it.
 const unusedFor = 90 * 24 * time.Hour
 
-// UnusedSince is what the filter for unused tokens means at now, the zero time
+// UnusedSince returns the time, at now, of the filter for unused tokens, the zero time
 // without it.
 func (f Filter) UnusedSince(now time.Time) time.Time {
 	if !f.Unused {
@@ -166,7 +166,7 @@ type AdminToken struct {
 	Problems Problems
 }
 
-// ReasonField is where the reason for a revocation is typed.
+// ReasonField is the field for the reason of a revocation.
 func (a AdminToken) ReasonField() Field { return reasonField(a.Reason) }
 
 // Title implements [Page].

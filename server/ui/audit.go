@@ -19,7 +19,7 @@ type Event struct {
 	Detail          map[string]string
 }
 
-// AuditFilter is how the audit log is narrowed, as the address says.
+// AuditFilter is the filter of the audit log in the address.
 type AuditFilter struct {
 	Action, Subject, Actor, After string
 	Since, Until                  string // days

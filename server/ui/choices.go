@@ -8,7 +8,7 @@ import (
 	"patrol/models"
 )
 
-// Choices is what a user may put into a scope: their domains, and in each the
+// Choices lists what a user may put into a scope: their domains, and in each the
 // operations that their role holds.
 type Choices struct {
 	catalog models.Catalog

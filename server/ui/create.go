@@ -28,7 +28,7 @@ var durations = []struct {
 	{"365d", "1 year", 365 * 24 * time.Hour},
 }
 
-// defaultDuration is what is chosen unless the maximum is shorter.
+// defaultDuration is the default choice unless the maximum is shorter.
 const defaultDuration = "30d"
 
 // Life is the part of a form that says how long a token lives.
@@ -73,7 +73,7 @@ func (l Life) fallback() string {
 	return best
 }
 
-// Lifetime is what was chosen, in the terms of the API. A date means its last
+// Lifetime returns the choice in the terms of the API. A date means its last
 // second in UTC, so that the token lives through the day that was named.
 func (l Life) Lifetime(p *Problems) (expiresIn string, expiresAt *time.Time) {
 	if l.Duration != customDuration {
@@ -137,7 +137,7 @@ func (l Life) MaxDate() string {
 // Maximum is the longest life in words.
 func (l Life) Maximum() string { return lengthInWords(l.limit) }
 
-// Expiry is when a token made now would expire, nil if that is not known yet.
+// Expiry returns the expiry of a token made now, nil if it is not known yet.
 func (l Life) Expiry() *Moment {
 	var p Problems
 	in, at := l.Lifetime(&p)

@@ -39,7 +39,7 @@ func DecodeLimits(form url.Values) (f LimitsForm, p Problems) {
 	return f, p
 }
 
-// Submit is what the form asks for.
+// Submit returns the form's request.
 func (f LimitsForm) Submit() api.SetDomainLimits {
 	wildcards := !f.NoWildcards
 	in := api.SetDomainLimits{Wildcards: &wildcards, Approval: &f.Approval}
@@ -139,7 +139,7 @@ func (d DomainToken) URL() string { return d.List() + "/" + url.PathEscape(d.Tok
 // List is the address of the page with all of the domain's.
 func (d DomainToken) List() string { return domainTokensURL(d.Domain.ID) }
 
-// Approved is when the domain approved of it, nil if it did not.
+// Approved is the time of the domain's approval, nil for none.
 func (d DomainToken) Approved() *Moment { return d.Token.Approved[d.Domain.ID] }
 
 // Withdrawn is the domain's withdrawal of it, nil if there is none.
@@ -170,7 +170,7 @@ func AdmitURL(domain, id string) string {
 	return domainTokensURL(domain) + "/" + url.PathEscape(id) + "/admit"
 }
 
-// ReasonField is where the reason for a revocation is typed.
+// ReasonField is the field for the reason of a revocation.
 func (d DomainToken) ReasonField() Field { return reasonField(d.Reason) }
 
 func reasonField(typed string) Field {
@@ -202,7 +202,7 @@ func revokedBy(r models.Revocation) string {
 	}
 }
 
-// approved is when domains approved of a token, by domain.
+// approved holds the times of domains' approvals of a token, by domain.
 func approved(p models.PAT, now time.Time) map[string]*Moment {
 	if len(p.Approvals) == 0 {
 		return nil
@@ -228,7 +228,7 @@ const (
 	approvalMissing = "missing"
 )
 
-// Approved is what the filter asks of approvals, nil for nothing.
+// Approved returns the filter by approval, nil for none.
 func (f Filter) Approved() *bool {
 	if f.Approval == "" {
 		return nil

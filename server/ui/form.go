@@ -12,7 +12,7 @@ import (
 	"patrol/models"
 )
 
-// Problems is what was wrong with a form, to be shown above it and at its
+// Problems lists the errors of a form, to be shown above it and at its
 // fields. The zero value says that nothing was.
 type Problems struct {
 	General string // about the form as a whole

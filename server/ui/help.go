@@ -92,7 +92,7 @@ func (t Test) Fields() []Field {
 	}
 }
 
-// Advice is what to do about a reason, "" where its message says it all.
+// Advice returns what to do about a reason, "" where its message says it all.
 func (Test) Advice(code models.ReasonCode) string { return advice[code] }
 
 var advice = map[models.ReasonCode]string{

@@ -14,7 +14,7 @@ import (
 
 const day = 24 * time.Hour
 
-// distances are how far away something is, in words.
+// distances are distances in time, in words.
 var distances = []struct {
 	from time.Duration
 	says string

@@ -69,7 +69,7 @@ var navigation = []navGroup{
 	}},
 }
 
-// domainAdministration is what domain admins see of the administration.
+// domainAdministration is the part of the administration that domain admins see.
 var domainAdministration = navGroup{label: "Administration", url: "/admin/domains", items: []navItem{
 	{Label: "Domains", URL: "/admin/domains", parts: []section{adminDomains}},
 }}

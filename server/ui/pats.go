@@ -9,10 +9,10 @@ import (
 	"patrol/models"
 )
 
-// soon is how long before its end a token is said to expire soon.
+// soon is the time before its end in which a token is said to expire soon.
 const soon = 7 * 24 * time.Hour
 
-// State is where a token is in its life, in the words and marks of the pages.
+// State is the state of a token in the words and marks of the pages.
 type State struct {
 	Key   string // for the style: active, soon, expired, revoked
 	Label string
@@ -69,7 +69,7 @@ func (t Token) Link() string { return "/profile/pats/" + url.PathEscape(t.ID) }
 // FirstScopes are as many scopes as a list shows.
 func (t Token) FirstScopes() []models.Scope { return t.Scopes[:min(len(t.Scopes), shownScopes)] }
 
-// MoreScopes is how many a list leaves out.
+// MoreScopes counts the scopes that a list leaves out.
 func (t Token) MoreScopes() int { return max(0, len(t.Scopes)-shownScopes) }
 
 const shownScopes = 2
@@ -91,13 +91,13 @@ func (List) template() string { return "list" }
 func (List) section() section { return tokens }
 func (List) top() bool        { return true }
 
-// Filter is how a list of tokens is narrowed and ordered, as the address says.
+// Filter is the filter and order of a list of tokens in the address.
 type Filter struct {
 	Status models.Status
 	Name   string // part of the name
 	Sort   string // "" newest first, sortExpires
 	After  string
-	// What only administrators filter by.
+	// Filters for administrators only.
 	Owner, Domain string
 	Approval      string // within a domain: approvalGiven, approvalMissing or ""
 	Expiring      bool   // within [soon]
@@ -215,7 +215,7 @@ type View struct {
 	// first, itself included; empty if it stands alone.
 	Family     []Token
 	Unapproved []string // domains that have to approve of it first
-	// Activity is what it was used for lately; nil: no log tells.
+	// Activity lists its recent uses; nil: no log has them.
 	Activity *Activity
 	Problems Problems
 }

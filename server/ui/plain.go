@@ -79,5 +79,5 @@ func (c Cell) Long() bool {
 	return slices.ContainsFunc(strings.Fields(c.Text), func(word string) bool { return utf8.RuneCountInString(word) > longestWord })
 }
 
-// longestWord is how many characters a word of a table may have to stay in one piece.
+// longestWord bounds the characters of a word in a table that stays in one piece.
 const longestWord = 15

@@ -40,7 +40,7 @@ func PolicyResumed(api.Policy) string {
 	return "The source is followed again. What it holds comes into force within seconds, if it passes."
 }
 
-// State is how it is doing, in a word or two.
+// State is its state in a word or two.
 func (p Policy) State() State {
 	switch {
 	case p.SyncError != "":
@@ -55,7 +55,7 @@ func (p Policy) State() State {
 	}
 }
 
-// Waiting is what the source holds and is held back, nil if nothing is.
+// Waiting is the policy in the source that is held back, nil for none.
 func (p Policy) Waiting() *api.PolicyPending {
 	if next := p.SourceStatus.Pending; next != nil && !next.Refused {
 		return next
@@ -63,7 +63,7 @@ func (p Policy) Waiting() *api.PolicyPending {
 	return nil
 }
 
-// Rejected is what the source holds and was refused, nil if nothing was.
+// Rejected is the policy in the source that was refused, nil for none.
 func (p Policy) Rejected() *api.PolicyPending {
 	if next := p.SourceStatus.Pending; next != nil && next.Refused {
 		return next
@@ -71,8 +71,8 @@ func (p Policy) Rejected() *api.PolicyPending {
 	return nil
 }
 
-// Comparison is how what the source holds differs from what is in force, "" if it
-// holds nothing else that can be read.
+// Comparison is the address of the comparison of the policy in the source with that in force, "" if
+// it holds nothing else that can be read.
 func (p Policy) Comparison() string {
 	if next := p.SourceStatus.Pending; next == nil || next.Digest == "" {
 		return ""
@@ -84,7 +84,7 @@ func (p Policy) Comparison() string {
 // when that was made.
 func (p Policy) Unjudged() bool { return len(p.Facts()) == 0 }
 
-// Facts are what the gate found out, for a list.
+// Facts are the gate's results, for a list.
 func (p Policy) Facts() []Fact { return resultFacts(p.Result) }
 
 // Fact is a line of what the gate found out.
@@ -136,7 +136,7 @@ type PolicyRefusal struct {
 	Current bool // the source still holds it
 }
 
-// Name is what to call the candidate.
+// Name is the candidate's name.
 func (r PolicyRefusal) Name() string {
 	if r.Event.Revision != "" {
 		return r.Event.Revision
@@ -184,7 +184,7 @@ func replayChanges(r *api.PolicyReplay) (out []ReplayChange) {
 	return out
 }
 
-// firstFindings is how many findings are shown at once.
+// firstFindings is the number of findings that are shown at once.
 const firstFindings = 5
 
 // PolicyFinding is one thing that is wrong with a policy.
@@ -210,5 +210,5 @@ func placeOf(file string, line, column int) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ":")
 }
 
-// Warnings are what the gate found and let pass.
+// Warnings are the findings that the gate let pass.
 func (p Policy) Warnings() []PolicyFinding { return findingsOf(p.Result.Warnings) }

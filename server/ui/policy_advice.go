@@ -12,7 +12,7 @@ import (
 	"patrol/models"
 )
 
-// AdviceFilter is how the list of tokens that could do with less is narrowed, as the
+// AdviceFilter is the filter of the list of tokens with unused permissions in the
 // address says.
 type AdviceFilter struct {
 	Days      int

@@ -67,7 +67,7 @@ func (d DecisionPage) Given() (out []Given) {
 	return out
 }
 
-// Remedy is what would allow it, nil if nothing that is known of, or if it was allowed.
+// Remedy is a change that would allow it; nil if it was allowed, or if none is known.
 func (d DecisionPage) Remedy() *workbench.Remedy {
 	if d.Explanation == nil {
 		return nil
@@ -80,7 +80,7 @@ func (d DecisionPage) Hopeless() bool {
 	return d.Explanation != nil && !d.Explanation.Allowed && d.Explanation.Remedy == nil
 }
 
-// Why says why there is no explanation, "" if there is one.
+// Why returns the reason why there is no explanation, "" if there is one.
 func (d DecisionPage) Why() string {
 	switch {
 	case d.Unexplained == nil:

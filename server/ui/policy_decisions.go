@@ -10,7 +10,7 @@ import (
 	"patrol/models"
 )
 
-// DecisionFilter is how the list of decisions is narrowed, as the address says, in
+// DecisionFilter is the filter of the list of decisions in the address, in
 // the words of the API. It holds ids and never a token, which a form may hold.
 type DecisionFilter struct {
 	User, Token, Domain, Outcome, Reason, Surface, Request, Revision string
@@ -34,7 +34,7 @@ func DecodeDecisionFilter(q url.Values) (f DecisionFilter) {
 	return f
 }
 
-// formTime is how a browser sends a time.
+// formTime is the form in which a browser sends a time.
 const formTime = "2006-01-02T15:04"
 
 // DecodeDecisionForm reads what was typed. The user may be an address, and the token
@@ -118,7 +118,7 @@ func DecisionURL(id string) string { return decisionsPage + "/" + url.PathEscape
 // Link is the page of the decision.
 func (r DecisionRow) Link() string { return DecisionURL(r.ID) }
 
-// State is what was decided.
+// State is the outcome of the decision.
 func (r DecisionRow) State() State { return outcomeState(r.Outcome()) }
 
 func outcomeState(o models.Outcome) State {
@@ -132,7 +132,7 @@ func outcomeState(o models.Outcome) State {
 	}
 }
 
-// Asked is what was asked for, "" if that is not known.
+// Asked is the question, "" if it is not known.
 func (r DecisionRow) Asked() string {
 	if r.Request.Domain+r.Request.EntityType+r.Request.Entity+r.Request.Operation == "" {
 		return ""
@@ -140,7 +140,7 @@ func (r DecisionRow) Asked() string {
 	return r.Request.Scope()
 }
 
-// Duration is how long it took.
+// Duration is the time that it took.
 func (r DecisionRow) Duration() string { return shortDuration(r.Took) }
 
 // shortDuration has as many digits as people read.
@@ -170,7 +170,7 @@ func (r DecisionRow) OfRequest() string {
 	return decisionsPage + DecisionFilter{Request: r.RequestID}.Query()
 }
 
-// NextPage is where the list goes on, "" if this is its end.
+// NextPage is the address of the next page, "" at the end.
 func (d Decisions) NextPage() string {
 	if d.Next == "" {
 		return ""
@@ -180,7 +180,7 @@ func (d Decisions) NextPage() string {
 	return decisionsPage + f.Query()
 }
 
-// FirstPage is where the list begins.
+// FirstPage is the address of the first page.
 func (d Decisions) FirstPage() string {
 	f := d.Filter
 	f.After = ""
@@ -226,7 +226,7 @@ func (d Decisions) More() []Field {
 	}
 }
 
-// surfaces are where decisions are asked for.
+// surfaces are the surfaces on which decisions are made.
 var surfaces = []string{"authorize", "gateway", "forwardauth", "extauthz", "page", "api"}
 
 // Open reports whether one of the further controls is used.
@@ -234,7 +234,7 @@ func (d Decisions) Open() bool {
 	return toForm(d.Filter.Since)+toForm(d.Filter.Until)+d.Filter.Request+d.Filter.Revision+d.Filter.Surface != ""
 }
 
-// period is how far back the filter looks, "" if it names a time.
+// period is the period of the filter, "" if it names a time.
 func (d Decisions) period() string {
 	if _, err := time.Parse(time.RFC3339, d.Filter.Since); err == nil {
 		return ""

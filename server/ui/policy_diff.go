@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// mostDifferences is how many differences are told in words, and mostOutcomes how
+	// mostDifferences bounds the differences that are told in words, and mostOutcomes how
 	// many of what two policies decide otherwise.
 	mostDifferences = 200
 	mostOutcomes    = 20

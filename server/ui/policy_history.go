@@ -80,7 +80,7 @@ func (e PolicyEvent) State() State {
 	}
 }
 
-// Who did it.
+// The actor.
 func (e PolicyEvent) Who() string {
 	switch {
 	case e.email != "":
@@ -94,10 +94,10 @@ func (e PolicyEvent) Who() string {
 	}
 }
 
-// Facts are what the gate found out.
+// Facts are the gate's results.
 func (e PolicyEvent) Facts() []Fact { return resultFacts(e.Result) }
 
-// Findings are why it was refused.
+// Findings say why it was refused.
 func (e PolicyEvent) Findings() []PolicyFinding { return findingsOf(e.Result.Findings) }
 
 // Summary is the result in a few words: the first reason of a refusal, else how many
@@ -124,20 +124,20 @@ type KeptPolicy struct {
 	active string // digest of the one in force
 }
 
-// Summary is what the gate found out, in a few words.
+// Summary is the gate's result in a few words.
 func (k KeptPolicy) Summary() string {
 	return PolicyEvent{PolicyEvent: api.PolicyEvent{Result: k.Result}}.Summary()
 }
 
-// RollBack is where one is asked before it is rolled back to.
+// RollBack is the address of the question before it is rolled back to.
 func (k KeptPolicy) RollBack() string { return RollBackURL(k.Digest) }
 
-// RollBackURL is where one is asked before a revision is rolled back to.
+// RollBackURL is the address of the question before a rollback to a revision.
 func RollBackURL(name string) string {
 	return "/policy/history/rollback?" + url.Values{"revision": {name}}.Encode()
 }
 
-// Compare is how it differs from the one in force.
+// Compare is the address of its comparison with the one in force.
 func (k KeptPolicy) Compare() string { return diffURL(k.Digest, k.active) }
 
 func diffURL(from, to string) string {
@@ -222,7 +222,7 @@ type PolicyDiff struct {
 	From, To string // what they are called
 	Files    []FileDiff
 
-	// What they say and decide otherwise, if Told.
+	// Differences in text and in decisions, if Told.
 	Told            bool
 	Differences     []Difference
 	MoreDifferences int
@@ -237,7 +237,7 @@ func (PolicyDiff) Title() string    { return "Changes" }
 func (PolicyDiff) template() string { return "policy-diff" }
 func (PolicyDiff) section() section { return policyHistory }
 
-// FileDiff is how a file differs.
+// FileDiff is the difference of a file.
 type FileDiff struct {
 	Name           string
 	State          State
@@ -275,11 +275,11 @@ func (l DiffLine) Sign() string {
 }
 
 const (
-	// mostDiffLines is how many lines of one file, and mostDiff how many of all, are
+	// mostDiffLines bounds the lines of one file, and mostDiff those of all, that are
 	// shown.
 	mostDiffLines = 1000
 	mostDiff      = 5000
-	// mostColumns is how much of a line is shown.
+	// mostColumns bounds the shown part of a line.
 	mostColumns = 1000
 )
 

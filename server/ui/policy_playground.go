@@ -16,13 +16,13 @@ import (
 	"patrol/policies/engine/workbench"
 )
 
-// Tried is what became of a trial in the playground.
+// Tried is the result of a trial in the playground.
 type Tried struct {
 	api.PlaygroundResult
 	Explanation *workbench.Explanation // the answer once more, as the engine has it
 }
 
-// PlaygroundForm is what was typed in the playground. It holds all that is edited,
+// PlaygroundForm is the form of the playground. It holds all that is edited,
 // since the server keeps nothing of it.
 type PlaygroundForm struct {
 	Files    []EditedFile
@@ -36,7 +36,7 @@ type PlaygroundForm struct {
 	Open, New string // names of files
 }
 
-// What can be done in the playground.
+// The actions of the playground.
 const (
 	DoTry      = "try"
 	DoOpen     = "open"
@@ -90,7 +90,7 @@ func DecodePlayground(form url.Values) (f PlaygroundForm, err error) {
 	return f, nil
 }
 
-// Trial is what to try.
+// Trial returns the trial that the form asks for.
 func (f PlaygroundForm) Trial() api.PlaygroundTrial {
 	t := api.PlaygroundTrial{Files: map[string]*string{}, Replay: f.Replay, Check: f.Check}
 	for _, path := range f.Gone {
@@ -163,13 +163,13 @@ func (p Playground) Replays() []Option {
 	return options
 }
 
-// Findings are why the copy does not load.
+// Findings say why the copy does not load.
 func (p Playground) Findings() []PlaygroundFinding { return p.located(p.Tried.Findings) }
 
-// Failures are why it gave no answer.
+// Failures say why it gave no answer.
 func (p Playground) Failures() []PlaygroundFinding { return p.located(p.Tried.Failed) }
 
-// CheckFindings are why it would not pass.
+// CheckFindings say why it would not pass.
 func (p Playground) CheckFindings() []PlaygroundFinding { return p.located(p.Tried.Check.Findings) }
 
 // PlaygroundFinding is a finding with the text that it is in, if that is open.
@@ -243,7 +243,7 @@ func (p Playground) Compared() string {
 	}
 }
 
-// Place is where the rule is that gave a reason, "" if none is known.
+// Place is the place of the rule that gave a reason, "" if none is known.
 func (p Playground) Place(code models.ReasonCode) string {
 	for _, b := range p.Tried.Answer.Because {
 		if b.Code == string(code) {
@@ -256,13 +256,13 @@ func (p Playground) Place(code models.ReasonCode) string {
 // Rules are the rules that ran, with their source.
 func (p Playground) Rules() []RuleRun { return runsOf(p.Tried.Explanation) }
 
-// Remedy is what would allow it, nil if nothing that is known of, or if it was allowed.
+// Remedy is a change that would allow it; nil if it was allowed, or if none is known.
 func (p Playground) Remedy() *workbench.Remedy { return p.Tried.Explanation.Remedy }
 
-// CheckFacts are what the check found out.
+// CheckFacts are the results of the check.
 func (p Playground) CheckFacts() []Fact { return resultFacts(*p.Tried.Check) }
 
-// Changes is how many decisions would be others.
+// Changes counts the decisions that would be others.
 func (p Playground) Changes() int64 {
 	r := p.Tried.Replay
 	return r.NewlyAllowed + r.NewlyDenied + r.OtherReasons + r.OtherGrant
@@ -312,7 +312,7 @@ var changeNames = map[workbench.ChangeKind]string{
 // Samples are the inputs to begin with.
 func (Playground) Samples() []Option { return playgroundSamples }
 
-// NewModule is what a file of the name begins with.
+// NewModule returns the beginning of a new file of that name.
 func NewModule(name string) string {
 	dir := path.Dir(name)
 	if path.Ext(name) != ".rego" || dir == "." {

@@ -13,7 +13,7 @@ import (
 // RefusalsPath is the page that lists refusals that were counted.
 const RefusalsPath = "/policy/refusals"
 
-// LogReach is what the page of decisions says of how far back they reach. The zero
+// LogReach describes, on the page of decisions, the period that the log covers. The zero
 // value says nothing.
 type LogReach struct {
 	Text    string // "": nothing is known
@@ -41,7 +41,7 @@ func NewLogReach(l api.DecisionLog, now time.Time) LogReach {
 	return out
 }
 
-// RefusalFilter is how the list of counted refusals is narrowed, as the address says.
+// RefusalFilter is the filter of the list of counted refusals in the address.
 type RefusalFilter struct{ Address, Reason, After string }
 
 // DecodeRefusalFilter reads the address.

@@ -79,10 +79,10 @@ type SourceLine struct {
 	Mark LineMark
 }
 
-// LineMark is what became of a line that ran.
+// LineMark is the outcome of a line that ran.
 type LineMark string
 
-// What becomes of lines.
+// The outcomes of lines.
 const (
 	LineHeld   LineMark = "held"
 	LineFailed LineMark = "failed"

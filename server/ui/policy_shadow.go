@@ -55,7 +55,7 @@ func NewPolicyShadow(s api.PolicyShadow, emails map[string]string, now time.Time
 	return page
 }
 
-// State is how it is doing, in a word or two.
+// State is its state in a word or two.
 func (s PolicyShadow) State() State {
 	switch {
 	case s.InForce:
@@ -69,10 +69,10 @@ func (s PolicyShadow) State() State {
 	}
 }
 
-// Facts are what the gate found out about it.
+// Facts are the gate's results for it.
 func (s PolicyShadow) Facts() []Fact { return resultFacts(s.Shadow.Result) }
 
-// Findings are why what the source holds is not judged.
+// Findings say why the policy in the source is not judged.
 func (s PolicyShadow) Findings() []PolicyFinding {
 	if s.Server == nil || s.Server.Refused == nil {
 		return nil
@@ -80,7 +80,7 @@ func (s PolicyShadow) Findings() []PolicyFinding {
 	return findingsOf(s.Server.Refused.Findings)
 }
 
-// Sums are how many decisions came out how. What did not happen is left out, but for
+// Sums are the numbers of decisions by outcome. Outcomes without any are left out, but for
 // what one looks for first.
 func (s PolicyShadow) Sums() (sums []Fact) {
 	c := s.Counts
@@ -113,10 +113,10 @@ func (s PolicyShadow) Period() string {
 	return "The first was made " + s.from.Relative() + ", the last " + s.to.Relative() + "."
 }
 
-// Promote is where one is asked before it is put in force.
+// Promote is the address of the question before it is put in force.
 func (s PolicyShadow) Promote() string { return PromoteURL(s.Shadow.Digest) }
 
-// PromoteURL is where one is asked before a shadow is put in force.
+// PromoteURL is the address of the question before a shadow is put in force.
 func PromoteURL(digest string) string {
 	return "/policy/shadow/promote?" + url.Values{"revision": {digest}}.Encode()
 }
@@ -132,7 +132,7 @@ func (g ShadowGroup) Heading() string {
 	return fmt.Sprintf("%d %s", g.Count, words)
 }
 
-// Place is where the rule of a reason stands, "" if that is not known.
+// Place is the place of the rule of a reason, "" if it is not known.
 func (ShadowGroup) Place(r api.PolicyReplayReason) string { return placeOf(r.File, r.Line, 0) }
 
 // Link is the page of the decision.

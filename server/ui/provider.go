@@ -33,7 +33,7 @@ func (Continue) template() string  { return "continue" }
 func (Continue) section() section  { return noSection }
 func (Continue) holdsSecret() bool { return true }
 
-// Why somebody is led to the provider.
+// The reasons to lead somebody to the provider.
 const (
 	WhyConfirm = "You signed in a while ago, and handing out access needs a fresh sign-in. What you typed is kept; send it again when you are back."
 	WhyConnect = "Sign in there to connect your account. You are led back here."

@@ -9,7 +9,7 @@ import (
 
 // The pages as tests and pictures show them.
 
-// sampleNow is when the pages are shown, the time of the browser too.
+// sampleNow is the time at which the pages are shown, the browser's time too.
 var sampleNow = time.Now().UTC().Truncate(time.Minute)
 
 var sampleViewer = &Viewer{Name: "Ada Lovelace", Email: "ada@example.com", Admin: true}

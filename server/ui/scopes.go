@@ -192,7 +192,7 @@ func (v rowView) Name(field string) string { return fmt.Sprintf("scopes[%d].%s",
 // ID is the id of one of the row's controls.
 func (v rowView) ID(field string) string { return fieldID(v.Name(field)) }
 
-// Problem is what is wrong with one of the row's controls, or with the row for "".
+// Problem is the error of one of the row's controls, or of the row for "".
 func (v rowView) Problem(field string) string {
 	if field == "" {
 		return v.form.Problems.For(fmt.Sprintf("scopes[%d]", v.index))
@@ -325,7 +325,7 @@ func (v rowView) Operations() []OptionGroup {
 	return out
 }
 
-// Summary is what the chosen scopes permit, each to be read after "can".
+// Summary lists the permissions of the chosen scopes, each to be read after "can".
 func (f ScopesForm) Summary() []string {
 	var out []string
 	for _, s := range finished(f.Rows) {
@@ -350,7 +350,7 @@ func (f ScopesForm) PresetDomains() []Option {
 // Full reports that no further row is possible.
 func (f ScopesForm) Full() bool { return len(f.Rows) >= f.Choices.limits.MaxScopes }
 
-// data is what the script that narrows the lists works with.
+// data is the data of the script that narrows the lists.
 type data struct {
 	Types     map[string]typeData   `json:"types"`
 	TypeOrder []string              `json:"typeOrder"`
@@ -372,7 +372,7 @@ type domainData struct {
 	Presets map[string][]string `json:"presets"` // key → entity type/operation
 }
 
-// Data is what the script that narrows the lists works with.
+// Data is the data of the script that narrows the lists.
 func (f ScopesForm) Data() any {
 	c := f.Choices
 	d := data{

@@ -80,7 +80,7 @@ type Page interface {
 	template() string
 }
 
-// Frame is what surrounds a page.
+// Frame is the frame of a page.
 type Frame struct {
 	Viewer *Viewer // nil: nobody is signed in
 	Now    time.Time
@@ -92,14 +92,14 @@ type Frame struct {
 	RequestID string
 }
 
-// confirmation is how a viewer whose sign-in is too old makes it fresh: at the
+// confirmation is the way in which a viewer with an old sign-in renews it: at the
 // provider, if they signed in there, or by the password.
 type confirmation struct {
 	Frame
 	Problem string
 }
 
-// Provider is where to confirm, "" for here.
+// Provider is the name of the provider for the confirmation, "" for here.
 func (c confirmation) Provider() string {
 	if c.Viewer == nil {
 		return ""
@@ -118,7 +118,7 @@ type Viewer struct {
 	Provider string
 }
 
-// view is what templates are executed with.
+// view is the data of a template.
 type view struct {
 	Frame
 	Page Page

@@ -71,7 +71,7 @@ type Upstream struct {
 // its own gets.
 const AnyDomain = "*"
 
-// Database is where everything is stored.
+// Database holds everything that is stored.
 type Database struct {
 	URL       URL           `key:"url" flag:"database-url" default:"sqlite://<data dir>/patrol.db" doc:"Database: sqlite://<path> or postgres://user:password@host/name. A password is masked wherever the URL is shown."`
 	ListenURL URL           `key:"listen_url" doc:"Where to hear of others' changes if url leads to a pooler, such as PgBouncer, that lends connections for a transaction each: PostgreSQL itself. Empty: they are found within decisions.poll_interval there."`
@@ -87,19 +87,19 @@ type TLS struct {
 	ReloadInterval time.Duration `key:"reload_interval" doc:"How often the files are looked at."`
 }
 
-// Log is what is logged and how.
+// Log sets the level and format of the log.
 type Log struct {
 	Level  string `key:"level" flag:"log-level" doc:"Least level that is logged: debug, info, warn or error."`
 	Format string `key:"format" flag:"log-format" doc:"json, text, or auto: text on a terminal, else json."`
 }
 
-// Metrics is where Prometheus finds its numbers.
+// Metrics sets the address of the metrics for Prometheus.
 type Metrics struct {
 	Listen string `key:"listen" flag:"metrics-listen" doc:"Address of a listener for /metrics alone. Empty: /metrics is on the main listener, for programs on this machine."`
 	Public bool   `key:"public" doc:"Answer /metrics on the main listener to whoever asks, also through a proxy."`
 }
 
-// Memory is what the server may use to save CPU.
+// Memory is the memory that the server may use to save CPU.
 type Memory struct {
 	Headroom Size `key:"headroom" doc:"How much is allocated before garbage is collected: on a busy server, more of it costs less CPU. The server uses about this much more than it keeps. 0, or GOGC in the environment: as the Go runtime does it. GOMEMLIMIT bounds it either way."`
 }
@@ -127,12 +127,12 @@ type Tokens struct {
 	MaxGrace    time.Duration `key:"max_grace" doc:"Longest time that a token may live on after its rotation."`
 }
 
-// Tombstones is where it is kept what was taken away.
+// Tombstones is the file that records what was taken away.
 type Tombstones struct {
 	Path string `key:"path" flag:"tombstones" default:"<database file>-tombstones with SQLite, none with PostgreSQL" doc:"File of this server alone to which each revocation, and whatever else takes something away, is written before it is answered. none: nothing is written."`
 }
 
-// Sessions is how long a sign-in lasts.
+// Sessions is the time that a sign-in lasts.
 type Sessions struct {
 	Idle        time.Duration `key:"idle" doc:"A session ends after this long without a request."`
 	Lifetime    time.Duration `key:"lifetime" doc:"A session ends this long after sign-in, whatever happens."`

@@ -10,7 +10,7 @@ import (
 	"patrol/server/decisionlog"
 )
 
-// DecisionLog is what is kept of decisions, and where.
+// DecisionLog sets which decisions are kept, and where.
 type DecisionLog struct {
 	Database       bool          `key:"database" doc:"Keep decisions in a database. Pages, advice and replay read them there."`
 	DatabaseURL    URL           `key:"database_url" default:"beside the database" doc:"Database for decisions, as database.url. Empty: with PostgreSQL the same; with SQLite a file beside it, since its one writer must not wait for this one."`

@@ -254,7 +254,7 @@ func (l *loader) fill(s Setting) {
 	}
 }
 
-// SettingErrors is what is wrong with the settings.
+// SettingErrors lists the errors in the settings.
 type SettingErrors []string
 
 // Error lists the problems, one to a line if there are several.

@@ -6,7 +6,7 @@ import (
 	"patrol/models"
 )
 
-// Playground is what may be tried of policies, and how much that may cost.
+// Playground sets the limits for trials of policies.
 type Playground struct {
 	Enabled   bool          `key:"enabled" doc:"Whether there is one."`
 	PerMinute int           `key:"per_minute" doc:"How many policies one user may try in a minute, on each server."`

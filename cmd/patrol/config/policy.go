@@ -12,7 +12,7 @@ import (
 	"patrol/server/shadow"
 )
 
-// Bundle is how the policy is read from its source, and who may read it here.
+// Bundle sets the policy's source, and who may read the policy here.
 type Bundle struct {
 	Interval        time.Duration `key:"interval" doc:"How often a folder or an archive is looked at. A change counts when it is still the same one look later."`
 	PollInterval    time.Duration `key:"poll_interval" doc:"How often a URL is asked, more or less, if its server knows no long polling; and the longest pause after failures."`
@@ -26,7 +26,7 @@ type Bundle struct {
 	PlanTrials      int           `key:"plan_trials" doc:"On how many made-up inputs the compiled plan of a policy is held against OPA's own evaluator, beside requests, before it decides; until then, and if they ever differ, OPA's evaluator does, which is slower. 0: the plan never decides."`
 }
 
-// Gate is what a policy must be to come into force.
+// Gate sets the requirements for a policy to come into force.
 type Gate struct {
 	MinCoverage int           `key:"min_coverage" doc:"How much of a policy its own tests must run, in percent of its lines."`
 	Waive       []string      `key:"waive" doc:"What policies may waive, if their manifest names it too: domain_disabled, domain_frozen, not_a_member, role_forbids, lifetime_exceeded, wildcard_forbidden, approval_required."`

@@ -36,7 +36,7 @@ type ExtAuthz struct {
 	DrainTimeout     time.Duration `key:"drain_timeout" doc:"Time for what is in flight to finish after that."`
 }
 
-// ForwardAuth is who may ask over HTTP, and how.
+// ForwardAuth sets which proxies may ask over HTTP, and in which form.
 type ForwardAuth struct {
 	Envoy           []string      `key:"envoy" doc:"Addresses or networks of Envoys that ask with ext_authz and http_service."`
 	Nginx           []string      `key:"nginx" doc:"The same of nginx with auth_request."`

@@ -175,7 +175,7 @@ var restoreCases = []testCase{
 		require.NoError(e, err)
 		assert.Equal(e, models.DomainIsFrozen, d.Status)
 
-		// What the database knows of needs nothing, whatever became of it since.
+		// Keys that the database knows need no check value, whatever their state.
 		status := models.DomainEnabled
 		_, err = e.store.UpdateDomain(e.ctx, actor, "acme", store.DomainPatch{Status: &status})
 		require.NoError(e, err)

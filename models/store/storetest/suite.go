@@ -61,7 +61,7 @@ type testCase struct {
 	test   func(*env)
 }
 
-// env is what a case works with: a store on a fresh database, under a clock that
+// env is the environment of a case: a store on a fresh database, under a clock that
 // stands still unless the case moves it.
 type env struct {
 	*testing.T

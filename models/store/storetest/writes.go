@@ -11,7 +11,7 @@ import (
 	"patrol/models/store"
 )
 
-// world is what the table of writes works on.
+// world holds the records that the table of writes works on.
 type world struct {
 	ann, root models.User
 	pat, old  models.PAT // old was rotated to pat, with a grace

@@ -1,6 +1,6 @@
 package plan_test
 
-// Why a case of OPA's suite is left to topdown.
+// The reasons to leave a case of OPA's suite to topdown.
 const (
 	numberKey    = "a number finds nothing in an object, where topdown may take it for the text of a key"
 	builtinError = "the case wants the error of a built-in function to be undefined, and here it is an error"

@@ -106,7 +106,7 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities { return ast.Capabili
 // zeroTime is the time of evaluations: `input.now` is the only clock.
 var zeroTime = ast.NumberTerm("0")
 
-// noMetadata is what built-in functions can ask about the request: nothing.
+// noMetadata tells built-in functions nothing about the request.
 var noMetadata = map[string]any{}
 
 func newBuiltinContext(ctx context.Context, limit Limit) topdown.BuiltinContext {

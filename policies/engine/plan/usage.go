@@ -32,7 +32,7 @@ type usage struct {
 	named   bool
 }
 
-// spot is where a statement stands.
+// spot is the place of a statement.
 type spot struct {
 	at    int
 	block *ir.Block

@@ -34,7 +34,7 @@ const (
 	codeFailsShut  = "safety_by_error"
 )
 
-// DefaultMinCoverage is how much of a policy its tests must run, in percent of
+// DefaultMinCoverage is the share of a policy that its tests must run, in percent of
 // its lines, unless [CheckOptions] say otherwise.
 const DefaultMinCoverage = 80
 
@@ -61,7 +61,7 @@ type CheckOptions struct {
 	Options []engine.Option
 }
 
-// Report is what a check found. Its JSON form is what commands print and the API
+// Report is the result of a check. Its JSON form is what commands print and the API
 // answers.
 type Report struct {
 	Policy   string `json:"policy"` // the source's name
@@ -71,7 +71,7 @@ type Report struct {
 	OPA      string `json:"opa_version"`
 
 	Stages []StageResult `json:"stages"`
-	// Findings are why it does not pass; Warnings are worth knowing.
+	// Findings say why it does not pass; Warnings are worth knowing.
 	Findings []engine.Finding `json:"findings"`
 	Warnings []engine.Finding `json:"warnings"`
 
@@ -82,13 +82,13 @@ type Report struct {
 	Departures *engine.Departures `json:"departures,omitempty"`
 }
 
-// StageResult is how a stage came out.
+// StageResult is the result of a stage.
 type StageResult struct {
 	Stage   engine.Stage `json:"stage"`
 	Outcome Outcome      `json:"outcome"`
 }
 
-// Outcome is how a stage, a test or a case of the safety suite came out.
+// Outcome is the outcome of a stage, a test or a case of the safety suite.
 type Outcome string
 
 // The outcomes.

@@ -25,7 +25,7 @@ type Loaded struct {
 type DiffReport struct {
 	Before PolicyName `json:"before"`
 	After  PolicyName `json:"after"`
-	// Differences are what the bundles say otherwise, in the order of their parts.
+	// Differences are the differences of the bundles, in the order of their parts.
 	Differences []Difference `json:"differences"`
 	// Decisions are the known decisions, see [Diff], that come out otherwise.
 	Decisions *ReplayReport `json:"decisions"`
@@ -64,7 +64,7 @@ type Difference struct {
 	Line int    `json:"line,omitempty"`
 }
 
-// DiffKind is how something differs.
+// DiffKind is the kind of a difference.
 type DiffKind string
 
 // The kinds of differences.
@@ -101,7 +101,8 @@ type RequestDifference struct {
 // And it has both decide what is known beforehand: the decisions that this program keeps of the
 // default policy, and each operation of both catalogs as asked for by each of their
 // roles, with and without what may stand in its way; and what each of their routes, and
-// others, stands for. examples is how many changed decisions are told of each kind; 0 is the default.
+// others, stands for. examples is the number of changed decisions that are told of each kind; 0 is
+// the default.
 func Diff(ctx context.Context, before, after Loaded, examples int) (*DiffReport, error) {
 	r := &DiffReport{Before: before.name(), After: after.name(), Differences: []Difference{}, Requests: []RequestDifference{}}
 	var bundles [2]*engine.Bundle
@@ -241,7 +242,7 @@ func diffReasons(before, after *engine.Snapshot) (found []Difference) {
 	return found
 }
 
-// declared is what a rule's metadata say of its reason.
+// declared is the reason in a rule's metadata.
 type declared struct {
 	message, file string
 	line          int
@@ -381,7 +382,7 @@ func diffDecisions(ctx context.Context, base, s *engine.Snapshot, bundles [2]*en
 	return r.report([]*replayed{found}), nil
 }
 
-// requestIn is what an input asks for, as far as it is text.
+// requestIn returns the question of an input, as far as it is text.
 func requestIn(input object) models.Request {
 	request, _ := input["request"].(object)
 	text := func(field string) string { s, _ := request[field].(string); return s }
@@ -409,7 +410,7 @@ func diffRequests(ctx context.Context, before, after *engine.Snapshot, bundles [
 	return found, nil
 }
 
-// asksFor is what a request stands for, as a scope; "" if no route maps it. An error of
+// asksFor returns the question of a request as a scope; "" if no route maps it. An error of
 // the policy is told in its place.
 func asksFor(ctx context.Context, s *engine.Snapshot, line string) (string, error) {
 	method, path, _ := strings.Cut(line, " ")

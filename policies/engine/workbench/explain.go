@@ -87,7 +87,7 @@ func Explain(ctx context.Context, s *engine.Snapshot, content []byte) (*Explanat
 // policy.
 type LoggedExplanation struct {
 	Explanation
-	// Change is how the answer differs from what was decided; "" if it does not.
+	// Change is the kind of difference between the answer and the decision; "" for none.
 	Change ChangeKind `json:"change,omitempty"`
 	// Masked are the JSON pointers, such as /input/user/email, of what in the input is not as
 	// the policy judged it, because a mask has changed it. The answer may be due to that.

@@ -43,7 +43,7 @@ func (w *failureWatch) TraceEvent(event topdown.Event) {
 	}
 }
 
-// caseName is how OPA's tester names a case, from the expression that announces it.
+// caseName returns the name that OPA's tester gives a case, from the expression that announces it.
 func caseName(announced *ast.Expr) string {
 	names, ok := announced.Operand(0).Value.(*ast.Array)
 	if !ok {

@@ -12,7 +12,7 @@ import (
 	"patrol/policies/engine/workbench"
 )
 
-// What the tests of policies share, by short names.
+// Short names that the tests of policies share.
 var (
 	bundle   = enginetest.Bundle
 	load     = enginetest.Load

@@ -17,7 +17,7 @@ import (
 	"patrol/policies/engine"
 )
 
-// Inspection is what a bundle says of itself, without being asked anything.
+// Inspection describes a bundle without evaluating it.
 type Inspection struct {
 	Policy   string `json:"policy"`
 	Revision string `json:"revision"`

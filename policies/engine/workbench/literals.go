@@ -96,7 +96,7 @@ func literalsOf(r *ast.Rule) (found []literal) {
 	return found
 }
 
-// seed is what a rule compares input with, all at once.
+// seed holds the values that a rule compares input with, all at once.
 type seed struct {
 	changes []change
 	rule    *ast.Rule

@@ -14,7 +14,7 @@ import (
 // codeName is the code of warnings about names of models that no request has.
 const codeName = "name_not_canonical"
 
-// entityRef is where a policy finds the name of a model, in canonical form.
+// entityRef is the place of a model's canonical name in the input.
 var entityRef = ast.MustParseRef("input.request.entity")
 
 // names warns of literals that are compared with the entity of a request and that no

@@ -87,7 +87,7 @@ func texts(ref ast.Ref) (path []string) {
 }
 
 // onInput tries each place in the context that the policy reads with every type of value.
-// What makes it fail lets any caller make it fail.
+// Such a rule lets any caller make the evaluation fail.
 func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error) {
 	tried, err := c.tryPermitted(ctx)
 	if err != nil {

@@ -53,7 +53,7 @@ const (
 )
 
 const (
-	// adminCost is what it counts to make somebody a platform admin: more than
+	// adminCost is the cost of making somebody a platform admin: more than
 	// everything else together, so that it is only advised where nothing else helps.
 	adminCost = 100
 	// mostRoles bounds the roles that are tried, the weakest first.

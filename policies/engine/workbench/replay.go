@@ -127,7 +127,7 @@ func ReplayDecision(ctx context.Context, s *engine.Snapshot, l *models.LoggedDec
 	return d, nil
 }
 
-// ChangeKind is how a decision differs from what it was.
+// ChangeKind is the kind of difference between a decision and the recorded one.
 type ChangeKind string
 
 // The kinds of changes.
@@ -186,7 +186,7 @@ type ReplayReport struct {
 	To       *time.Time `json:"to"`
 	Replayed int64      `json:"replayed"`
 	Skipped  int64      `json:"skipped"` // that the policy was not asked for, or that have no input any more
-	// Masked is how many of those replayed have an input that is not what it was. If
+	// Masked counts those replayed whose input a mask has changed. If
 	// the policy looks at what is masked, it may answer otherwise.
 	Masked       int64 `json:"masked"`
 	NewlyAllowed int64 `json:"newly_allowed"`
@@ -206,7 +206,7 @@ func (r *ReplayReport) Changes() int64 {
 // ReplayGroup are decisions that change alike.
 type ReplayGroup struct {
 	Kind ChangeKind `json:"kind"`
-	// Reasons are why it was denied before, for what is newly allowed, else why it
+	// Reasons say why it was denied before, for what is newly allowed, else why it
 	// is denied now. There are none for another grant.
 	Reasons  []ReplayReason  `json:"reasons"`
 	Count    int64           `json:"count"`
@@ -237,9 +237,9 @@ type ReplayExample struct {
 type ReplayOptions struct {
 	// Base, if not nil, is the policy to compare with, in place of what was decided.
 	Base *engine.Snapshot
-	// Examples is how many are kept of each group. Default: 5.
+	// Examples is the number of examples that are kept of each group. Default: 5.
 	Examples int
-	// Groups is how many are reported, the largest; 0: all. What reasons there are is
+	// Groups is the number of groups that are reported, the largest first; 0: all. The reasons are
 	// the policy's choice.
 	Groups int
 }
@@ -249,7 +249,7 @@ func ReplayEvents(ctx context.Context, s *engine.Snapshot, events io.Reader, opt
 	return Replay(ctx, s, func(fn func(models.LoggedDecision) error) error { return models.EachEvent("events", events, fn) }, opts)
 }
 
-// defaultExamples is how many changed decisions are told of each kind.
+// defaultExamples is the number of changed decisions that are told of each kind.
 const defaultExamples = 5
 
 // Replay makes logged decisions again under a policy and reports what would be
@@ -305,14 +305,14 @@ func Replay(ctx context.Context, s *engine.Snapshot, each func(func(models.Logge
 	return r.report(parts), nil
 }
 
-// replay is what the workers of a replay share.
+// replay is shared by the workers of a replay.
 type replay struct {
 	policy *engine.Snapshot
 	opts   ReplayOptions
 	rules  map[models.ReasonCode]ReplayReason
 }
 
-// replayed is what one worker found.
+// replayed is the result of one worker.
 type replayed struct {
 	ReplayReport
 	caches [2]FactCache // of the policy and of the one that it is compared with

@@ -31,7 +31,7 @@ const (
 	codeEnded       = "exception_ended"
 )
 
-// authzPackage is where the reasons of the contract are given.
+// authzPackage is the package with the reasons of the contract.
 var authzPackage = ast.MustParseRef("data.patrol.authz")
 
 // contractCodes are the reasons that policies decide by the contract. Rules of a team's

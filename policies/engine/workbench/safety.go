@@ -20,7 +20,7 @@ type SafetyCase struct {
 	Title string `json:"title"`
 }
 
-// SafetyResult is what came of a case of the safety suite.
+// SafetyResult is the result of a case of the safety suite.
 type SafetyResult struct {
 	SafetyCase
 	Outcome Outcome `json:"outcome"`
@@ -150,7 +150,7 @@ func (c *check) safety(ctx context.Context) error {
 	return nil
 }
 
-// perSeed is how many allowances are tried with the literals of a rule.
+// perSeed is the number of allowances that are tried with the literals of a rule.
 const perSeed = 3
 
 // seededAllowances are allowances with what the policy compares input with: what only
@@ -192,7 +192,7 @@ func (sc safetyCase) inputs(allowed []*allowance) []any {
 	return inputs
 }
 
-// trial is what the policy makes of requests that catalog and roles permit, without context.
+// trial holds the policy's answers to requests that catalog and roles permit, without context.
 type trial struct {
 	allowed  []*allowance
 	failed   *allowance // the first one that it could not decide; nil: none

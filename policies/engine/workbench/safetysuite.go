@@ -26,7 +26,7 @@ var moments = []int64{
 	1791108000, // Sunday at 10:00
 }
 
-// candidates are what roles and catalog permit: each operation with each role that
+// candidates are the requests that roles and catalog permit: each operation with each role that
 // has it, and as a platform admin.
 func candidates(catalog models.Catalog) (all []allowance) {
 	for entityType, operation := range operations(catalog) {
@@ -168,7 +168,7 @@ func grant(granted func(*allowance) object) func(*allowance) []any {
 	return func(a *allowance) []any { return []any{a.with(put(granted(a), "token", "scopes"))} }
 }
 
-// safetySuite is what no policy may allow. Names are for ever: configurations hold
+// safetySuite lists the requests that no policy may allow. Names are for ever: configurations hold
 // them. Titles complete "it allows …".
 var safetySuite = []safetyCase{
 	{

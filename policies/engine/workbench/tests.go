@@ -22,7 +22,7 @@ import (
 	"patrol/policies/engine"
 )
 
-// TestReport is what came of a bundle's own tests. A rule that makes a table of
+// TestReport is the result of a bundle's own tests. A rule that makes a table of
 // cases counts once for each case, as with `opa test`.
 type TestReport struct {
 	Passed  int          `json:"passed"`
@@ -31,20 +31,20 @@ type TestReport struct {
 	Tests   []TestResult `json:"tests"`
 }
 
-// TestResult is what came of one test, or of one case of a test.
+// TestResult is the result of one test, or of one case of a test.
 type TestResult struct {
 	Package string  `json:"package"` // data.patrol.authz_test
 	Name    string  `json:"name"`    // test_deny
 	Case    string  `json:"case,omitempty"`
 	Outcome Outcome `json:"outcome"`
-	// Where the test is, or the place in it that failed.
+	// The place of the test, or of its failure.
 	File   string `json:"file"`
 	Line   int    `json:"line"`
 	Column int    `json:"column"`
 	// Message says why it failed. Output is what the test printed.
 	Message string `json:"message,omitempty"`
 	Output  string `json:"output,omitempty"`
-	// Seconds is what the rule took, with all its cases.
+	// Seconds is the duration of the rule with all its cases.
 	Seconds float64 `json:"seconds"`
 	// errored tells a test that could not be judged from one that failed.
 	errored bool
@@ -68,7 +68,7 @@ type TestOptions struct {
 }
 
 // RunTests runs the tests of a bundle and nothing else, for people who write them.
-// What keeps it from running them comes back as findings. The error is not about
+// Obstacles to running them come back as findings. The error is not about
 // the bundle: ctx ended, or an option is wrong.
 func RunTests(ctx context.Context, src engine.Source, opts TestOptions) (*TestReport, *CoverageReport, []engine.Finding, error) {
 	if _, err := regexp.Compile(opts.Run); err != nil {

@@ -16,6 +16,7 @@ import (
 	"patrol/api"
 	"patrol/bench"
 	"patrol/bench/frozen"
+	"patrol/internal/heap"
 	"patrol/policies/engine"
 	"patrol/server/authz"
 )
@@ -42,6 +43,9 @@ const (
 	reversePost   = "ReverseProxy, POST 2 KiB"
 )
 
+// headroom is the default of memory.headroom.
+const headroom = 32 << 20
+
 // compare sets up, measures in rounds and reports.
 func compare(ctx context.Context, o options, out io.Writer) (failed bool, err error) {
 	dir, err := os.MkdirTemp("", "patrol-bench-")
@@ -54,6 +58,7 @@ func compare(ctx context.Context, o options, out io.Writer) (failed bool, err er
 		return false, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	defer heap.Headroom(headroom)() // what is measured in this process has the garbage collector of a server
 	policy, activation, err := bench.Activate(ctx)
 	if err != nil {
 		return false, err

@@ -36,8 +36,14 @@ type fast struct {
 // shapes say how the inputs of the documents are given in slots, as their schemas have
 // them.
 var shapes = struct{ decision, route func() (*plan.Shape, error) }{
-	decision: sync.OnceValues(func() (*plan.Shape, error) { return shapeOf("authz_input") }),
-	route:    sync.OnceValues(func() (*plan.Shape, error) { return shapeOf("http_input") }),
+	decision: sync.OnceValues(func() (*plan.Shape, error) {
+		shape, err := shapeOf("authz_input")
+		if err != nil {
+			return nil, err
+		}
+		return shape.WithTree(scopeDepth, "token", "scopes")
+	}),
+	route: sync.OnceValues(func() (*plan.Shape, error) { return shapeOf("http_input") }),
 }
 
 // shapeOf gives each value that a schema names a slot. An object all of whose members
@@ -97,12 +103,12 @@ var errUnfit = errors.New("topdown is to answer")
 // topdown tells better.
 func (f *fast) eval(ctx context.Context, q *question) (ast.Value, error) {
 	if q.shape == f.shape && q.series != nil {
-		v, err := q.series.Eval(ctx, plan.Input{Slots: q.slots}, q.changed, &q.limit)
+		v, err := q.series.Eval(ctx, plan.Input{Slots: q.slots, Tree: q.scopes}, q.changed, &q.limit)
 		q.changed = plan.AllSlots // if it is begun once more
 		return v, f.outcome(err, &q.limit)
 	}
 	if q.shape == f.shape {
-		return f.run(ctx, plan.Input{Slots: q.slots, Document: q.doc}, &q.limit)
+		return f.run(ctx, plan.Input{Slots: q.slots, Tree: q.scopes, Document: q.doc}, &q.limit)
 	}
 	slots := f.frames.Get().(*[]*ast.Term)
 	defer func() {
@@ -112,7 +118,7 @@ func (f *fast) eval(ctx context.Context, q *question) (ast.Value, error) {
 	if !f.shape.Fill(*slots, q.document()) {
 		return nil, errUnfit
 	}
-	return f.run(ctx, plan.Input{Slots: *slots, Document: q.doc}, &q.limit)
+	return f.run(ctx, plan.Input{Slots: *slots, Tree: f.shape.Tree(*slots), Document: q.doc}, &q.limit)
 }
 
 func (f *fast) run(ctx context.Context, in plan.Input, limit *deadline) (ast.Value, error) {
@@ -237,6 +243,36 @@ func (s *Snapshot) Hasten(ctx context.Context, trials int) error {
 		remember(s.digest, err)
 	}
 	return err
+}
+
+// SlowDocument is a document whose plan cannot answer, and why.
+type SlowDocument struct {
+	Ref ast.Ref
+	Err error
+}
+
+// TryPlans compiles the plans and holds them against topdown on trials inputs each, as [Snapshot.Hasten]
+// does, and changes nothing. It returns the documents that topdown would answer, and the rules
+// of which each evaluation goes through many bodies. The error is ctx's.
+func (s *Snapshot) TryPlans(ctx context.Context, trials int) (slow []SlowDocument, linear []plan.Linear, err error) {
+	for _, d := range []document{s.decision, s.request, s.hints} {
+		f, err := s.compilePlan(ctx, d)
+		if err == nil {
+			for _, rule := range f.program.Linear() {
+				if !slices.ContainsFunc(linear, func(l plan.Linear) bool { return l.Path == rule.Path }) {
+					linear = append(linear, rule)
+				}
+			}
+			err = s.prove(ctx, d, f, trials)
+		}
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		if err != nil {
+			slow = append(slow, SlowDocument{d.ref, err})
+		}
+	}
+	return slow, linear, nil
 }
 
 func remember(digest string, outcome error) {

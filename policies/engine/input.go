@@ -22,7 +22,9 @@ import (
 // nil *Value is an absent fact.
 type Value struct {
 	term  *ast.Term
-	slots []*ast.Term // the same in the slots of a decision's input, as a fact of the kind; nil: it does not fit
+	slots [8]*ast.Term // the same in the slots of a decision's input, as a fact of the kind, if it fits
+	fits  bool
+	tree  *plan.Tree // of a token's scopes; nil: they do not fit
 	kind  FactKind
 	fact  atomic.Pointer[models.Fact] // made when it is first asked for
 }
@@ -56,14 +58,14 @@ func TokenValue(p models.PAT) *Value {
 	if len(p.Approvals) > 0 {
 		approvals := ast.NewObjectWithCapacity(len(p.Approvals))
 		for _, a := range p.Approvals {
-			approvals.Insert(ast.StringTerm(a.Domain), unix(a.At))
+			approvals.Insert(sharedText(a.Domain), unix(a.At))
 		}
 		items = append(items, ast.Item(key.approvals, ast.NewTerm(approvals)))
 	}
 	if len(p.Withdrawals) > 0 {
 		withdrawn := ast.NewObjectWithCapacity(len(p.Withdrawals))
 		for _, w := range p.Withdrawals {
-			withdrawn.Insert(ast.StringTerm(w.Domain), unix(w.At))
+			withdrawn.Insert(sharedText(w.Domain), unix(w.At))
 		}
 		items = append(items, ast.Item(key.withdrawn, ast.NewTerm(withdrawn)))
 	}
@@ -84,8 +86,8 @@ func UserValue(u models.User) *Value {
 // limits in it, so that they cost nothing where there are none.
 func DomainValue(d models.Domain) *Value {
 	items := [][2]*ast.Term{
-		ast.Item(key.id, ast.StringTerm(d.ID)),
-		ast.Item(key.status, ast.StringTerm(string(d.Status))),
+		ast.Item(key.id, sharedText(d.ID)),
+		ast.Item(key.status, sharedText(string(d.Status))),
 	}
 	if l := d.Limits; l != (models.DomainLimits{}) {
 		items = append(items, ast.Item(key.limits, ast.ObjectTerm(
@@ -99,7 +101,7 @@ func DomainValue(d models.Domain) *Value {
 
 // MembershipValue prepares `input.membership`.
 func MembershipValue(m models.Membership) *Value {
-	return newValue(ast.Item(key.role, ast.StringTerm(m.Role))).fit(MembershipFact)
+	return newValue(ast.Item(key.role, sharedText(m.Role))).fit(MembershipFact)
 }
 
 // Fact returns the part as JSON, made once: for logs of decisions, which are to
@@ -180,6 +182,9 @@ func newValue(items ...[2]*ast.Term) *Value {
 	return &Value{term: t}
 }
 
+// scopeDepth is how many keys find a token's scope: domain, entity type, operation and entity.
+const scopeDepth = 4
+
 // tree is an object of objects whose leaves are strings.
 type tree map[string]any
 
@@ -197,9 +202,9 @@ func (t tree) term() *ast.Term {
 	for k, v := range t {
 		switch v := v.(type) {
 		case tree:
-			obj.Insert(ast.StringTerm(k), v.term())
+			obj.Insert(sharedText(k), v.term())
 		case string:
-			obj.Insert(ast.StringTerm(k), ast.StringTerm(v))
+			obj.Insert(sharedText(k), ast.StringTerm(v))
 		}
 	}
 	return ast.NewTerm(obj)

@@ -189,8 +189,8 @@ func (g *grants) has(id string) bool {
 	return id != "" && slices.Contains(g[:], ast.String(id))
 }
 
-// any is the mark of a scope that covers every domain or entity.
-var star = ast.StringTerm(models.Any)
+// star is the mark of a scope that covers every domain or entity.
+var star = sharedText(models.Any)
 
 // broken returns the invariants that do not hold of an input, and by which scopes of
 // the token the request is granted.
@@ -234,7 +234,7 @@ func (s *Snapshot) broken(in reading) (b breach, granted grants) {
 	}
 	named := false
 	if name, ok := askedValue(in.entity); ok && isDomain && (kind != DomainsType || name == asked) {
-		named = coveredBy(objectOf(in.scopes), in.domain, in.entityType, in.entity, in.operation, &granted)
+		named = in.coveredBy(&granted)
 		named = named && name != models.Any && asked != models.Any
 	}
 	if granted[0] == "" {
@@ -253,13 +253,23 @@ func (s *Snapshot) broken(in reading) (b breach, granted grants) {
 
 // coveredBy finds the scopes that cover a request: this domain before any, then this
 // entity before any. named says that one of them names both.
-func coveredBy(scopes ast.Object, domain, entityType, entity, operation *ast.Term, found *grants) (named bool) {
+func (in *reading) coveredBy(found *grants) (named bool) {
 	n := 0
-	for _, d := range [...]*ast.Term{domain, star} {
-		entities := child(child(child(scopes, d), entityType), operation)
-		for _, e := range [...]*ast.Term{entity, star} {
-			if id := textOf(termIn(entities, e)); id != "" {
-				named = named || d == domain && e == entity
+	scopes := objectOf(in.scopes)
+	for _, d := range [...]*ast.Term{in.domain, star} {
+		var entities ast.Object
+		if in.tree == nil {
+			entities = child(child(child(scopes, d), in.entityType), in.operation)
+		}
+		for _, e := range [...]*ast.Term{in.entity, star} {
+			var id string
+			if in.tree != nil {
+				id = textOf(in.tree.Find(d, in.entityType, in.operation, e))
+			} else {
+				id = textOf(termIn(entities, e))
+			}
+			if id != "" {
+				named = named || d == in.domain && e == in.entity
 				found[n] = ast.String(id)
 				n++
 			}

@@ -121,19 +121,21 @@ func (s *Snapshot) trialInputs(d document) (*trials, error) {
 	return g, nil
 }
 
-// next makes an input: a known one with up to four places changed.
+// next makes an input: a known one with up to four places changed. It shares what is not
+// changed with others.
 func (g *trials) next() any {
-	doc := Clone(g.bases[g.random.IntN(len(g.bases))])
+	var doc any = g.bases[g.random.IntN(len(g.bases))]
 	for range g.random.IntN(5) {
 		doc = g.change(doc)
 	}
 	return doc
 }
 
-// change changes one place at any depth.
+// change returns a copy with one place changed, at any depth.
 func (g *trials) change(at any) any {
 	switch v := at.(type) {
 	case object:
+		v = maps.Clone(v)
 		if len(v) == 0 || g.random.IntN(8) == 0 {
 			if len(g.keys) > 0 {
 				v[g.keys[g.random.IntN(len(g.keys))]] = g.value()
@@ -164,7 +166,7 @@ func (g *trials) change(at any) any {
 	}
 }
 
-func (g *trials) value() any { return Clone(g.values[g.random.IntN(len(g.values))]) }
+func (g *trials) value() any { return g.values[g.random.IntN(len(g.values))] }
 
 // trialRequests are proxied requests: those that the routes' patterns map and those that
 // are known, with what bodies, queries and headers may hold.

@@ -14,10 +14,11 @@ import (
 // question is the input of one evaluation: in the slots of a shape, or as one document,
 // which is built of the slots if something needs it.
 type question struct {
-	shape *plan.Shape // nil: there is a document only
-	slots []*ast.Term
-	doc   *ast.Term
-	limit deadline
+	shape  *plan.Shape // nil: there is a document only
+	slots  []*ast.Term
+	scopes *plan.Tree // of the slot for them; nil: they are in that alone
+	doc    *ast.Term
+	limit  deadline
 
 	texts     [4]ast.Term   // of what is asked for
 	textSlots [4]plan.Slots // that each is for
@@ -116,7 +117,14 @@ func (v *Value) fit(kind FactKind) *Value {
 	slots := make([]*ast.Term, l.shape.Len())
 	if l.shape.Fill(slots, v.term, factNames[kind]) {
 		at := l.ranges[kind]
-		v.slots, v.kind = append([]*ast.Term(nil), slots[at[0]:at[1]]...), kind
+		if at[1]-at[0] > len(v.slots) {
+			return v
+		}
+		copy(v.slots[:], slots[at[0]:at[1]])
+		v.fits, v.kind = true, kind
+		if kind == TokenFact {
+			v.tree = l.shape.Tree(slots)
+		}
 	}
 	return v
 }
@@ -153,15 +161,18 @@ func (s *Snapshot) fill(q *question, req models.Request, f Facts, now time.Time)
 	if err != nil {
 		return false, err
 	}
-	q.shape = l.shape
+	q.shape, q.scopes = l.shape, nil
 	for kind, v := range [factKinds]*Value{f.Token, f.User, f.Domain, f.Membership} {
 		if v == nil {
 			continue
 		}
-		if v.slots == nil || v.kind != FactKind(kind) {
+		if !v.fits || v.kind != FactKind(kind) {
 			return false, nil
 		}
-		copy(q.slots[l.ranges[kind][0]:], v.slots)
+		copy(q.slots[l.ranges[kind][0]:l.ranges[kind][1]], v.slots[:])
+		if v.tree != nil {
+			q.scopes = v.tree
+		}
 	}
 	q.slots[l.now] = second(now)
 	q.slots[l.context] = emptyObject
@@ -175,11 +186,13 @@ func (s *Snapshot) fill(q *question, req models.Request, f Facts, now time.Time)
 		slot int
 		text string
 	}{{l.domain, req.Domain}, {l.entityType, req.EntityType}, {l.entity, req.Entity}, {l.operation, req.Operation}} {
+		if known != nil && textOf(known) == text.text {
+			q.slots[text.slot] = known
+			continue
+		}
 		switch t := s.names[text.text]; {
 		case t != nil:
 			q.slots[text.slot] = t
-		case known != nil && known.Value == ast.String(text.text):
-			q.slots[text.slot] = known
 		default:
 			if before, ok := q.texts[i].Value.(ast.String); !ok || string(before) != text.text {
 				q.texts[i].Value = ast.String(text.text)
@@ -197,7 +210,7 @@ func (q *question) end() {
 		return
 	}
 	clear(q.slots)
-	q.texts, q.limit, q.shape = [4]ast.Term{}, deadline{}, nil
+	q.texts, q.limit, q.shape, q.scopes = [4]ast.Term{}, deadline{}, nil, nil
 	questions.Put(q)
 }
 
@@ -205,9 +218,9 @@ func (q *question) end() {
 func nameTerms(catalog models.Catalog) map[string]*ast.Term {
 	terms := map[string]*ast.Term{models.Any: star}
 	for name, t := range catalog.EntityTypes {
-		terms[name] = ast.StringTerm(name)
+		terms[name] = sharedText(name)
 		for operation := range t.Operations {
-			terms[operation] = ast.StringTerm(operation)
+			terms[operation] = sharedText(operation)
 		}
 	}
 	return terms
@@ -220,6 +233,8 @@ type reading struct {
 	revoked, createdAt, expiresAt, scopes, approvals *ast.Term
 	withdrawn, admin, disabled                       *ast.Term
 	domainID, status, role                           *ast.Term
+
+	tree *plan.Tree // of the scopes; nil: they are in that term alone
 
 	limits                       bool // there are some; what they are may be nothing
 	maxLifetime, wildcards, must *ast.Term
@@ -239,6 +254,7 @@ func (q *question) reading() (r reading) {
 		now: at[l.now], domain: at[l.domain], entityType: at[l.entityType], entity: at[l.entity], operation: at[l.operation],
 		revoked: at[l.revoked], createdAt: at[l.createdAt], expiresAt: at[l.expiresAt], scopes: at[l.scopes], approvals: at[l.approvals], withdrawn: at[l.withdrawn],
 		admin: at[l.admin], disabled: at[l.disabled], domainID: at[l.domainID], status: at[l.status], role: at[l.role],
+		tree:        q.scopes,
 		limits:      at[l.maxLifetime] != nil || at[l.wildcards] != nil || at[l.must] != nil,
 		maxLifetime: at[l.maxLifetime], wildcards: at[l.wildcards], must: at[l.must],
 	}

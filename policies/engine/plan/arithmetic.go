@@ -75,10 +75,11 @@ func (c *funcCompiler) unite(t *ir.CallStmt, full step) step {
 			return full(ev, locals)
 		}
 		if within != nil {
+			top := len(ev.stack)
 			operands := ev.push(2)
 			operands[0], operands[1] = x, y
 			err := within(operands)
-			ev.pop(operands)
+			ev.popTo(top)
 			if err != nil {
 				return full(ev, locals)
 			}

@@ -118,11 +118,13 @@ func (ev *evaluator) apply(f *function, args []operand, locals []*ast.Term) *ast
 	if ev.tick() {
 		return nil
 	}
+	top := len(ev.stack)
 	frame := ev.push(f.size)
 	for i := range args {
 		frame[i] = args[i].get(ev, locals)
 	}
 	v := ev.run(f, frame)
+	ev.popTo(top)
 	if f.memo >= 0 && ev.err == nil {
 		ev.known[f.memo], ev.memo[f.memo] = true, v
 	}
@@ -154,16 +156,17 @@ func (c *funcCompiler) callBuiltin(t *ir.CallStmt) (step, error) {
 		if ev.tick() {
 			return failed
 		}
+		top := len(ev.stack)
 		operands := ev.push(len(args))
 		for i := range args {
 			if operands[i] = args[i].get(ev, locals); operands[i] == nil {
-				ev.pop(operands)
+				ev.popTo(top)
 				return leave
 			}
 		}
 		ev.found = ev.found[:0]
 		err := f(ev.builtinContext(), operands, ev.collect)
-		ev.pop(operands)
+		ev.popTo(top)
 		switch {
 		case err != nil:
 			return ev.fail(builtinError(name, err))

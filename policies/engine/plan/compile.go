@@ -69,7 +69,7 @@ func Compile(policy *ir.Policy, cfg Config) (p *Program, err error) {
 }
 
 func (c *compiler) program(main *function) *Program {
-	p := &Program{main: main, funcs: len(c.memos), shape: c.Shape}
+	p := &Program{main: main, funcs: len(c.memos), shape: c.Shape, linear: c.linear}
 	for _, f := range c.memos {
 		if c.whole {
 			f.needs = AllSlots // what is read of a local is not known
@@ -111,6 +111,7 @@ type compiler struct {
 	memos     []*function // whose values are remembered
 	under     []string    // the functions that are being compiled
 	constants map[*function]*ast.Term
+	linear    []Linear
 }
 
 func (c *compiler) main() (*function, error) {
@@ -202,6 +203,11 @@ func (c *compiler) callee(name string) (*function, error) {
 func (c *compiler) function(name string, params []ir.Local, blocks []*ir.Block) (*function, error) {
 	separate(params, blocks)
 	propagate(blocks)
+	truth, ok := onlyTrue(params[2:], blocks)
+	if ok {
+		blocks = shorten(blocks, truth)
+	}
+	dropResets(blocks)
 	fc := &funcCompiler{
 		compiler: c, f: &function{name: name, memo: -1, truth: -1}, survey: surveyBlocks(blocks),
 		index: map[ir.Local]int{}, known: map[ir.Local]known{},
@@ -219,16 +225,20 @@ func (c *compiler) function(name string, params []ir.Local, blocks []*ir.Block) 
 	if c.whole {
 		fc.f.first = 2
 	}
-	if l, ok := onlyTrue(params, blocks); ok {
-		fc.f.truth = fc.local(l)
+	if ok {
+		fc.f.truth = fc.local(truth)
 	}
+	leads := make([]*lead, 0, len(blocks))
 	for _, b := range blocks {
-		compiled, err := fc.block(b)
+		begins := &lead{open: true, keys: map[int][]string{}}
+		compiled, err := fc.block(b, begins)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		fc.f.blocks = append(fc.f.blocks, compiled)
+		leads = append(leads, begins)
 	}
+	fc.f.blocks = fc.indexed(blocks, fc.f.blocks, leads)
 	fc.f.size = len(fc.index)
 	return fc.f, nil
 }
@@ -242,6 +252,9 @@ type funcCompiler struct {
 	known  map[ir.Local]known
 	next   ir.Stmt // after the one that is compiled, in its block
 	skip   ir.Stmt // compiled with an earlier one
+
+	lead    *lead   // of the body of a rule that is compiled, for statements of the body itself
+	present []*node // slots that statements found filled without which this one is not reached
 }
 
 // known describes the value of a local that is known when the plan is compiled.
@@ -330,19 +343,39 @@ func (c *funcCompiler) operands(os []ir.Operand) []operand {
 	return vs
 }
 
-func (c *funcCompiler) block(b *ir.Block) (block, error) {
+// block compiles a block. What a rule's body begins with is noted in begins; nil: it is no such body.
+func (c *funcCompiler) block(b *ir.Block, begins *lead) (block, error) {
+	found := len(c.present)
+	defer func() { c.present = c.present[:found] }()
 	var steps block
-	for i, stmt := range b.Stmts {
+	for i := 0; i < len(b.Stmts); i++ {
+		stmt := b.Stmts[i]
 		if stmt == c.skip {
+			continue
+		}
+		if s, n, err := c.descent(b.Stmts[i:]); n > 0 || err != nil {
+			if err != nil {
+				return nil, err
+			}
+			steps = append(steps, s)
+			i += n - 1
 			continue
 		}
 		c.next = nil
 		if i+1 < len(b.Stmts) {
 			c.next = b.Stmts[i+1]
 		}
+		c.lead = nil
+		switch stmt.(type) {
+		case *ir.EqualStmt, *ir.CallStmt: // these have no blocks
+			c.lead = begins
+		}
 		s, err := c.statement(stmt)
 		if err != nil {
 			return nil, err
+		}
+		if begins != nil {
+			begins.open = begins.open && c.cannotFail(&ir.Block{Stmts: []ir.Stmt{stmt}})
 		}
 		if s != nil {
 			steps = append(steps, s)
@@ -361,7 +394,7 @@ func (c *funcCompiler) body(b *ir.Block) (block, error) {
 			resets = append(resets, c.local(l))
 		}
 	}
-	steps, err := c.block(b)
+	steps, err := c.block(b, nil)
 	if err != nil || len(resets) == 0 {
 		return steps, err
 	}

@@ -19,5 +19,11 @@
 // for each at which path of `input` it stands. A statement that reads such a path
 // reads the slot. Any other use of `input`, or of an object that contains slots, gets
 // the whole document, which is built when it is first needed. So a slot is only a
-// shorter way to the same value.
+// shorter way to the same value. The value of one slot may be given as a [Tree], too, in
+// which a leaf is found by all its keys at once.
+//
+// # Many rules
+//
+// Bodies of a rule whose order means nothing are looked up by the text that they compare
+// a slot with. [Program.Linear] names the rules of which many bodies cannot be.
 package plan

@@ -140,7 +140,8 @@ func (c *funcCompiler) cannotFail(b *ir.Block) bool {
 		case *ir.NopStmt, *ir.BreakStmt, *ir.DotStmt, *ir.EqualStmt, *ir.NotEqualStmt, *ir.LenStmt,
 			*ir.IsArrayStmt, *ir.IsObjectStmt, *ir.IsSetStmt, *ir.IsDefinedStmt, *ir.IsUndefinedStmt,
 			*ir.AssignVarStmt, *ir.AssignIntStmt, *ir.ResetLocalStmt, *ir.MakeNullStmt, *ir.MakeNumberIntStmt, *ir.MakeNumberRefStmt,
-			*ir.MakeArrayStmt, *ir.MakeObjectStmt, *ir.MakeSetStmt, *ir.ArrayAppendStmt, *ir.SetAddStmt:
+			*ir.MakeArrayStmt, *ir.MakeObjectStmt, *ir.MakeSetStmt, *ir.ArrayAppendStmt, *ir.SetAddStmt,
+			*ir.ObjectInsertStmt:
 		case *ir.BlockStmt:
 			for _, inner := range t.Blocks {
 				if !c.cannotFail(inner) {
@@ -156,7 +157,7 @@ func (c *funcCompiler) cannotFail(b *ir.Block) bool {
 				return false
 			}
 		case *ir.CallStmt:
-			if !infallible[t.Func] {
+			if !infallible[t.Func] && !c.getsFromObject(t) {
 				return false
 			}
 		default:
@@ -164,6 +165,20 @@ func (c *funcCompiler) cannotFail(b *ir.Block) bool {
 		}
 	}
 	return true
+}
+
+// getsFromObject reports whether a call is object.get on what must be an object.
+func (c *funcCompiler) getsFromObject(t *ir.CallStmt) bool {
+	if t.Func != "object.get" || len(t.Args) != 3 {
+		return false
+	}
+	l, ok := t.Args[0].Value.(ir.Local)
+	if !ok {
+		return false
+	}
+	u := c.survey.of(l, nil)
+	_, made := u.made.(*ir.MakeObjectStmt)
+	return made && u.once()
 }
 
 // infallible are the built-in functions that have an answer for all values.

@@ -24,6 +24,9 @@ func (c *funcCompiler) equal(a, b ir.Operand, want bool) step {
 	}
 	if y.constant != nil {
 		if s, ok := y.constant.Value.(ast.String); ok {
+			if want {
+				c.lead.require(x, string(s))
+			}
 			return holds(func(ev *evaluator, locals []*ast.Term) bool {
 				t := x.get(ev, locals)
 				if t == nil {

@@ -45,6 +45,7 @@ func outer(x exit) exit {
 type evaluator struct {
 	program  *Program
 	slots    []*ast.Term
+	tree     *Tree // of the slot for one
 	document *ast.Term
 	parts    []*ast.Term // of the document, by the numbers of their nodes
 	stack    []*ast.Term
@@ -99,24 +100,25 @@ func newEvaluator(p *Program) *evaluator {
 }
 
 func (ev *evaluator) begin(ctx context.Context, in Input, limit Limit) {
-	ev.slots, ev.document, ev.limit, ev.ctx, ev.held = in.Slots, in.Document, limit, ctx, 0
+	ev.slots, ev.tree, ev.document, ev.limit, ev.ctx, ev.held = in.Slots, in.Tree, in.Document, limit, ctx, 0
 }
 
 // end drops what the evaluation made, so that the pool keeps no client's data alive.
 func (ev *evaluator) end() {
-	clear(ev.stack) // frames that an error left; each other was cleared when it ended
+	clear(ev.stack)
 	ev.stack = ev.stack[:0]
 	clear(ev.memo)
 	clear(ev.known)
 	clear(ev.parts)
-	ev.slots, ev.document, ev.limit, ev.value, ev.results, ev.err, ev.ctx, ev.room = nil, nil, nil, nil, nil, nil, nil, nil
+	ev.slots, ev.tree, ev.document, ev.limit, ev.value, ev.results, ev.err, ev.ctx, ev.room = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	if ev.called {
 		clear(ev.found[:cap(ev.found)])
 		ev.found, ev.called, ev.builtin = ev.found[:0], false, topdown.BuiltinContext{}
 	}
 }
 
-// push returns n undefined locals. pop gives them back.
+// push returns n undefined locals. popTo gives them back; those of rules without arguments, which
+// run once, are given back together when the evaluation ends.
 func (ev *evaluator) push(n int) []*ast.Term {
 	top := len(ev.stack)
 	if top+n > cap(ev.stack) {
@@ -128,13 +130,14 @@ func (ev *evaluator) push(n int) []*ast.Term {
 	return ev.stack[top : top+n : top+n]
 }
 
-func (ev *evaluator) pop(locals []*ast.Term) {
-	clear(locals)
-	ev.stack = ev.stack[:len(ev.stack)-len(locals)]
+// popTo gives back what was pushed since the stack had this length.
+func (ev *evaluator) popTo(length int) {
+	clear(ev.stack[length:])
+	ev.stack = ev.stack[:length]
 }
 
-// run evaluates f, whose arguments are in locals, and gives them back. It returns nil
-// for undefined, and for an error, which is in ev.err.
+// run evaluates f, whose arguments are in locals. It returns nil for undefined, and for an
+// error, which is in ev.err.
 func (ev *evaluator) run(f *function, locals []*ast.Term) *ast.Term {
 	var t *ast.Term
 	for _, b := range f.blocks {
@@ -149,7 +152,6 @@ func (ev *evaluator) run(f *function, locals []*ast.Term) *ast.Term {
 			break
 		}
 	}
-	ev.pop(locals)
 	return t
 }
 

@@ -18,7 +18,12 @@ type Program struct {
 	funcs int     // whose values are remembered during an evaluation
 	reads []Slots // of each of those; what all of them read, if that is not known
 	pool  sync.Pool
+
+	linear []Linear
 }
+
+// Linear returns the rules of which an evaluation goes through many bodies one by one.
+func (p *Program) Linear() []Linear { return p.linear }
 
 // function is a rule, a function of the policy, or the query.
 type function struct {
@@ -56,6 +61,8 @@ type Limit = topdown.Cancel
 type Input struct {
 	// Slots are in the order of the shape. nil: absent.
 	Slots []*ast.Term
+	// Tree is the value of the shape's slot for one, taken apart; nil: it is not given.
+	Tree *Tree
 	// Document is the same as one term; nil: it is built from the slots if something
 	// needs it. A program without a shape reads nothing else.
 	Document *ast.Term

@@ -93,6 +93,9 @@ func prepare(source string) (*both, error) {
 	if b.shape, err = plan.NewShape([]string{"request", "entity"}, []string{"request", "n"}, []string{"token"}, []string{"now"}, []string{"open"}); err != nil {
 		return nil, err
 	}
+	if b.shape, err = b.shape.WithTree(2, "token"); err != nil {
+		return nil, err
+	}
 	b.program, b.refused = plan.Compile(policy, plan.Config{Ref: mainRef, Data: ast.NewTerm(ast.MustInterfaceToValue(base)), Shape: b.shape})
 	return b, nil
 }
@@ -102,7 +105,7 @@ func (b *both) compare(ctx context.Context, input *ast.Term) (outcome, detail st
 	if !b.shape.Fill(slots, input) {
 		return "unfit", ""
 	}
-	got, err := b.program.Eval(ctx, plan.Input{Slots: slots}, topdown.NewCancel())
+	got, err := b.program.Eval(ctx, plan.Input{Slots: slots, Tree: b.shape.Tree(slots)}, topdown.NewCancel())
 	if err != nil && err != plan.ErrUndefined { //nolint:errorlint // it is returned as it is
 		return "failed", err.Error()
 	}

@@ -13,6 +13,8 @@ type Shape struct {
 	root  *node
 	paths [][]string
 	nodes int // that are objects, but for the root
+	tree  int // the slot that may be given as a [Tree] too; -1: none
+	depth int // of that tree
 }
 
 // node is an object of the input that contains slots, or a slot.
@@ -29,7 +31,7 @@ type node struct {
 // in an input in which one of its slots is filled. No path may be empty or a prefix of
 // another, and those with a common beginning must follow one another.
 func NewShape(paths ...[]string) (*Shape, error) {
-	s := &Shape{root: newNode(nil, 0), paths: paths}
+	s := &Shape{root: newNode(nil, 0), paths: paths, tree: -1}
 	for i, path := range paths {
 		at := s.root
 		for depth, name := range path {
@@ -76,6 +78,25 @@ func (n *node) child(name *ast.Term) *node { return n.children[string(name.Value
 
 // Len returns the number of slots.
 func (s *Shape) Len() int { return len(s.paths) }
+
+// WithTree returns the shape in which the value at a path may be given as a tree of a depth, too.
+func (s *Shape) WithTree(depth int, path ...string) (*Shape, error) {
+	from, to, ok := s.Range(path...)
+	if !ok || to != from+1 || depth < 1 || depth > maxDepth {
+		return nil, fmt.Errorf("there is no single value at %v for a tree of depth %d", path, depth)
+	}
+	t := *s
+	t.tree, t.depth = from, depth
+	return &t, nil
+}
+
+// Tree is the value of the slot for a tree, taken apart; nil: there is none that can be.
+func (s *Shape) Tree(slots []*ast.Term) *Tree {
+	if s.tree < 0 {
+		return nil
+	}
+	return NewTree(slots[s.tree], s.depth)
+}
 
 // Range returns the first slot of the object or value at a path, and the one after its
 // last.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
@@ -34,6 +35,12 @@ func (c *funcCompiler) statement(stmt ir.Stmt) (step, error) {
 		return c.callDynamic(t)
 	case *ir.DotStmt:
 		return c.dot(t)
+	case *returnTrue:
+		yes := ast.InternedTerm(true)
+		return func(ev *evaluator, _ []*ast.Term) exit {
+			ev.value = yes
+			return returned
+		}, nil
 	case *ir.ReturnLocalStmt:
 		v := c.operand(ir.Operand{Value: t.Source})
 		return func(ev *evaluator, locals []*ast.Term) exit {
@@ -209,7 +216,7 @@ func (c *funcCompiler) assign(l ir.Local, v operand) step {
 func (c *funcCompiler) nested(t *ir.BlockStmt) (step, error) {
 	blocks := make([]block, 0, len(t.Blocks))
 	for _, b := range t.Blocks {
-		compiled, err := c.block(b)
+		compiled, err := c.block(b, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -235,7 +242,10 @@ func (c *funcCompiler) nested(t *ir.BlockStmt) (step, error) {
 }
 
 func (c *funcCompiler) not(t *ir.NotStmt) (step, error) {
-	body, err := c.block(t.Block)
+	if s, err := c.notCall(t.Block); s != nil || err != nil {
+		return s, err
+	}
+	body, err := c.block(t.Block, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +257,38 @@ func (c *funcCompiler) not(t *ir.NotStmt) (step, error) {
 			return next
 		default:
 			return outer(x)
+		}
+	}, nil
+}
+
+// notCall compiles the body of a not that is nothing but a rule without arguments; nil: it is
+// something else.
+func (c *funcCompiler) notCall(b *ir.Block) (step, error) {
+	stmts := significant(b)
+	if len(stmts) != 2 || c.whole {
+		return nil, nil
+	}
+	call, ok := stmts[0].(*ir.CallStmt)
+	if !ok || len(call.Args) != 2 || call.Args[0].Value != ir.Val(ir.Input) || call.Args[1].Value != ir.Val(ir.Data) || c.source[call.Func] == nil {
+		return nil, nil
+	}
+	f, err := c.callee(call.Func)
+	if err != nil {
+		return nil, err
+	}
+	if c.next = stmts[1]; f.needs == 0 || !c.notFalseNext(call.Result) {
+		return nil, nil
+	}
+	c.f.needs |= f.needs
+	return func(ev *evaluator, _ []*ast.Term) exit {
+		v := ev.remembered(f)
+		switch {
+		case v == nil && ev.err != nil:
+			return failed
+		case v == nil || v.Value == ast.Value(ast.Boolean(false)):
+			return next
+		default:
+			return leave
 		}
 	}, nil
 }
@@ -339,8 +381,13 @@ func (c *funcCompiler) readNode(l ir.Local, n *node) step {
 	}
 	c.need(n)
 	slot := n.slot
+	seen := slices.Contains(c.present, n)
+	c.present = append(c.present, n)
 	if u := c.survey.of(l, nil); u.once() && len(u.mutates) == 0 {
 		c.known[l] = known{node: n}
+		if seen {
+			return nil
+		}
 		return holds(func(ev *evaluator, _ []*ast.Term) bool { return ev.slots[slot] != nil })
 	}
 	target := c.local(l)

@@ -104,6 +104,11 @@ func (c *funcCompiler) test(t *ir.CallStmt) step {
 		}
 	}
 	if c.notFalseNext(t.Result) {
+		if t.Func == "internal.member_2" && args[1].constant != nil {
+			if texts, ok := textsOf(args[1].constant); ok {
+				c.lead.require(a, texts...)
+			}
+		}
 		return func(ev *evaluator, locals []*ast.Term) exit {
 			if ok, _ := ask(ev, locals); !ok {
 				return ev.missing()

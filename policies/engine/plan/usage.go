@@ -19,7 +19,7 @@ type usage struct {
 	keys    []ir.Operand // under which keys, if it is added to an object
 	calls   []*ir.CallStmt
 	param   bool
-	made    ir.Stmt // the last statement that writes it, if that makes a number
+	made    ir.Stmt // the last statement that writes it, if that makes a number or an object
 	tested  bool    // some statement asks whether it is defined
 
 	spots  []spot // the statements that write or reset it
@@ -222,6 +222,7 @@ func (s *survey) block(b *ir.Block, in *scope) {
 			write(t.Target)
 		case *ir.MakeObjectStmt:
 			write(t.Target)
+			s.of(t.Target, in).made = t
 		case *ir.MakeSetStmt:
 			write(t.Target)
 		case *ir.EqualStmt:

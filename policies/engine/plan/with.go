@@ -15,7 +15,7 @@ func (c *funcCompiler) with(t *ir.WithStmt) (step, error) {
 	for i, s := range t.Path {
 		path[i] = ast.InternedTerm(c.policy.Static.Strings[s].Value)
 	}
-	body, err := c.block(t.Block)
+	body, err := c.block(t.Block, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -363,3 +363,18 @@ r := 3
 	assert.Contains(t, strings.Join(found(undeclared), "\n"), "metadata entrypoint_undeclared authz/authz.rego:")
 	assert.False(t, undeclared.Passed)
 }
+
+// TestCheckSaysWhatIsSlow holds that a policy of which each request goes through many rules is
+// named so, and passes.
+func TestCheckSaysWhatIsSlow(t *testing.T) {
+	var own strings.Builder
+	own.WriteString("# METADATA\n# scope: package\n# title: Own rules\npackage patrol.custom\n")
+	for i := range 70 {
+		fmt.Fprintf(&own, "\n# METADATA\n# title: Rule %[1]d\n# custom:\n#   code: own_%[1]d\n#   message: No.\ndeny contains rego.metadata.rule().custom if startswith(input.request.entity, \"secret-%[1]d-\")\n", i)
+	}
+	r := check(t, instead(t, map[string]string{"custom/own.rego": own.String()}), workbench.CheckOptions{MinCoverage: -1})
+	for _, f := range r.Findings {
+		assert.Equal(t, "tests_missing", f.Code, f)
+	}
+	assert.Contains(t, fmt.Sprint(r.Warnings), "custom/own.rego:11:1: each request goes through 70 rules for data.patrol.custom.deny one by one")
+}

@@ -62,6 +62,9 @@ func (c *check) rules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.plans(ctx); err != nil {
+		return err
+	}
 	for _, name := range WaiverNotes(c.src.Waive) {
 		c.warn(engine.Finding{Stage: engine.StageRules, Code: codeWaiverOld, Message: name})
 	}

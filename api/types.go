@@ -357,24 +357,10 @@ type UserPatch struct {
 	RevokeTokens *bool `json:"revoke_tokens,omitempty"`
 }
 
-// PendingCode is a one-time code that nobody has used: a link to choose a new password, or
-// a code that signs a program in. MadeBy is a user, "" for an operator.
-type PendingCode struct {
-	UserID    string     `json:"user_id"`
-	Email     string     `json:"email"`
-	Purpose   string     `json:"purpose"` // reset_password or begin_session
-	MadeBy    string     `json:"made_by"`
-	MadeAt    *time.Time `json:"made_at"`
-	ExpiresAt time.Time  `json:"expires_at"`
-}
-
-// PasswordReset is the answer of `POST /api/v1/users/{id}/password-reset`, the only
-// one that tells the code. URL leads to the page that takes it; the code is in its
-// fragment, which browsers do not send.
-type PasswordReset struct {
-	Code      string    `json:"code"`
-	URL       string    `json:"url"`
-	ExpiresAt time.Time `json:"expires_at"`
+// OAuthError is the answer to an identity provider that says something wrong (RFC 6749).
+type OAuthError struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description,omitempty"`
 }
 
 // ResetPassword is the body of `POST /api/v1/password-reset`.

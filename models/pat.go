@@ -3,6 +3,7 @@ package models
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -178,6 +179,15 @@ func (p PAT) ApprovedBy(domain string) *Approval {
 		}
 	}
 	return nil
+}
+
+// WithApprovalsHeld returns the token without approvals that hold no more under these roles.
+func (p PAT) WithApprovalsHeld(roles map[string]Role) PAT {
+	lost := func(a Approval) bool { return !a.Holds(roles) }
+	if slices.ContainsFunc(p.Approvals, lost) {
+		p.Approvals = slices.DeleteFunc(slices.Clone(p.Approvals), lost)
+	}
+	return p
 }
 
 // Withdrawal is a domain's refusal of a token of a platform admin, which the domain's

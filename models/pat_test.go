@@ -299,8 +299,12 @@ func TestPeople(t *testing.T) {
 		assert.Equal(t, ok, v.Err() == nil, email)
 	}
 	assert.Equal(t, "a@example.com", models.NormalizeEmail(" A@Example.com "))
-	// Letters that Unicode folds into ASCII stay what they are: İ, K (Kelvin), ſ.
-	for _, email := range []string{"\u0130@x.example", "\u212a@x.example", "a@\u017fales.example"} {
+	// Letters that Unicode folds, composes or maps into others stay what they are: İ, K (Kelvin), ſ,
+	// ı, full-width letters and signs, ligatures, e with an acute in one character and in two.
+	for _, email := range []string{
+		"\u0130@x.example", "\u212a@x.example", "a@\u017fales.example", "\u0131@x.example", "a@\uff53ales.example", "a\uff20sales.example",
+		"\ufb01n@x.example", "caf\u00e9@x.example", "cafe\u0301@x.example", "a@sales\u3002example", "a@x\u200d.example",
+	} {
 		assert.Equal(t, email, models.NormalizeEmail(email))
 	}
 

@@ -58,6 +58,15 @@ func (i Identity) ID() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
+// What stands in place of the name and, behind a keyed hash, of the address of an anonymised user.
+const (
+	AnonymisedName   = "Anonymised user"
+	AnonymisedDomain = "@anonymised.invalid"
+)
+
+// Anonymised reports whether what names the user was taken out of the database.
+func (u User) Anonymised() bool { return u.Disabled && strings.HasSuffix(u.Email, AnonymisedDomain) }
+
 // NormalizeEmail brings an email address into the form that is stored and
 // compared: without white space around it, and with A to Z in lower case. Other
 // letters stay as they are: Unicode folds some of them into ASCII (the Kelvin sign
@@ -179,8 +188,16 @@ func (l DomainLimits) Stricter(than DomainLimits) DomainLimits {
 // Approval is a domain's consent to a token with the scopes that it had then.
 type Approval struct {
 	Domain string
-	By     string // id of the user who gave it
+	By     string // id of the user who gave it, "" for an operator
 	At     time.Time
+	// What By may do now: whether they are a platform admin, and their role in the domain.
+	Platform bool
+	Role     string
+}
+
+// Holds reports whether who gave the approval could give it under these roles.
+func (a Approval) Holds(roles map[string]Role) bool {
+	return a.By == "" || a.Platform || roles[a.Role].AdministersDomain()
 }
 
 // ValidateDomainID checks the slug: `[a-z0-9][a-z0-9-]{0,62}`.

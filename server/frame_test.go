@@ -117,7 +117,8 @@ func TestNothingUndeclaredIsIgnored(t *testing.T) {
 	before := w.everything()
 	tried := 0
 	for _, r := range server.Routes() {
-		if r.Mount || strings.HasPrefix(r.Path, "/setup") {
+		// What a logout token may come with is for its specification to say.
+		if r.Mount || strings.HasPrefix(r.Path, "/setup") || r.Path == logoutPath {
 			continue
 		}
 		path := target.Replace(r.Path)

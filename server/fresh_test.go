@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/html"
 
+	"patrol/api"
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/models/store"
@@ -70,6 +71,26 @@ var mayBeOld = []string{
 	"POST /admin/domains/:id/pats/:pat/revoke", "POST /admin/domains/:id/pats/:pat/withdraw",
 }
 
+// Who repeats what a sign-in is too old for does not fill the audit log.
+func TestAttemptsWithAnOldSignInAreNotedOnceAMinute(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), nil)
+	path := "/api/v1/users/" + w.users["ann"].ID + "/password-reset"
+	first, other := w.signIn("root"), w.signIn("root")
+	w.clock.Advance(time.Hour + time.Second)
+	before := w.audited()
+	for range 200 {
+		w.with(first).post(path, nil).problem(403, models.CodeReauthentication)
+	}
+	assert.Equal(t, before+1, w.audited())
+	w.with(other).post(path, nil).problem(403, models.CodeReauthentication)
+	assert.Equal(t, before+2, w.audited(), "another session is another one's")
+	w.with(first).post("/api/v1/users", api.NewUser{Email: "new@example.com", Name: "New"}).problem(403, models.CodeReauthentication)
+	assert.Equal(t, before+3, w.audited(), "so is another act")
+	w.clock.Advance(time.Minute)
+	w.with(first).post(path, nil).problem(403, models.CodeReauthentication)
+	assert.Equal(t, before+4, w.audited())
+}
+
 func TestARouteThatDoesNotSayHowRecentStopsTheProgram(t *testing.T) {
 	assert.PanicsWithValue(t, "the route GET /new does not say how recent a sign-in it needs", server.RouteWithoutSignIn)
 }
@@ -101,6 +122,8 @@ func freshActs() []act {
 		{name: "make a policy author", who: "root", route: "PATCH /api/v1/users/:id", body: `{"policy":true}`, fresh: 200},
 		{name: "enable", who: "root", route: "PATCH /api/v1/users/:id", body: `{"disabled":false}`, fresh: 200},
 		{name: "reset a password", who: "root", route: "POST /api/v1/users/:id/password-reset", fresh: 201},
+		{name: "anonymise", who: "root", route: "POST /api/v1/users/:id/anonymise", fresh: 409}, // she is not disabled
+		{name: "anonymise", who: "root", route: "POST /admin/users/:id/anonymise", form: one(), fresh: 409},
 		{name: "end others' sessions", who: "root", route: "DELETE /api/v1/users/:id/sessions", fresh: 204},
 		{name: "create a domain", who: "root", route: "POST /api/v1/domains", body: `{"id":"gamma","name":"Gamma"}`, fresh: 201},
 		{name: "enable a domain", who: "root", route: "PATCH /api/v1/domains/:domain", body: `{"status":"enabled"}`, fresh: 200},
@@ -120,6 +143,8 @@ func freshActs() []act {
 		{name: "rotate a token", who: "ann", route: "POST /api/v1/pats/:pat/rotate", body: `{"expires_in":"1h"}`, fresh: 200},
 		{name: "widen a token", who: "ann", route: "POST /api/v1/pats/:pat/scopes", body: `{"domain":"acme","entity_type":"models","entity":"m","operation":"execute"}`, fresh: 201},
 
+		{name: "withdraw codes of one's own", who: "ann", route: "DELETE /api/v1/me/codes", fresh: 204},
+		{name: "withdraw codes of one's own", who: "ann", route: "POST /profile/sessions/codes", form: one(), fresh: 303},
 		{name: "disconnect an identity of one's own", who: "ann", route: "DELETE /api/v1/me/identities/:identity", fresh: 404},
 
 		{name: "create a user", who: "root", route: "POST /admin/users/new", form: one("email", "p@example.com", "name", "P", "admin", "1", "policy", "0"), secret: one("password", "a long secret of hers"), fresh: 303},
@@ -177,7 +202,7 @@ func TestPowerIsAskedForAgain(t *testing.T) {
 			w.clock.Advance(limit + time.Second)
 			before := w.audited()
 			w.as(a.who).send(method, target, body).problem(403, models.CodeReauthentication)
-			if a.who != "ann" || strings.Contains(a.route, "/identities/") { // what she does with her own tokens is not noted
+			if a.who != "ann" || strings.Contains(a.route, "/me/") { // what she does with her own tokens is not noted
 				before++
 			}
 			assert.Equal(t, before, w.audited(), "nothing was done, and the attempt is known")
@@ -218,7 +243,7 @@ func (w *world) asPerson(t *testing.T, a act, target string, fill *strings.Repla
 	kept.Set("confirm_password", "not the password")
 	page = v.post(target, kept).is(403)
 	assert.Contains(t, page.text, "Your password is not right")
-	assert.Equal(t, before+3, w.audited(), "the wrong password, and the attempt")
+	assert.Equal(t, before+2, w.audited(), "the wrong password; the attempt is known")
 
 	kept = page.fields()
 	maps.Copy(kept, a.secret)

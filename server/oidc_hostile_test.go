@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"maps"
@@ -201,6 +203,15 @@ func TestAnswersOfAHostileProvider(t *testing.T) {
 	visit(answer{claims: map[string]any{"exp": now.Add(-59 * time.Second).Unix(), "nbf": now.Add(59 * time.Second).Unix()}}).leadsTo("/profile/pats") // clocks differ
 	visit(answer{claims: without("email", "name"), info: map[string]any{"sub": "zoe", "email": "other@corp.example"}}).leadsTo("/profile/pats")
 
+	groups := make([]string, 10_000)
+	for i := range groups {
+		groups[i] = fmt.Sprintf("/engineering/team-%d", i)
+	}
+	visit(answer{claims: map[string]any{"groups": groups}}).leadsTo("/profile/pats")
+
+	plain, err := x509.MarshalPKIXPublicKey(&p.keys[0].PublicKey)
+	require.NoError(t, err)
+	publicKey := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: plain}))
 	oauthError := func(status int, code string) func(string) (int, any) {
 		return func(string) (int, any) {
 			return status, map[string]any{"error": code, "error_description": clientSecret}
@@ -233,6 +244,12 @@ func TestAnswersOfAHostileProvider(t *testing.T) {
 		"a key of nobody":            {answer{sign: rs256(t, p.keys[1])}, 403, "failed to verify"},
 		"no signature":               {answer{header: map[string]any{"alg": "none"}, sign: func(string) []byte { return nil }}, 403, "unexpected signature algorithm"},
 		"signed with the secret":     {answer{header: map[string]any{"alg": "HS256"}, sign: hs256(clientSecret)}, 403, "unexpected signature algorithm"},
+		"the public key as a secret": {answer{header: map[string]any{"alg": "HS256"}, sign: hs256(publicKey)}, 403, "unexpected signature algorithm"},
+		"its modulus as a secret":    {answer{header: map[string]any{"alg": "HS256"}, sign: hs256(string(p.keys[0].N.Bytes()))}, 403, "unexpected signature algorithm"},
+		"an algorithm not promised":  {answer{header: map[string]any{"alg": "PS256"}}, 403, "unexpected signature algorithm"},
+		"the other half of a pair":   {answer{claims: map[string]any{"sub": json.RawMessage(`"zoe\udc00"`)}}, 403, "no usable subject"},
+		"a replaced half of a pair":  {answer{claims: map[string]any{"sub": "zoe\ufffd"}}, 403, "no usable subject"},
+		"a subject of C1 controls":   {answer{claims: map[string]any{"sub": "zoe\u0085"}}, 403, "no usable subject"},
 		"another access token":       {answer{claims: map[string]any{"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}}, 403, "access token hash"},
 		"no auth_time":               {answer{claims: without("auth_time")}, 403, "oidc.require_auth_time"},
 		"auth_time as text":          {answer{claims: map[string]any{"auth_time": "yesterday"}}, 403, "oidc.require_auth_time"},

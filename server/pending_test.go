@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -164,4 +165,75 @@ func TestLookingUpPeopleIsLimited(t *testing.T) {
 	require.Len(t, events, 20)
 	assert.Equal(t, "no", events[0].Detail["found"])
 	assert.Equal(t, w.users["dom"].ID, events[0].Actor.UserID)
+}
+
+// Owners see what would let somebody into their account, and end it; admins see that of all.
+func TestCodesAreSeenByTheirOwnersAndByAdmins(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
+		w := newWorld(t, dbURL, nil)
+		list := func(who, path string) (out api.Page[api.PendingCode]) {
+			t.Helper()
+			w.as(who).get(path).is(200).into(&out)
+			return out
+		}
+		assert.Empty(t, list("ann", "/api/v1/me/codes").Items)
+		link := w.resetCode("ann")
+		other := w.resetCode("eve")
+		own := list("ann", "/api/v1/me/codes").Items
+		if assert.Len(t, own, 1) {
+			assert.Equal(t, []string{w.users["ann"].ID, "reset_password", w.users["root"].ID}, []string{own[0].UserID, own[0].Purpose, own[0].MadeBy})
+		}
+		w.as("ann").get("/api/v1/admin/codes").problem(403, models.CodeForbidden)
+		first := list("root", "/api/v1/admin/codes?limit=1")
+		if assert.Len(t, first.Items, 1) && assert.NotNil(t, first.Next) {
+			rest := list("root", "/api/v1/admin/codes?limit=1&after="+*first.Next)
+			assert.Len(t, rest.Items, 1)
+			assert.Nil(t, rest.Next)
+			assert.ElementsMatch(t, []string{"ann@example.com", "eve@example.com"}, []string{first.Items[0].Email, rest.Items[0].Email})
+		}
+		w.as("root").get("/api/v1/admin/codes?after=x").problem(422, models.CodeInvalid)
+		page := w.visit("root").get("/admin/codes").is(200).text
+		assert.Contains(t, page, "ann@example.com")
+		assert.Contains(t, page, "eve@example.com")
+
+		person := w.visit("ann")
+		assert.Contains(t, person.get("/profile/sessions").is(200).text, "Links and codes that nobody has used")
+		person.post("/profile/sessions/codes", url.Values{}).is(http.StatusSeeOther)
+		assert.NotContains(t, person.get("/profile/sessions").is(200).text, "Links and codes that nobody has used")
+		w.reset(link.Code, newPassword).problem(403, models.CodeForbidden)
+		w.as("eve").delete("/api/v1/me/codes").is(204)
+		w.reset(other.Code, newPassword).problem(403, models.CodeForbidden)
+		assert.Empty(t, list("root", "/api/v1/admin/codes").Items)
+	})
+}
+
+// Who approved could do so no more under another policy: the approval does not count there, and
+// counts again where the policy gives the power back.
+func TestApprovalsCountUnderThePolicyThatJudges(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
+		w := newWorld(t, dbURL, nil)
+		byDom, byRoot := w.pat("ann", "one", "acme:models:*:read"), w.pat("ann", "two", "acme:models:*:read")
+		w.limit("", true, true)
+		w.as("dom").send("PUT", "/api/v1/domains/acme/approvals/"+byDom.ID, nil).is(200)
+		w.as("root").send("PUT", "/api/v1/domains/acme/approvals/"+byRoot.ID, nil).is(200)
+		const read = "acme:models:m:read"
+		assert.Empty(t, w.refusal(byDom.Token, read))
+		assert.Empty(t, w.refusal(byRoot.Token, read))
+
+		w.ships("less", func(files map[string][]byte) {
+			files["patrol/roles/data.yaml"] = bytes.Replace(files["patrol/roles/data.yaml"], []byte("domains: {read: true, write: true}"), []byte("domains: {read: true}"), 1)
+		})
+		assert.Equal(t, models.ApprovalRequired, w.refusal(byDom.Token, read))
+		assert.Empty(t, w.refusal(byRoot.Token, read), "a platform admin still may")
+		var out api.PAT
+		w.as("ann").get("/api/v1/pats/" + byDom.ID).is(200).into(&out)
+		assert.Empty(t, out.Approvals, "it is shown as it is judged")
+		var waiting api.Page[api.DomainPAT]
+		w.as("root").get("/api/v1/domains/acme/pats?approved=false").is(200).into(&waiting)
+		if assert.Len(t, waiting.Items, 1) {
+			assert.Equal(t, byDom.ID, waiting.Items[0].ID)
+		}
+		w.as("root").send("PUT", "/api/v1/domains/acme/approvals/"+byDom.ID, nil).is(200)
+		assert.Empty(t, w.refusal(byDom.Token, read), "somebody who may approves again")
+	})
 }

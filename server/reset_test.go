@@ -78,6 +78,43 @@ func TestResetOfAPassword(t *testing.T) {
 	})
 }
 
+// What was said goes with the making of the link; the answer and the page tell what stays.
+func TestAResetRemovesWhatIsSaid(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
+		w := newWorld(t, dbURL, nil)
+		id := w.users["ann"].ID
+		path := "/api/v1/users/" + id + "/password-reset"
+		ann := w.session("ann")
+		pat := w.pat("ann", "ci", "acme:models:*:read")
+		require.NoError(t, w.store.LinkIdentity(t.Context(), models.Actor{}, id, "https://id.example.com", "ann"))
+
+		w.as("root").post(path, map[string]any{"end_session": true}).problem(422, models.CodeInvalid)
+		w.with(ann).get("/api/v1/me").is(200)
+		var out api.PasswordReset
+		w.as("root").post(path, nil).is(201).into(&out)
+		assert.Equal(t, models.WaysIn{}, out.Removed)
+		assert.Equal(t, models.WaysIn{Identities: 1, Sessions: 1, Tokens: 1}, out.Stays)
+		w.as("root").post(path, api.NewPasswordReset{EndSessions: true}).is(201).into(&out)
+		assert.Equal(t, models.WaysIn{Sessions: 1}, out.Removed)
+		assert.Equal(t, models.WaysIn{Identities: 1, Tokens: 1}, out.Stays)
+		w.with(ann).get("/api/v1/me").problem(401, models.CodeUnauthenticated)
+		assert.True(t, w.ask(pat.Token, "acme:models:m:read").Allowed, "tokens stay")
+
+		root := w.visit("root")
+		page := "/admin/users/" + id + "/reset"
+		for _, box := range []string{"disconnect_identities", "end_sessions", "withdraw_codes", "revoke_tokens"} {
+			assert.Contains(t, root.get(page).is(200).text, `name="`+box+`"`)
+		}
+		made := root.post(page, url.Values{"disconnect_identities": {"0", "1"}, "end_sessions": {"0"}, "withdraw_codes": {"0"}, "revoke_tokens": {"0", "1"}}).shows(root)
+		assert.Regexp(t, `Removed</dt><dd>1 identity, 1 token<`, made.text)
+		assert.Regexp(t, `Stays</dt><dd>nothing<`, made.text)
+		assert.False(t, w.ask(pat.Token, "acme:models:m:read").Allowed)
+		found, err := w.store.Identities(t.Context(), id)
+		require.NoError(t, err)
+		assert.Empty(t, found)
+	})
+}
+
 func TestWhomAResetIsMadeFor(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	path := func(id string) string { return "/api/v1/users/" + id + "/password-reset" }

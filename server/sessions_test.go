@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -308,4 +309,16 @@ func TestOutdatedHashesAreRenewed(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, user.PasswordHash, "t=3")
 	w.signIn("ann")
+}
+
+func TestSigningOutClearsWhatTheBrowserKeeps(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), nil)
+	page := w.visit("ann").post("/logout", url.Values{})
+	assert.Equal(t, `"cache", "storage"`, page.header.Get("Clear-Site-Data"))
+}
+
+func TestPasswordsDoNotEndByAge(t *testing.T) {
+	w := newWorld(t, testenv.SQLite(t), nil)
+	w.clock.Advance(5 * 365 * 24 * time.Hour)
+	w.as("").post("/api/v1/session", api.SignIn{Email: "ann@example.com", Password: password}).is(201)
 }

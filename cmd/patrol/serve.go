@@ -85,6 +85,9 @@ type node struct {
 	keeper    *keyKeeper
 	// purgeAfter is the time for which records of dead tokens are kept; 0: for ever.
 	purgeAfter time.Duration
+	// keepAudit is how long events of the audit log are kept, and keepUses the last use of
+	// tokens; 0: for ever.
+	keepAudit, keepUses time.Duration
 
 	proxy  *gateway.Gateway
 	policy *bundles.Delivery
@@ -157,7 +160,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	if err != nil {
 		return nil, err
 	}
-	n = &node{log: log, store: s, purgeAfter: cfg.Tokens.PurgeAfter, self: store.Server{
+	n = &node{log: log, store: s, purgeAfter: cfg.Tokens.PurgeAfter, keepAudit: cfg.Audit.Retention, keepUses: cfg.Tokens.LastUse, self: store.Server{
 		ID: models.NewID(), StartedAt: time.Now(), MaxStaleness: cfg.Decisions.MaxStaleness,
 	}}
 	opened := n
@@ -400,39 +403,6 @@ func serverName(addr string) string {
 		host = "unknown"
 	}
 	return host + " " + addr
-}
-
-// prune keeps the change feed short until ctx ends.
-func (n *node) prune(ctx context.Context) {
-	ticker := time.NewTicker(pruneEvery)
-	defer ticker.Stop()
-	for {
-		if err := n.store.PruneChanges(ctx, keepChanges); err != nil && ctx.Err() == nil {
-			n.log.WarnContext(ctx, "old changes could not be removed", "error", err)
-		}
-		n.purge(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
-// purge removes the records of tokens that are dead for as long as the settings
-// say.
-func (n *node) purge(ctx context.Context) {
-	if n.purgeAfter == 0 {
-		return
-	}
-	by := models.Actor{Kind: models.ActorSystem, UserAgent: "tokens.purge_after"}
-	purged, _, err := n.store.PurgePATs(ctx, by, store.Purge{Age: n.purgeAfter})
-	if err != nil && ctx.Err() == nil {
-		n.log.WarnContext(ctx, "the records of dead tokens could not be removed", "error", err)
-	}
-	if purged > 0 {
-		n.log.InfoContext(ctx, "the records of dead tokens were removed", "count", purged, "dead_for", n.purgeAfter)
-	}
 }
 
 // pagesURL returns where people find the pages, "" if the port is not known before

@@ -31,7 +31,7 @@ A running server obeys within a second.`,
 	}
 	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand(), p.userResetCommand(),
 		p.userCodesCommand(), p.userSessionsCommand(),
-		p.userIdentitiesCommand(), p.userDisconnectCommand())
+		p.userIdentitiesCommand(), p.userDisconnectCommand(), p.userAnonymiseCommand())
 	return cmd
 }
 
@@ -265,20 +265,24 @@ func (p *process) userPasswordCommand() *cobra.Command {
 func (p *process) userResetCommand() *cobra.Command {
 	o := &operator{process: p}
 	var named string
+	var remove models.Removal
 	cmd := &cobra.Command{
 		Use:   "reset-link <id or email>",
 		Short: "Make a link with which its owner chooses a new password",
 		Long: `Make a link with which the owner of an account chooses a new password, once, within passwords.reset_valid_for. An earlier link stops working.
-It begins with public_url, or else with the address in listen. It is printed here and kept nowhere: hand it over by a way that others do not read.`,
-		Example: `  patrol user reset-link ada@example.com`,
-		Args:    cobra.MaximumNArgs(1),
+It begins with public_url, or else with the address in listen. It is printed here and kept nowhere: hand it over by a way that others do not read.
+If somebody else may know the password, remove what they may have left behind: it goes at once, whether or not the link is used. The old password
+works until the link is used; see 'patrol user disable'.`,
+		Example: `  patrol user reset-link ada@example.com
+  patrol user reset-link ada@example.com --disconnect-identities --end-sessions --withdraw-codes --revoke-tokens`,
+		Args: cobra.MaximumNArgs(1),
 	}
 	o.command(cmd, func(ctx context.Context, args []string) error {
 		u, err := o.userArgument(ctx, args, 0, named)
 		if err != nil {
 			return err
 		}
-		reset, err := identity.NewReset(ctx, o.store, o.by, u.ID, serverConfig(o.cfg).BaseURL()+request.ResetPath, rand.Reader, time.Now().Add(o.cfg.Passwords.ResetValidFor))
+		reset, err := identity.NewReset(ctx, o.store, o.by, u.ID, serverConfig(o.cfg).BaseURL()+request.ResetPath, remove, rand.Reader, time.Now().Add(o.cfg.Passwords.ResetValidFor))
 		if err != nil {
 			return err
 		}
@@ -286,9 +290,13 @@ It begins with public_url, or else with the address in listen. It is printed her
 			return o.printJSON(reset)
 		}
 		err = o.printf("%s\n", reset.URL)
-		cmd.PrintErrf("%s can choose a new password there, once, until %s.\n", u.Email, moment(&reset.ExpiresAt))
+		cmd.PrintErrf("%s can choose a new password there, once, until %s.\nRemoved: %s. Stays: %s.\n", u.Email, moment(&reset.ExpiresAt), reset.Removed, reset.Stays)
 		return err
 	})
 	cmd.Flags().StringVar(&named, "user", "", "id or email address (in place of the argument)")
+	cmd.Flags().BoolVar(&remove.Identities, "disconnect-identities", false, "disconnect all identities at providers, which ends the sessions, too")
+	cmd.Flags().BoolVar(&remove.Sessions, "end-sessions", false, "end all sessions")
+	cmd.Flags().BoolVar(&remove.Codes, "withdraw-codes", false, "withdraw codes that sign a program in, and links that the user made for others")
+	cmd.Flags().BoolVar(&remove.Tokens, "revoke-tokens", false, "revoke all tokens")
 	return cmd
 }

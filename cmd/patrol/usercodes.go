@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"patrol/api"
+	"patrol/models/store"
 )
 
 func (p *process) userCodesCommand() *cobra.Command {
@@ -34,29 +35,45 @@ of one user.`,
 			_, err := o.store.WithdrawCodes(ctx, o.by, id)
 			return err
 		}
-		codes, err := o.store.PendingCodes(ctx, id)
+		codes, err := o.pendingCodes(ctx, id)
 		if err != nil {
 			return err
 		}
-		if o.json() {
-			out := make([]api.PendingCode, len(codes))
-			for i, code := range codes {
-				out[i] = api.PendingCode(code)
-			}
-			return o.printJSON(out)
-		}
-		rows := make([][]string, len(codes))
-		for i, code := range codes {
-			by := code.MadeBy
-			if by == "" {
-				by = "operator"
-			}
-			rows[i] = []string{code.Email, code.Purpose, by, moment(&code.ExpiresAt)}
-		}
-		return o.printTable([]column{{title: "EMAIL", shrink: true}, {title: "PURPOSE"}, {title: "MADE BY"}, {title: "EXPIRES"}}, rows)
+		return printCodes(&o.output, codes)
 	})
 	cmd.Flags().BoolVar(&withdraw, "withdraw", false, "end the codes of the user")
 	return cmd
+}
+
+// pendingCodes lists the codes of a user, or of all.
+func (o *operator) pendingCodes(ctx context.Context, userID string) ([]api.PendingCode, error) {
+	found, err := all(func(page store.Page) ([]store.PendingCode, string, error) {
+		if userID == "" {
+			return o.store.AllPendingCodes(ctx, page)
+		}
+		codes, err := o.store.PendingCodes(ctx, userID)
+		return codes, "", err
+	})
+	codes := make([]api.PendingCode, len(found))
+	for i, code := range found {
+		codes[i] = api.PendingCode(code)
+	}
+	return codes, err
+}
+
+func printCodes(o *output, codes []api.PendingCode) error {
+	if o.json() {
+		return o.printJSON(codes)
+	}
+	rows := make([][]string, len(codes))
+	for i, code := range codes {
+		by := code.MadeBy
+		if by == "" {
+			by = "operator"
+		}
+		rows[i] = []string{code.Email, code.Purpose, by, moment(&code.ExpiresAt)}
+	}
+	return o.printTable([]column{{title: "EMAIL", shrink: true}, {title: "PURPOSE"}, {title: "MADE BY"}, {title: "EXPIRES"}}, rows)
 }
 
 func (p *process) userSessionsCommand() *cobra.Command {

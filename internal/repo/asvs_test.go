@@ -73,3 +73,25 @@ func TestEveryLineOfTheStandardIsAnswered(t *testing.T) {
 	}
 	assert.Len(t, answered, len(lines))
 }
+
+// TestTimesToReplacePartsAreFixed holds SECURITY.md to a time for each severity.
+func TestTimesToReplacePartsAreFixed(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "SECURITY.md"))
+	require.NoError(t, err)
+	for _, severity := range []string{"critical", "high", "medium"} {
+		assert.Regexp(t, `(?m)^\| `+severity+`[^|]*\| \d+ days \|$`, string(text))
+	}
+}
+
+// TestEveryPartIsNamedWithItsDigest finds each module that go.mod requires in go.sum.
+func TestEveryPartIsNamedWithItsDigest(t *testing.T) {
+	mod, err := os.ReadFile(filepath.Join("..", "..", "go.mod"))
+	require.NoError(t, err)
+	sum, err := os.ReadFile(filepath.Join("..", "..", "go.sum"))
+	require.NoError(t, err)
+	required := regexp.MustCompile(`(?m)^\t([^\s/]+\.[^\s]+) (v\S+)`).FindAllStringSubmatch(string(mod), -1)
+	require.NotEmpty(t, required)
+	for _, m := range required {
+		assert.Contains(t, string(sum), m[1]+" "+m[2]+" h1:")
+	}
+}

@@ -12,7 +12,7 @@ import (
 // it. With scopes, ids, the approval is of exactly those: if others reach the
 // domain meanwhile it is CodeConflict. A token that does not reach the domain, as
 // [PATSearch.Within] has it, is CodeNotFound, one that is dead CodeConflict.
-// Approving again changes nothing.
+// Approving again changes nothing; by somebody else it makes the approval theirs.
 func (s *Store) ApprovePAT(ctx context.Context, by models.Actor, domain, id string, scopes []string) (models.PAT, error) {
 	return s.editApproval(ctx, "approve_pat", by, domain, id, func(t *tx, row patRow) error {
 		p := row.model()
@@ -23,10 +23,11 @@ func (s *Store) ApprovePAT(ctx context.Context, by models.Actor, domain, id stri
 		if status := t.status(row); status != models.StatusActive {
 			return models.NewError(models.CodeConflict, "the token is "+string(status)+"; there is nothing to approve")
 		}
-		if p.ApprovedBy(domain) != nil {
+		if before := p.ApprovedBy(domain); before != nil && before.By == t.by.UserID {
 			return nil
 		}
-		if err := t.db.Exec("INSERT INTO approvals (pat_id, domain, approved_by, at) VALUES (?, ?, ?, ?)", id, domain, t.by.UserID, t.now).Error; err != nil {
+		if err := t.db.Exec(`INSERT INTO approvals (pat_id, domain, approved_by, at) VALUES (?, ?, ?, ?)
+			ON CONFLICT (pat_id, domain) DO UPDATE SET approved_by = excluded.approved_by, at = excluded.at`, id, domain, t.by.UserID, t.now).Error; err != nil {
 			return err
 		}
 		texts := make([]string, len(reaching))

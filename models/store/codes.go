@@ -26,17 +26,37 @@ type codeRow struct {
 	SignedInAt *time.Time // of a code that begins a session
 	MadeBy     string     // a user, "" for an operator
 	MadeAt     *time.Time
+	// As in [AtProvider], of the session that made a code that begins one; nil: it did not begin
+	// at a provider.
+	ProviderSubject *string
+	ProviderSession *string
 }
 
 func (codeRow) TableName() string { return "one_time_codes" }
 
 // CreateResetCode stores the hash of a code that lets its holder choose a new
-// password for a user until a time, once. An earlier code of the user ends. A
+// password for a user until a time, once. An earlier code of the user ends. What is to be
+// removed is removed in the same transaction; the answer counts it, and what stays. A
 // disabled user is CodeConflict.
-func (s *Store) CreateResetCode(ctx context.Context, by models.Actor, userID, hash string, expires time.Time) error {
-	return s.write(ctx, "create_reset_code", by, func(t *tx) error {
-		return t.createCode(codeRow{UserID: userID, Purpose: resetPassword, Hash: hash, ExpiresAt: exact(expires)}, "user.reset_link")
+func (s *Store) CreateResetCode(ctx context.Context, by models.Actor, userID, hash string, expires time.Time, remove models.Removal) (removed, stays models.WaysIn, err error) {
+	err = s.write(ctx, "create_reset_code", by, func(t *tx) error {
+		if err := t.createCode(codeRow{UserID: userID, Purpose: resetPassword, Hash: hash, ExpiresAt: exact(expires)}, "user.reset_link"); err != nil {
+			return err
+		}
+		before, err := t.waysIn(userID)
+		if err != nil {
+			return err
+		}
+		if err := t.remove(userID, remove); err != nil {
+			return err
+		}
+		if stays, err = t.waysIn(userID); err != nil {
+			return err
+		}
+		removed = before.Less(stays)
+		return nil
 	})
+	return removed, stays, err
 }
 
 // createCode stores a code in place of the user's earlier one of the purpose.
@@ -97,43 +117,61 @@ func (t *tx) useCode(purpose codePurpose, hash string) (code codeRow, user userR
 
 // CreateSessionCode stores the hash of a code that begins a session of a user until
 // a time, once, as recent as the sign-in of whoever makes it. An earlier code of the
-// user ends. A disabled user is CodeConflict.
-func (s *Store) CreateSessionCode(ctx context.Context, by models.Actor, userID, hash string, signedInAt, expires time.Time) error {
+// user ends. What ends the maker's session at the provider ends that session, too. A
+// disabled user is CodeConflict.
+func (s *Store) CreateSessionCode(ctx context.Context, by models.Actor, userID, hash string, signedInAt, expires time.Time, there AtProvider) error {
 	at := exact(signedInAt)
-	return s.write(ctx, "create_session_code", by, func(t *tx) error {
-		return t.createCode(codeRow{UserID: userID, Purpose: beginSession, Hash: hash, ExpiresAt: exact(expires), SignedInAt: &at}, "session.code")
-	})
+	row := codeRow{UserID: userID, Purpose: beginSession, Hash: hash, ExpiresAt: exact(expires), SignedInAt: &at}
+	if there.Subject != "" {
+		row.ProviderSubject = &there.Subject
+	}
+	if there.Session != "" {
+		row.ProviderSession = &there.Session
+	}
+	return s.write(ctx, "create_session_code", by, func(t *tx) error { return t.createCode(row, "session.code") })
 }
 
-// UseSessionCode uses the code with this hash up and returns whose it is, and when
-// they gave their credentials. One that is no good is CodeNotFound, as in
+// there is the person and session at a provider that a code is bound to.
+func (r codeRow) there() (at AtProvider) {
+	if r.ProviderSubject != nil {
+		at.Subject = *r.ProviderSubject
+	}
+	if r.ProviderSession != nil {
+		at.Session = *r.ProviderSession
+	}
+	return at
+}
+
+// UseSessionCode uses the code with this hash up and returns whose it is, when
+// they gave their credentials, and where. One that is no good is CodeNotFound, as in
 // [Store.ResetPassword].
-func (s *Store) UseSessionCode(ctx context.Context, by models.Actor, hash string) (models.User, time.Time, error) {
+func (s *Store) UseSessionCode(ctx context.Context, by models.Actor, hash string) (models.User, time.Time, AtProvider, error) {
 	// A wrong code is told without a place among the writers, which strangers would take
 	// from others.
 	if there, err := s.hasCode(ctx, beginSession, hash); err != nil || !there {
 		if err == nil {
 			err = notFound("code")
 		}
-		return models.User{}, time.Time{}, err
+		return models.User{}, time.Time{}, AtProvider{}, err
 	}
 	var row userRow
 	var at time.Time
+	var there AtProvider
 	err := s.write(ctx, "use_session_code", by, func(t *tx) error {
 		code, user, err := t.useCode(beginSession, hash)
 		if err != nil {
 			return err
 		}
-		row, at = user, time.Time{}
+		row, at, there = user, time.Time{}, code.there()
 		if code.SignedInAt != nil {
 			at = code.SignedInAt.UTC()
 		}
 		return t.audit("session.code_use", onUser(user.ID), map[string]string{"email": user.Email})
 	})
 	if err != nil {
-		return models.User{}, time.Time{}, err
+		return models.User{}, time.Time{}, AtProvider{}, err
 	}
-	return row.model(), at, nil
+	return row.model(), at, there, nil
 }
 
 // hasCode reports whether there is a code with this hash that is not expired.

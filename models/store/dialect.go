@@ -14,11 +14,14 @@ const (
 		FROM scopes s WHERE s.pat_id = p.id) AS scopes`
 	postgresScopes = `(SELECT json_agg(json_build_array(s.id, s.domain, s.entity_type, s.entity, s.operation) ORDER BY s.position)
 		FROM scopes s WHERE s.pat_id = p.id) AS scopes`
+	// What who gave an approval may do now.
+	approver = `'Platform', (SELECT COUNT(*) FROM users y WHERE y.id = a.approved_by AND y.admin AND NOT y.disabled),
+		'Role', COALESCE((SELECT m.role FROM memberships m WHERE m.user_id = a.approved_by AND m.domain = a.domain), '')`
 	// Its approvals, the same way.
-	sqliteApprovals = `(SELECT json_group_array(json_object('Domain', a.domain, 'By', a.approved_by, 'Micros', a.at) ORDER BY a.domain)
+	sqliteApprovals = `(SELECT json_group_array(json_object('Domain', a.domain, 'By', a.approved_by, 'Micros', a.at, ` + approver + `) ORDER BY a.domain)
 		FROM approvals a WHERE a.pat_id = p.id) AS approvals`
 	postgresApprovals = `(SELECT json_agg(json_build_object('Domain', a.domain, 'By', a.approved_by,
-		'Micros', CAST(EXTRACT(EPOCH FROM a.at) * 1000000 AS bigint)) ORDER BY a.domain)
+		'Micros', CAST(EXTRACT(EPOCH FROM a.at) * 1000000 AS bigint), ` + approver + `) ORDER BY a.domain)
 		FROM approvals a WHERE a.pat_id = p.id) AS approvals`
 	// The domains that have withdrawn it, the same way.
 	sqliteWithdrawals = `(SELECT json_group_array(json_object('Domain', w.domain, 'By', w.withdrawn_by, 'Reason', w.reason, 'Micros', w.at) ORDER BY w.domain)

@@ -29,6 +29,9 @@ type PATSearch struct {
 	// Approved, with Within, leaves tokens that the domain approved, or that it did
 	// not.
 	Approved *bool
+	// AdminRoles, with Approved, are the roles that administer a domain: approvals of those who
+	// have none of them, and are no platform admins, do not count. nil: all count.
+	AdminRoles []string
 	// ExpiresBefore leaves tokens that are alive and end before this time.
 	ExpiresBefore time.Time
 	// UnusedSince leaves tokens that were made before this time and not used
@@ -285,7 +288,13 @@ func (s *Store) searched(q *gorm.DB, f PATSearch, now time.Time) *gorm.DB {
 	}
 	if domain := cmp.Or(f.approvedFor, f.Within); f.Approved != nil && domain != "" {
 		not := map[bool]string{true: "", false: "NOT "}[*f.Approved]
-		q = q.Where(not+"EXISTS (SELECT 1 FROM approvals AS given WHERE given.pat_id = p.id AND given.domain = ?)", domain)
+		given, args := "given.pat_id = p.id AND given.domain = ?", []any{domain}
+		if f.AdminRoles != nil {
+			given += ` AND (given.approved_by = '' OR EXISTS (SELECT 1 FROM users y WHERE y.id = given.approved_by AND y.admin AND NOT y.disabled)
+				OR EXISTS (SELECT 1 FROM memberships m WHERE m.user_id = given.approved_by AND m.domain = given.domain AND m.role IN ?))`
+			args = append(args, append([]string{""}, f.AdminRoles...))
+		}
+		q = q.Where(not+"EXISTS (SELECT 1 FROM approvals AS given WHERE "+given+")", args...)
 	}
 	if !f.ExpiresBefore.IsZero() {
 		q = q.Where(inPATs(live), s.liveAt(now)...).Where("p.expires_at < ?", exact(f.ExpiresBefore))

@@ -22,20 +22,49 @@ type PendingCode struct {
 	ExpiresAt     time.Time
 }
 
-// PendingCodes lists the codes that could be used now; with a user only theirs.
+// PendingCodes lists the codes of a user that could be used now.
 func (s *Store) PendingCodes(ctx context.Context, userID string) ([]PendingCode, error) {
 	if !storable(userID) {
 		return nil, nil
 	}
 	var codes []PendingCode
 	err := s.list(ctx, "pending_codes", func(db *gorm.DB) error {
-		return db.Raw(`SELECT c.user_id, u.email, c.purpose, c.made_by, c.made_at, c.expires_at FROM one_time_codes c JOIN users u ON u.id = c.user_id
-			WHERE c.expires_at > ? AND (? = '' OR c.user_id = ?) ORDER BY c.expires_at, c.user_id, c.purpose`, s.now(), userID, userID).Find(&codes).Error
+		return db.Raw(pendingCodes+" AND c.user_id = ? ORDER BY c.purpose", s.now(), userID).Find(&codes).Error
 	})
 	for i := range codes {
-		codes[i].ExpiresAt, codes[i].MadeAt = codes[i].ExpiresAt.UTC(), utc(codes[i].MadeAt)
+		codes[i] = codes[i].utc()
 	}
 	return codes, err
+}
+
+// AllPendingCodes lists the codes of all users that could be used now, by user.
+func (s *Store) AllPendingCodes(ctx context.Context, p Page) ([]PendingCode, string, error) {
+	key, err := p.key("code", 2)
+	if err != nil {
+		return nil, "", err
+	}
+	query, args := pendingCodes, []any{s.now()}
+	if key != nil {
+		query += " AND (c.user_id > ? OR c.user_id = ? AND c.purpose > ?)"
+		args = append(args, key[0], key[0], key[1])
+	}
+	var rows []PendingCode
+	err = s.list(ctx, "all_pending_codes", func(db *gorm.DB) error {
+		return db.Raw(query+" ORDER BY c.user_id, c.purpose LIMIT ?", append(args, p.limit()+1)...).Find(&rows).Error
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	codes, next := cut(rows, p.limit(), PendingCode.utc, func(c PendingCode) string { return newCursor("code", c.UserID, c.Purpose) })
+	return codes, next, nil
+}
+
+const pendingCodes = `SELECT c.user_id, u.email, c.purpose, c.made_by, c.made_at, c.expires_at
+	FROM one_time_codes c JOIN users u ON u.id = c.user_id WHERE c.expires_at > ?`
+
+func (c PendingCode) utc() PendingCode {
+	c.ExpiresAt, c.MadeAt = c.ExpiresAt.UTC(), utc(c.MadeAt)
+	return c
 }
 
 // WithdrawCodes ends the codes of a user that nobody has used, and returns how many there
@@ -89,11 +118,27 @@ func (t *tx) endAuthority(before, after userRow) error {
 	if _, err := t.endCodes("made_by = ? AND user_id <> ?", after.ID, after.ID); err != nil || !less {
 		return err
 	}
+	// Those that stay are given by an admin of the domain from now on.
+	if err := t.changeApproved(after.ID); err != nil {
+		return err
+	}
 	if after.Disabled {
 		return t.endApprovals("approved_by = ?", after.ID)
 	}
 	// As an admin of the domain they could still give them.
 	return t.endApprovals("approved_by = ? AND domain NOT IN (SELECT domain FROM memberships WHERE user_id = ?)", after.ID, after.ID)
+}
+
+// changeApproved tells that who gave approvals may do something else now.
+func (t *tx) changeApproved(userID string) error {
+	var ids []string
+	if err := t.db.Raw("SELECT DISTINCT pat_id FROM approvals WHERE approved_by = ? ORDER BY pat_id", userID).Find(&ids).Error; err != nil {
+		return err
+	}
+	for _, id := range ids {
+		t.change(ChangeToken, id, "")
+	}
+	return nil
 }
 
 // endApprovalsIn ends the approvals that a user gave for a domain, whose role there

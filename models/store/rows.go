@@ -175,15 +175,15 @@ type approvalList []models.Approval
 // Scan implements [database/sql.Scanner].
 func (l *approvalList) Scan(from any) error {
 	var fields []struct {
-		Domain, By string
-		Micros     int64
+		Domain, By, Role string
+		Micros, Platform int64
 	}
 	if err := scanList(from, &fields); err != nil {
 		return fmt.Errorf("read approvals: %w", err)
 	}
 	*l = nil
 	for _, f := range fields {
-		*l = append(*l, models.Approval{Domain: f.Domain, By: f.By, At: time.UnixMicro(f.Micros).UTC()})
+		*l = append(*l, models.Approval{Domain: f.Domain, By: f.By, At: time.UnixMicro(f.Micros).UTC(), Platform: f.Platform > 0, Role: f.Role})
 	}
 	return nil
 }

@@ -17,6 +17,13 @@ import (
 // session without it belongs to nobody.
 const SessionUserKey = "user_id"
 
+// Keys of a session's data for the person and the session at the identity provider with which it
+// began, as in [AtProvider]. The store reads them likewise.
+const (
+	SessionSubjectKey  = "provider_subject"
+	SessionProviderKey = "provider_session"
+)
+
 // SessionStore keeps sign-in sessions for an [scs.SessionManager] with
 // HashTokenInStore and the default codec. A token is here what that manager
 // hands over: a hash.
@@ -54,14 +61,18 @@ func (ss *SessionStore) CommitCtx(ctx context.Context, token string, data []byte
 	if err != nil {
 		return fmt.Errorf("read the session's user: %w", err)
 	}
-	var user *string
-	if id, ok := values[SessionUserKey].(string); ok && id != "" {
-		user = &id
+	named := func(key string) *string {
+		if id, ok := values[key].(string); ok && id != "" {
+			return &id
+		}
+		return nil
 	}
+	user, subject, there := named(SessionUserKey), named(SessionSubjectKey), named(SessionProviderKey)
 	return ss.s.run(ctx, "commit_session", ss.s.writer, func(db *gorm.DB) error {
-		return db.Exec(`INSERT INTO sessions (token, user_id, data, expires_at, ended) VALUES (?, ?, ?, ?, FALSE)
-			ON CONFLICT (token) DO UPDATE SET user_id = excluded.user_id, data = excluded.data, expires_at = excluded.expires_at
-			WHERE NOT sessions.ended`, token, user, data, exact(expiry)).Error
+		return db.Exec(`INSERT INTO sessions (token, user_id, data, expires_at, ended, provider_subject, provider_session) VALUES (?, ?, ?, ?, FALSE, ?, ?)
+			ON CONFLICT (token) DO UPDATE SET user_id = excluded.user_id, data = excluded.data, expires_at = excluded.expires_at,
+				provider_subject = excluded.provider_subject, provider_session = excluded.provider_session
+			WHERE NOT sessions.ended`, token, user, data, exact(expiry), subject, there).Error
 	})
 }
 

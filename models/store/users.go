@@ -123,6 +123,9 @@ func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u mo
 				return err
 			}
 		}
+		if err := t.checkAnonymised(u.Email); err != nil {
+			return err
+		}
 		created := u
 		if created.CreatedAt.IsZero() {
 			created.CreatedAt = t.now
@@ -163,6 +166,9 @@ func (s *Store) UpdateUser(ctx context.Context, by models.Actor, id string, p Us
 		var err error
 		if row, err = t.lockUser(id); err != nil {
 			return err
+		}
+		if row.model().Anonymised() {
+			return models.NewError(models.CodeConflict, "the account is anonymised, and stays as it is")
 		}
 		before := row
 		apply(p.Name, &row.Name)

@@ -25,6 +25,9 @@ type Series struct {
 	judged bool
 }
 
+// Catalog is that of the policy.
+func (s *Series) Catalog() models.Catalog { return s.policy.catalog }
+
 // Series begins one.
 func (s *Snapshot) Series() *Series { return &Series{policy: s} }
 

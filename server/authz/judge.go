@@ -27,6 +27,7 @@ type verdict struct {
 type judge interface {
 	Decide(ctx context.Context, req models.Request, f engine.Facts, now time.Time) (models.Decision, error)
 	Revision() string
+	Catalog() models.Catalog
 }
 
 // refusal is a verdict without the policy.
@@ -52,7 +53,7 @@ func (a *Authorizer) judge(ctx context.Context, policy judge, l look, rec *token
 	if !ok {
 		return a.notAName(ctx, policy, rec, kind)
 	}
-	facts := engine.Facts{Token: rec.inForm(a.cfg.Kinds, kind, req.Domain)}
+	facts := engine.Facts{Token: rec.inForm(a.cfg.Kinds, kind, req.Domain, rec.lostApproval(policy, req.Domain))}
 	standing := a.facts.standing(l.how, rec.pat.UserID, req.Domain)
 	user, err := standing.owner(ctx)
 	if err != nil {

@@ -42,16 +42,26 @@ func (r *tokenRecord) admitted(policy *engine.Snapshot, user *engine.Value, now 
 type formed struct {
 	kind   models.UpstreamKind
 	domain string // "" unless the kind is not the one that is configured for it
+	lost   string // the domain whose approval holds no more; see lostApproval
 	value  *engine.Value
 }
 
+// lostApproval returns the domain if who approved of the token for it could not do so under
+// the roles of the policy that judges, else "".
+func (r *tokenRecord) lostApproval(policy judge, domain string) string {
+	if given := r.pat.ApprovedBy(domain); given != nil && !given.Holds(policy.Catalog().Roles) {
+		return domain
+	}
+	return ""
+}
+
 // inForm returns the token's part of the input for a request in domain, whose
-// upstream is of that kind.
-func (r *tokenRecord) inForm(kinds models.DomainKinds, kind models.UpstreamKind, domain string) *engine.Value {
-	if kind == "" && len(kinds) == 0 {
+// upstream is of that kind, without the approval that is lost.
+func (r *tokenRecord) inForm(kinds models.DomainKinds, kind models.UpstreamKind, domain, lost string) *engine.Value {
+	if kind == "" && len(kinds) == 0 && lost == "" {
 		return r.value
 	}
-	f := formed{kind: kind}
+	f := formed{kind: kind, lost: lost}
 	if kind != kinds.Of(domain) && slices.ContainsFunc(r.pat.Scopes, func(s models.Scope) bool { return s.Domain == domain }) {
 		f.domain = domain
 	}
@@ -59,16 +69,18 @@ func (r *tokenRecord) inForm(kinds models.DomainKinds, kind models.UpstreamKind,
 		known := r.others.Load()
 		if known != nil {
 			for _, o := range *known {
-				if o.kind == f.kind && o.domain == f.domain {
+				if o.kind == f.kind && o.domain == f.domain && o.lost == f.lost {
 					return o.value
 				}
 			}
 		}
 		if f.value == nil {
 			f.value = r.value
-			if scopes, changed := kinds.InForm(r.pat.Scopes, kind, domain); changed {
+			scopes, changed := kinds.InForm(r.pat.Scopes, kind, domain)
+			if changed || lost != "" {
 				pat := r.pat
 				pat.Scopes = scopes
+				pat.Approvals = slices.DeleteFunc(slices.Clone(pat.Approvals), func(a models.Approval) bool { return a.Domain == lost })
 				f.value = engine.TokenValue(pat)
 			}
 		}

@@ -14,14 +14,14 @@ const sessionCodeLife = 5 * time.Minute
 var errSessionCode = models.NewError(models.CodeBadCredentials, "this code is not valid, or not any more; get a new one")
 
 // SessionCode makes a code that signs a program in as p, once, soon, and no more
-// recently than p is.
+// recently than p is. It is tied to the session at the identity provider that ctx's is.
 func (s *Service) SessionCode(ctx context.Context, p models.Principal) (models.OneTimeCode, time.Time, error) {
 	code, err := models.NewOneTimeCode(s.random)
 	if err != nil {
 		return models.OneTimeCode{}, time.Time{}, err
 	}
 	expires := s.now().Add(sessionCodeLife)
-	return code, expires, s.store.CreateSessionCode(ctx, p.Actor, p.User.ID, code.Hash(), p.SignedInAt, expires)
+	return code, expires, s.store.CreateSessionCode(ctx, p.Actor, p.User.ID, code.Hash(), p.SignedInAt, expires, s.sessions.there(ctx))
 }
 
 // signInByCode begins the session of a program by a code of [Service.SessionCode]. Wrong
@@ -40,7 +40,7 @@ func (s *Service) signInByCode(ctx context.Context, by models.Actor, in api.Sign
 	if err := v.Err(); err != nil {
 		return user, "", ends, err
 	}
-	user, signedInAt, err := s.store.UseSessionCode(ctx, by, models.ReadOneTimeCode(in.Code).Hash())
+	user, signedInAt, there, err := s.store.UseSessionCode(ctx, by, models.ReadOneTimeCode(in.Code).Hash())
 	switch models.CodeOf(err) {
 	case "":
 	case models.CodeNotFound:
@@ -50,7 +50,7 @@ func (s *Service) signInByCode(ctx context.Context, by models.Actor, in api.Sign
 		return user, "", ends, err
 	}
 	s.countSignIn("accepted")
-	token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{bearer: true, signedInAt: signedInAt})
+	token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{bearer: true, signedInAt: signedInAt, there: there})
 	if err != nil {
 		return user, "", ends, err
 	}

@@ -49,6 +49,7 @@ type provider struct {
 
 	counting sync.Mutex
 	refused  *window.Limit[netip.Prefix] // codes that the provider refused, by address; under counting
+	logouts  *window.Limit[netip.Prefix] // logout tokens that were refused, by address; under counting
 }
 
 // discovered is the provider's description of itself.
@@ -82,6 +83,7 @@ func newProvider(cfg OIDCConfig, callback string, now func() time.Time, random i
 	return &provider{
 		cfg: cfg, callback: callback, now: now, random: random, log: log,
 		refused: window.NewLimit[netip.Prefix](mostRefusedCodes, time.Minute, mostRefusers),
+		logouts: window.NewLimit[netip.Prefix](mostRefusedCodes, time.Minute, mostRefusers),
 		http: &http.Client{
 			Timeout:   cfg.Timeout,
 			Transport: boundedAnswers{http.DefaultTransport},
@@ -252,6 +254,7 @@ func (p *provider) maxAge(why Purpose, freshFor time.Duration) time.Duration {
 // claims are the claims about somebody that Patrol uses.
 type claims struct {
 	Subject string
+	Session string // the id of the session there, "" if the provider names none
 	Email   string // "" if it was not verified
 	Name    string
 	Groups  []string
@@ -326,7 +329,7 @@ func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFo
 	if err := p.ask(ctx, found, tokens, token.Subject, said); err != nil {
 		return claims{}, err
 	}
-	c := claims{Subject: token.Subject, Name: text(said["name"]), Groups: texts(said[p.cfg.GroupsClaim])}
+	c := claims{Subject: token.Subject, Session: sidOf(said["sid"]), Name: text(said["name"]), Groups: texts(said[p.cfg.GroupsClaim])}
 	c.GroupsUnknown = said[p.cfg.GroupsClaim] == nil && elsewhere(said, p.cfg.GroupsClaim)
 	if truth(said[p.cfg.VerifiedClaim]) {
 		c.Email = models.NormalizeEmail(text(said["email"]))
@@ -339,7 +342,7 @@ func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFo
 // are counted for the address that they came from, which somebody has to send on
 // purpose: each costs a visit of its own.
 func (p *provider) exchange(ctx context.Context, found *discovered, f Flow, code string, from netip.Addr) (*oauth2.Token, error) {
-	if wait := p.refusing(from); wait > 0 {
+	if wait := p.refusing(p.refused, from); wait > 0 {
 		return nil, window.TooSoon(wait, "too many sign-ins from your address were refused by the identity provider; wait before the next")
 	}
 	tokens, err := found.oauth.Exchange(ctx, code, oauth2.VerifierOption(f.Verifier))
@@ -347,25 +350,25 @@ func (p *provider) exchange(ctx context.Context, found *discovered, f Flow, code
 		err = exchangeFailure(err)
 	}
 	if models.CodeOf(err) == models.CodeForbidden {
-		p.countRefused(from)
+		p.countRefused(p.refused, from)
 	}
 	return tokens, err
 }
 
 // refusing returns how long nothing is taken from an address, of which too much was refused.
-func (p *provider) refusing(from netip.Addr) time.Duration {
+func (p *provider) refusing(limit *window.Limit[netip.Prefix], from netip.Addr) time.Duration {
 	p.counting.Lock()
 	defer p.counting.Unlock()
-	return p.refused.Wait(p.now(), request.Network(from))
+	return limit.Wait(p.now(), request.Network(from))
 }
 
-func (p *provider) countRefused(from netip.Addr) {
+func (p *provider) countRefused(limit *window.Limit[netip.Prefix], from netip.Addr) {
 	p.counting.Lock()
 	defer p.counting.Unlock()
-	p.refused.Count(p.now(), request.Network(from))
+	limit.Count(p.now(), request.Network(from))
 }
 
-// The codes from one address that the provider may refuse in a minute, and how many
+// The codes and logout tokens from one address that may be refused in a minute, and how many
 // addresses are remembered.
 const (
 	mostRefusedCodes = 30

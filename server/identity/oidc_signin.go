@@ -181,7 +181,7 @@ func (s *Service) given(ctx context.Context, groups []string) []GroupMembership 
 
 // beginBy begins a session of somebody who came from the provider.
 func (s *Service) beginBy(ctx context.Context, by models.Actor, user models.User, who claims) (token string, ends time.Time, err error) {
-	if token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{provider: true, signedInAt: who.SignedIn}); err != nil {
+	if token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{provider: true, signedInAt: who.SignedIn, there: s.provider.there(who.Subject, who.Session)}); err != nil {
 		return "", time.Time{}, err
 	}
 	s.countSignIn("accepted")
@@ -197,6 +197,7 @@ func (s *Service) confirmBy(ctx context.Context, p models.Principal, user models
 	if user.ID != p.User.ID {
 		return "", errSomebodyElse
 	}
+	s.sessions.bind(ctx, s.provider.there(who.Subject, who.Session))
 	if token, err = s.sessions.renew(ctx, who.SignedIn); err != nil {
 		return "", err
 	}

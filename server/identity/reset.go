@@ -12,28 +12,29 @@ import (
 
 // NewReset makes a code with which a user can choose a new password once, before
 // it expires, in place of an earlier one. page is the URL of the page that takes
-// the code. A disabled user is CodeConflict. The answer is the only place
-// where the code is told.
-func NewReset(ctx context.Context, to *store.Store, by models.Actor, userID, page string, random io.Reader, expires time.Time) (api.PasswordReset, error) {
+// the code. A disabled user is CodeConflict. What is to be removed is removed at once.
+// The answer is the only place where the code is told.
+func NewReset(ctx context.Context, to *store.Store, by models.Actor, userID, page string, remove models.Removal, random io.Reader, expires time.Time) (api.PasswordReset, error) {
 	code, err := models.NewOneTimeCode(random)
 	if err != nil {
 		return api.PasswordReset{}, err
 	}
-	if err := to.CreateResetCode(ctx, by, userID, code.Hash(), expires); err != nil {
+	removed, stays, err := to.CreateResetCode(ctx, by, userID, code.Hash(), expires, remove)
+	if err != nil {
 		return api.PasswordReset{}, err
 	}
-	return api.PasswordReset{Code: code.Reveal(), URL: page + "#" + code.Reveal(), ExpiresAt: expires.UTC()}, nil
+	return api.PasswordReset{Code: code.Reveal(), URL: page + "#" + code.Reveal(), ExpiresAt: expires.UTC(), Removed: removed, Stays: stays}, nil
 }
 
 // NewReset makes a reset code for a user. Nobody makes one for themselves: who
 // stole a session could keep the account by it. page is the URL of the page
 // that takes the code.
-func (s *Service) NewReset(ctx context.Context, p models.Principal, userID, page string) (api.PasswordReset, error) {
+func (s *Service) NewReset(ctx context.Context, p models.Principal, userID, page string, remove models.Removal) (api.PasswordReset, error) {
 	if userID == p.User.ID {
 		return api.PasswordReset{}, models.NewError(models.CodeConflict,
 			"you cannot reset your own password; change it under Profile, Password, or ask another admin")
 	}
-	return NewReset(ctx, s.store, p.Actor, userID, page, s.random, s.now().Add(s.cfg.Login.ResetValidFor))
+	return NewReset(ctx, s.store, p.Actor, userID, page, remove, s.random, s.now().Add(s.cfg.Login.ResetValidFor))
 }
 
 // errResetCode is the one answer to every code that is no good: it does not tell

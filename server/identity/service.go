@@ -13,6 +13,7 @@ import (
 	"patrol/models/store"
 	"patrol/server/authz"
 	"patrol/server/manage"
+	"patrol/server/window"
 )
 
 // Config holds the settings of a [Service].
@@ -48,6 +49,9 @@ type Deps struct {
 	CountSignIn func(outcome string)
 }
 
+// mostStale bounds how many attempts with old sign-ins are remembered.
+const mostStale = 10_000
+
 // Service finds out who calls. It is safe for concurrent use.
 type Service struct {
 	cfg         Config
@@ -67,6 +71,8 @@ type Service struct {
 	attempts    *attempts
 	setup       setup
 	provider    *provider      // nil: people sign in with passwords alone
+	stale       *window.Once   // of attempts with an old sign-in; see NoteStale
+	exports     *window.Once   // of people's own data
 	notes       sync.WaitGroup // audit events on their way; see noteRefusal
 }
 
@@ -82,6 +88,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		crossOrigin: http.NewCrossOriginProtection(),
 		sessions:    newSessions(deps.Store.Sessions(), cfg.Sessions, cookies, deps.Clock, deps.Logger),
 		attempts:    newAttempts(cfg.Login, deps.Clock), setup: setup{file: cfg.SetupFile},
+		stale: window.NewOnce(time.Minute, mostStale), exports: window.NewOnce(exportEvery, mostStale),
 		provider: newProvider(cfg.OIDC, cfg.Origin+cfg.Callback, deps.Clock, deps.Random, deps.Logger),
 	}
 	if cfg.Origin != "" {

@@ -45,8 +45,12 @@ func (s *Service) RequireFreshAdmin(p models.Principal) error {
 }
 
 // NoteStale audits that somebody tried with an old sign-in what needs a recent one, as who
-// stole a session does.
+// stole a session does. Each act is noted once a minute and session: nobody fills the log by
+// trying again.
 func (s *Service) NoteStale(ctx context.Context, p models.Principal, what string) {
+	if !s.stale.First(s.now(), store.SessionID(s.sessions.scs.Token(ctx))+" "+what) {
+		return
+	}
 	if err := s.store.Audit(ctx, p.Actor, "session.too_old", "user:"+p.User.ID, map[string]string{"for": what}); err != nil {
 		s.log.ErrorContext(ctx, "an attempt with an old sign-in could not be audited", "user_id", p.User.ID, "request_id", request.ID(ctx), "error", err)
 	}
@@ -151,8 +155,12 @@ func (s *Service) SetCookie(w http.ResponseWriter, token string, ends time.Time)
 	s.sessions.setCookie(w, token, ends)
 }
 
-// ClearCookie takes the session from a browser.
-func (s *Service) ClearCookie(w http.ResponseWriter) { s.sessions.setCookie(w, "", s.now()) }
+// ClearCookie takes the session from a browser, and what it kept besides. The cookie by which
+// it is known to the account stays, as do those of others on the host.
+func (s *Service) ClearCookie(w http.ResponseWriter) {
+	s.sessions.setCookie(w, "", s.now())
+	w.Header().Set("Clear-Site-Data", `"cache", "storage"`)
+}
 
 // SetSessionCookie hands a browser the new token of the session of ctx. A program's stays.
 func (s *Service) SetSessionCookie(ctx context.Context, w http.ResponseWriter, token string) {

@@ -51,6 +51,8 @@ type sessionStart struct {
 	bearer     bool      // the token travels in the Authorization header
 	provider   bool      // at the identity provider
 	signedInAt time.Time // when the credentials were given
+	// there is who and which session it is at the identity provider, which can end it.
+	there store.AtProvider
 }
 
 // begin starts a session for a user, from where by says, and returns its token and
@@ -65,10 +67,22 @@ func (s *sessions) begin(ctx context.Context, userID string, by models.Actor, ho
 	s.scs.Put(ctx, sessionEnds, ends.UnixNano())
 	s.scs.Put(ctx, sessionBearer, how.bearer)
 	s.scs.Put(ctx, sessionProvider, how.provider)
+	s.bind(ctx, how.there)
 	s.scs.Put(ctx, sessionIP, by.IP)
 	s.scs.Put(ctx, sessionAgent, by.UserAgent)
 	token, err = s.stamp(ctx, how.signedInAt)
 	return token, ends, err
+}
+
+// bind ties the session of ctx to one at the identity provider.
+func (s *sessions) bind(ctx context.Context, there store.AtProvider) {
+	s.scs.Put(ctx, store.SessionSubjectKey, there.Subject)
+	s.scs.Put(ctx, store.SessionProviderKey, there.Session)
+}
+
+// there is what the session of ctx is tied to.
+func (s *sessions) there(ctx context.Context) store.AtProvider {
+	return store.AtProvider{Subject: s.scs.GetString(ctx, store.SessionSubjectKey), Session: s.scs.GetString(ctx, store.SessionProviderKey)}
 }
 
 // stamp notes when the credentials were given, and stores the session.

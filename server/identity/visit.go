@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"patrol/models"
+	"patrol/models/store"
 	"patrol/server/request"
 )
 
@@ -219,6 +220,7 @@ func (s *Service) DisconnectOwn(ctx context.Context, w http.ResponseWriter, p mo
 		return err
 	}
 	s.sessions.scs.Put(ctx, sessionProvider, false)
+	s.sessions.bind(ctx, store.AtProvider{})
 	s.sessions.scs.Put(ctx, sessionTold, s.now().UnixNano())
 	return s.goOn(ctx, w, p)
 }

@@ -111,6 +111,7 @@ func (s *Service) Unapproved(ctx context.Context, p models.Principal, pat models
 	if err != nil {
 		return nil, err
 	}
+	pat = s.Counted(pat)
 	var domains []string
 	for _, sc := range pat.Scopes {
 		if l, ok := limits[sc.Domain]; ok && l.Approval && pat.ApprovedBy(sc.Domain) == nil {

@@ -3,6 +3,7 @@ package manage
 import (
 	"context"
 
+	"patrol/api"
 	"patrol/models/store"
 )
 
@@ -37,4 +38,19 @@ func (s *Service) Names(ctx context.Context, users, tokens []string) (emails, na
 // AuditEvents lists what was done, the latest first.
 func (s *Service) AuditEvents(ctx context.Context, f AuditFilter, page Page) ([]AuditEvent, string, error) {
 	return s.store.AuditEvents(ctx, f, page)
+}
+
+// WireEvent returns an event of the audit log in the form of the API.
+func WireEvent(e AuditEvent) api.AuditEvent {
+	out := api.AuditEvent{
+		ID: e.ID, At: e.At.UTC(), Action: e.Action, Subject: e.Subject, Detail: e.Detail,
+		Actor: api.AuditActor{
+			Kind: e.Actor.Kind, UserID: e.Actor.UserID, TokenID: e.Actor.TokenID,
+			IP: e.Actor.IP, UserAgent: e.Actor.UserAgent, RequestID: e.Actor.RequestID,
+		},
+	}
+	if out.Detail == nil {
+		out.Detail = map[string]string{}
+	}
+	return out
 }

@@ -11,14 +11,31 @@ import (
 
 // SearchPATs lists tokens of all users.
 func (s *Service) SearchPATs(ctx context.Context, search PATSearch, page Page) ([]OwnedPAT, string, error) {
-	return s.store.SearchPATs(ctx, search, page)
+	search.AdminRoles = s.adminRoles()
+	found, next, err := s.store.SearchPATs(ctx, search, page)
+	roles := s.Catalog().Roles
+	for i := range found {
+		found[i].PAT = found[i].WithApprovalsHeld(roles)
+	}
+	return found, next, err
+}
+
+// adminRoles are the roles of the policy in force that administer a domain.
+func (s *Service) adminRoles() []string {
+	names := []string{}
+	for name, role := range s.Catalog().Roles {
+		if role.AdministersDomain() {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // SearchPATsWithin lists tokens of all users that reach a domain, as far as its admins may
 // see them.
 func (s *Service) SearchPATsWithin(ctx context.Context, domain string, search PATSearch, page Page) ([]OwnedPAT, string, error) {
 	search.Within = domain
-	found, next, err := s.store.SearchPATs(ctx, search, page)
+	found, next, err := s.SearchPATs(ctx, search, page)
 	for i := range found {
 		found[i] = within(domain, found[i])
 	}
@@ -29,7 +46,7 @@ func (s *Service) SearchPATsWithin(ctx context.Context, domain string, search PA
 // a page of them.
 func (s *Service) CountWaiting(ctx context.Context, domain string) (int, error) {
 	missing := false
-	found, _, err := s.store.SearchPATs(ctx, PATSearch{Within: domain, Approved: &missing, Status: models.StatusActive}, Page{Limit: MaxPage})
+	found, _, err := s.SearchPATs(ctx, PATSearch{Within: domain, Approved: &missing, Status: models.StatusActive}, Page{Limit: MaxPage})
 	return len(found), err
 }
 
@@ -42,7 +59,7 @@ func (s *Service) LivePATs(ctx context.Context, search PATSearch) ([]string, err
 	var ids []string
 	page := Page{Limit: MaxPage}
 	for {
-		found, next, err := s.store.SearchPATs(ctx, search, page)
+		found, next, err := s.SearchPATs(ctx, search, page)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +147,7 @@ func (s *Service) WithdrawApproval(ctx context.Context, p models.Principal, doma
 // DomainPAT returns a token that a domain's admins may know of. It holds only the
 // scopes that reach the domain.
 func (s *Service) DomainPAT(ctx context.Context, domain, id string) (store.OwnedPAT, error) {
-	found, _, err := s.store.SearchPATs(ctx, store.PATSearch{Within: domain, ID: id}, store.Page{Limit: 1})
+	found, _, err := s.SearchPATs(ctx, store.PATSearch{Within: domain, ID: id}, store.Page{Limit: 1})
 	if err != nil {
 		return store.OwnedPAT{}, err
 	}
@@ -179,9 +196,9 @@ func (s *Service) RevokeWithin(ctx context.Context, p models.Principal, domain, 
 }
 
 // noteRefused audits that an admin of a domain tried to end the token of a platform admin,
-// and returns the refusal.
+// once a minute, and returns the refusal.
 func (s *Service) noteRefused(ctx context.Context, p models.Principal, domain, id string, refusal error) error {
-	if models.CodeOf(refusal) == models.CodeForbidden {
+	if models.CodeOf(refusal) == models.CodeForbidden && s.refused.First(s.now(), p.User.ID+" "+domain+" "+id) {
 		if err := s.store.Audit(ctx, p.Actor, "pat.revoke_refused", "pat:"+id, map[string]string{"domain": domain}); err != nil {
 			return err
 		}

@@ -68,9 +68,9 @@ func (s *Service) RemoveScope(ctx context.Context, p models.Principal, id, scope
 	return s.store.RemoveScope(ctx, p.Actor, p.User.ID, id, scope)
 }
 
-// Counted returns a token with the expiry that counts.
+// Counted returns a token with the expiry and the approvals that count.
 func (s *Service) Counted(p models.PAT) models.PAT {
-	return p.WithMaxLifetime(s.cfg.Limits.MaxLifetime)
+	return p.WithMaxLifetime(s.cfg.Limits.MaxLifetime).WithApprovalsHeld(s.Catalog().Roles)
 }
 
 // CreatePAT makes a token for p with what in asks for. The token is told here

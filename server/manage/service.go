@@ -68,6 +68,7 @@ type Service struct {
 	reader  *policyReader
 	trials  trials
 	lookups trials
+	refused *window.Once // of attempts at tokens of platform admins; see noteRefused
 }
 
 // New returns a service.
@@ -77,5 +78,6 @@ func New(cfg Config, deps Deps) *Service {
 		playground: deps.Playground, passwords: deps.Passwords, keys: deps.Keys, id: deps.ID, log: deps.Logger, now: deps.Clock, random: deps.Random,
 		asking: make(chan struct{}, mostAsking), reader: newPolicyReader(deps.Policy.Permit), trials: trials{byUser: window.NewRecent[string](mostTriers)},
 		lookups: trials{byUser: window.NewRecent[string](mostTriers)},
+		refused: window.NewOnce(time.Minute, mostTriers),
 	}
 }

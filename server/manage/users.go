@@ -76,6 +76,11 @@ func (s *Service) PendingCodes(ctx context.Context, userID string) ([]PendingCod
 	return s.store.PendingCodes(ctx, userID)
 }
 
+// AllPendingCodes lists the one-time codes of all users that nobody has used.
+func (s *Service) AllPendingCodes(ctx context.Context, page Page) ([]PendingCode, string, error) {
+	return s.store.AllPendingCodes(ctx, page)
+}
+
 // WithdrawCodes ends the one-time codes of a user.
 func (s *Service) WithdrawCodes(ctx context.Context, p models.Principal, userID string) error {
 	_, err := s.store.WithdrawCodes(ctx, p.Actor, userID)
@@ -118,6 +123,11 @@ func (s *Service) newUser(ctx context.Context, in api.NewUser, passwordRequired 
 	var err error
 	user.PasswordHash, err = s.passwords.Hash(ctx, in.Password)
 	return user, err
+}
+
+// AnonymiseUser takes what names a disabled user out of the database, for good.
+func (s *Service) AnonymiseUser(ctx context.Context, p models.Principal, id string) (models.User, error) {
+	return s.store.AnonymiseUser(ctx, p.Actor, id)
 }
 
 // WidensUser reports whether a change of an account does more than rename it or take power

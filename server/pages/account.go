@@ -143,7 +143,14 @@ func (s *Surface) pageSessions(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
+	codes, err := s.manage.PendingCodes(c.Request.Context(), p.User.ID)
+	if err != nil {
+		return err
+	}
 	var page ui.Sessions
+	if page.Codes, err = s.waiting(c.Request.Context(), codes); err != nil {
+		return err
+	}
 	for _, one := range sessions {
 		session := ui.Session{
 			ID: one.ID, Current: one.Current, Program: one.Program, IP: one.IP, Agent: one.Agent,

@@ -17,6 +17,8 @@ import (
 // end that.
 func (s *Surface) identityPages() []endpoint.Route {
 	return []endpoint.Route{
+		{Method: "GET", Path: "/admin/users/:id/anonymise", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAnonymise},
+		{Method: "POST", Path: "/admin/users/:id/anonymise", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formAnonymise},
 		{Method: "GET", Path: ui.IdentityPath + "/list", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageOwnIdentities},
 		{Method: "GET", Path: ui.IdentityPath + "/:identity/disconnect", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageDisconnectOwn},
 		{Method: "POST", Path: ui.IdentityPath + "/:identity/disconnect", By: endpoint.Session, SignIn: endpoint.FreshByForm, Page: true, Do: s.formDisconnectOwn, Accepts: endpoint.Accepts{Form: []string{"password"}}},
@@ -117,4 +119,23 @@ func (s *Surface) editUser(c *gin.Context, user models.User, self bool, problems
 	page := ui.EditUser(user, self, problems)
 	page.Links = ui.IdentityLinks(user, found, s.now())
 	return page, err
+}
+
+func (s *Surface) pageAnonymise(c *gin.Context, p models.Principal) error {
+	user, err := s.userHere(c)
+	if err != nil {
+		return err
+	}
+	if user.Anonymised() {
+		return s.seeOther(c, "/admin/users/"+url.PathEscape(user.ID), "")
+	}
+	return s.show(c, p, http.StatusOK, ui.Anonymise(user))
+}
+
+func (s *Surface) formAnonymise(c *gin.Context, p models.Principal) error {
+	user, err := s.manage.AnonymiseUser(c.Request.Context(), p, c.Param("id"))
+	if err != nil {
+		return err
+	}
+	return s.seeOther(c, "/admin/users/"+url.PathEscape(user.ID), "Nothing names this user any more.")
 }

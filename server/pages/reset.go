@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 
@@ -9,6 +10,7 @@ import (
 	"patrol/models"
 	"patrol/server/endpoint"
 	"patrol/server/identity"
+	"patrol/server/manage"
 	"patrol/server/request"
 	"patrol/server/ui"
 )
@@ -17,10 +19,12 @@ import (
 func (s *Surface) resetPages() []endpoint.Route {
 	return []endpoint.Route{
 		{Method: "GET", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNewReset},
-		{Method: "POST", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formNewReset},
+		{Method: "POST", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formNewReset, Accepts: endpoint.Accepts{Lists: ui.ResetFields}},
 		{Method: "GET", Path: "/admin/users/:id/access", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAccess},
 		{Method: "POST", Path: "/admin/users/:id/access/sessions", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formEndSessionsOf},
 		{Method: "POST", Path: "/admin/users/:id/access/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formWithdrawCodes},
+		{Method: "GET", Path: "/admin/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAllCodes, Accepts: endpoint.Accepts{Query: []string{"after"}}},
+		{Method: "POST", Path: "/profile/sessions/codes", By: endpoint.Session, SignIn: endpoint.FreshOwn, Page: true, Do: s.formWithdrawOwnCodes},
 		{Method: "GET", Path: "/admin/users/:id/reset/link", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageResetLink},
 		{Method: "GET", Path: ui.ResetPath, By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.pageReset},
 		{Method: "POST", Path: ui.ResetPath, By: endpoint.Anyone, SignIn: endpoint.NoSession, Page: true, Do: s.formReset, Accepts: endpoint.Accepts{Form: []string{"code", "password", "repeat"}}},
@@ -45,11 +49,15 @@ func (s *Surface) formNewReset(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
-	reset, err := s.identity.NewReset(c.Request.Context(), p, user.ID, s.pageBase()+ui.ResetPath)
+	form, err := s.form(c)
 	if err != nil {
 		return err
 	}
-	return s.leadToMade(c, p, "/admin/users/"+url.PathEscape(user.ID)+"/reset/link", identity.Made{Secret: reset.Code, URL: reset.URL, Expires: reset.ExpiresAt})
+	reset, err := s.identity.NewReset(c.Request.Context(), p, user.ID, s.pageBase()+ui.ResetPath, ui.DecodeNewReset(form).Removal())
+	if err != nil {
+		return err
+	}
+	return s.leadToMade(c, p, "/admin/users/"+url.PathEscape(user.ID)+"/reset/link", identity.Made{Secret: reset.Code, URL: reset.URL, Expires: reset.ExpiresAt, Removed: reset.Removed, Stays: reset.Stays})
 }
 
 // pageAccess shows what would let somebody in, for it to be ended.
@@ -67,19 +75,48 @@ func (s *Surface) pageAccess(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
+	page := ui.Access{User: user, Self: user.ID == p.User.ID, Sessions: len(sessions)}
+	if page.Codes, err = s.waiting(ctx, codes); err != nil {
+		return err
+	}
+	return s.show(c, p, http.StatusOK, page)
+}
+
+// waiting puts codes that nobody has used as pages show them.
+func (s *Surface) waiting(ctx context.Context, codes []manage.PendingCode) ([]ui.CodeWaiting, error) {
 	makers := make([]string, len(codes))
 	for i, code := range codes {
 		makers[i] = code.MadeBy
 	}
 	emails, _, err := s.manage.Names(ctx, makers, nil)
 	if err != nil {
+		return nil, err
+	}
+	shown := make([]ui.CodeWaiting, len(codes))
+	for i, code := range codes {
+		shown[i] = ui.CodeWaiting{UserID: code.UserID, Email: code.Email, Reset: code.Purpose == "reset_password", By: emails[code.MadeBy], Expires: s.moment(code.ExpiresAt)}
+	}
+	return shown, nil
+}
+
+func (s *Surface) pageAllCodes(c *gin.Context, p models.Principal) error {
+	ctx, after := c.Request.Context(), c.Query("after")
+	codes, next, err := s.manage.AllPendingCodes(ctx, manage.Page{Limit: endpoint.DefaultPage, After: after})
+	if err != nil {
 		return err
 	}
-	page := ui.Access{User: user, Self: user.ID == p.User.ID, Sessions: len(sessions)}
-	for _, code := range codes {
-		page.Codes = append(page.Codes, ui.CodeWaiting{Reset: code.Purpose == "reset_password", By: emails[code.MadeBy], Expires: s.moment(code.ExpiresAt)})
+	shown, err := s.waiting(ctx, codes)
+	if err != nil {
+		return err
 	}
-	return s.show(c, p, http.StatusOK, page)
+	return s.show(c, p, http.StatusOK, ui.AllCodes(shown, next, after == ""))
+}
+
+func (s *Surface) formWithdrawOwnCodes(c *gin.Context, p models.Principal) error {
+	if err := s.manage.WithdrawCodes(c.Request.Context(), p, p.User.ID); err != nil {
+		return err
+	}
+	return s.seeOther(c, "/profile/sessions", "The links and codes are withdrawn.")
 }
 
 func (s *Surface) formEndSessionsOf(c *gin.Context, p models.Principal) error {
@@ -108,7 +145,7 @@ func (s *Surface) pageResetLink(c *gin.Context, p models.Principal) error {
 	if !there {
 		return s.seeOther(c, "/admin/users/"+url.PathEscape(user.ID), shownBefore("A reset link", "Make another one if you did not pass it on; that one ends then."))
 	}
-	return s.show(c, p, http.StatusOK, ui.ResetLink{User: user, Code: what.Secret, URL: what.URL, Expires: s.moment(what.Expires)})
+	return s.show(c, p, http.StatusOK, ui.ResetLink{User: user, Code: what.Secret, URL: what.URL, Expires: s.moment(what.Expires), Removed: what.Removed, Stays: what.Stays})
 }
 
 func (s *Surface) pageReset(c *gin.Context, _ models.Principal) error {

@@ -14,14 +14,6 @@ import (
 	"patrol/server/request"
 )
 
-func wireApprovals(approvals []models.Approval) []api.Approval {
-	out := make([]api.Approval, len(approvals))
-	for i, a := range approvals {
-		out[i] = api.Approval{Domain: a.Domain, ApprovedAt: a.At.UTC()}
-	}
-	return out
-}
-
 // wireDomainPAT is a token as a domain's admins see it.
 func (s *Surface) wireDomainPAT(domain string, o manage.OwnedPAT) api.DomainPAT {
 	p := s.wirePAT(o.PAT)
@@ -35,14 +27,6 @@ func (s *Surface) wireDomainPAT(domain string, o manage.OwnedPAT) api.DomainPAT 
 	}
 	if w := o.WithdrawnFrom(domain); w != nil {
 		out.WithdrawnAt, out.WithdrawnReason = manage.UTC(&w.At), &w.Reason
-	}
-	return out
-}
-
-func wireWithdrawals(withdrawals []models.Withdrawal) []api.Withdrawal {
-	out := make([]api.Withdrawal, len(withdrawals))
-	for i, w := range withdrawals {
-		out[i] = api.Withdrawal{Domain: w.Domain, WithdrawnAt: w.At.UTC(), Reason: w.Reason}
 	}
 	return out
 }

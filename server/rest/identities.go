@@ -8,11 +8,14 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/server/endpoint"
+	"patrol/server/request"
 )
 
 // identityRoutes show who people are at providers, which is a way in, and end that.
 func (s *Surface) identityRoutes() []endpoint.Route {
 	return []endpoint.Route{
+		{Method: "POST", Path: "/api/v1/users/:id/anonymise", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postAnonymise},
+		{Method: "GET", Path: "/api/v1/me/export", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Do: s.getMyExport},
 		{Method: "GET", Path: "/api/v1/me/identities", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Do: s.getMyIdentities},
 		{Method: "DELETE", Path: "/api/v1/me/identities/:identity", By: endpoint.Session, SignIn: endpoint.FreshOwn, Do: s.deleteMyIdentity},
 		{Method: "GET", Path: "/api/v1/users/:id/identities", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getIdentities},
@@ -59,5 +62,23 @@ func (s *Surface) deleteIdentity(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	c.Status(http.StatusNoContent)
+	return nil
+}
+
+func (s *Surface) getMyExport(c *gin.Context, p models.Principal) error {
+	out, err := s.identity.Export(c.Request.Context(), p)
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, out)
+	return nil
+}
+
+func (s *Surface) postAnonymise(c *gin.Context, p models.Principal) error {
+	user, err := s.manage.AnonymiseUser(c.Request.Context(), p, c.Param("id"))
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, api.UserOf(user))
 	return nil
 }

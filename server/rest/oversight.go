@@ -48,20 +48,6 @@ func (s *Surface) postLeaked(c *gin.Context, p models.Principal) error {
 	return nil
 }
 
-func wireEvent(e manage.AuditEvent) api.AuditEvent {
-	out := api.AuditEvent{
-		ID: e.ID, At: e.At.UTC(), Action: e.Action, Subject: e.Subject, Detail: e.Detail,
-		Actor: api.AuditActor{
-			Kind: e.Actor.Kind, UserID: e.Actor.UserID, TokenID: e.Actor.TokenID,
-			IP: e.Actor.IP, UserAgent: e.Actor.UserAgent, RequestID: e.Actor.RequestID,
-		},
-	}
-	if out.Detail == nil {
-		out.Detail = map[string]string{}
-	}
-	return out
-}
-
 func (s *Surface) getAudit(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid
@@ -77,6 +63,6 @@ func (s *Surface) getAudit(c *gin.Context, _ models.Principal) error {
 	if err != nil {
 		return err
 	}
-	writePage(c, events, next, wireEvent)
+	writePage(c, events, next, manage.WireEvent)
 	return nil
 }

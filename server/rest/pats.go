@@ -8,38 +8,11 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/server/endpoint"
-	"patrol/server/manage"
 	"patrol/server/request"
 )
 
 // wirePAT is a token's record as the API shows it: with the expiry that counts.
-func (s *Surface) wirePAT(p models.PAT) api.PAT {
-	p = s.manage.Counted(p)
-	out := api.PAT{
-		ID: p.ID, Name: p.Name, Description: p.Description, Status: p.Status(s.now()),
-		Scopes: make([]api.Scope, len(p.Scopes)), CreatedAt: p.CreatedAt.UTC(), ExpiresAt: p.ExpiresAt.UTC(),
-		LastUsedAt: manage.UTC(p.LastUsedAt), RevokedAt: manage.UTC(p.RevokedAt), Approvals: wireApprovals(p.Approvals), Withdrawals: wireWithdrawals(p.Withdrawals),
-	}
-	if p.Revoked.By != "" {
-		out.RevokedBy = &p.Revoked.By
-	}
-	if p.Revoked.Domain != "" {
-		out.RevokedDomain = &p.Revoked.Domain
-	}
-	if p.Revoked.Reason != "" {
-		out.RevokedReason = &p.Revoked.Reason
-	}
-	for i, sc := range p.Scopes {
-		out.Scopes[i] = api.Scope(sc)
-	}
-	if p.LastUsedIP != "" {
-		out.LastUsedIP = &p.LastUsedIP
-	}
-	if p.RotatedTo != "" {
-		out.RotatedTo = &p.RotatedTo
-	}
-	return out
-}
+func (s *Surface) wirePAT(p models.PAT) api.PAT { return api.PATOf(s.manage.Counted(p), s.now()) }
 
 // answerToken is the one kind of answer that holds a PAT's text. Answers of the
 // API are never stored (see secure).

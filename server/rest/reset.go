@@ -8,6 +8,7 @@ import (
 	"patrol/api"
 	"patrol/models"
 	"patrol/server/endpoint"
+	"patrol/server/manage"
 	"patrol/server/request"
 )
 
@@ -18,16 +19,24 @@ import (
 // resetRoutes make codes and take them.
 func (s *Surface) resetRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "POST", Path: "/api/v1/users/:id/password-reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postNewReset},
+		{Method: "POST", Path: "/api/v1/users/:id/password-reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postNewReset, Accepts: endpoint.Accepts{Body: endpoint.ObjectOrNothing}},
 		{Method: "GET", Path: "/api/v1/users/:id/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getCodes},
 		{Method: "DELETE", Path: "/api/v1/users/:id/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.deleteCodes},
 		{Method: "DELETE", Path: "/api/v1/users/:id/sessions", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.deleteSessions},
+		{Method: "GET", Path: "/api/v1/admin/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getAllCodes, Accepts: endpoint.Accepts{Query: endpoint.With()}},
+		{Method: "GET", Path: "/api/v1/me/codes", By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Do: s.getMyCodes},
+		// Who stole a session could end the link that an admin made for its owner.
+		{Method: "DELETE", Path: "/api/v1/me/codes", By: endpoint.Session, SignIn: endpoint.FreshOwn, Do: s.deleteMyCodes},
 		{Method: "POST", Path: "/api/v1/password-reset", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.postReset, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 	}
 }
 
 func (s *Surface) postNewReset(c *gin.Context, p models.Principal) error {
-	reset, err := s.identity.NewReset(c.Request.Context(), p, c.Param("id"), s.pageBase()+request.ResetPath)
+	var in api.NewPasswordReset
+	if err := s.readBodyIfAny(c, &in); err != nil {
+		return err
+	}
+	reset, err := s.identity.NewReset(c.Request.Context(), p, c.Param("id"), s.pageBase()+request.ResetPath, in.Removal())
 	if err != nil {
 		return err
 	}
@@ -36,7 +45,29 @@ func (s *Surface) postNewReset(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) getCodes(c *gin.Context, _ models.Principal) error {
-	codes, err := s.manage.PendingCodes(c.Request.Context(), c.Param("id"))
+	return s.writeCodes(c, c.Param("id"))
+}
+
+func (s *Surface) getMyCodes(c *gin.Context, p models.Principal) error {
+	return s.writeCodes(c, p.User.ID)
+}
+
+func (s *Surface) getAllCodes(c *gin.Context, _ models.Principal) error {
+	var v models.Invalid
+	page := readPage(c.Request.URL.Query(), &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	codes, next, err := s.manage.AllPendingCodes(c.Request.Context(), page)
+	if err != nil {
+		return err
+	}
+	writePage(c, codes, next, func(code manage.PendingCode) api.PendingCode { return api.PendingCode(code) })
+	return nil
+}
+
+func (s *Surface) writeCodes(c *gin.Context, userID string) error {
+	codes, err := s.manage.PendingCodes(c.Request.Context(), userID)
 	if err != nil {
 		return err
 	}
@@ -51,7 +82,15 @@ func (s *Surface) getCodes(c *gin.Context, _ models.Principal) error {
 }
 
 func (s *Surface) deleteCodes(c *gin.Context, p models.Principal) error {
-	if err := s.manage.WithdrawCodes(c.Request.Context(), p, c.Param("id")); err != nil {
+	return s.withdrawCodes(c, p, c.Param("id"))
+}
+
+func (s *Surface) deleteMyCodes(c *gin.Context, p models.Principal) error {
+	return s.withdrawCodes(c, p, p.User.ID)
+}
+
+func (s *Surface) withdrawCodes(c *gin.Context, p models.Principal, userID string) error {
+	if err := s.manage.WithdrawCodes(c.Request.Context(), p, userID); err != nil {
 		return err
 	}
 	c.Status(http.StatusNoContent)

@@ -73,7 +73,7 @@ func (s *Surface) apiRoutes() []endpoint.Route {
 
 // Routes are the routes for programs.
 func (s *Surface) Routes() []endpoint.Route {
-	return slices.Concat(s.apiRoutes(), s.decisionRoutes(), s.adviceRoutes(), s.policyRoutes(), s.playgroundRoutes(), s.shadowRoutes(), s.resetRoutes(), s.identityRoutes())
+	return slices.Concat(s.apiRoutes(), s.decisionRoutes(), s.adviceRoutes(), s.policyRoutes(), s.playgroundRoutes(), s.shadowRoutes(), s.resetRoutes(), s.identityRoutes(), s.logoutRoutes())
 }
 
 // PostSetup makes the first account of an empty database.

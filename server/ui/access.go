@@ -1,6 +1,10 @@
 package ui
 
-import "patrol/models"
+import (
+	"net/url"
+
+	"patrol/models"
+)
 
 // Access is the page with what would let somebody in without a password: their sessions, and
 // links and codes that nobody has used.
@@ -13,9 +17,10 @@ type Access struct {
 
 // CodeWaiting is a code that nobody has used.
 type CodeWaiting struct {
-	Reset   bool   // it lets its holder choose a new password; else it signs a program in
-	By      string // "" for an operator
-	Expires Moment
+	UserID, Email string // whose account it lets into
+	Reset         bool   // it lets its holder choose a new password; else it signs a program in
+	By            string // "" for an operator
+	Expires       Moment
 }
 
 // Title implements [Page].
@@ -25,3 +30,26 @@ func (Access) section() section { return adminUsers }
 
 // Back is the page of the account.
 func (a Access) Back() string { return userURL(a.User.ID) }
+
+// AllCodes is the page with the links and codes of all users that nobody has used.
+func AllCodes(codes []CodeWaiting, next string, first bool) Table {
+	t := Table{
+		Heading: "Links and codes", Intro: "Whoever has one gets into the account. Nobody has used these yet. They are withdrawn on the page of the user.",
+		Part: adminUsers, Path: "/admin/codes", Crumb: Link{Label: "Users", URL: "/admin/users"},
+		Columns: []string{"Account", "What it does", "Made by", "Good until"}, First: first, Empty: "There are none that could still be used.",
+	}
+	if next != "" {
+		t.Next = "?" + url.Values{"after": {next}}.Encode()
+	}
+	for _, code := range codes {
+		does, by := "Signs a program in", code.By
+		if code.Reset {
+			does = "Chooses a new password"
+		}
+		if by == "" {
+			by = "an operator"
+		}
+		t.Rows = append(t.Rows, []Cell{{Text: code.Email, URL: userURL(code.UserID) + "/access"}, {Text: does}, {Text: by}, {Date: &code.Expires}})
+	}
+	return t
+}

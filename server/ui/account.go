@@ -95,7 +95,10 @@ type Session struct {
 }
 
 // Sessions is the page with one's sign-ins.
-type Sessions struct{ Sessions []Session }
+type Sessions struct {
+	Sessions []Session
+	Codes    []CodeWaiting
+}
 
 // Title implements [Page].
 func (Sessions) Title() string    { return "Sessions" }

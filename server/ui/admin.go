@@ -191,6 +191,7 @@ func Users(found []models.User, now time.Time, next string, first bool) Table {
 	t := Table{
 		Heading: "Users", Part: adminUsers, Path: "/admin/users", Create: Link{Label: "Create a user", URL: "/admin/users/new"},
 		Columns: []string{"Name", "Email address", "Account", "Created"}, First: first, Empty: "There are no users.",
+		Also: Link{Label: "Links and codes that nobody has used", URL: "/admin/codes"},
 	}
 	if next != "" {
 		t.Next = "?" + url.Values{"after": {next}}.Encode()
@@ -273,6 +274,12 @@ func EditUser(u models.User, self bool, p Problems) Form {
 		Field{Name: "revoke_tokens", Label: "Revoke all tokens", Kind: CheckField, Hint: "With Disabled: their tokens end for good, and do not come back when the account is enabled."},
 	)
 	f.Next = Link{Label: "Sessions, links and codes…", URL: userURL(u.ID) + "/access"}
+	switch {
+	case u.Anonymised():
+		f.Aside = "Nothing names this user any more."
+	case u.Disabled:
+		f.More = Link{Label: "Anonymise…", URL: userURL(u.ID) + "/anonymise", Danger: true}
+	}
 	if !u.Disabled {
 		f.More = Link{Label: "Make a reset link for a forgotten password…", URL: userURL(u.ID) + "/reset"}
 	}

@@ -80,3 +80,18 @@ func IdentityLinks(u models.User, found []models.Identity, now time.Time) []Link
 	}
 	return links
 }
+
+// Anonymise asks before what names a user is taken out of the database.
+func Anonymise(u models.User) Confirm {
+	c := Confirm{
+		Heading: "Anonymise " + u.Name + "?", Submit: "Anonymise", Part: adminUsers, Action: userURL(u.ID) + "/anonymise", Cancel: userURL(u.ID),
+		Lines: []string{
+			"Name, address, identities, memberships, names of tokens and from where they were used are removed for good, in the audit log, too. Tokens are revoked.",
+			"The address " + u.Email + " stays taken, as a hash. Recorded decisions go when they are as old as the settings say, and backups keep what they have.",
+		},
+	}
+	if !u.Disabled {
+		c.Problems.General = "Disable the account first."
+	}
+	return c
+}

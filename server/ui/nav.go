@@ -8,6 +8,7 @@ const (
 	tokens       section = "tokens"
 	password     section = "password"
 	sessionsPart section = "sessions"
+	dataPart     section = "data"
 	help         section = "help"
 	testToken    section = "test"
 	adminUsers   section = "users"
@@ -46,6 +47,7 @@ var navigation = []navGroup{
 		{Label: "Personal access tokens", URL: "/profile/pats", parts: []section{tokens}},
 		{Label: "Password", URL: "/profile/password", parts: []section{password}},
 		{Label: "Sessions", URL: "/profile/sessions", parts: []section{sessionsPart}},
+		{Label: "Your data", URL: DataPath, parts: []section{dataPart}},
 	}},
 	{label: "Policy", url: "/policy", policy: true, items: []navItem{
 		{Label: "Overview", URL: "/policy", parts: []section{policyOverview}},

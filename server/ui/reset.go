@@ -2,6 +2,7 @@ package ui
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,26 @@ const ResetPath = request.ResetPath
 func NewReset(u models.User, validFor time.Duration) Form {
 	return Form{
 		Heading: "Make a reset link for " + u.Name + "?", Action: userURL(u.ID) + "/reset", Submit: "Make the link", Cancel: userURL(u.ID), Part: adminUsers,
-		Intro: "With the link, " + u.Email + " can choose a new password once, within " + lengthInWords(validFor) + ". Their sessions end when they do; until then nothing changes. An earlier link stops working.",
+		Intro: "With the link, " + u.Email + " can choose a new password once, within " + lengthInWords(validFor) + ". Their sessions end when they do. An earlier link stops working. " +
+			"If somebody else may know the password, remove what they may have left behind: it goes at once, whether or not the link is used. " +
+			"What you do not tick stays, and the old password works until the link is used.",
+		Fields: []Field{
+			{Name: "disconnect_identities", Label: "Disconnect all identities", Kind: CheckField, Hint: "Nobody signs in to the account at an identity provider until it is connected again. Ends the sessions, too."},
+			{Name: "end_sessions", Label: "End all sessions", Kind: CheckField, Hint: "In browsers and programs, now and not only with the new password."},
+			{Name: "withdraw_codes", Label: "Withdraw codes", Kind: CheckField, Hint: "Codes that sign a program in as them, and links that they made for others."},
+			{Name: "revoke_tokens", Label: "Revoke all tokens", Kind: CheckField, Hint: "For good. Programs that use them stop."},
+		},
+	}
+}
+
+// ResetFields are the boxes of [NewReset].
+var ResetFields = []string{"disconnect_identities", "end_sessions", "withdraw_codes", "revoke_tokens"}
+
+// DecodeNewReset reads the form of [NewReset]. A box that is not in it removes nothing.
+func DecodeNewReset(form url.Values) api.NewPasswordReset {
+	on := func(name string) bool { return slices.Contains(form[name], "1") }
+	return api.NewPasswordReset{
+		DisconnectIdentities: on("disconnect_identities"), EndSessions: on("end_sessions"), WithdrawCodes: on("withdraw_codes"), RevokeTokens: on("revoke_tokens"),
 	}
 }
 
@@ -27,6 +47,8 @@ type ResetLink struct {
 	User      models.User
 	Code, URL string
 	Expires   Moment
+	// What was removed with its creation, and what works on.
+	Removed, Stays models.WaysIn
 }
 
 // Title implements [Page].

@@ -154,9 +154,15 @@ func samples() map[string]sample {
 		"access": {in, Access{User: models.User{ID: "u", Name: "Grace Hopper", Email: "grace@example.com"}, Sessions: 2, Codes: []CodeWaiting{
 			{Reset: true, By: "ada@example.com", Expires: At(sampleNow, sampleNow)}, {Expires: At(sampleNow, sampleNow)},
 		}}},
+		"admin-codes": {in, AllCodes([]CodeWaiting{
+			{UserID: "u", Email: "grace@example.com", Reset: true, By: "ada@example.com", Expires: At(sampleNow, sampleNow)}, {UserID: "u", Email: "grace@example.com", Expires: At(sampleNow, sampleNow)},
+		}, "", true)},
+		"admin-codes-none":       {in, AllCodes(nil, "", true)},
 		"access-none":            {in, Access{User: models.User{ID: "u", Name: "Grace Hopper", Email: "grace@example.com"}, Self: true}},
 		"confirm-again-wrong":    {in, wrongAgain},
 		"confirm-again-provider": {atProvider, again},
+		"admin-anonymise":        {in, Anonymise(models.User{ID: "u", Name: "Grace Hopper", Email: "grace@example.com", Disabled: true})},
+		"own-data":               {user, OwnData()},
 		"confirmed":              {atProvider, Confirmed(true)},
 		"confirmed-not":          {atProvider, Confirmed(false)},
 		"sign-in":                {out, SignIn(api.SignIn{}, "", "", Problems{})},
@@ -213,6 +219,7 @@ func samples() map[string]sample {
 		"admin-user":     {in, EditUser(models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"}, false, Problems{})},
 		"admin-reset":    {in, NewReset(models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"}, 24*time.Hour)},
 		"admin-reset-link": {in, ResetLink{
+			Removed: models.WaysIn{Identities: 1, Sessions: 2}, Stays: models.WaysIn{Tokens: 3},
 			User: models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"}, Expires: At(sampleNow.Add(24*time.Hour), sampleNow),
 			Code: "EXAMP-LECOD-ENOTR-EALLY", URL: "https://patrol.example.com/reset#EXAMP-LECOD-ENOTR-EALLY",
 		}},

@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -252,5 +255,20 @@ func BenchmarkList(b *testing.B) {
 	r.Header.Set("Accept-Encoding", "gzip")
 	for b.Loop() {
 		require.NoError(b, u.Write(httptest.NewRecorder(), r, http.StatusOK, s.frame, s.page))
+	}
+}
+
+// What a user sends must not become the name of a property, such as __proto__.
+func TestScriptsAssignToNoComputedName(t *testing.T) {
+	computed := regexp.MustCompile(`[\w.)\]]\[[^\]]+\]\s*=[^=]`)
+	scripts, err := filepath.Glob("assets/*.js")
+	require.NoError(t, err)
+	require.NotEmpty(t, scripts)
+	for _, file := range scripts {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.NotRegexp(t, computed, string(text), file)
+		assert.NotContains(t, string(text), "Object.assign", file)
+		assert.NotContains(t, string(text), "__proto__", file)
 	}
 }

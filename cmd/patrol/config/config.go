@@ -35,6 +35,7 @@ type Config struct {
 	Tokens         Tokens              `key:"tokens" doc:"What a token may be."`
 	Tombstones     Tombstones          `key:"tombstones" doc:"What was taken away, kept apart from the database so that no restore gives it back; see operations.md."`
 	Sessions       Sessions            `key:"sessions" doc:"How long a sign-in lasts."`
+	Audit          Audit               `key:"audit" doc:"The log of who did what."`
 	Passwords      Passwords           `key:"passwords" doc:"Guessing at passwords, and what one guess costs."`
 	Domains        Domains             `key:"domains" doc:"What admins of domains may do."`
 	OIDC           OIDC                `key:"oidc" doc:"Sign-in at an OpenID Connect provider, beside passwords; see sign-in.md."`
@@ -124,6 +125,7 @@ type Tokens struct {
 	MaxScopes   int           `key:"max_scopes" doc:"Most scopes of one token."`
 	MaxLive     int           `key:"max_live" doc:"Most live tokens of one user."`
 	PurgeAfter  time.Duration `key:"purge_after" doc:"How long the record of a token is kept after the token died. 0: until its owner or a platform admin removes it. Until then its key cannot leave the key ring, unless it is retired."`
+	LastUse     time.Duration `key:"last_use_retention" doc:"How long it is kept when, from where and with which program a token was used last. 0: as long as its record."`
 	MaxGrace    time.Duration `key:"max_grace" doc:"Longest time that a token may live on after its rotation."`
 }
 
@@ -138,6 +140,11 @@ type Sessions struct {
 	Lifetime    time.Duration `key:"lifetime" doc:"A session ends this long after sign-in, whatever happens."`
 	FreshSignIn time.Duration `key:"fresh_sign_in" doc:"Creating, rotating or widening a token needs a password entered within this time."`
 	FreshAdmin  time.Duration `key:"fresh_admin" doc:"What widens anybody's power or removes a protection needs a sign-in within this time: accounts, roles, limits, approvals, the policy in force."`
+}
+
+// Audit is how long the audit log is kept.
+type Audit struct {
+	Retention time.Duration `key:"retention" doc:"How long events of the audit log are kept, at least 1d. 0: for good. What was removed is no evidence any more."`
 }
 
 // Domains is about their admins.

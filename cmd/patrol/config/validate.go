@@ -57,7 +57,7 @@ func (c Config) validate(v *models.Invalid) {
 	}
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
-		c.Database, c.TLS, c.Log, c.Metrics, c.Memory, c.HTTP, c.Tokens, c.Sessions, c.Domains, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Bundle, c.Gate, c.Playground, c.Gateway,
+		c.Database, c.TLS, c.Log, c.Metrics, c.Memory, c.HTTP, c.Tokens, c.Sessions, c.Audit, c.Domains, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Bundle, c.Gate, c.Playground, c.Gateway,
 		c.ExtAuthz, c.ForwardAuth,
 	} {
 		section.validate(v)
@@ -200,7 +200,14 @@ func (t Tokens) validate(v *models.Invalid) {
 	}
 	checkCount("tokens.max_live", t.MaxLive, 1, v)
 	checkDuration("tokens.purge_after", t.PurgeAfter, 0, 0, v)
+	checkDuration("tokens.last_use_retention", t.LastUse, 0, 0, v)
 	checkDuration("tokens.max_grace", t.MaxGrace, 0, 7*24*time.Hour, v)
+}
+
+func (a Audit) validate(v *models.Invalid) {
+	if a.Retention != 0 && a.Retention < 24*time.Hour {
+		v.Add("audit.retention", "must be 0 or at least 1d")
+	}
 }
 
 func (s Sessions) validate(v *models.Invalid) {

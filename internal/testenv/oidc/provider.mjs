@@ -2,7 +2,7 @@
 // that the test sets. Its arguments are the file to import it from and the URL that
 // people are sent back to.
 
-import { createServer } from "node:http";
+import { createServer, request } from "node:http";
 
 const [, , module, redirect] = process.argv;
 let now = Date.now();
@@ -18,14 +18,23 @@ server.listen(0, "127.0.0.1", () => {
     clients: [
       {
         client_id: "patrol", client_secret: "the client's secret of the test", redirect_uris: [redirect],
-        post_logout_redirect_uris: [new URL("/login", redirect).href], response_types: ["code"], grant_types: ["authorization_code"],
+        post_logout_redirect_uris: [new URL("/login", redirect).href], backchannel_logout_uri: new URL("/login/oidc/backchannel-logout", redirect).href, backchannel_logout_session_required: true,
+        response_types: ["code"], grant_types: ["authorization_code"],
       },
     ],
     claims: { openid: ["sub"], profile: ["name"], email: ["email", "email_verified"], groups: ["groups"] },
     scopes: ["openid", "profile", "email", "groups"],
     pkce: { required: () => true },
-    features: { devInteractions: { enabled: true } },
+    features: { devInteractions: { enabled: true }, backchannelLogout: { enabled: true } },
     cookies: { keys: ["a key of the test"] },
+    // It would call no address of this machine, where the test is.
+    fetch: (url, { method, headers, body }) => new Promise((resolve, reject) => {
+      const call = request(url, { method, headers: Object.fromEntries(headers), agent: false }, (answer) => {
+        answer.resume();
+        resolve(new Response(null, { status: answer.statusCode }));
+      });
+      call.on("error", reject).end(String(body));
+    }),
     findAccount: (ctx, id) => people.has(id) ? { accountId: id, claims: () => ({ sub: id, ...people.get(id) }) } : undefined,
     // Nobody is asked whether Patrol may know their address.
     async loadExistingGrant(ctx) {
@@ -36,14 +45,14 @@ server.listen(0, "127.0.0.1", () => {
     },
   });
   const serve = provider.callback();
-  server.on("request", async (request, response) => {
-    const [, area, kind, id] = request.url.split("/");
+  server.on("request", async (asked, response) => {
+    const [, area, kind, id] = asked.url.split("/");
     if (area !== "test") {
-      serve(request, response);
+      serve(asked, response);
       return;
     }
     let body = "";
-    for await (const part of request) {
+    for await (const part of asked) {
       body += part;
     }
     if (kind === "clock") {

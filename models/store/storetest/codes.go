@@ -13,7 +13,12 @@ import (
 // resetCode stores a code for a user that lives for a while.
 func (e *env) resetCode(userID, hash string, life time.Duration) {
 	e.Helper()
-	require.NoError(e, e.store.CreateResetCode(e.ctx, actor, userID, hash, e.clock.Now().Add(life)))
+	require.NoError(e, e.makeReset(userID, hash, e.clock.Now().Add(life)))
+}
+
+func (e *env) makeReset(userID, hash string, expires time.Time) error {
+	_, _, err := e.store.CreateResetCode(e.ctx, actor, userID, hash, expires, models.Removal{})
+	return err
 }
 
 // resets returns the id of the user whom a code resets, "" for nobody's.
@@ -51,6 +56,51 @@ var codeCases = []testCase{
 		assert.Empty(e, e.resets("h1"))
 		_, err = e.store.ResetPassword(e.ctx, actor, "h1", "newer")
 		e.fails(models.CodeNotFound, err)
+	}},
+	{name: "a reset removes what is named and nothing else", test: func(e *env) {
+		for _, c := range []struct {
+			what  models.Removal
+			stays models.WaysIn
+		}{
+			{models.Removal{}, models.WaysIn{Identities: 1, Sessions: 1, Codes: 2, Tokens: 1}},
+			{models.Removal{Sessions: true}, models.WaysIn{Identities: 1, Codes: 2, Tokens: 1}},
+			{models.Removal{Codes: true}, models.WaysIn{Identities: 1, Sessions: 1, Tokens: 1}},
+			{models.Removal{Tokens: true}, models.WaysIn{Identities: 1, Sessions: 1, Codes: 2}},
+			// Who came by an identity is out with it.
+			{models.Removal{Identities: true}, models.WaysIn{Codes: 1, Tokens: 1}},
+			{models.Removal{Identities: true, Sessions: true, Codes: true, Tokens: true}, models.WaysIn{}},
+		} {
+			ann, bob := e.user(models.NewID()), e.user(models.NewID())
+			for _, u := range []models.User{ann, bob} {
+				e.session("session of "+u.ID, u.ID, time.Hour)
+				require.NoError(e, e.store.LinkIdentity(e.ctx, actor, u.ID, issuer, u.ID))
+				require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, u.ID, "code of "+u.ID, e.clock.Now(), e.clock.Now().Add(time.Minute), store.AtProvider{}))
+				e.pat(u.ID, "ci")
+			}
+			byAnn := models.Actor{Kind: models.ActorUser, UserID: ann.ID}
+			other := e.user(models.NewID())
+			_, _, err := e.store.CreateResetCode(e.ctx, byAnn, other.ID, "by "+ann.ID, e.clock.Now().Add(time.Hour), models.Removal{})
+			require.NoError(e, err)
+
+			all := models.WaysIn{Identities: 1, Sessions: 1, Codes: 2, Tokens: 1}
+			removed, stays, err := e.store.CreateResetCode(e.ctx, actor, ann.ID, "reset of "+ann.ID, e.clock.Now().Add(time.Hour), c.what)
+			require.NoError(e, err)
+			assert.Equal(e, c.stays, stays, "%+v", c.what)
+			assert.Equal(e, all.Less(c.stays), removed, "%+v", c.what)
+			assert.Equal(e, ann.ID, e.resets("reset of "+ann.ID), "the link itself is there")
+			assert.Equal(e, stays.Sessions == 1, e.hasSession("session of "+ann.ID))
+			_, stays, err = e.store.CreateResetCode(e.ctx, actor, bob.ID, "reset of "+bob.ID, e.clock.Now().Add(time.Hour), models.Removal{})
+			require.NoError(e, err)
+			assert.Equal(e, models.WaysIn{Identities: 1, Sessions: 1, Codes: 1, Tokens: 1}, stays, "another's stay")
+		}
+	}},
+	{name: "a reset that cannot be made removes nothing", test: func(e *env) {
+		ann, bob := e.user("ann"), e.user("bob")
+		e.session("ann's", ann.ID, time.Hour)
+		require.NoError(e, e.makeReset(bob.ID, "taken", e.clock.Now().Add(time.Hour)))
+		_, _, err := e.store.CreateResetCode(e.ctx, actor, ann.ID, "taken", e.clock.Now().Add(time.Hour), models.Removal{Sessions: true})
+		e.fails(models.CodeTaken, err)
+		assert.True(e, e.hasSession("ann's"))
 	}},
 	{name: "whoever holds a code acts as its user", test: func(e *env) {
 		ann := e.user("ann")
@@ -94,7 +144,7 @@ var codeCases = []testCase{
 		no := false
 		disabled, err := e.store.UserByEmail(e.ctx, "disabled@example.org")
 		require.NoError(e, err)
-		e.fails(models.CodeConflict, e.store.CreateResetCode(e.ctx, actor, disabled.ID, "x", e.clock.Now().Add(time.Minute)))
+		e.fails(models.CodeConflict, e.makeReset(disabled.ID, "x", e.clock.Now().Add(time.Minute)))
 		_, err = e.store.UpdateUser(e.ctx, actor, disabled.ID, store.UserPatch{Disabled: &no})
 		require.NoError(e, err)
 		assert.Empty(e, e.resets("of disabled"), "nor does it come back")
@@ -104,18 +154,19 @@ var codeCases = []testCase{
 		at := e.clock.Now().Add(-3 * time.Minute)
 		begin := func(userID, hash string) {
 			e.Helper()
-			require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, userID, hash, at, e.clock.Now().Add(time.Minute)))
+			require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, userID, hash, at, e.clock.Now().Add(time.Minute), store.AtProvider{}))
 		}
 		gone := func(hash string) {
 			e.Helper()
-			_, _, err := e.store.UseSessionCode(e.ctx, actor, hash)
+			_, _, _, err := e.store.UseSessionCode(e.ctx, actor, hash)
 			e.fails(models.CodeNotFound, err)
 		}
 		begin(ann.ID, "h1")
-		got, signedIn, err := e.store.UseSessionCode(e.ctx, actor, "h1")
+		got, signedIn, there, err := e.store.UseSessionCode(e.ctx, actor, "h1")
 		require.NoError(e, err)
 		assert.Equal(e, ann, got)
 		assert.Equal(e, at, signedIn)
+		assert.Zero(e, there)
 		gone("h1")
 
 		begin(ann.ID, "replaced")
@@ -132,7 +183,7 @@ var codeCases = []testCase{
 		_, err = e.store.UpdateUser(e.ctx, actor, bob.ID, store.UserPatch{Disabled: &yes})
 		require.NoError(e, err)
 		gone("bob's")
-		e.fails(models.CodeConflict, e.store.CreateSessionCode(e.ctx, actor, bob.ID, "x", at, e.clock.Now().Add(time.Minute)))
+		e.fails(models.CodeConflict, e.store.CreateSessionCode(e.ctx, actor, bob.ID, "x", at, e.clock.Now().Add(time.Minute), store.AtProvider{}))
 
 		// A code does what it is for, and nothing else.
 		begin(ann.ID, "session")
@@ -143,20 +194,20 @@ var codeCases = []testCase{
 		e.fails(models.CodeNotFound, err)
 		for _, key := range odd {
 			gone(key)
-			e.fails(models.CodeNotFound, e.store.CreateSessionCode(e.ctx, actor, key, "h", at, e.clock.Now().Add(time.Minute)))
+			e.fails(models.CodeNotFound, e.store.CreateSessionCode(e.ctx, actor, key, "h", at, e.clock.Now().Add(time.Minute), store.AtProvider{}))
 		}
 	}},
 	{name: "one of many uses of a session's code succeeds", test: func(e *env) {
 		ann := e.user("ann").ID
-		require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, ann, "h", e.clock.Now(), e.clock.Now().Add(time.Minute)))
+		require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, ann, "h", e.clock.Now(), e.clock.Now().Add(time.Minute), store.AtProvider{}))
 		e.wins(1, models.CodeNotFound, e.race(6, func(s *store.Store, _ int) error {
-			_, _, err := s.UseSessionCode(e.ctx, actor, "h")
+			_, _, _, err := s.UseSessionCode(e.ctx, actor, "h")
 			return err
 		}))
 	}},
 	{name: "codes of nobody", test: func(e *env) {
 		for _, key := range odd {
-			e.fails(models.CodeNotFound, e.store.CreateResetCode(e.ctx, actor, key, "h", e.clock.Now().Add(time.Minute)))
+			e.fails(models.CodeNotFound, e.makeReset(key, "h", e.clock.Now().Add(time.Minute)))
 			assert.Empty(e, e.resets(key))
 			_, err := e.store.ResetPassword(e.ctx, actor, key, "new")
 			e.fails(models.CodeNotFound, err)

@@ -322,7 +322,7 @@ var restoreCases = []testCase{
 	}},
 	{name: "a restore ends sessions and codes, and knows which tombstones it needs", test: func(e *env) {
 		ann := e.user("ann").ID
-		require.NoError(e, e.store.CreateResetCode(e.ctx, actor, ann, "hash", e.clock.Now().Add(time.Hour)))
+		require.NoError(e, e.makeReset(ann, "hash", e.clock.Now().Add(time.Hour)))
 		require.NoError(e, e.store.EndAccess(e.ctx, actor))
 		u, err := e.store.ResetCodeUser(e.ctx, "hash")
 		require.NoError(e, err)

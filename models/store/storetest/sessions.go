@@ -22,6 +22,11 @@ func (e *env) session(token, userID string, life time.Duration) []byte {
 	if userID != "" {
 		values[store.SessionUserKey] = userID
 	}
+	return e.commitSession(token, values, life)
+}
+
+func (e *env) commitSession(token string, values map[string]any, life time.Duration) []byte {
+	e.Helper()
 	data, err := scs.GobCodec{}.Encode(e.clock.Now().Add(life), values)
 	require.NoError(e, err)
 	require.NoError(e, e.store.Sessions().CommitCtx(e.ctx, hashed(token), data, e.clock.Now().Add(life)))

@@ -40,6 +40,8 @@ func Run(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"shadow", shadowCases},
 		{"sessions", sessionCases},
 		{"codes", codeCases},
+		{"logout", logoutCases},
+		{"retention", retentionCases},
 		{"identities", identityCases},
 		{"search", searchCases},
 		{"concurrency", concurrencyCases},

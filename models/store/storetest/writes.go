@@ -26,7 +26,7 @@ func (e *env) world() world {
 	e.Helper()
 	w := world{ann: e.user("ann"), root: e.user("root", admin, withPassword), code: "hash of a reset code", sessionCode: "hash of a session's code"}
 	e.resetCode(w.ann.ID, w.code, time.Hour)
-	require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, w.sessionCode, e.clock.Now(), e.clock.Now().Add(time.Hour)))
+	require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, w.sessionCode, e.clock.Now(), e.clock.Now().Add(time.Hour), store.AtProvider{}))
 	require.NoError(e, e.store.LinkIdentity(e.ctx, actor, w.root.ID, issuer, "root"))
 	e.domain("acme")
 	e.member(w.ann.ID, "acme", "viewer")
@@ -38,7 +38,7 @@ func (e *env) world() world {
 }
 
 // writes are all writing methods, with what they append to the feed and to the
-// audit log. NEW stands for the id of a new record.
+// audit log. {new} stands for the id of a new record.
 var writes = []struct {
 	name    string
 	do      func(e *env, w world) (id string, err error)
@@ -51,8 +51,8 @@ var writes = []struct {
 			u, err := e.store.CreateUser(e.ctx, actor, models.User{Email: "new@example.org"})
 			return u.ID, err
 		},
-		func(world) []string { return []string{"user NEW"} },
-		func(world) []string { return []string{"user.create user:NEW"} },
+		func(world) []string { return []string{"user {new}"} },
+		func(world) []string { return []string{"user.create user:{new}"} },
 	},
 	{
 		"rename, promote and disable a user, with a new password",
@@ -79,7 +79,7 @@ var writes = []struct {
 	{
 		"make a reset code",
 		func(e *env, w world) (string, error) {
-			return "", e.store.CreateResetCode(e.ctx, actor, w.ann.ID, "hash of a code", e.clock.Now().Add(time.Hour))
+			return "", e.makeReset(w.ann.ID, "hash of a code", e.clock.Now().Add(time.Hour))
 		},
 		nil,
 		func(w world) []string { return []string{"user.reset_link user:" + w.ann.ID} },
@@ -98,7 +98,7 @@ var writes = []struct {
 	{
 		"make a code that begins a session",
 		func(e *env, w world) (string, error) {
-			return "", e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, "hash of a code", e.clock.Now(), e.clock.Now().Add(time.Hour))
+			return "", e.store.CreateSessionCode(e.ctx, actor, w.ann.ID, "hash of a code", e.clock.Now(), e.clock.Now().Add(time.Hour), store.AtProvider{})
 		},
 		nil,
 		func(w world) []string { return []string{"session.code user:" + w.ann.ID} },
@@ -106,7 +106,7 @@ var writes = []struct {
 	{
 		"use a code that begins a session",
 		func(e *env, w world) (string, error) {
-			_, _, err := e.store.UseSessionCode(e.ctx, actor, w.sessionCode)
+			_, _, _, err := e.store.UseSessionCode(e.ctx, actor, w.sessionCode)
 			return "", err
 		},
 		nil,
@@ -133,8 +133,8 @@ var writes = []struct {
 			u, err := e.store.CreateUserWithIdentity(e.ctx, actor, models.User{Email: "new@example.org"}, issuer, "new")
 			return u.ID, err
 		},
-		func(world) []string { return []string{"user NEW"} },
-		func(world) []string { return []string{"user.create user:NEW", "identity.link user:NEW"} },
+		func(world) []string { return []string{"user {new}"} },
+		func(world) []string { return []string{"user.create user:{new}", "identity.link user:{new}"} },
 	},
 	{
 		"link an identity",
@@ -267,8 +267,8 @@ var writes = []struct {
 			p, err := e.store.CreatePAT(e.ctx, actor, e.newPAT(w.ann.ID, "new"))
 			return p.ID, err
 		},
-		func(world) []string { return []string{"token NEW"} },
-		func(world) []string { return []string{"pat.create pat:NEW"} },
+		func(world) []string { return []string{"token {new}"} },
+		func(world) []string { return []string{"pat.create pat:{new}"} },
 	},
 	{
 		"rename a token",
@@ -286,8 +286,8 @@ var writes = []struct {
 			p, err := e.store.RotatePAT(e.ctx, actor, w.ann.ID, w.pat.ID, e.newPAT("", ""), 0)
 			return p.ID, err
 		},
-		func(w world) []string { return []string{"token " + w.pat.ID, "token NEW"} },
-		func(w world) []string { return []string{"pat.rotate pat:" + w.pat.ID, "pat.create pat:NEW"} },
+		func(w world) []string { return []string{"token " + w.pat.ID, "token {new}"} },
+		func(w world) []string { return []string{"pat.rotate pat:" + w.pat.ID, "pat.create pat:{new}"} },
 	},
 	{
 		"revoke a token with a predecessor",
@@ -391,7 +391,7 @@ var refusals = []struct {
 		return err
 	}},
 	{"a reset code's hash is taken", models.CodeTaken, func(e *env, w world) error {
-		return e.store.CreateResetCode(e.ctx, actor, w.root.ID, w.code, e.clock.Now().Add(time.Hour))
+		return e.makeReset(w.root.ID, w.code, e.clock.Now().Add(time.Hour))
 	}},
 	{"too many live tokens", models.CodeLimitReached, func(e *env, w world) error {
 		_, err := e.store.CreatePAT(e.ctx, actor, e.newPAT(w.ann.ID, "new"))
@@ -437,7 +437,7 @@ func writeCases() []testCase {
 				}
 				texts := list(w)
 				for i := range texts {
-					texts[i] = strings.ReplaceAll(texts[i], "NEW", id)
+					texts[i] = strings.ReplaceAll(texts[i], "{new}", id)
 				}
 				return texts
 			}

@@ -1,0 +1,188 @@
+package store
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"patrol/models"
+)
+
+// hashedEmail is what stands in place of the address of an anonymised user: a keyed hash, by
+// which the address stays taken. Who has the database has the key and can try addresses.
+func (t *tx) hashedEmail(email string) (string, error) {
+	var key string
+	if err := t.db.Raw("SELECT email_key FROM installation").Find(&key).Error; err != nil {
+		return "", err
+	}
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(email))
+	return hex.EncodeToString(mac.Sum(nil)[:20]) + models.AnonymisedDomain, nil
+}
+
+// checkAnonymised is CodeTaken if an address was that of a user who is anonymised.
+func (t *tx) checkAnonymised(email string) error {
+	hashed, err := t.hashedEmail(email)
+	if err != nil {
+		return err
+	}
+	var n int64
+	if err := t.db.Raw("SELECT COUNT(*) FROM users WHERE email = ?", hashed).Find(&n).Error; err != nil {
+		return err
+	}
+	if n > 0 || strings.HasSuffix(email, models.AnonymisedDomain) {
+		return models.NewError(models.CodeTaken, "there is a user with this email address already")
+	}
+	return nil
+}
+
+// AnonymiseUser takes what names a user who is disabled out of the database, for good: name,
+// address, password, identities, sessions, memberships, names and descriptions of tokens and
+// where they were used, and all of that in the audit log. The address stays taken, as a keyed hash.
+// The id stays, by which events can be told to be of one person. A user who is not disabled is
+// CodeConflict; one who is anonymised already stays so.
+func (s *Store) AnonymiseUser(ctx context.Context, by models.Actor, id string) (models.User, error) {
+	var row userRow
+	err := s.write(ctx, "anonymise_user", by, func(t *tx) (err error) {
+		if row, err = t.lockUser(id); err != nil || row.model().Anonymised() {
+			return err
+		}
+		if !row.Disabled {
+			return models.NewError(models.CodeConflict, "disable the account first; anonymising it cannot be undone")
+		}
+		if err := t.remove(id, models.Removal{Identities: true, Sessions: true, Codes: true, Tokens: true}); err != nil {
+			return err
+		}
+		if err := t.db.Where("user_id = ?", id).Delete(&codeRow{}).Error; err != nil {
+			return err
+		}
+		if err := t.leaveDomains(id); err != nil {
+			return err
+		}
+		before := row
+		if row.Email, err = t.hashedEmail(before.Email); err != nil {
+			return err
+		}
+		row.Name, row.PasswordHash, row.ProviderAt = models.AnonymisedName, "", nil
+		if err := t.db.Model(&userRow{}).Where("id = ?", id).Updates(map[string]any{
+			"email": row.Email, "name": row.Name, "password_hash": "", "provider_at": nil, "admin": false, "policy": false,
+		}).Error; err != nil {
+			return err
+		}
+		row.Admin, row.Policy = false, false
+		for _, statement := range []string{
+			"UPDATE pats SET name = id, description = '', last_used_at = NULL, last_used_ip = '', last_used_agent = '', revoked_reason = '' WHERE user_id = ?",
+			"UPDATE withdrawals SET reason = '' WHERE withdrawn_by = ?",
+			"UPDATE withdrawals SET reason = '' WHERE pat_id IN (SELECT id FROM pats WHERE user_id = ?)",
+			"DELETE FROM sessions WHERE user_id = ?",
+		} {
+			if err := t.db.Exec(statement, id).Error; err != nil {
+				return err
+			}
+		}
+		if err := t.changeTokens(id); err != nil {
+			return err
+		}
+		if err := t.upkeep(func() error { return t.anonymiseEvents(before, row.Email) }); err != nil {
+			return err
+		}
+		// What this very transaction notes has not been written yet.
+		for i := range t.events {
+			nameless(&t.events[i], before, row.Email)
+		}
+		t.change(ChangeUser, id, "")
+		return t.audit("user.anonymise", onUser(id), nil)
+	})
+	if err != nil {
+		return models.User{}, err
+	}
+	return row.model(), nil
+}
+
+// leaveDomains ends the memberships of a user.
+func (t *tx) leaveDomains(userID string) error {
+	var rows []membershipRow
+	if err := t.db.Where("user_id = ?", userID).Order("domain").Find(&rows).Error; err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := t.db.Where("user_id = ? AND domain = ?", userID, row.Domain).Delete(&membershipRow{}).Error; err != nil {
+			return err
+		}
+		t.change(ChangeMembership, userID, row.Domain)
+		if err := t.audit("member.remove", onMember(row.Domain, userID), map[string]string{"role": row.Role}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changeTokens tells that all tokens of a user are other ones now.
+func (t *tx) changeTokens(userID string) error {
+	var ids []string
+	if err := t.db.Raw("SELECT id FROM pats WHERE user_id = ? ORDER BY id", userID).Find(&ids).Error; err != nil {
+		return err
+	}
+	for _, id := range ids {
+		t.change(ChangeToken, id, "")
+	}
+	return nil
+}
+
+// anonymiseEvents takes what names a user out of the audit log.
+func (t *tx) anonymiseEvents(user userRow, email string) error {
+	contains := "%" + strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(user.Email) + "%"
+	last := int64(0)
+	for {
+		var rows []auditRow
+		err := t.db.Raw(`SELECT * FROM audit_events WHERE id > ? AND (actor_user_id = ? OR subject = ? OR lower(detail) LIKE ? ESCAPE '\'
+			OR subject IN (SELECT 'pat:' || id FROM pats WHERE user_id = ?)) ORDER BY id LIMIT ?`,
+			last, user.ID, onUser(user.ID), contains, user.ID, upkeepBatch).Find(&rows).Error
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, row := range rows {
+			last = row.ID
+			if !nameless(&row, user, email) {
+				continue
+			}
+			if err := t.db.Exec("UPDATE audit_events SET ip = ?, user_agent = ?, detail = ? WHERE id = ?", row.IP, row.UserAgent, row.Detail, row.ID).Error; err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// namedIn are the members of an event's detail that hold what its subject is called, or calls
+// itself somewhere: of a user or a token of theirs.
+var namedIn = []string{"name", "from", "to", "description", "reason"}
+
+// nameless takes what names a user out of an event, and reports whether there was something.
+func nameless(row *auditRow, user userRow, email string) bool {
+	before := *row
+	if row.ActorUserID == user.ID {
+		row.IP, row.UserAgent = "", ""
+	}
+	var detail map[string]string
+	if json.Unmarshal([]byte(row.Detail), &detail) != nil {
+		detail = map[string]string{}
+	}
+	own := row.Subject == onUser(user.ID) || detail["user_id"] == user.ID && strings.HasPrefix(row.Subject, "pat:")
+	for _, key := range slices.Sorted(maps.Keys(detail)) {
+		switch value := detail[key]; {
+		case strings.Contains(strings.ToLower(value), user.Email):
+			detail[key] = email
+		case own && slices.Contains(namedIn, key), row.Subject == onUser(user.ID) && key == "subject":
+			detail[key] = ""
+		}
+	}
+	if text, err := json.Marshal(detail); err == nil && row.Detail != "" {
+		row.Detail = string(text)
+	}
+	return *row != before
+}

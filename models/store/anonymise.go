@@ -140,7 +140,7 @@ func (t *tx) anonymiseEvents(user userRow, email string) error {
 	last := int64(0)
 	for {
 		var rows []auditRow
-		err := t.db.Raw(`SELECT * FROM audit_events WHERE id > ? AND (actor_user_id = ? OR subject = ? OR lower(detail) LIKE ? ESCAPE '\'
+		err := t.db.Raw(`SELECT * FROM audit_events WHERE id > ? AND (actor_user_id = ? OR subject = ? OR lower(CAST(detail AS text)) LIKE ? ESCAPE '\'
 			OR subject IN (SELECT 'pat:' || id FROM pats WHERE user_id = ?)) ORDER BY id LIMIT ?`,
 			last, user.ID, onUser(user.ID), contains, user.ID, upkeepBatch).Find(&rows).Error
 		if err != nil || len(rows) == 0 {

@@ -63,13 +63,13 @@ var retentionCases = []testCase{
 		ada, err := e.store.CreateUser(e.ctx, actor, models.User{Email: email, Name: name, PasswordHash: "hash", CreatedAt: e.clock.Now()})
 		require.NoError(e, err)
 		bob := e.user("bob")
-		by := models.Actor{Kind: models.ActorUser, UserID: ada.ID, IP: "192.0.2.7", UserAgent: "Adas browser"}
+		by := models.Actor{Kind: models.ActorUser, UserID: ada.ID, IP: "198.51.100.5", UserAgent: "Adas browser"}
 		e.domain("acme")
 		_, err = e.store.SetMember(e.ctx, actor, models.Membership{UserID: ada.ID, Domain: "acme", Role: "member"})
 		require.NoError(e, err)
 		require.NoError(e, e.store.LinkIdentity(e.ctx, by, ada.ID, issuer, "adas-subject"))
 		pat := e.pat(ada.ID, "adas-token")
-		require.NoError(e, e.store.RecordUses(e.ctx, []store.Use{{TokenID: pat.ID, At: e.clock.Now(), IP: "192.0.2.7", UserAgent: "Adas browser"}}))
+		require.NoError(e, e.store.RecordUses(e.ctx, []store.Use{{TokenID: pat.ID, At: e.clock.Now(), IP: "198.51.100.5", UserAgent: "Adas browser"}}))
 		require.NoError(e, e.store.Audit(e.ctx, models.Actor{Kind: models.ActorUser, UserID: root.ID, IP: "192.0.2.1"}, "user.lookup", "domain:acme", map[string]string{"email": "Ada.Lovelace@example.com"}))
 		renamed := "Countess"
 		_, err = e.store.UpdateUser(e.ctx, by, ada.ID, store.UserPatch{Name: &renamed})
@@ -89,7 +89,7 @@ var retentionCases = []testCase{
 		require.NoError(e, err)
 		assert.Equal(e, got, again)
 
-		for _, text := range []string{email, name, "Countess", "adas-subject", "adas-token", "Adas browser", "192.0.2.7"} {
+		for _, text := range []string{email, name, "Countess", "adas-subject", "adas-token", "Adas browser", "198.51.100.5"} {
 			assert.Empty(e, e.holding(text), text)
 		}
 		assert.NotEmpty(e, e.holding("192.0.2.1"), "others are still named")

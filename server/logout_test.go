@@ -133,13 +133,14 @@ func TestLogoutTokens(t *testing.T) {
 	head := map[string]any{"alg": "RS256", "kid": "k1", "typ": "logout+jwt"}
 	type change = map[string]any
 	without := "remove this claim"
-	cases := map[string]struct {
+	type logoutCase struct {
 		claims, head change
 		key          int
 		sign         func(string) []byte
 		raw          func(string) string
 		ok           bool
-	}{
+	}
+	cases := map[string]logoutCase{
 		"good":                       {ok: true},
 		"typ JWT":                    {head: change{"typ": "JWT"}, ok: true},
 		"typ in full":                {head: change{"typ": "application/logout+JWT"}, ok: true},
@@ -195,13 +196,7 @@ func TestLogoutTokens(t *testing.T) {
 		"a token and more":          {raw: func(s string) string { return s + ".x" }},
 		"larger than any":           {raw: func(s string) string { return s + strings.Repeat("A", 40<<10) }},
 	}
-	signedWith := func(name string, c struct {
-		claims, head change
-		key          int
-		sign         func(string) []byte
-		raw          func(string) string
-		ok           bool
-	}) string {
+	signedWith := func(name string, c logoutCase) string {
 		header, claims := maps.Clone(head), good(name)
 		maps.Copy(header, c.head)
 		maps.Copy(claims, c.claims)

@@ -112,7 +112,7 @@ func (p *provider) judgeLogout(ctx context.Context, raw string) (store.Logout, e
 		return store.Logout{}, errLogout("it has neither sub nor sid")
 	}
 	if said["sub"] != nil {
-		ok := false
+		var ok bool
 		if subject, ok = subjectOf(said["sub"]); !ok {
 			return store.Logout{}, errLogout("sub is no usable subject")
 		}

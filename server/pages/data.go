@@ -24,6 +24,10 @@ func (s *Surface) pageData(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) pageExport(c *gin.Context, p models.Principal) error {
+	if c.Request.Method == http.MethodHead { // nothing is handed out, and nothing noted
+		c.Status(http.StatusOK)
+		return nil
+	}
 	out, err := s.identity.Export(c.Request.Context(), p)
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ func (e PolicyEvent) State() State {
 	}
 }
 
-// The actor.
+// Who names the actor.
 func (e PolicyEvent) Who() string {
 	switch {
 	case e.email != "":

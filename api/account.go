@@ -72,12 +72,12 @@ type Export struct {
 	Codes      []PendingCode      `json:"codes"`
 	Events     []AuditEvent       `json:"events"`    // what they did, and what was done to the account
 	Decisions  []ExportedDecision `json:"decisions"` // about their tokens
-	// CutShort names the lists that have more than [MostExported]: the latest are there.
+	// CutShort names the lists that have more than [MaxExported]: the latest are there.
 	CutShort []string `json:"cut_short"`
 }
 
-// MostExported bounds each list of an [Export].
-const MostExported = 10_000
+// MaxExported bounds each list of an [Export].
+const MaxExported = 10_000
 
 // ExportedPAT is a token with the program that used it last.
 type ExportedPAT struct {

@@ -36,7 +36,7 @@ const (
 type Result struct {
 	Passed   bool             `json:"passed"`
 	OPA      string           `json:"opa_version,omitempty"`
-	Findings []engine.Finding `json:"findings"` // why not; the first [mostFindings]
+	Findings []engine.Finding `json:"findings"` // why not; the first [maxFindings]
 	Warnings []engine.Finding `json:"warnings"`
 
 	Tests    *Tests   `json:"tests,omitempty"`    // nil if they did not run
@@ -63,15 +63,15 @@ type Safety struct {
 	Waived []string `json:"waived"`
 }
 
-// mostFindings bounds the findings that are kept. Somebody who broke everything does not read
+// maxFindings bounds the findings that are kept. Somebody who broke everything does not read
 // all of it.
-const mostFindings = 50
+const maxFindings = 50
 
 func shorten(found []engine.Finding) []engine.Finding {
 	if found == nil {
 		return []engine.Finding{}
 	}
-	return found[:min(len(found), mostFindings)]
+	return found[:min(len(found), maxFindings)]
 }
 
 // refusal is the result of what is refused for one reason.
@@ -235,13 +235,13 @@ func (g *Gate) replay(ctx context.Context, src engine.Source, base *engine.Sourc
 		r.Passed = false
 		r.Findings = append(r.Findings, engine.Finding{Stage: StageReplay, Code: codeReplay, Message: fmt.Sprintf(
 			"it changes %d of %d recorded decisions (%d newly allowed, %d newly denied), and at most %d may change%s",
-			changed, report.Replayed, report.NewlyAllowed, report.NewlyDenied, g.cfg.MaxChanges, mostOf(report))})
+			changed, report.Replayed, report.NewlyAllowed, report.NewlyDenied, g.cfg.MaxChanges, largestGroups(report))})
 	}
 	return r, nil
 }
 
-// mostOf tells the largest groups of changed outcomes.
-func mostOf(r *workbench.ReplayReport) string {
+// largestGroups tells the largest groups of changed outcomes.
+func largestGroups(r *workbench.ReplayReport) string {
 	const told = 3
 	var texts []string
 	for _, g := range r.Groups {

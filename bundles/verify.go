@@ -33,9 +33,9 @@ type Key struct {
 // algorithmShared is the algorithm of shared secrets.
 const algorithmShared = "HS256"
 
-// leastSecret is the least length of a shared secret, which is that of the hash
+// minSecret is the least length of a shared secret, which is that of the hash
 // (RFC 7518 §3.2).
-const leastSecret = 32
+const minSecret = 32
 
 // ReadKey reads a key that is written id:algorithm:path, where the path is of a
 // file with the public key in PEM, or with HS256 the shared secret.
@@ -60,8 +60,8 @@ func (k Key) check() error {
 		if block != nil { // whoever has a public key could sign with it
 			return errors.New("HS256 takes a shared secret, and this is a key in PEM")
 		}
-		if len(strings.TrimSpace(k.Secret)) < leastSecret {
-			return fmt.Errorf("a shared secret must have at least %d bytes", leastSecret)
+		if len(strings.TrimSpace(k.Secret)) < minSecret {
+			return fmt.Errorf("a shared secret must have at least %d bytes", minSecret)
 		}
 		return nil
 	default:

@@ -150,11 +150,11 @@ const (
 // ValidateReason checks the reason for a revocation: at most 500 characters;
 // line breaks are fine. It is shown to the token's owner.
 func ValidateReason(field, text string, required bool, v *Invalid) {
-	least := 0
+	lowest := 0
 	if required {
-		least = 1
+		lowest = 1
 	}
-	checkText(field, text, least, 500, true, v)
+	checkText(field, text, lowest, 500, true, v)
 }
 
 // Reaches reports whether the scope covers anything in the domain.
@@ -331,15 +331,15 @@ func ValidateDescription(field, text string, v *Invalid) {
 	checkText(field, text, 0, 500, true, v)
 }
 
-func checkText(field, text string, least, most int, lines bool, v *Invalid) {
+func checkText(field, text string, minimum, maximum int, lines bool, v *Invalid) {
 	n := utf8.RuneCountInString(text)
 	switch {
 	case !utf8.ValidString(text):
 		v.Add(field, "is not valid UTF-8")
-	case least > 0 && n == 0:
+	case minimum > 0 && n == 0:
 		v.Add(field, "is required")
-	case n > most:
-		v.Add(field, "has %d characters; at most %d are allowed", n, most)
+	case n > maximum:
+		v.Add(field, "has %d characters; at most %d are allowed", n, maximum)
 	case strings.TrimSpace(text) != text:
 		v.Add(field, "must not start or end with a space")
 	case hasHidden(text, lines):

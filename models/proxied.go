@@ -295,9 +295,9 @@ func FoldName(b []byte, name string) []byte {
 // smallestFold returns the one character that stands for all that r is another case of:
 // the lower-case ASCII letter if there is one, so that the Kelvin sign is k and the long s is s.
 func smallestFold(r rune) rune {
-	least := r
+	lowest := r
 	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-		least = min(least, f)
+		lowest = min(lowest, f)
 	}
-	return unicode.ToLower(least)
+	return unicode.ToLower(lowest)
 }

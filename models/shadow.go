@@ -25,11 +25,11 @@ const KeptDivergences = 10
 
 // LatestDivergences joins lists of divergences, the latest first, each once, and
 // keeps the first of them.
-func LatestDivergences(most int, lists ...[]Divergence) []Divergence {
+func LatestDivergences(limit int, lists ...[]Divergence) []Divergence {
 	all := slices.Concat(lists...)
 	slices.SortStableFunc(all, func(a, b Divergence) int { return cmp.Compare(b.ID, a.ID) }) // ids sort by time
 	all = slices.CompactFunc(all, func(a, b Divergence) bool { return a.ID == b.ID })
-	return all[:min(len(all), most)]
+	return all[:min(len(all), limit)]
 }
 
 // The kinds of [ShadowCount] beside those of changes.

@@ -191,7 +191,7 @@ func TestCheapRequests(t *testing.T) {
 		}
 		for name, at := range ats {
 			t.Run(name, func(t *testing.T) {
-				before, most := memoryInUse(), uint64(0)
+				before, limit := memoryInUse(), uint64(0)
 				patience := soon
 				if c.goesOn {
 					patience = 500 * time.Millisecond
@@ -239,15 +239,15 @@ func TestCheapRequests(t *testing.T) {
 					require.NoError(t, err)
 					require.NoError(t, res.Body.Close())
 					assert.Equal(t, http.StatusOK, res.StatusCode)
-					most = max(most, memoryInUse())
+					limit = max(limit, memoryInUse())
 					select {
 					case <-ended:
 						going = false
 					case <-time.After(10 * time.Millisecond):
 					}
 				}
-				if most > before {
-					assert.Less(t, most-before, uint64(growth), "bytes of memory")
+				if limit > before {
+					assert.Less(t, limit-before, uint64(growth), "bytes of memory")
 				}
 			})
 		}

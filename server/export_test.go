@@ -131,7 +131,7 @@ func (s *Server) LoadedPolicies() int { return s.manage.ReadyPolicies() }
 // OccupyExplaining takes all turns to explain decisions until release is called.
 func (s *Server) OccupyExplaining() (release func()) {
 	var turns []func()
-	for range manage.MostExplaining {
+	for range manage.MaxExplaining {
 		done, err := s.manage.TakeTurn(context.Background())
 		if err != nil {
 			panic(err)

@@ -270,13 +270,13 @@ func TestPolicyBundleLongPolling(t *testing.T) {
 // TestPolicyBundleWaiters holds that so many may wait at a time, that others are
 // answered at once, and that all hear of another policy.
 func TestPolicyBundleWaiters(t *testing.T) {
-	const most = 256
+	const limit = 256
 	w := newWorld(t, testenv.SQLite(t), withServeCredential)
 	var all []<-chan waiter
-	for range most {
+	for range limit {
 		all = append(all, w.waits(t.Context(), "wait=120"))
 	}
-	w.waiting(most)
+	w.waiting(limit)
 	var more sync.WaitGroup
 	for range 5 {
 		more.Go(func() {
@@ -287,7 +287,7 @@ func TestPolicyBundleWaiters(t *testing.T) {
 		})
 	}
 	more.Wait()
-	assert.Equal(t, most, w.server.WaitingForPolicy())
+	assert.Equal(t, limit, w.server.WaitingForPolicy())
 	w.ships("v2", nil)
 	for _, waits := range all {
 		got := <-waits

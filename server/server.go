@@ -92,7 +92,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, store: deps.Store, authz: deps.Authz, engine: deps.Engine, keys: deps.Keys,
 		gateway: deps.Gateway, forward: deps.ForwardAuth, metrics: deps.Metrics, log: deps.Logger, now: deps.Clock, random: deps.Random,
-		ending: make(chan struct{}), pollers: make(chan struct{}, rest.MostWaiting),
+		ending: make(chan struct{}), pollers: make(chan struct{}, rest.MaxWaiting),
 	}
 	if s.metrics == nil {
 		s.metrics = NewMetrics()
@@ -175,9 +175,6 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 // Manage returns what can be done here, for the program around.
 func (s *Server) Manage() *manage.Service { return s.manage }
-
-// Metrics returns what the server counts into.
-func (s *Server) Metrics() *Metrics { return s.metrics }
 
 var errDraining = errors.New("the server is shutting down")
 

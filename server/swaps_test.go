@@ -109,11 +109,11 @@ func (w *world) probe(token string) *probing {
 // answers waits until as many requests are answered as are made in that time.
 func (p *probing) answers(t *testing.T, load time.Duration) {
 	t.Helper()
-	most := probers * int(load/probeEvery)
+	limit := probers * int(load/probeEvery)
 	require.Eventually(t, func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return len(p.took) >= most
+		return len(p.took) >= limit
 	}, 10*load+time.Minute, probeEvery)
 }
 

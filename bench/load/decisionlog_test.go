@@ -32,8 +32,8 @@ const (
 	loggedRequests    = 20_000 // per round and server
 	loggedRounds      = 3
 	loggedConnections = 16
-	// leastRecorded is the share of decisions that must be on record.
-	leastRecorded = 0.999
+	// minRecorded is the share of decisions that must be on record.
+	minRecorded = 0.999
 )
 
 // anyAnswer is in every answer, allowed or not: on a busy machine an evaluation may
@@ -110,12 +110,12 @@ func BenchmarkDecisionLog(b *testing.B) {
 		lost := dropped(b, servers[i+1].addr)
 		share := 1 - lost/float64(loggedRounds*loggedRequests+10_000)
 		verdict := "PASS"
-		if cost > way.most || share < leastRecorded {
+		if cost > way.most || share < minRecorded {
 			verdict = "FAIL"
 			b.Fail()
 		}
 		b.Logf("%s  decision log, %s: %.0f/s against %.0f/s, %.1f%% less, at most %.0f%%; %.3f%% recorded, at least %.1f%%; %s CPU per request against %s",
-			verdict, way.name, rate, base, 100*cost, 100*way.most, 100*share, 100*leastRecorded, micros(median(cpu[i+1])), micros(median(cpu[0])))
+			verdict, way.name, rate, base, 100*cost, 100*way.most, 100*share, 100*minRecorded, micros(median(cpu[i+1])), micros(median(cpu[0])))
 		b.ReportMetric(100*cost, way.name+"-cost-%")
 	}
 }

@@ -42,8 +42,8 @@ func limit(memory, seconds int64) error {
 	if !shadowMemory {
 		limits[unix.RLIMIT_DATA] = uint64(memory) //nolint:gosec // G115: positive
 	}
-	for resource, most := range limits {
-		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: most, Max: most}); err != nil {
+	for resource, bound := range limits {
+		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: bound, Max: bound}); err != nil {
 			return err
 		}
 	}
@@ -53,9 +53,9 @@ func limit(memory, seconds int64) error {
 // watchEvery is the interval at which the memory of a child is looked at.
 const watchEvery = 20 * time.Millisecond
 
-// watchMemory calls exceeded once if a process uses more memory than most, until
+// watchMemory calls exceeded once if a process uses more memory than bound, until
 // stop is closed.
-func watchMemory(pid int, most int64, stop <-chan struct{}, exceeded func()) {
+func watchMemory(pid int, bound int64, stop <-chan struct{}, exceeded func()) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	for {
@@ -64,7 +64,7 @@ func watchMemory(pid int, most int64, stop <-chan struct{}, exceeded func()) {
 			return
 		case <-ticker.C:
 		}
-		if resident(pid) > most {
+		if resident(pid) > bound {
 			exceeded()
 			return
 		}

@@ -150,7 +150,7 @@ func TestFailures(t *testing.T) {
 // TestFeed gives children more than is in their input, and holds that what goes wrong
 // on either side is told, and ends the other one.
 func TestFeed(t *testing.T) {
-	const most = 64 << 20
+	const bound = 64 << 20
 	broken := errors.New("the database is away")
 	ended := make(chan error, 1)
 	// write writes up to n bytes, and what came of it to ended.
@@ -180,12 +180,12 @@ func TestFeed(t *testing.T) {
 			require.NoError(t, err)
 			assert.JSONEq(t, `{"in": {"n": 1}, "more": 0}`, string(answer))
 		}},
-		"a child that has seen enough": {"read a little", write(most, nil), func(t *testing.T, answer json.RawMessage, err error) {
+		"a child that has seen enough": {"read a little", write(bound, nil), func(t *testing.T, answer json.RawMessage, err error) {
 			require.NoError(t, err)
 			assert.JSONEq(t, `"enough"`, string(answer))
 			require.Error(t, <-ended)
 		}},
-		"a child that fails": {"fail", write(most, nil), func(t *testing.T, _ json.RawMessage, err error) {
+		"a child that fails": {"fail", write(bound, nil), func(t *testing.T, _ json.RawMessage, err error) {
 			require.EqualError(t, err, "it is no good")
 			require.Error(t, <-ended)
 		}},

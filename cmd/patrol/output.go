@@ -66,7 +66,7 @@ type column struct {
 
 const (
 	columnGap = 2
-	leastCut  = 12 // no column is cut to less
+	minCut    = 12 // no column is cut to less
 )
 
 // printTable writes rows under titles. On a terminal it cuts the columns that may
@@ -113,7 +113,7 @@ func fit(columns []column, widths []int, limit int) {
 	for ; total > limit; total-- {
 		widest := -1
 		for i, c := range columns {
-			if c.shrink && widths[i] > leastCut && (widest < 0 || widths[i] > widths[widest]) {
+			if c.shrink && widths[i] > minCut && (widest < 0 || widths[i] > widths[widest]) {
 				widest = i
 			}
 		}

@@ -36,8 +36,8 @@ func TestFit(t *testing.T) {
 		"it fits":              {[]int{16, 20, 30}, 80, []int{16, 20, 30}},
 		"the widest gives":     {[]int{16, 20, 100}, 80, []int{16, 20, 40}},
 		"then both":            {[]int{16, 60, 100}, 80, []int{16, 30, 30}},
-		"there is a least":     {[]int{16, 60, 100}, 20, []int{16, leastCut, leastCut}},
-		"what is narrow stays": {[]int{16, 4, 100}, 30, []int{16, 4, leastCut}},
+		"there is a least":     {[]int{16, 60, 100}, 20, []int{16, minCut, minCut}},
+		"what is narrow stays": {[]int{16, 4, 100}, 30, []int{16, 4, minCut}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fit(columns, tc.widths, tc.limit)

@@ -48,8 +48,8 @@ func keepTombstones(ctx context.Context, cfg config.Config, s *store.Store, now 
 	return file, stones, nil
 }
 
-// mostTold bounds the things taken away again that the log names.
-const mostTold = 20
+// maxTold bounds the things taken away again that the log names.
+const maxTold = 20
 
 // takeAwayAgain applies tombstones to a database that does not know of them.
 func takeAwayAgain(ctx context.Context, s *store.Store, stones []models.Tombstone, log *slog.Logger) error {
@@ -59,7 +59,7 @@ func takeAwayAgain(ctx context.Context, s *store.Store, stones []models.Tombston
 	}
 	if len(done) > 0 {
 		log.WarnContext(ctx, "the database is of an earlier time than the tombstones: what was taken away since is taken away again; "+
-			"all else that was written since is lost", "count", len(done), "first", done[:min(len(done), mostTold)])
+			"all else that was written since is lost", "count", len(done), "first", done[:min(len(done), maxTold)])
 	}
 	revision, err := s.LostPolicy(ctx, stones)
 	if err == nil && revision != "" {

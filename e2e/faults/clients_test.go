@@ -106,7 +106,7 @@ func (o *owner) newToken(ctx context.Context) bool {
 	o.mu.Lock()
 	number := len(o.secrets)
 	o.mu.Unlock()
-	if number == mostTokens {
+	if number == maxTokens {
 		return false
 	}
 	o.made++

@@ -41,7 +41,7 @@ type state struct {
 	live            uint64 // one bit for each token
 }
 
-const mostTokens = 64
+const maxTokens = 64
 
 // model maps each call to its change of the state and to the answers that the state permits.
 var model = porcupine.Model{

@@ -65,7 +65,7 @@ func (s *Store) AccountEvents(ctx context.Context, userID string, since time.Tim
 	}
 	var rows []auditRow
 	err := s.list(ctx, "account_events", func(db *gorm.DB) error {
-		return db.Where("subject = ? AND at > ? AND action IN ?", onUser(userID), exact(since), actions).Order("id DESC").Limit(mostAccountEvents).Find(&rows).Error
+		return db.Where("subject = ? AND at > ? AND action IN ?", onUser(userID), exact(since), actions).Order("id DESC").Limit(maxAccountEvents).Find(&rows).Error
 	})
 	if err != nil {
 		return nil, err
@@ -77,8 +77,8 @@ func (s *Store) AccountEvents(ctx context.Context, userID string, since time.Tim
 	return events, nil
 }
 
-// mostAccountEvents bounds what the owner of an account is told at once.
-const mostAccountEvents = 5
+// maxAccountEvents bounds what the owner of an account is told at once.
+const maxAccountEvents = 5
 
 // clocksDiffer is more than the clocks of servers on one database do.
 const clocksDiffer = 24 * time.Hour

@@ -33,7 +33,7 @@ type Config struct {
 	Limits models.Limits
 
 	// MaxConns bounds the connections of a server to PostgreSQL, those of its decision
-	// log included, at least [LeastConns]; and the reading connections to SQLite.
+	// log included, at least [MinConns]; and the reading connections to SQLite.
 	// Default: 20 for PostgreSQL, and for SQLite the number of CPUs, at least 4.
 	MaxConns int
 

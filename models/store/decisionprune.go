@@ -126,20 +126,20 @@ func (d *Decisions) cutTo(ctx context.Context, token string, keep int64) (string
 const refusedPart = 8
 
 // fairCuts says of which tokens decisions go, and how many of each stay.
-func fairCuts(held []heldRows, most, mostRefused int64) map[string]int64 {
+func fairCuts(held []heldRows, limit, maxRefused int64) map[string]int64 {
 	cuts := map[string]int64{}
-	if part := max(most/refusedPart, 1); most > 0 && (mostRefused == 0 || mostRefused > part) {
-		mostRefused = part
+	if part := max(limit/refusedPart, 1); limit > 0 && (maxRefused == 0 || maxRefused > part) {
+		maxRefused = part
 	}
 	byUser := map[string][]heldRows{}
 	users := map[string]int64{}
 	var total int64
-	room := most
+	room := limit
 	for _, h := range held {
 		if h.Token == "" {
-			if mostRefused > 0 && h.Held > mostRefused {
-				cuts[""] = mostRefused
-				h.Held = mostRefused
+			if maxRefused > 0 && h.Held > maxRefused {
+				cuts[""] = maxRefused
+				h.Held = maxRefused
 			}
 			room -= h.Held
 			continue
@@ -148,7 +148,7 @@ func fairCuts(held []heldRows, most, mostRefused int64) map[string]int64 {
 		users[h.Owner] += h.Held
 		total += h.Held
 	}
-	if most <= 0 || total <= room {
+	if limit <= 0 || total <= room {
 		return cuts
 	}
 	for user, keep := range fairParts(users, room) {
@@ -164,17 +164,17 @@ func fairCuts(held []heldRows, most, mostRefused int64) map[string]int64 {
 // fairParts divides so many among those who have some: whoever has less than an
 // equal part keeps it all, and the others share the rest equally. It returns what
 // those are left with who lose some.
-func fairParts(have map[string]int64, most int64) map[string]int64 {
+func fairParts(have map[string]int64, limit int64) map[string]int64 {
 	names := slices.SortedFunc(maps.Keys(have), func(a, b string) int { return cmp.Or(cmp.Compare(have[a], have[b]), cmp.Compare(a, b)) })
 	parts := map[string]int64{}
 	for i, name := range names {
-		part := most / int64(len(names)-i)
+		part := limit / int64(len(names)-i)
 		if have[name] > part {
 			parts[name] = part
-			most -= part
+			limit -= part
 			continue
 		}
-		most -= have[name]
+		limit -= have[name]
 	}
 	return parts
 }

@@ -196,9 +196,9 @@ const (
 const within = `(EXISTS (SELECT 1 FROM scopes AS named WHERE named.pat_id = p.id AND named.domain = ?)
 	OR EXISTS (SELECT 1 FROM scopes AS wild WHERE wild.pat_id = p.id AND wild.domain = ?) AND ` + wildWithin + `)`
 
-// mostMembers bounds the members of a domain whose tokens are sought one by
+// maxMembers bounds the members of a domain whose tokens are sought one by
 // one.
-const mostMembers = 50
+const maxMembers = 50
 
 // fewMembers reports whether a domain has few members.
 func fewMembers(db *gorm.DB, domain string) (bool, error) {
@@ -206,8 +206,8 @@ func fewMembers(db *gorm.DB, domain string) (bool, error) {
 		return false, nil
 	}
 	var ids []string
-	err := db.Raw("SELECT user_id FROM memberships WHERE domain = ? LIMIT ?", domain, mostMembers+1).Find(&ids).Error
-	return len(ids) <= mostMembers, err
+	err := db.Raw("SELECT user_id FROM memberships WHERE domain = ? LIMIT ?", domain, maxMembers+1).Find(&ids).Error
+	return len(ids) <= maxMembers, err
 }
 
 // branches are the parts of a search. If there are few members, theirs are sought.

@@ -35,7 +35,7 @@ func TestPgBouncer(t *testing.T) {
 				}
 				worksBehind(t, func() *store.Store {
 					var log syncBuffer
-					s, err := store.Open(t.Context(), store.Config{URL: cluster.URLAt(addr), ListenURL: listen, MaxConns: store.LeastConns, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+					s, err := store.Open(t.Context(), store.Config{URL: cluster.URLAt(addr), ListenURL: listen, MaxConns: store.MinConns, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 					require.NoError(t, err)
 					t.Cleanup(func() { require.NoError(t, s.Close()) })
 					assert.Contains(t, log.String(), "a pooler is before the database")

@@ -81,10 +81,10 @@ const (
 	feedConns = 2
 	// listenConns are one that listens, and one that looks where new ones lead.
 	listenConns = 2
-	// LeastConns is the least number of connections to PostgreSQL that a server works
+	// MinConns is the least number of connections to PostgreSQL that a server works
 	// with: two for decisions, two for the decision log, and one each for lists and for
 	// the rest.
-	LeastConns = feedConns + listenConns + 6
+	MinConns = feedConns + listenConns + 6
 	// defaultConns is the number of connections without a setting.
 	defaultConns = 20
 )
@@ -93,7 +93,7 @@ const (
 type shares struct{ log, lists, facts, rest int }
 
 func sharesOf(total int) shares {
-	total = max(total, LeastConns)
+	total = max(total, MinConns)
 	s := shares{log: max(2, total/5)}
 	left := total - feedConns - listenConns - s.log
 	s.lists = max(1, left/4)

@@ -97,11 +97,11 @@ func TestSlowPagesHoldNothingUp(t *testing.T) {
 // The connections of a server are never more than it was given, whatever it does at
 // once.
 func TestConnectionsAreBounded(t *testing.T) {
-	for _, most := range []int{store.LeastConns, 20} {
+	for _, limit := range []int{store.MinConns, 20} {
 		cluster := testenv.NewCluster(t)
-		bounded := func(c *store.Config) { c.MaxConns = most }
+		bounded := func(c *store.Config) { c.MaxConns = limit }
 		s := storetest.New(t, cluster.URL(), bounded)
-		log, err := store.OpenDecisions(t.Context(), store.Config{URL: cluster.URL(), MaxConns: most}, false)
+		log, err := store.OpenDecisions(t.Context(), store.Config{URL: cluster.URL(), MaxConns: limit}, false)
 		require.NoError(t, err)
 		_, _, err = log.Migrate(t.Context())
 		require.NoError(t, err)
@@ -133,7 +133,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		busy.Wait()
 		require.NoError(t, watch.Close(t.Context()))
 		require.NoError(t, log.Close())
-		assert.LessOrEqual(t, top, most)
-		assert.Greater(t, top, most/2, "they were busy")
+		assert.LessOrEqual(t, top, limit)
+		assert.Greater(t, top, limit/2, "they were busy")
 	}
 }

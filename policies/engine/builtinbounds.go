@@ -13,8 +13,8 @@ import (
 func concatenated(args []*ast.Term) error {
 	n, delimiter := 0, len(textAt(args, 0))
 	add := func(t *ast.Term) bool {
-		n += delimiter + size(t.Value, mostOutput)
-		return n > mostOutput
+		n += delimiter + size(t.Value, maxOutput)
+		return n > maxOutput
 	}
 	switch v := args[1].Value.(type) {
 	case *ast.Array:
@@ -22,8 +22,8 @@ func concatenated(args []*ast.Term) error {
 	case ast.Set:
 		v.Until(add)
 	}
-	if n > mostOutput {
-		return tooMuch("bytes", mostOutput)
+	if n > maxOutput {
+		return tooMuch("bytes", maxOutput)
 	}
 	return nil
 }
@@ -35,8 +35,8 @@ func replaced(args []*ast.Term) error {
 	if old != "" && !strings.ContainsAny(old, `\*?+.()[]{}|^$`) {
 		times = strings.Count(text, old)
 	}
-	if len(text)+times*len(by) > mostOutput {
-		return tooMuch("bytes", mostOutput)
+	if len(text)+times*len(by) > maxOutput {
+		return tooMuch("bytes", maxOutput)
 	}
 	return nil
 }
@@ -47,10 +47,10 @@ func replacedAll(args []*ast.Term) error {
 		if patterns.Len() > 1000 {
 			return tooMuch("replacements", 1000)
 		}
-		patterns.Foreach(func(k, v *ast.Term) { longest = max(longest, size(v.Value, mostOutput), size(k.Value, mostOutput)) })
+		patterns.Foreach(func(k, v *ast.Term) { longest = max(longest, size(v.Value, maxOutput), size(k.Value, maxOutput)) })
 	}
-	if (len(textAt(args, 1))+1)*max(longest, 1) > mostOutput {
-		return tooMuch("bytes", mostOutput)
+	if (len(textAt(args, 1))+1)*max(longest, 1) > maxOutput {
+		return tooMuch("bytes", maxOutput)
 	}
 	return nil
 }
@@ -62,8 +62,8 @@ func pieces(args []*ast.Term) error {
 	if delimiter != "" {
 		n = strings.Count(text, delimiter) + 1
 	}
-	if n > mostElements {
-		return tooMuch("parts", mostElements)
+	if n > maxElements {
+		return tooMuch("parts", maxElements)
 	}
 	return nil
 }
@@ -71,9 +71,9 @@ func pieces(args []*ast.Term) error {
 // formatted bounds what sprintf makes.
 func formatted(args []*ast.Term) error {
 	format := textAt(args, 0)
-	values := size(args[1].Value, mostOutput)
+	values := size(args[1].Value, maxOutput)
 	verbs := strings.Count(format, "%")
-	if verbs > 1000 || len(format) > mostParsed {
+	if verbs > 1000 || len(format) > maxParsed {
 		return tooMuch("verbs", 1000)
 	}
 	if err := numbers(args); err != nil {
@@ -89,20 +89,20 @@ func formatted(args []*ast.Term) error {
 			switch c := format[i]; {
 			case c == '*':
 				return errors.New("a width that is an argument is not available here")
-			case c >= '0' && c <= '9' && n <= mostWidth:
+			case c >= '0' && c <= '9' && n <= maxWidth:
 				n = 10*n + int(c-'0')
-			case n > mostWidth:
+			case n > maxWidth:
 			default:
 				width += n
 				n = 0
 			}
 		}
-		if width += n; width > mostWidth {
-			return tooMuch("what is padded", mostWidth)
+		if width += n; width > maxWidth {
+			return tooMuch("what is padded", maxWidth)
 		}
 	}
-	if len(format)+max(verbs, 1)*values > mostOutput {
-		return tooMuch("bytes", mostOutput)
+	if len(format)+max(verbs, 1)*values > maxOutput {
+		return tooMuch("bytes", maxOutput)
 	}
 	return nil
 }
@@ -120,8 +120,8 @@ func template(args []*ast.Term) error {
 		return tooMuch("bytes", 4096)
 	case strings.Count(text, "range") > 1:
 		return tooMuch("repetitions", 1)
-	case size(args[1].Value, mostParsed) > mostParsed:
-		return tooMuch("bytes", mostParsed)
+	case size(args[1].Value, maxParsed) > maxParsed:
+		return tooMuch("bytes", maxParsed)
 	}
 	return nil
 }
@@ -135,22 +135,22 @@ func length(t *ast.Term) int {
 
 // pairs bounds functions that hold each of one thing against each of another.
 func pairs(args []*ast.Term) error {
-	if length(args[0])*length(args[1]) > mostPairs || size(args[0].Value, mostText)+size(args[1].Value, mostText) > mostText {
-		return tooMuch("comparisons", mostPairs)
+	if length(args[0])*length(args[1]) > maxPairs || size(args[0].Value, maxText)+size(args[1].Value, maxText) > maxText {
+		return tooMuch("comparisons", maxPairs)
 	}
 	return nil
 }
 
 func products(args []*ast.Term) error {
-	if len(textAt(args, 0))*len(textAt(args, 1)) > mostProduct {
-		return tooMuch("comparisons", mostProduct)
+	if len(textAt(args, 0))*len(textAt(args, 1)) > maxProduct {
+		return tooMuch("comparisons", maxProduct)
 	}
 	return nil
 }
 
 func lengths(args []*ast.Term) error { // array.concat
-	if length(args[0])+length(args[1]) > mostElements {
-		return tooMuch("elements", mostElements)
+	if length(args[0])+length(args[1]) > maxElements {
+		return tooMuch("elements", maxElements)
 	}
 	return nil
 }
@@ -170,8 +170,8 @@ func edges(args []*ast.Term) error {
 	if graph, ok := args[0].Value.(ast.Object); ok {
 		graph.Foreach(func(_, v *ast.Term) { n += length(v) })
 	}
-	if n > mostEdges || length(args[1]) > mostEdges {
-		return tooMuch("edges", mostEdges)
+	if n > maxEdges || length(args[1]) > maxEdges {
+		return tooMuch("edges", maxEdges)
 	}
 	return nil
 }
@@ -207,8 +207,8 @@ func overlaps(args []*ast.Term) error {
 	for _, times := range names {
 		n += times * times
 	}
-	if n > mostOverlaps {
-		return tooMuch("pairs of equal names", mostOverlaps)
+	if n > maxOverlaps {
+		return tooMuch("pairs of equal names", maxOverlaps)
 	}
 	return nil
 }
@@ -250,11 +250,11 @@ func indents(args []*ast.Term) error {
 // its length, and one of another length is no key of it.
 func signature(args []*ast.Term) error {
 	token := textAt(args, 0)
-	if len(token)-strings.LastIndexByte(token, '.') > mostSignature {
-		return tooMuch("bytes of a signature", mostSignature)
+	if len(token)-strings.LastIndexByte(token, '.') > maxSignature {
+		return tooMuch("bytes of a signature", maxSignature)
 	}
 	return nil
 }
 
-// mostSignature holds one of 8,192 bits.
-const mostSignature = 1500
+// maxSignature holds one of 8,192 bits.
+const maxSignature = 1500

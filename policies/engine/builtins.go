@@ -14,21 +14,21 @@ import (
 // deadline. What is beyond a bound is an error, as any other error of a built-in function
 // is. The bounds are wide for what decisions are about: names, addresses, headers, times.
 const (
-	mostText      = 1 << 20   // bytes of all texts in a call that goes through them once
-	mostParsed    = 64 << 10  // bytes of what is parsed
-	mostOutput    = 4 << 20   // bytes of a text that is made
-	mostElements  = 1 << 17   // of an array or set that is made
-	mostPattern   = 2048      // bytes of a regular expression
-	mostSteps     = 2_000_000 // bytes of text × instructions of a regular expression
-	mostRescanned = 16_000_000
-	mostDigits    = 4096 // of a number
-	mostExponent  = 400
-	mostPairs     = 1 << 17 // of things that are compared with each other
-	mostProduct   = 1 << 24 // bytes of one text × bytes of another
-	mostWidth     = 1000    // of what sprintf pads
-	mostEdges     = 24      // of a graph whose paths are listed
-	mostOverlaps  = 4096    // pairs of equal names in a GraphQL query
-	mostKey       = 8 << 10 // bytes of a key or certificate
+	maxText      = 1 << 20   // bytes of all texts in a call that goes through them once
+	maxParsed    = 64 << 10  // bytes of what is parsed
+	maxOutput    = 4 << 20   // bytes of a text that is made
+	maxElements  = 1 << 17   // of an array or set that is made
+	maxPattern   = 2048      // bytes of a regular expression
+	maxSteps     = 2_000_000 // bytes of text × instructions of a regular expression
+	maxRescanned = 16_000_000
+	maxDigits    = 4096 // of a number
+	maxExponent  = 400
+	maxPairs     = 1 << 17 // of things that are compared with each other
+	maxProduct   = 1 << 24 // bytes of one text × bytes of another
+	maxWidth     = 1000    // of what sprintf pads
+	maxEdges     = 24      // of a graph whose paths are listed
+	maxOverlaps  = 4096    // pairs of equal names in a GraphQL query
+	maxKey       = 8 << 10 // bytes of a key or certificate
 )
 
 // bound looks at the arguments of a call. After them there may be where the result goes.
@@ -39,28 +39,28 @@ type bound func(args []*ast.Term) error
 var bounds = map[string]bound{
 	"plus": numbers, "minus": all(numbers, crowded(false)), "mul": numbers, "div": numbers, "rem": numbers, "abs": numbers, "round": numbers, "ceil": numbers, "floor": numbers,
 	"sum": numbers, "product": digitsInAll, "bits.and": numbers, "bits.or": numbers, "bits.xor": numbers, "bits.negate": numbers, "bits.rsh": numbers,
-	"bits.lsh": all(numbers, shift), "format_int": numbers, "to_number": all(numbers, numberText, sizes(mostDigits)), "numbers.range": all(numbers, rangeOf), "numbers.range_step": all(numbers, rangeOf),
+	"bits.lsh": all(numbers, shift), "format_int": numbers, "to_number": all(numbers, numberText, sizes(maxDigits)), "numbers.range": all(numbers, rangeOf), "numbers.range_step": all(numbers, rangeOf),
 
 	"regex.match": regexOnce(0, 1), "re_match": regexOnce(0, 1), "regex.is_valid": regexOnce(0, -1),
 	"regex.find_n": regexMany(0, 1), "regex.find_all_string_submatch_n": regexMany(0, 1), "regex.split": regexMany(0, 1), "regex.replace": all(regexMany(1, 0), replaced),
-	"regex.template_match": all(each(256), regexOnce(-1, 1)), "regex.globs_match": each(32), "glob.match": globs, "glob.quote_meta": sizes(mostText),
+	"regex.template_match": all(each(256), regexOnce(-1, 1)), "regex.globs_match": each(32), "glob.match": globs, "glob.quote_meta": sizes(maxText),
 
 	"concat": concatenated, "replace": replaced, "strings.replace_n": replacedAll, "split": pieces, "strings.split_n": pieces, "sprintf": formatted,
-	"indexof_n": all(sizes(mostParsed), products), "strings.render_template": template, "strings.any_prefix_match": pairs, "strings.any_suffix_match": pairs,
-	"trim": products, "trim_left": products, "trim_right": products, "indexof": all(sizes(mostText), sought), "internal.template_string": sizes(mostOutput),
+	"indexof_n": all(sizes(maxParsed), products), "strings.render_template": template, "strings.any_prefix_match": pairs, "strings.any_suffix_match": pairs,
+	"trim": products, "trim_left": products, "trim_right": products, "indexof": all(sizes(maxText), sought), "internal.template_string": sizes(maxOutput),
 
-	"json.marshal": sizes(mostText), "json.marshal_with_options": all(sizes(mostText), indents), "yaml.marshal": sizes(mostParsed), "json.unmarshal": sizes(256 << 10), "json.is_valid": sizes(256 << 10),
-	"yaml.unmarshal": sizes(16 << 10), "yaml.is_valid": sizes(16 << 10), "json.patch": all(sizes(mostText), pairs, patches), "json.filter": all(sizes(mostText), pairs), "json.remove": all(sizes(mostText), pairs),
-	"object.union": all(sizes(mostText), merged), "object.union_n": all(sizes(mostText), merged), "object.subset": all(sizes(mostText), subset), "array.flatten": sizes(mostText), "walk": sizes(mostText),
-	"array.concat": lengths, "union": all(sizes(mostText), crowded(true)), "intersection": all(sizes(mostText), crowded(true)), "urlquery.encode_object": sizes(mostText), "urlquery.decode_object": sizes(mostParsed),
-	"graph.reachable": all(sizes(mostText), reached), "graph.reachable_paths": edges,
+	"json.marshal": sizes(maxText), "json.marshal_with_options": all(sizes(maxText), indents), "yaml.marshal": sizes(maxParsed), "json.unmarshal": sizes(256 << 10), "json.is_valid": sizes(256 << 10),
+	"yaml.unmarshal": sizes(16 << 10), "yaml.is_valid": sizes(16 << 10), "json.patch": all(sizes(maxText), pairs, patches), "json.filter": all(sizes(maxText), pairs), "json.remove": all(sizes(maxText), pairs),
+	"object.union": all(sizes(maxText), merged), "object.union_n": all(sizes(maxText), merged), "object.subset": all(sizes(maxText), subset), "array.flatten": sizes(maxText), "walk": sizes(maxText),
+	"array.concat": lengths, "union": all(sizes(maxText), crowded(true)), "intersection": all(sizes(maxText), crowded(true)), "urlquery.encode_object": sizes(maxText), "urlquery.decode_object": sizes(maxParsed),
+	"graph.reachable": all(sizes(maxText), reached), "graph.reachable_paths": edges,
 	"graphql.is_valid": all(graphql, overlaps), "graphql.parse": all(graphql, overlaps), "graphql.parse_and_verify": all(graphql, overlaps), "graphql.parse_query": graphql, "graphql.parse_schema": graphql, "graphql.schema_is_valid": graphql,
 	"net.cidr_expand": addresses, "net.cidr_merge": elements(1000), "net.cidr_contains_matches": all(pairs, matches), "net.cidr_contains": sizes(256), "net.cidr_intersects": sizes(256),
-	"units.parse": all(each(64), numberText), "units.parse_bytes": all(each(64), numberText), "semver.compare": each(1024), "semver.is_valid": each(1024), "uri.parse": each(mostParsed), "uri.is_valid": each(mostParsed),
+	"units.parse": all(each(64), numberText), "units.parse_bytes": all(each(64), numberText), "semver.compare": each(1024), "semver.is_valid": each(1024), "uri.parse": each(maxParsed), "uri.is_valid": each(maxParsed),
 	"time.format": sizes(4096), "time.parse_ns": sizes(4096), "time.parse_rfc3339_ns": sizes(4096), "time.parse_duration_ns": sizes(4096), "uuid.parse": sizes(4096),
 	"time.add_date": numbers, "time.clock": numbers, "time.date": numbers, "time.diff": numbers, "time.weekday": numbers,
-	"crypto.x509.parse_certificates": sizes(mostParsed), "crypto.x509.parse_certificate_request": sizes(mostKey), "crypto.x509.parse_keypair": sizes(2 * mostKey),
-	"crypto.x509.parse_rsa_private_key": sizes(mostKey), "crypto.parse_private_keys": sizes(2 * mostKey), "io.jwt.decode": sizes(mostParsed),
+	"crypto.x509.parse_certificates": sizes(maxParsed), "crypto.x509.parse_certificate_request": sizes(maxKey), "crypto.x509.parse_keypair": sizes(2 * maxKey),
+	"crypto.x509.parse_rsa_private_key": sizes(maxKey), "crypto.parse_private_keys": sizes(2 * maxKey), "io.jwt.decode": sizes(maxParsed),
 }
 
 // within is the bound of a built-in function; nil: it has none.
@@ -68,28 +68,28 @@ func within(name string) func(args []*ast.Term) error { return bounds[name] }
 
 func init() { //nolint:gochecknoinits // the functions are registered with OPA, for the process
 	for _, alg := range []string{"hs256", "hs384", "hs512", "rs256", "rs384", "rs512", "ps256", "ps384", "ps512", "es256", "es384", "es512", "eddsa"} {
-		bounds["io.jwt.verify_"+alg] = all(sizes(2*mostKey), signature)
+		bounds["io.jwt.verify_"+alg] = all(sizes(2*maxKey), signature)
 	}
 	for _, name := range []string{
 		"all", "any", "base64.decode", "base64.encode", "base64.is_valid", "base64url.decode", "base64url.encode", "base64url.encode_no_pad", "contains", "crypto.hmac.equal",
 		"crypto.hmac.md5", "crypto.hmac.sha1", "crypto.hmac.sha256", "crypto.hmac.sha512", "crypto.md5", "crypto.sha1", "crypto.sha256", "hex.decode", "hex.encode", "lower", "upper",
 		"strings.count", "strings.reverse", "substring", "trim_prefix", "trim_space", "trim_suffix", "urlquery.decode", "urlquery.encode", "internal.print", "trace",
 	} {
-		bounds[name] = sizes(2 * mostOutput)
+		bounds[name] = sizes(2 * maxOutput)
 	}
 	for _, name := range []string{"max", "min", "sort", "array.reverse", "array.slice"} {
-		bounds[name] = sizes(mostOutput)
+		bounds[name] = sizes(maxOutput)
 	}
 	for _, name := range []string{"and", "or", "set_diff", "cast_set", "object.keys"} {
-		bounds[name] = all(sizes(mostOutput), crowded(false))
+		bounds[name] = all(sizes(maxOutput), crowded(false))
 	}
 	for _, name := range []string{"object.filter", "object.remove"} {
-		bounds[name] = all(sizes(mostText), crowded(false))
+		bounds[name] = all(sizes(maxText), crowded(false))
 	}
 	for _, name := range []string{"equal", "neq", "lt", "lte", "gt", "gte"} {
 		bounds[name] = weighed(2)
 	}
-	bounds["internal.member_2"], bounds["internal.member_3"], bounds["object.get"] = weighed(1), sizes(mostOutput), keyed
+	bounds["internal.member_2"], bounds["internal.member_3"], bounds["object.get"] = weighed(1), sizes(maxOutput), keyed
 	for name, within := range bounds {
 		stock := topdown.GetBuiltin(name)
 		if stock == nil {
@@ -159,7 +159,7 @@ func sizes(most int) bound {
 // weighed bounds the arguments together if the first of them, as many as said, are all
 // composite: comparing anything with a number or a text ends at once.
 func weighed(first int) bound {
-	within := sizes(mostOutput)
+	within := sizes(maxOutput)
 	return func(args []*ast.Term) error {
 		for _, t := range args[:min(first, len(args))] {
 			switch t.Value.(type) {
@@ -173,7 +173,7 @@ func weighed(first int) bound {
 }
 
 // keyed bounds the second argument, which is looked up.
-func keyed(args []*ast.Term) error { return sizes(mostText)(args[1:2]) }
+func keyed(args []*ast.Term) error { return sizes(maxText)(args[1:2]) }
 
 // each bounds each argument by itself.
 func each(most int) bound {
@@ -189,13 +189,13 @@ func each(most int) bound {
 
 // written looks at how a number is written: 1e999999999 is short, and long to compute with.
 func written(text string) error {
-	if len(text) > mostDigits {
-		return tooMuch("digits", mostDigits)
+	if len(text) > maxDigits {
+		return tooMuch("digits", maxDigits)
 	}
 	if i := strings.IndexAny(text, "eE"); i >= 0 {
 		exponent := strings.TrimLeft(text[i+1:], "+-0")
-		if len(exponent) > 3 || len(exponent) == 3 && exponent > fmt.Sprint(mostExponent) {
-			return tooMuch("the exponent", mostExponent)
+		if len(exponent) > 3 || len(exponent) == 3 && exponent > fmt.Sprint(maxExponent) {
+			return tooMuch("the exponent", maxExponent)
 		}
 	}
 	return nil
@@ -242,15 +242,15 @@ func digitsInAll(args []*ast.Term) error {
 		return err
 	}
 	n := 0
-	count := func(t *ast.Term) bool { n += size(t.Value, mostDigits); return n > mostDigits }
+	count := func(t *ast.Term) bool { n += size(t.Value, maxDigits); return n > maxDigits }
 	switch v := args[0].Value.(type) {
 	case *ast.Array:
 		v.Until(count)
 	case ast.Set:
 		v.Until(count)
 	}
-	if n > mostDigits {
-		return tooMuch("digits", mostDigits)
+	if n > maxDigits {
+		return tooMuch("digits", maxDigits)
 	}
 	return nil
 }
@@ -264,8 +264,8 @@ func integer(t *ast.Term) (int, bool) {
 }
 
 func shift(args []*ast.Term) error {
-	if n, ok := integer(args[1]); !ok || n > mostDigits {
-		return tooMuch("bits", mostDigits)
+	if n, ok := integer(args[1]); !ok || n > maxDigits {
+		return tooMuch("bits", maxDigits)
 	}
 	return nil
 }
@@ -276,7 +276,7 @@ func rangeOf(args []*ast.Term) error {
 	to, ok2 := integer(args[1])
 	if !ok1 || !ok2 {
 		if isWhole(args[0]) && isWhole(args[1]) {
-			return tooMuch("numbers", mostElements)
+			return tooMuch("numbers", maxElements)
 		}
 		return nil
 	}
@@ -290,8 +290,8 @@ func rangeOf(args []*ast.Term) error {
 	if d < 0 {
 		d = -d
 	}
-	if d/float64(step) >= mostElements {
-		return tooMuch("numbers", mostElements)
+	if d/float64(step) >= maxElements {
+		return tooMuch("numbers", maxElements)
 	}
 	return nil
 }

@@ -14,8 +14,8 @@ import (
 // While a rule makes one, the clock is looked at after each element; a built-in function
 // makes it in one go. So the looks that it would take are counted beforehand.
 const (
-	mostLooks = 1 << 17
-	// fewElements take no more looks than mostLooks, whatever their hashes are.
+	maxLooks = 1 << 17
+	// fewElements take no more looks than maxLooks, whatever their hashes are.
 	fewElements = 512
 )
 
@@ -60,8 +60,8 @@ func looks(elements []hashed) error {
 		if i == 0 || x.hash > next {
 			next = x.hash
 		}
-		if n += next - x.hash; n > mostLooks {
-			return tooMuch("looks at elements with like hashes", mostLooks)
+		if n += next - x.hash; n > maxLooks {
+			return tooMuch("looks at elements with like hashes", maxLooks)
 		}
 		next++
 	}
@@ -113,7 +113,7 @@ func merged(args []*ast.Term) error {
 			n -= o.Len()
 		}
 		o.Foreach(func(_, v *ast.Term) {
-			if inner, ok := v.Value.(ast.Object); ok && n <= mostLooks {
+			if inner, ok := v.Value.(ast.Object); ok && n <= maxLooks {
 				count(inner)
 			}
 		})
@@ -124,14 +124,14 @@ func merged(args []*ast.Term) error {
 			count(v)
 		case *ast.Array:
 			v.Foreach(func(x *ast.Term) {
-				if o, ok := x.Value.(ast.Object); ok && n <= mostLooks {
+				if o, ok := x.Value.(ast.Object); ok && n <= maxLooks {
 					count(o)
 				}
 			})
 		}
 	}
-	if n > mostLooks/4 {
-		return tooMuch("looks at keys with like hashes", mostLooks/4)
+	if n > maxLooks/4 {
+		return tooMuch("looks at keys with like hashes", maxLooks/4)
 	}
 	return nil
 }
@@ -146,8 +146,8 @@ func subset(args []*ast.Term) error {
 	if err := merged(args); err != nil {
 		return err
 	}
-	if n, m := inLists(args[0], mostPairs), inLists(args[1], mostPairs); m > 0 && n > mostPairs/m {
-		return tooMuch("comparisons", mostPairs)
+	if n, m := inLists(args[0], maxPairs), inLists(args[1], maxPairs); m > 0 && n > maxPairs/m {
+		return tooMuch("comparisons", maxPairs)
 	}
 	return nil
 }
@@ -168,9 +168,9 @@ func inLists(t *ast.Term, most int) (n int) {
 
 // patches bounds json.patch: each operation may move all of an array, or copy it.
 func patches(args []*ast.Term) error {
-	n := 1 + inLists(args[0], mostPairs) + inLists(args[1], mostPairs)
-	if ops := length(args[1]); n > mostPairs/max(ops, 1) {
-		return tooMuch("elements times operations", mostPairs)
+	n := 1 + inLists(args[0], maxPairs) + inLists(args[1], maxPairs)
+	if ops := length(args[1]); n > maxPairs/max(ops, 1) {
+		return tooMuch("elements times operations", maxPairs)
 	}
 	return nil
 }
@@ -194,8 +194,8 @@ func sought(args []*ast.Term) error {
 
 // matches bounds net.cidr_contains_matches by what it finds, which is a set of pairs.
 func matches(args []*ast.Term) error {
-	if n := length(args[0]) * length(args[1]); n > mostNetworkPairs {
-		return tooMuch("comparisons of networks", mostNetworkPairs)
+	if n := length(args[0]) * length(args[1]); n > maxNetworkPairs {
+		return tooMuch("comparisons of networks", maxNetworkPairs)
 	} else if n <= fewElements {
 		return nil
 	}
@@ -211,8 +211,8 @@ func matches(args []*ast.Term) error {
 	return looks(found)
 }
 
-// mostNetworkPairs bounds how many networks are compared with each other.
-const mostNetworkPairs = 1 << 14
+// maxNetworkPairs bounds how many networks are compared with each other.
+const maxNetworkPairs = 1 << 14
 
 // network is a network, with the hash of what it is known by in a result.
 type network struct {

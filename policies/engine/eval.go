@@ -180,7 +180,7 @@ type deadline struct {
 	passed bool
 	called bool // a function that may take long
 	held   int  // of what was made; see hold
-	most   int  // of what may be made; 0: plan.MostHeld
+	most   int  // of what may be made; 0: plan.MaxHeld
 	full   bool // more was made than may be
 	eager  bool // the clock is looked at each time
 }

@@ -14,7 +14,7 @@ import (
 // 10^12 parts in a few hundred bytes, and to compare it, to hash it or to write it down
 // takes as long as if nothing were shared; OPA looks at no deadline meanwhile. So all that
 // an evaluation makes is weighed as if nothing were shared, and has one bound
-// ([plan.MostHeld]). The plan weighs where it makes a container. For topdown the compiler
+// ([plan.MaxHeld]). The plan weighs where it makes a container. For topdown the compiler
 // puts calls of [heldName] into the rules ([Weigh]), wherever a value comes to be that may
 // be larger than what it is made of; what built-in functions make is weighed where they are
 // wrapped.
@@ -42,12 +42,12 @@ func (d *deadline) hold(t *ast.Term) bool {
 
 func (d *deadline) add(weight int) bool {
 	d.held += weight
-	d.full = d.full || weight > plan.MostHeld || d.held > max(d.most, plan.MostHeld)
+	d.full = d.full || weight > plan.MaxHeld || d.held > max(d.most, plan.MaxHeld)
 	return !d.full
 }
 
-// mostInTests bounds the values of one test, in bytes: a test may ask for many decisions.
-const mostInTests = 16 * plan.MostHeld
+// maxInTests bounds the values of one test, in bytes: a test may ask for many decisions.
+const maxInTests = 16 * plan.MaxHeld
 
 // heldKey is the context key for the weight of an evaluation by OPA's own tools.
 type heldKey struct{}
@@ -65,7 +65,7 @@ func holderOf(bctx topdown.BuiltinContext) *deadline {
 		of, _ := d.(*deadline)
 		return of
 	}
-	d := &deadline{most: mostInTests}
+	d := &deadline{most: maxInTests}
 	bctx.Cache.Put(heldKey{}, d)
 	return d
 }

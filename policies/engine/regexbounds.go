@@ -14,8 +14,8 @@ var programs struct {
 	size map[string]int
 }
 
-// mostPrograms bounds how many are remembered.
-const mostPrograms = 1024
+// maxPrograms bounds how many are remembered.
+const maxPrograms = 1024
 
 // programSize is the number of instructions of a regular expression; 1 if it is none.
 func programSize(pattern string) int {
@@ -33,7 +33,7 @@ func programSize(pattern string) int {
 	}
 	programs.Lock()
 	defer programs.Unlock()
-	if programs.size == nil || len(programs.size) >= mostPrograms {
+	if programs.size == nil || len(programs.size) >= maxPrograms {
 		programs.size = map[string]int{}
 	}
 	programs.size[pattern] = n
@@ -44,11 +44,11 @@ func programSize(pattern string) int {
 func regexOnce(pattern, text int) bound {
 	return func(args []*ast.Term) error {
 		p := textAt(args, pattern)
-		if len(p) > mostPattern {
-			return tooMuch("bytes of a pattern", mostPattern)
+		if len(p) > maxPattern {
+			return tooMuch("bytes of a pattern", maxPattern)
 		}
-		if steps := (len(textAt(args, text)) + 1) * programSize(p); steps > mostSteps {
-			return tooMuch("bytes of text times instructions of the pattern", mostSteps)
+		if steps := (len(textAt(args, text)) + 1) * programSize(p); steps > maxSteps {
+			return tooMuch("bytes of text times instructions of the pattern", maxSteps)
 		}
 		return nil
 	}
@@ -62,8 +62,8 @@ func regexMany(pattern, text int) bound {
 			return err
 		}
 		n := len(textAt(args, text)) + 1
-		if n*n*programSize(textAt(args, pattern)) > mostRescanned {
-			return tooMuch("bytes of text squared times instructions of the pattern", mostRescanned)
+		if n*n*programSize(textAt(args, pattern)) > maxRescanned {
+			return tooMuch("bytes of text squared times instructions of the pattern", maxRescanned)
 		}
 		return nil
 	}

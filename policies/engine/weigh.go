@@ -169,19 +169,19 @@ func leaves(all []*ast.Term, t *ast.Term) []*ast.Term {
 	return all
 }
 
-// mostTypes bounds what the values of all rules and expressions consist of, by their text, with
+// maxTypes bounds what the values of all rules and expressions consist of, by their text, with
 // what they take from other rules as often as they take it: for each part of the policy's text
 // this many, and as many more for all of it.
 const (
-	mostTypes        = 1 << 18
-	mostTypesForPart = 16
+	maxTypes        = 1 << 18
+	maxTypesForPart = 16
 )
 
 // measure refuses rules whose types would take the compiler too long to compare.
 func measure(c *ast.Compiler) *ast.Error {
-	m := measuring{compiler: c, rules: map[*ast.Rule]int{}, most: mostTypes}
+	m := measuring{compiler: c, rules: map[*ast.Rule]int{}, most: maxTypes}
 	for _, mod := range c.Modules {
-		ast.WalkTerms(mod, func(*ast.Term) bool { m.most += mostTypesForPart; return false })
+		ast.WalkTerms(mod, func(*ast.Term) bool { m.most += maxTypesForPart; return false })
 	}
 	for _, mod := range c.Modules {
 		for _, r := range mod.Rules {

@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// mostWaiting bounds the calls that wait in a line. Each takes memory, and a
+	// maxWaiting bounds the calls that wait in a line. Each takes memory, and a
 	// line that long does not get to its end in time.
-	mostWaiting = 4096
-	// mostWaitingAlike bounds those of one address.
-	mostWaitingAlike = 512
+	maxWaiting = 4096
+	// maxWaitingAlike bounds those of one address.
+	maxWaitingAlike = 512
 )
 
 var errLineFull = errors.New("too many wait already")
@@ -48,7 +48,7 @@ func (l *fairLine) enter(ctx context.Context, key netip.Prefix) (leave func(), e
 		return l.leave, nil
 	}
 	turn, ok := l.parties[key]
-	if l.waiting >= mostWaiting || ok && turn.Value.(*party).line.Len() >= mostWaitingAlike {
+	if l.waiting >= maxWaiting || ok && turn.Value.(*party).line.Len() >= maxWaitingAlike {
 		l.mu.Unlock()
 		return nil, errLineFull
 	}

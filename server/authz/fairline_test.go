@@ -91,11 +91,11 @@ func TestFairLineIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range mostWaiting {
-			from := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i / mostWaitingAlike)}), 32)
+		for i := range maxWaiting {
+			from := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i / maxWaitingAlike)}), 32)
 			go func() { _, _ = line.enter(ctx, from) }()
 			synctest.Wait()
-			if i == mostWaitingAlike-1 {
+			if i == maxWaitingAlike-1 {
 				if _, err := line.enter(ctx, from); !errors.Is(err, errLineFull) {
 					t.Errorf("more than an address' share: %v", err)
 				}

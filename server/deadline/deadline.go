@@ -127,8 +127,8 @@ func DoFor[T any](ctx context.Context, g *Gate, known func() bool, work func(con
 	if limit <= 0 {
 		return none, ErrTimeout
 	}
-	most := g.limits.MaxInFlight
-	if n := int(g.inFlight.Add(1)); n > most || n > most-reserved(most) && !known() {
+	bound := g.limits.MaxInFlight
+	if n := int(g.inFlight.Add(1)); n > bound || n > bound-reserved(bound) && !known() {
 		g.inFlight.Add(-1)
 		return none, ErrOverload
 	}

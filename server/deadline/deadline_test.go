@@ -99,9 +99,9 @@ func TestDoRefusesMoreThanItsPlaces(t *testing.T) {
 
 func TestAQuarterIsForThoseWhoAreKnown(t *testing.T) {
 	known := map[bool]func() bool{true: func() bool { return true }, false: func() bool { return false }}
-	for most, open := range map[int]int{1: 1, 3: 3, 4: 3, 100: 75} {
+	for limit, open := range map[int]int{1: 1, 3: 3, 4: 3, 100: 75} {
 		bubble(t, func(t *testing.T) {
-			g := deadline.NewGate(deadline.Limits{Timeout: 150 * time.Millisecond, MaxInFlight: most}, func(any, []byte) {})
+			g := deadline.NewGate(deadline.Limits{Timeout: 150 * time.Millisecond, MaxInFlight: limit}, func(any, []byte) {})
 			release := make(chan struct{})
 			defer close(release)
 			fill := func(known func() bool) error {
@@ -112,7 +112,7 @@ func TestAQuarterIsForThoseWhoAreKnown(t *testing.T) {
 				require.ErrorIs(t, fill(known[false]), deadline.ErrTimeout)
 			}
 			require.ErrorIs(t, fill(known[false]), deadline.ErrOverload)
-			for range most - open {
+			for range limit - open {
 				require.ErrorIs(t, fill(known[true]), deadline.ErrTimeout)
 			}
 			require.ErrorIs(t, fill(known[true]), deadline.ErrOverload)

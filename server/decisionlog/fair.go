@@ -254,8 +254,8 @@ func (q *fair[T]) subtract(at *slot[T]) {
 
 // take moves the oldest values to the end of a slice, at most so many, and none after
 // so many bytes.
-func (q *fair[T]) take(most int, bytes int64, into []T) []T {
-	for left := q.bytes - bytes; q.head < len(q.slots) && most > 0 && q.bytes > left; q.head++ {
+func (q *fair[T]) take(bound int, bytes int64, into []T) []T {
+	for left := q.bytes - bytes; q.head < len(q.slots) && bound > 0 && q.bytes > left; q.head++ {
 		at := &q.slots[q.head]
 		if at.of == nil {
 			continue
@@ -265,7 +265,7 @@ func (q *fair[T]) take(most int, bytes int64, into []T) []T {
 		of := at.of
 		*at = slot[T]{}
 		q.leave(of)
-		most--
+		bound--
 	}
 	if q.live == 0 {
 		q.reset(emptied(q.slots))

@@ -60,9 +60,9 @@ func TestAFairQueueKeepsItsPromises(t *testing.T) {
 		for n := range steps {
 			switch rapid.IntRange(0, 20).Draw(t, "step") {
 			case 0, 1:
-				most := rapid.IntRange(1, 20).Draw(t, "most")
-				got := q.take(most, 1<<40, nil)
-				want := list[:min(most, len(list))]
+				bound := rapid.IntRange(1, 20).Draw(t, "most")
+				got := q.take(bound, 1<<40, nil)
+				want := list[:min(bound, len(list))]
 				if !slices.Equal(got, want) {
 					t.Fatalf("took %v, not %v", got, want)
 				}

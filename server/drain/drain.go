@@ -24,7 +24,7 @@ const quiet = time.Second
 // has so many places for them.
 type Listener struct {
 	net.Listener
-	most      int
+	limit     int
 	mu        sync.Mutex
 	open      int
 	change    chan struct{} // closed at every change of open, and replaced
@@ -34,8 +34,8 @@ type Listener struct {
 }
 
 // Count returns l as a listener that counts, with so many places.
-func Count(l net.Listener, most int) *Listener {
-	return &Listener{Listener: l, most: most, change: make(chan struct{}), byNetwork: map[netip.Prefix]*group{}}
+func Count(l net.Listener, limit int) *Listener {
+	return &Listener{Listener: l, limit: limit, change: make(chan struct{}), byNetwork: map[netip.Prefix]*group{}}
 }
 
 // Accept waits for the next connection for which there is a place.

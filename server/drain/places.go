@@ -90,9 +90,9 @@ func (l *Listener) enter(c *counted) (out *counted) {
 	c.group.open++
 	l.rest(c)
 	switch {
-	case c.group.open > share(l.most):
+	case c.group.open > share(l.limit):
 		out = c.group.idle.Front().Value.(*counted) // c is idle
-	case l.open > l.most:
+	case l.open > l.limit:
 		out = l.groups[0].idle.Front().Value.(*counted)
 	}
 	return out

@@ -55,7 +55,7 @@ func TestCheapFrames(t *testing.T) {
 				how = "/not read"
 			}
 			t.Run(name+how, func(t *testing.T) {
-				before, most := memoryInUse(), uint64(0)
+				before, limit := memoryInUse(), uint64(0)
 				goesOn := c.goesOn || !reads
 				patience := 10 * time.Second
 				if goesOn {
@@ -91,15 +91,15 @@ func TestCheapFrames(t *testing.T) {
 				go func() { flood.Wait(); close(ended) }()
 				for going := true; going; {
 					require.NotNil(t, b.ask(t, &authv3.CheckRequest{}).GetDeniedResponse())
-					most = max(most, memoryInUse())
+					limit = max(limit, memoryInUse())
 					select {
 					case <-ended:
 						going = false
 					case <-time.After(10 * time.Millisecond):
 					}
 				}
-				if most > before {
-					assert.Less(t, most-before, uint64(growth), "bytes of memory")
+				if limit > before {
+					assert.Less(t, limit-before, uint64(growth), "bytes of memory")
 				}
 			})
 		}

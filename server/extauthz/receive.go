@@ -169,8 +169,8 @@ func newRoom(total int64) *room {
 	return &room{total: total, arriving: list.New(), freed: make(chan struct{})}
 }
 
-// mostHeld bounds the time for which a connection is held back.
-const mostHeld = 50 * time.Millisecond
+// maxHeld bounds the time for which a connection is held back.
+const maxHeld = 50 * time.Millisecond
 
 // hold holds a connection back that opens streams faster than those that were
 // refused for it can end: nothing is read from it meanwhile.
@@ -184,7 +184,7 @@ func (r *room) hold() {
 			return
 		}
 		if timer == nil {
-			timer = time.NewTimer(mostHeld)
+			timer = time.NewTimer(maxHeld)
 			defer timer.Stop()
 		}
 		select {

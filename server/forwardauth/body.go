@@ -53,18 +53,18 @@ func (h *Handler) receive(q *check.Request, body io.Reader) ([]byte, error) {
 		}
 		return err
 	}
-	most := h.cfg.MaxBodyBytes + 1
-	first := min(firstBuffer, most)
+	limit := h.cfg.MaxBodyBytes + 1
+	first := min(firstBuffer, limit)
 	if err := take(first); err != nil {
 		return nil, err
 	}
 	buf := make([]byte, 0, first)
 	for {
-		if int64(len(buf)) == most {
+		if int64(len(buf)) == limit {
 			return buf, nil
 		}
 		if len(buf) == cap(buf) {
-			next := min(2*int64(cap(buf)), most)
+			next := min(2*int64(cap(buf)), limit)
 			if err := take(next); err != nil { // beside the buffer that it is copied from
 				return nil, err
 			}

@@ -27,8 +27,8 @@ const (
 	receiving = 16 << 10
 	// diskStep is the part of the disk's budget that is taken at a time.
 	diskStep = 1 << 20
-	// leastBodyMemory has room for a few bodies on their way to disk.
-	leastBodyMemory = 1 << 20
+	// minBodyMemory has room for a few bodies on their way to disk.
+	minBodyMemory = 1 << 20
 )
 
 var (

@@ -127,8 +127,8 @@ func (c Config) Validate() error {
 	if c.TokenShare < 1 || c.TokenShare > 100 {
 		v.Add("token_share", "must be between 1 and 100 percent")
 	}
-	if c.BodyMemory < leastBodyMemory {
-		v.Add("body_memory", "must be at least %d bytes", leastBodyMemory)
+	if c.BodyMemory < minBodyMemory {
+		v.Add("body_memory", "must be at least %d bytes", minBodyMemory)
 	}
 	if c.BodyDisk < 0 {
 		v.Add("body_disk", "must not be negative")

@@ -30,7 +30,7 @@ var errStale = errors.New("the connection has been idle for too long")
 
 // keeping records how long an upstream keeps idle connections.
 type keeping struct {
-	most time.Duration // after which nobody keeps them here
+	limit time.Duration // after which nobody keeps them here
 
 	mu    sync.Mutex
 	kept  time.Duration // for this long they were seen to live
@@ -43,7 +43,7 @@ func (k *keeping) safe(d time.Duration) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.aside != nil { // it is there still
-		k.kept = max(k.kept, min(time.Since(k.since), k.most))
+		k.kept = max(k.kept, min(time.Since(k.since), k.limit))
 	}
 	return d+idleMargin <= k.kept
 }
@@ -53,7 +53,7 @@ func (k *keeping) lived(d time.Duration, there bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if there {
-		k.kept = max(k.kept, min(d, k.most))
+		k.kept = max(k.kept, min(d, k.limit))
 	} else {
 		k.kept = min(k.kept, d)
 	}
@@ -64,13 +64,13 @@ func (k *keeping) lived(d time.Duration, there bool) {
 func (k *keeping) setAside(c *idleConn, since time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.aside != nil || k.kept >= k.most {
+	if k.aside != nil || k.kept >= k.limit {
 		return false
 	}
 	k.aside, k.since = c, since
 	// The transport reads no more of it, or not for certain.
 	go func() {
-		_ = c.Conn.SetReadDeadline(since.Add(k.most))
+		_ = c.Conn.SetReadDeadline(since.Add(k.limit))
 		_, err := c.Conn.Read(make([]byte, 1))
 		netErr, isNet := errors.AsType[net.Error](err)
 		there := isNet && netErr.Timeout()
@@ -253,7 +253,7 @@ func (g *Gateway) dial(ctx context.Context, network, addr string) (net.Conn, err
 	defer g.mu.Unlock()
 	k := g.keeping[addr]
 	if k == nil {
-		k = &keeping{most: g.cfg.IdleTimeout}
+		k = &keeping{limit: g.cfg.IdleTimeout}
 		g.keeping[addr] = k
 	}
 	return &idleConn{Conn: conn, k: k, last: time.Now()}, nil

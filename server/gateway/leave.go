@@ -18,9 +18,9 @@ import (
 // takes a deadline for the end of the body. So it is done here.
 
 const (
-	// drainMost bounds the bytes of a body that are read so that its connection can be used
+	// maxDrain bounds the bytes of a body that are read so that its connection can be used
 	// again. Connections on which more is left are closed.
-	drainMost = 256 << 10
+	maxDrain = 256 << 10
 	// lingerTime is the minimum time for which data over a connection that is
 	// closed is thrown away. If it were not, the system would reset the connection,
 	// and the client lose the answer that is on its way.
@@ -37,7 +37,7 @@ func (x *exchange) unread() bool {
 // the body is read.
 func (x *exchange) tell(header http.Header, write func()) {
 	unread := x.unread()
-	if unread && (x.r.ContentLength > drainMost || x.body.failed() || len(x.r.Header["Expect"]) > 0) {
+	if unread && (x.r.ContentLength > maxDrain || x.body.failed() || len(x.r.Header["Expect"]) > 0) {
 		x.closing = true
 		header.Set("Connection", "close")
 	}
@@ -63,7 +63,7 @@ func (x *exchange) leave() {
 	}
 	if !x.closing {
 		_ = x.body.control.SetReadDeadline(end)
-		_, _ = io.CopyN(io.Discard, x.body, drainMost)
+		_, _ = io.CopyN(io.Discard, x.body, maxDrain)
 		if x.body.ended() {
 			return
 		}
@@ -82,8 +82,8 @@ func linger(conn net.Conn, end time.Time) {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	if least := time.Now().Add(lingerTime); end.Before(least) {
-		end = least
+	if earliest := time.Now().Add(lingerTime); end.Before(earliest) {
+		end = earliest
 	}
 	_ = conn.SetReadDeadline(end)
 	_, _ = io.Copy(io.Discard, conn) // until the client closes it, too

@@ -117,7 +117,7 @@ func (s *Service) exportDecisions(ctx context.Context, p models.Principal, out *
 // upTo reads a list, up to what an export has of one, and reports whether there is more.
 func upTo[T any](read func(store.Page) ([]T, string, error)) (found []T, more bool, err error) {
 	page := store.Page{Limit: manage.MaxPage}
-	for len(found) < api.MostExported {
+	for len(found) < api.MaxExported {
 		items, next, err := read(page)
 		if err != nil {
 			return nil, false, err

@@ -37,7 +37,7 @@ var turns = [...][lanes]lane{
 type hashQueue struct {
 	mu      sync.Mutex
 	free    int // turns that nobody has
-	most    int // that wait, in each lane
+	limit   int // that wait, in each lane
 	turn    int
 	waiting [lanes]fairLane
 }
@@ -61,8 +61,8 @@ type hashWaiter struct {
 	called chan error
 }
 
-func newHashQueue(free, most int) *hashQueue {
-	q := &hashQueue{free: free, most: most}
+func newHashQueue(free, limit int) *hashQueue {
+	q := &hashQueue{free: free, limit: limit}
 	for i := range q.waiting {
 		q.waiting[i].byNetwork = map[netip.Prefix]*list.Element{}
 	}
@@ -78,7 +78,7 @@ func (q *hashQueue) enter(ctx context.Context, at lane, from netip.Prefix) error
 		return nil
 	}
 	w := &hashWaiter{network: from, lane: at, called: make(chan error, 1)}
-	if !q.waiting[at].join(w, q.most) {
+	if !q.waiting[at].join(w, q.limit) {
 		q.mu.Unlock()
 		return errBusyHashing
 	}
@@ -126,12 +126,12 @@ func (q *hashQueue) length() (n int) {
 }
 
 // join adds w, and returns false if there is no place for it.
-func (l *fairLane) join(w *hashWaiter, most int) bool {
+func (l *fairLane) join(w *hashWaiter, limit int) bool {
 	own := 0
 	if element := l.byNetwork[w.network]; element != nil {
 		own = len(element.Value.(*networkLine).line)
 	}
-	if l.count >= most && !l.displace(own+1) {
+	if l.count >= limit && !l.displace(own+1) {
 		return false
 	}
 	element := l.byNetwork[w.network]

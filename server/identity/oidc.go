@@ -82,8 +82,8 @@ func newProvider(cfg OIDCConfig, callback string, now func() time.Time, random i
 	}
 	return &provider{
 		cfg: cfg, callback: callback, now: now, random: random, log: log,
-		refused: window.NewLimit[netip.Prefix](mostRefusedCodes, time.Minute, mostRefusers),
-		logouts: window.NewLimit[netip.Prefix](mostRefusedCodes, time.Minute, mostRefusers),
+		refused: window.NewLimit[netip.Prefix](maxRefusedCodes, time.Minute, maxRefusers),
+		logouts: window.NewLimit[netip.Prefix](maxRefusedCodes, time.Minute, maxRefusers),
 		http: &http.Client{
 			Timeout:   cfg.Timeout,
 			Transport: boundedAnswers{http.DefaultTransport},
@@ -371,8 +371,8 @@ func (p *provider) countRefused(limit *window.Limit[netip.Prefix], from netip.Ad
 // The codes and logout tokens from one address that may be refused in a minute, and how many
 // addresses are remembered.
 const (
-	mostRefusedCodes = 30
-	mostRefusers     = 4096
+	maxRefusedCodes = 30
+	maxRefusers     = 4096
 )
 
 // exchangeFailure tells a code that is no good from a provider that is away. What

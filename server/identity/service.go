@@ -49,8 +49,8 @@ type Deps struct {
 	CountSignIn func(outcome string)
 }
 
-// mostStale bounds how many attempts with old sign-ins are remembered.
-const mostStale = 10_000
+// maxStale bounds how many attempts with old sign-ins are remembered.
+const maxStale = 10_000
 
 // Service finds out who calls. It is safe for concurrent use.
 type Service struct {
@@ -88,7 +88,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		crossOrigin: http.NewCrossOriginProtection(),
 		sessions:    newSessions(deps.Store.Sessions(), cfg.Sessions, cookies, deps.Clock, deps.Logger),
 		attempts:    newAttempts(cfg.Login, deps.Clock), setup: setup{file: cfg.SetupFile},
-		stale: window.NewOnce(time.Minute, mostStale), exports: window.NewOnce(exportEvery, mostStale),
+		stale: window.NewOnce(time.Minute, maxStale), exports: window.NewOnce(exportEvery, maxStale),
 		provider: newProvider(cfg.OIDC, cfg.Origin+cfg.Callback, deps.Clock, deps.Random, deps.Logger),
 	}
 	if cfg.Origin != "" {

@@ -20,8 +20,8 @@ import (
 // Bounds of what a browser keeps of visits that are under way. Beyond them the oldest is
 // forgotten: requests must fit through proxies.
 const (
-	mostFlows     = 5
-	mostFlowBytes = 6000
+	maxFlows     = 5
+	maxFlowBytes = 6000
 )
 
 func (s *Service) flowPrefix() string { return s.cookies.name("flow") + "_" }
@@ -47,7 +47,7 @@ func (s *Service) keepFlow(w http.ResponseWriter, r *http.Request, f Flow) {
 	n, size := 1, len(packed)
 	for _, cookie := range there {
 		n, size = n+1, size+len(cookie.Value)
-		if n > mostFlows || size > mostFlowBytes || s.now().Unix()-unpack(cookie.Value).Begun > int64(flowLife/time.Second) {
+		if n > maxFlows || size > maxFlowBytes || s.now().Unix()-unpack(cookie.Value).Begun > int64(flowLife/time.Second) {
 			s.setFlow(w, cookie.Name, "")
 		}
 	}

@@ -96,9 +96,9 @@ func (l domainLimits) checkScope(sc models.Scope, prefix string, v *models.Inval
 // checkExpiry adds to v what is wrong with the expiry of a token that is made now.
 func (l domainLimits) checkExpiry(now, expires time.Time, v *models.Invalid) {
 	for _, domain := range slices.Sorted(maps.Keys(l)) {
-		most := l[domain].MaxLifetime
-		if most > 0 && !expires.Before(now.Add(most+time.Second)) { // an expiry is rounded up to a second
-			v.Add("expires_in", "is longer than the %s that %s allows", models.FormatDuration(most), domain)
+		limit := l[domain].MaxLifetime
+		if limit > 0 && !expires.Before(now.Add(limit+time.Second)) { // an expiry is rounded up to a second
+			v.Add("expires_in", "is longer than the %s that %s allows", models.FormatDuration(limit), domain)
 			return
 		}
 	}

@@ -49,8 +49,8 @@ type trials struct {
 	byUser *window.Recent[string]
 }
 
-// mostTriers bounds the users whose trials are counted at a time.
-const mostTriers = 1024
+// maxTriers bounds the users whose trials are counted at a time.
+const maxTriers = 1024
 
 // HasPlayground reports whether policies can be tried here.
 func (s *Service) HasPlayground() bool { return s.playground != nil }

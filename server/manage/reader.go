@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// mostLoaded bounds the policies that are kept ready beside the one in force.
-	mostLoaded = 3
-	// MostExplaining bounds the decisions that are explained at a time, and explainWait
+	// maxLoaded bounds the policies that are kept ready beside the one in force.
+	maxLoaded = 3
+	// MaxExplaining bounds the decisions that are explained at a time, and explainWait
 	// how long others wait for their turn.
-	MostExplaining = 2
-	explainWait    = 2 * time.Second
+	MaxExplaining = 2
+	explainWait   = 2 * time.Second
 	// explainWithin bounds one explanation, which is some thousand evaluations at most.
 	explainWithin = 5 * time.Second
 )
@@ -47,7 +47,7 @@ type loadedPolicy struct {
 }
 
 func newPolicyReader(permit func(engine.Source) engine.Source) *policyReader {
-	return &policyReader{permit: permit, explaining: make(chan struct{}, MostExplaining)}
+	return &policyReader{permit: permit, explaining: make(chan struct{}, MaxExplaining)}
 }
 
 // begin waits for a turn to explain. The caller calls done at the end.
@@ -106,7 +106,7 @@ func (r *policyReader) load(ctx context.Context, s *store.Store, kept store.Poli
 	}
 	ready := workbench.Loaded{Source: source, Snapshot: snapshot}
 	r.loaded = slices.Insert(r.loaded, 0, loadedPolicy{kept.ArchiveDigest, ready})
-	r.loaded = slices.Clip(slices.Delete(r.loaded, min(len(r.loaded), mostLoaded), len(r.loaded)))
+	r.loaded = slices.Clip(slices.Delete(r.loaded, min(len(r.loaded), maxLoaded), len(r.loaded)))
 	return ready, nil
 }
 

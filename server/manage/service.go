@@ -76,8 +76,8 @@ func New(cfg Config, deps Deps) *Service {
 	return &Service{
 		cfg: cfg, store: deps.Store, decided: deps.Decisions, engine: deps.Engine, policy: deps.Policy, shadow: deps.Shadow,
 		playground: deps.Playground, passwords: deps.Passwords, keys: deps.Keys, id: deps.ID, log: deps.Logger, now: deps.Clock, random: deps.Random,
-		asking: make(chan struct{}, mostAsking), reader: newPolicyReader(deps.Policy.Permit), trials: trials{byUser: window.NewRecent[string](mostTriers)},
-		lookups: trials{byUser: window.NewRecent[string](mostTriers)},
-		refused: window.NewOnce(time.Minute, mostTriers),
+		asking: make(chan struct{}, maxAsking), reader: newPolicyReader(deps.Policy.Permit), trials: trials{byUser: window.NewRecent[string](maxTriers)},
+		lookups: trials{byUser: window.NewRecent[string](maxTriers)},
+		refused: window.NewOnce(time.Minute, maxTriers),
 	}
 }

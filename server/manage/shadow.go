@@ -114,15 +114,15 @@ func (s *Service) PromotePolicy(ctx context.Context, p models.Principal, in api.
 	if err := v.Err(); err != nil {
 		return api.Policy{}, err
 	}
-	most := int64(-1)
+	limit := int64(-1)
 	if in.MaxChanges != nil {
-		most = *in.MaxChanges
+		limit = *in.MaxChanges
 	}
 	name, err := s.usableShadow(ctx, in.Revision)
 	if err != nil {
 		return api.Policy{}, err
 	}
-	if _, err := s.store.PromotePolicy(ctx, p.Actor, name, most); err != nil {
+	if _, err := s.store.PromotePolicy(ctx, p.Actor, name, limit); err != nil {
 		return api.Policy{}, err
 	}
 	return s.syncedPolicy(ctx)

@@ -14,8 +14,8 @@ const (
 	// lapseMargin is added to what a server says of itself: it has answered by then what
 	// it began to answer while it trusted its cache.
 	lapseMargin = time.Second
-	// mostAsking bounds the looks at a time at what other servers acknowledged.
-	mostAsking = 4
+	// maxAsking bounds the looks at a time at what other servers acknowledged.
+	maxAsking = 4
 	// askEvery is the pause between two looks, which grows to the other.
 	askEvery     = 10 * time.Millisecond
 	askAtLeastAs = 250 * time.Millisecond

@@ -68,8 +68,8 @@ func (s *Surface) postPolicyResume(c *gin.Context, p models.Principal) error {
 const (
 	// longestWait bounds the time for which a request for the bundle is held back.
 	longestWait = 5 * time.Minute
-	// MostWaiting bounds the requests that are. Others are answered at once.
-	MostWaiting = 256
+	// MaxWaiting bounds the requests that are. Others are answered at once.
+	MaxWaiting = 256
 	// bundleType tells clients that long polling is known here, as OPA has it.
 	bundleType = "application/vnd.openpolicyagent.bundles"
 )

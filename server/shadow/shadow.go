@@ -165,9 +165,9 @@ func (s *Shadow) Run(ctx context.Context) error {
 }
 
 const (
-	// mostBatch bounds the decisions that a child is given at a time: so many that
+	// maxBatch bounds the decisions that a child is given at a time: so many that
 	// it takes from shortBatch to longBatch, so that work and rest alternate quickly.
-	mostBatch  = 64
+	maxBatch   = 64
 	shortBatch = 5 * time.Millisecond
 	longBatch  = 20 * time.Millisecond
 	// lookEvery is the interval at which the candidate and the policy in force are looked at while
@@ -175,8 +175,8 @@ const (
 	lookEvery = 200 * time.Millisecond
 	// A child that could not be started, or ended, is followed by another after a
 	// pause, which doubles if that happens again soon.
-	leastPause = time.Second
-	mostPause  = time.Minute
+	minPause = time.Second
+	maxPause = time.Minute
 )
 
 // worker judges. It belongs to one goroutine.
@@ -307,7 +307,7 @@ func (w *worker) batch(ctx context.Context) {
 	case took > longBatch:
 		w.size = max(1, w.size/4)
 	case took < shortBatch:
-		w.size = min(mostBatch, 2*w.size)
+		w.size = min(maxBatch, 2*w.size)
 	}
 }
 
@@ -327,10 +327,10 @@ func (w *worker) fail(ctx context.Context, err error) {
 	w.metrics.ended.Inc()
 	text := err.Error()
 	w.failure.Store(&text)
-	if !w.failed.IsZero() && time.Since(w.failed) < 2*mostPause {
-		w.pause = min(2*w.pause, mostPause)
+	if !w.failed.IsZero() && time.Since(w.failed) < 2*maxPause {
+		w.pause = min(2*w.pause, maxPause)
 	} else {
-		w.pause = leastPause
+		w.pause = minPause
 	}
 	w.failed = time.Now()
 	if text != w.told {

@@ -36,9 +36,9 @@ type example struct {
 }
 
 const (
-	// mostGroups bounds the kinds of divergence that are told apart between two writes. Reasons are
+	// maxGroups bounds the kinds of divergence that are told apart between two writes. Reasons are
 	// the policy's own words, which it might make of its input.
-	mostGroups = 100
+	maxGroups = 100
 	// otherReasons stands for the reasons of the rest.
 	otherReasons = "other"
 )
@@ -53,7 +53,7 @@ func (t *tally) of(digest string, key countKey, rules func() json.RawMessage, at
 		t.counts[digest] = of
 	}
 	c := of[key]
-	if c == nil && len(of) >= mostGroups && key.reasons != "" {
+	if c == nil && len(of) >= maxGroups && key.reasons != "" {
 		key.reasons, rules = otherReasons, func() json.RawMessage { return json.RawMessage(`[]`) }
 		c = of[key]
 	}

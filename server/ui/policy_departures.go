@@ -35,12 +35,12 @@ func departureFacts(d *api.PolicyDepartures) (facts []Fact) {
 	return facts
 }
 
-// mostRulesTold bounds the rules that one line names.
-const mostRulesTold = 10
+// maxRulesTold bounds the rules that one line names.
+const maxRulesTold = 10
 
 func rulesInWords(rules []api.PolicyRule) string {
-	texts := make([]string, 0, mostRulesTold)
-	for _, r := range rules[:min(len(rules), mostRulesTold)] {
+	texts := make([]string, 0, maxRulesTold)
+	for _, r := range rules[:min(len(rules), maxRulesTold)] {
 		text := placeOf(r.File, r.Line, 0)
 		if r.Title != "" {
 			text = r.Title + " (" + text + ")"
@@ -48,7 +48,7 @@ func rulesInWords(rules []api.PolicyRule) string {
 		texts = append(texts, text)
 	}
 	text := strings.Join(texts, ", ")
-	if more := len(rules) - mostRulesTold; more > 0 {
+	if more := len(rules) - maxRulesTold; more > 0 {
 		text += fmt.Sprintf(", and %d more", more)
 	}
 	return text

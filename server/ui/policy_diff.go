@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// mostDifferences bounds the differences that are told in words, and mostOutcomes how
+	// maxDifferences bounds the differences that are told in words, and maxOutcomes how
 	// many of what two policies decide otherwise.
-	mostDifferences = 200
-	mostOutcomes    = 20
+	maxDifferences = 200
+	maxOutcomes    = 20
 )
 
 // Difference is one thing that two policies have otherwise, in words.
@@ -29,14 +29,14 @@ func (d *PolicyDiff) Tell(r *workbench.DiffReport) {
 		return
 	}
 	d.Told = true
-	for _, x := range r.Differences[:min(len(r.Differences), mostDifferences)] {
+	for _, x := range r.Differences[:min(len(r.Differences), maxDifferences)] {
 		d.Differences = append(d.Differences, differenceOf(x))
 	}
 	d.MoreDifferences = len(r.Differences) - len(d.Differences)
 	d.Decided = fmt.Sprintf("Of %d known decisions: %d newly allowed, %d newly denied, %d denied for other reasons.",
 		r.Decisions.Replayed, r.Decisions.NewlyAllowed, r.Decisions.NewlyDenied, r.Decisions.OtherReasons)
 	for _, g := range r.Decisions.Groups {
-		if g.Kind != workbench.NewlyAllowed && g.Kind != workbench.NewlyDenied || len(d.Outcomes) == mostOutcomes {
+		if g.Kind != workbench.NewlyAllowed && g.Kind != workbench.NewlyDenied || len(d.Outcomes) == maxOutcomes {
 			continue
 		}
 		o := ReplayChange{Text: changesInWords(string(g.Kind), g.Count, reasonCodes(g.Reasons))}
@@ -45,7 +45,7 @@ func (d *PolicyDiff) Tell(r *workbench.DiffReport) {
 		}
 		d.Outcomes = append(d.Outcomes, o)
 	}
-	d.Requests = r.Requests[:min(len(r.Requests), mostOutcomes)]
+	d.Requests = r.Requests[:min(len(r.Requests), maxOutcomes)]
 	d.MoreRequests = len(r.Requests) - len(d.Requests)
 }
 

@@ -275,12 +275,12 @@ func (l DiffLine) Sign() string {
 }
 
 const (
-	// mostDiffLines bounds the lines of one file, and mostDiff those of all, that are
+	// maxDiffLines bounds the lines of one file, and maxDiff those of all, that are
 	// shown.
-	mostDiffLines = 1000
-	mostDiff      = 5000
-	// mostColumns bounds the shown part of a line.
-	mostColumns = 1000
+	maxDiffLines = 1000
+	maxDiff      = 5000
+	// maxColumns bounds the shown part of a line.
+	maxColumns = 1000
 )
 
 // NewPolicyDiff compares the files of two policies.
@@ -296,7 +296,7 @@ func NewPolicyDiff(sides []PolicySide, from, to string, before, after map[string
 	}
 	names := slices.AppendSeq(slices.Collect(maps.Keys(before)), maps.Keys(after))
 	slices.Sort(names)
-	left := mostDiff
+	left := maxDiff
 	for _, name := range slices.Compact(names) {
 		a, was := before[name]
 		b, is := after[name]
@@ -311,7 +311,7 @@ func NewPolicyDiff(sides []PolicySide, from, to string, before, after map[string
 			f.State = State{"revoked", "Removed"}
 		}
 		if f.Hidden = left <= 0; !f.Hidden {
-			f.show(linediff.Hunks(string(a), string(b)), min(left, mostDiffLines))
+			f.show(linediff.Hunks(string(a), string(b)), min(left, maxDiffLines))
 			left -= f.shown()
 		}
 		page.Files = append(page.Files, f)
@@ -333,8 +333,8 @@ func (f *FileDiff) show(hunks []linediff.Hunk, room int) {
 				line.Kind, line.Before = "added", 0
 				f.Added++
 			}
-			if len(line.Text) > mostColumns {
-				line.Text = strings.ToValidUTF8(line.Text[:mostColumns], "") + " …"
+			if len(line.Text) > maxColumns {
+				line.Text = strings.ToValidUTF8(line.Text[:maxColumns], "") + " …"
 			}
 			if room--; room < 0 {
 				f.More++

@@ -18,15 +18,15 @@ func TooSoon(wait time.Duration, message string) error {
 
 // Limit permits so many failures of each key within a length of time.
 type Limit[K comparable] struct {
-	most    int
+	bound   int
 	length  time.Duration
 	failed  *Recent[K]
 	pending map[K]int // attempts under way, as many as there are at most
 }
 
 // NewLimit permits so many failures in a length of time, and remembers so many keys.
-func NewLimit[K comparable](most int, length time.Duration, size int) *Limit[K] {
-	return &Limit[K]{most: most, length: length, failed: NewRecent[K](size), pending: map[K]int{}}
+func NewLimit[K comparable](bound int, length time.Duration, size int) *Limit[K] {
+	return &Limit[K]{bound: bound, length: length, failed: NewRecent[K](size), pending: map[K]int{}}
 }
 
 // Wait returns how long it is until another attempt is permitted, 0 if it is now.
@@ -36,14 +36,14 @@ func (l *Limit[K]) Wait(now time.Time, key K) time.Duration {
 	if w := l.failed.Peek(key); w != nil {
 		failures = *w
 	}
-	most := l.most - l.pending[key]
+	bound := l.bound - l.pending[key]
 	if any(key) == any(netip.Prefix{}) {
 		return 0
 	}
-	if most <= 0 { // those under way may be right
-		return max(time.Second, failures.Wait(now, l.length, l.most))
+	if bound <= 0 { // those under way may be right
+		return max(time.Second, failures.Wait(now, l.length, l.bound))
 	}
-	return failures.Wait(now, l.length, most)
+	return failures.Wait(now, l.length, bound)
 }
 
 // Hold counts n attempts more as under way.
@@ -64,7 +64,7 @@ func (l *Limit[K]) Count(now time.Time, key K) {
 	if any(key) == any(netip.Prefix{}) {
 		return
 	}
-	l.failed.Get(key).Add(now, l.most)
+	l.failed.Get(key).Add(now, l.bound)
 }
 
 // Window holds the times of the newest events, oldest first, in Unix nanoseconds.

@@ -40,7 +40,7 @@ func (p Playground) validate(v *models.Invalid) {
 	if p.MaxBody < 64<<10 || p.MaxBody > 32<<20 {
 		v.Add("playground.max_body", "must be from 64KiB to 32MiB")
 	}
-	if p.MaxReplay < 0 || p.MaxReplay > mostReplayed {
-		v.Add("playground.max_replay", "must be from 0 to %d", mostReplayed)
+	if p.MaxReplay < 0 || p.MaxReplay > maxReplayed {
+		v.Add("playground.max_replay", "must be from 0 to %d", maxReplayed)
 	}
 }

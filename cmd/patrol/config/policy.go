@@ -98,14 +98,14 @@ func defaultGate() Gate {
 	}
 }
 
-// mostReplayed is the most decisions that a candidate may have to make again.
-const mostReplayed = 1_000_000
+// maxReplayed is the most decisions that a candidate may have to make again.
+const maxReplayed = 1_000_000
 
 // maxPlanTrials bounds bundle.plan_trials. So many take a minute of CPU.
 const maxPlanTrials = 1_000_000
 
-// leastCredential is the least length of a credential that this server accepts.
-const leastCredential = 32
+// minCredential is the least length of a credential that this server accepts.
+const minCredential = 32
 
 func (b Bundle) validate(v *models.Invalid) {
 	checkDuration("bundle.interval", b.Interval, 100*time.Millisecond, 0, v)
@@ -126,8 +126,8 @@ func (b Bundle) validate(v *models.Invalid) {
 	}
 	if b.ServeCredential != "" {
 		switch {
-		case len(b.ServeCredential.Reveal()) < leastCredential:
-			v.Add("bundle.serve_credential", "must have at least %d characters: whoever knows it can read the policy", leastCredential)
+		case len(b.ServeCredential.Reveal()) < minCredential:
+			v.Add("bundle.serve_credential", "must have at least %d characters: whoever knows it can read the policy", minCredential)
 		case strings.HasPrefix(b.ServeCredential.Reveal(), "patrol"):
 			v.Add("bundle.serve_credential", "must not look like a token of Patrol's")
 		}
@@ -148,8 +148,8 @@ func (g Gate) validate(v *models.Invalid) {
 		v.Add("gate.memory", "must be at least 128MiB")
 	}
 	checkDuration("gate.replay_since", g.ReplaySince, 0, 0, v)
-	if g.ReplayLimit < 1 || g.ReplayLimit > mostReplayed {
-		v.Add("gate.replay_limit", "must be from 1 to %d", mostReplayed)
+	if g.ReplayLimit < 1 || g.ReplayLimit > maxReplayed {
+		v.Add("gate.replay_limit", "must be from 1 to %d", maxReplayed)
 	}
 	if g.MaxChanges < 0 {
 		v.Add("gate.max_changes", "must not be negative")

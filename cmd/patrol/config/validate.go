@@ -142,8 +142,8 @@ func (d Database) validate(v *models.Invalid) {
 		v.Add("database.url", "names no database")
 	}
 	checkCount("database.max_conns", d.MaxConns, 0, v)
-	if d.MaxConns > 0 && d.MaxConns < store.LeastConns && !d.OnSQLite() {
-		v.Add("database.max_conns", "must be at least %d with PostgreSQL, of which decisions, the change feed, lists and the decision log have shares; or 0", store.LeastConns)
+	if d.MaxConns > 0 && d.MaxConns < store.MinConns && !d.OnSQLite() {
+		v.Add("database.max_conns", "must be at least %d with PostgreSQL, of which decisions, the change feed, lists and the decision log have shares; or 0", store.MinConns)
 	}
 	if listen, _, _ := strings.Cut(string(d.ListenURL), "://"); d.ListenURL != "" && (d.OnSQLite() || !slices.Contains([]string{"postgres", "postgresql"}, listen)) {
 		v.Add("database.listen_url", "must start with postgres://, as database.url then does")

@@ -51,18 +51,18 @@ func (c *funcCompiler) equal(a, b ir.Operand, want bool) step {
 	}
 }
 
-// mostCompared bounds the parts of two values that are compared. Values share parts, so that a
+// maxCompared bounds the parts of two values that are compared. Values share parts, so that a
 // small one may take a very long time to go through.
-const mostCompared = 1 << 17
+const maxCompared = 1 << 17
 
-var errTooLarge = fmt.Errorf("values of more than %d parts are not compared", mostCompared)
+var errTooLarge = fmt.Errorf("values of more than %d parts are not compared", maxCompared)
 
 // manageable reports whether two values can be compared in reasonable time.
 func manageable(a, b *ast.Term) bool {
 	if a == b || isSmall(a.Value) || isSmall(b.Value) {
 		return true
 	}
-	left := mostCompared
+	left := maxCompared
 	return within(a, &left) && within(b, &left)
 }
 

@@ -9,24 +9,24 @@ import (
 	"github.com/open-policy-agent/opa/v1/ir"
 )
 
-// MostHeld bounds what an evaluation makes, as [Weigh] counts it.
-const MostHeld = 12 << 20
+// MaxHeld bounds what an evaluation makes, as [Weigh] counts it.
+const MaxHeld = 12 << 20
 
 // partWeight is the weight of each part of a value without its text, in bytes: about the
 // memory that it takes.
 const partWeight = 48
 
-// ErrHeld says that an evaluation made more than [MostHeld].
+// ErrHeld says that an evaluation made more than [MaxHeld].
 var ErrHeld = errors.New("values that are too large, counting what they share as often as it is there")
 
-// Weigh adds the weight of a value to n, and stops where that is more than MostHeld: values
+// Weigh adds the weight of a value to n, and stops where that is more than MaxHeld: values
 // share parts, so that a small one may take a very long time to go through.
 func Weigh(t *ast.Term, n int) int {
 	n += partWeight
-	if n > MostHeld {
+	if n > MaxHeld {
 		return n
 	}
-	return n + Size(t.Value, partWeight, MostHeld-n)
+	return n + Size(t.Value, partWeight, MaxHeld-n)
 }
 
 // Size returns the size of a value, in bytes: its text, and part for each of its parts at any
@@ -84,7 +84,7 @@ func (s *scale) count(v ast.Value) {
 // hold weighs what is put into a container that the evaluation makes. It reports whether the
 // evaluation may go on, and has else set the error.
 func (ev *evaluator) hold(t *ast.Term) bool {
-	if ev.held = Weigh(t, ev.held); ev.held > MostHeld {
+	if ev.held = Weigh(t, ev.held); ev.held > MaxHeld {
 		ev.err = ErrHeld
 		return false
 	}

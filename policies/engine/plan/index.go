@@ -68,7 +68,7 @@ func (c *funcCompiler) indexed(blocks []*ir.Block, compiled []block, leads []*le
 		rest = append(rest, i)
 	}
 	for {
-		slot, n := mostRequired(leads, rest)
+		slot, n := maxRequired(leads, rest)
 		if n < minIndexed {
 			break
 		}
@@ -113,8 +113,8 @@ func lookIn(table map[ast.String][]block, slot int) step {
 	}
 }
 
-// mostRequired is the slot that most of the bodies require a text of.
-func mostRequired(leads []*lead, of []int) (slot, n int) {
+// maxRequired is the slot that most of the bodies require a text of.
+func maxRequired(leads []*lead, of []int) (slot, n int) {
 	counts := map[int]int{}
 	for _, i := range of {
 		for s := range leads[i].keys {

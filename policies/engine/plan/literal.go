@@ -17,15 +17,15 @@ type literal struct {
 	made   bool
 }
 
-// mostMembers bounds literals.
-const mostMembers = 16
+// maxMembers bounds literals.
+const maxMembers = 16
 
 // literalOf begins a literal with the members of a constant; nil: the object is none. What is
 // added must be the same when the object is made as where it was added.
 func (c *funcCompiler) literalOf(l ir.Local, begun ast.Value) *literal {
 	obj, ok := begun.(ast.Object)
 	u := c.survey.of(l, nil)
-	if !ok || len(u.mutates) > mostMembers {
+	if !ok || len(u.mutates) > maxMembers {
 		return nil
 	}
 	texts := map[ast.String]bool{}
@@ -76,7 +76,7 @@ func (lit *literal) add(c *funcCompiler, l ir.Local, key, value operand) step {
 	}
 	c.known[l] = known{literal: lit}
 	return func(ev *evaluator, locals []*ast.Term) exit {
-		var room [mostMembers][2]*ast.Term
+		var room [maxMembers][2]*ast.Term
 		members := room[:len(lit.keys)]
 		for i := range members {
 			members[i] = [2]*ast.Term{lit.keys[i], lit.values[i].get(ev, locals)}

@@ -102,8 +102,8 @@ type seed struct {
 	rule    *ast.Rule
 }
 
-// mostSeeds bounds how many rules' literals are tried.
-const mostSeeds = 60
+// maxSeeds bounds how many rules' literals are tried.
+const maxSeeds = 60
 
 // defaultRules are the rules of the default policy that decide, as text.
 var defaultRules = sync.OnceValue(func() map[string]bool {
@@ -153,11 +153,11 @@ func seedsOf(b *engine.Bundle) (seeds []seed) {
 					known[label] = true
 					seeds = append(seeds, seed{changes, r})
 				}
-				if !more || round > 8 || len(seeds) >= mostSeeds {
+				if !more || round > 8 || len(seeds) >= maxSeeds {
 					break
 				}
 			}
-			if len(seeds) >= mostSeeds {
+			if len(seeds) >= maxSeeds {
 				return seeds
 			}
 		}

@@ -25,8 +25,8 @@ var contextValues = []struct {
 
 // The bounds of what is tried.
 const (
-	mostContextPaths = 64
-	mostContextBases = 40
+	maxContextPaths = 64
+	maxContextBases = 40
 )
 
 // contextPath is a place in the context of a request that a rule reads.
@@ -58,7 +58,7 @@ func (c *check) contextPaths() (paths []contextPath) {
 				} else if !ref[0].Equal(ast.InputRootDocument) {
 					return false
 				}
-				if len(path) < 3 || path[0] != "request" || path[1] != "context" || known[strings.Join(path, "/")] || len(paths) >= mostContextPaths {
+				if len(path) < 3 || path[0] != "request" || path[1] != "context" || known[strings.Join(path, "/")] || len(paths) >= maxContextPaths {
 					return false
 				}
 				known[strings.Join(path, "/")] = true
@@ -100,14 +100,14 @@ func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error)
 		bases := []object{}
 		for _, a := range allowed {
 			for _, s := range seeds {
-				if s.rule == p.rule && len(bases) < mostContextBases {
+				if s.rule == p.rule && len(bases) < maxContextBases {
 					if input, ok := seeded(a.input, s.changes); ok {
 						bases = append(bases, input)
 					}
 				}
 			}
 		}
-		for _, a := range allowed[:min(len(allowed), mostContextBases)] {
+		for _, a := range allowed[:min(len(allowed), maxContextBases)] {
 			bases = append(bases, a.input)
 		}
 		f, err := c.failsOn(ctx, p, bases)

@@ -56,10 +56,10 @@ const (
 	// adminCost is the cost of making somebody a platform admin: more than
 	// everything else together, so that it is only advised where nothing else helps.
 	adminCost = 100
-	// mostRoles bounds the roles that are tried, the weakest first.
-	mostRoles = 40
-	// mostAlternatives bounds the alternatives that are told.
-	mostAlternatives = 5
+	// maxRoles bounds the roles that are tried, the weakest first.
+	maxRoles = 40
+	// maxAlternatives bounds the alternatives that are told.
+	maxAlternatives = 5
 	// grantedScope is the id of the scope that a change adds.
 	grantedScope = "added"
 	// newTokenLives is the lifetime of the token that a change makes, in seconds.
@@ -81,7 +81,7 @@ func remedy(ctx context.Context, s *engine.Snapshot, input object) (*Remedy, err
 	var found *Remedy
 	best := 0
 	for _, set := range changeSets(s.Catalog(), input) {
-		if found != nil && (set.cost > best || len(found.Alternatives) == mostAlternatives) {
+		if found != nil && (set.cost > best || len(found.Alternatives) == maxAlternatives) {
 			break
 		}
 		v, err := ast.InterfaceToValue(Apply(input, set.changes))
@@ -225,7 +225,7 @@ func roleChanges(catalog models.Catalog, input object, domain, owner string) (ch
 	}
 	roles := slices.Sorted(maps.Keys(catalog.Roles))
 	slices.SortStableFunc(roles, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
-	for _, role := range roles[:min(len(roles), mostRoles)] {
+	for _, role := range roles[:min(len(roles), maxRoles)] {
 		if role == has {
 			continue
 		}

@@ -322,9 +322,9 @@ func (s *suite) resultsOf(r *tester.Result) []TestResult {
 	return cases
 }
 
-// mostTraced is for how many failing tests it is worked out where they fail. Who
+// maxTraced is for how many failing tests it is worked out where they fail. Who
 // broke everything does not read all of it.
-const mostTraced = 20
+const maxTraced = 20
 
 // findFailures runs failing tests again to say on which line they failed.
 func (s *suite) findFailures(ctx context.Context, all []TestResult, bad []*tester.Result) {
@@ -334,7 +334,7 @@ func (s *suite) findFailures(ctx context.Context, all []TestResult, bad []*teste
 	slices.SortFunc(bad, func(a, b *tester.Result) int { return a.Location.Compare(b.Location) })
 	var names []string
 	watch := failureWatch{tests: map[string]bool{}, last: map[string]*ast.Expr{}}
-	for _, r := range bad[:min(len(bad), mostTraced)] {
+	for _, r := range bad[:min(len(bad), maxTraced)] {
 		names = append(names, regexp.QuoteMeta(r.Package+"."+r.Name))
 		watch.tests[ruleAt(r.Location)] = true
 	}

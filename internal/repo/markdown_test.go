@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -151,4 +152,28 @@ func exists(t *testing.T, name string, message ...any) bool {
 	t.Helper()
 	_, err := os.Stat(filepath.Join(root, name))
 	return assert.NoError(t, err, message...)
+}
+
+// maxProse bounds a line of prose, in characters.
+const maxProse = 100
+
+// unbreakable is a line, but for its indentation, that has no place to break: one word, link
+// or span of code, with what introduces an item of a list.
+var unbreakable = regexp.MustCompile("^\\s*([-*+] |\\d+[.)] )?(\\S+|!?\\[[^]]*\\]\\(\\S*|`[^`]*`\\S*)$")
+
+// TestProseIsNarrow holds that lines of prose in Markdown are at most 100 characters long, so
+// that changes of them can be read. Tables, headings, pictures and code may be longer.
+func TestProseIsNarrow(t *testing.T) {
+	for _, name := range append(documents(t), "cmd/patrol/starter/README.md") {
+		code := false
+		for i, line := range strings.Split(read(t, name), "\n") {
+			begin := strings.TrimSpace(line)
+			fenced := strings.HasPrefix(begin, "```")
+			code = code != fenced
+			if code || fenced || unbreakable.MatchString(line) || strings.HasPrefix(begin, "|") || strings.HasPrefix(begin, "#") || strings.HasPrefix(begin, "<") || strings.HasPrefix(begin, "![") {
+				continue
+			}
+			assert.LessOrEqual(t, utf8.RuneCountInString(line), maxProse, "%s:%d: %s", name, i+1, line)
+		}
+	}
 }

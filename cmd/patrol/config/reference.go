@@ -69,7 +69,7 @@ func Reference(w io.Writer) error {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", key, docs[key])
 		table(&b, bySection[key])
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, wrapProse(b.String()))
 	return err
 }
 

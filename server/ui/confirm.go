@@ -159,7 +159,7 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 		return PromoteURL(form.Get("revision"))
 	case path == "/policy/history/rollback":
 		return RollBackURL(form.Get("revision"))
-	case path == "/profile/sessions/end":
+	case path == "/profile/sessions/end", path == "/profile/sessions/codes":
 		return "/profile/sessions"
 	case path == "/logout":
 		return ""

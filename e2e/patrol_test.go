@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"patrol/bundles"
+	"patrol/bundles/sandbox"
 	"patrol/internal/testenv"
 	"patrol/models"
 	"patrol/models/store"
@@ -29,7 +31,13 @@ import (
 	"patrol/server/manage"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	if sandbox.IsChild(os.Args[1:]) {
+		os.Exit(sandbox.Main(os.Args[1:], bundles.Jobs(), os.Stdin, os.Stdout, os.Stderr))
+	}
+	sandbox.Replace(testenv.Program())
+	testenv.Main(m)
+}
 
 // patience bounds the time of anything that is not itself under test.
 const patience = 30 * time.Second
@@ -117,6 +125,7 @@ func (b *logBuffer) String() string {
 type options struct {
 	uncached    bool // every fact is read for every decision
 	kinds       models.DomainKinds
+	policy      string // a folder; "" is the default
 	recorder    authz.Recorder
 	extauthz    func(*extauthz.Config)
 	forwardauth func(*forwardauth.Config)
@@ -146,9 +155,14 @@ func openPatrol(t *testing.T, database, upstream string, o options) *patrol {
 	p := openWorld(t, database)
 	logger := slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 
-	source, err := bundles.NewSource(bundles.Options{})
+	source, err := bundles.NewSource(bundles.Options{Source: o.policy, Interval: time.Hour})
 	require.NoError(t, err)
-	delivery, err := bundles.Begin(ctx, bundles.Config{Source: source, Ledger: manage.PolicyLedger(p.store), StartTimeout: patience, Logger: logger})
+	var gate *bundles.Gate
+	if o.policy != "" {
+		gate, err = bundles.NewGate(bundles.GateConfig{MinCoverage: -1, TestTimeout: time.Minute, Limits: sandbox.Limits{Memory: 1 << 30, CPU: time.Minute, Wall: 5 * time.Minute}})
+		require.NoError(t, err)
+	}
+	delivery, err := bundles.Begin(ctx, bundles.Config{Source: source, Gate: gate, Ledger: manage.PolicyLedger(p.store), StartTimeout: 10 * patience, Logger: logger})
 	require.NoError(t, err)
 	p.policy = delivery.Engine()
 	p.facts = &facts{Store: p.store}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"math"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -103,32 +102,6 @@ func TestDecideRefusesRequests(t *testing.T) {
 			assert.Equal(t, models.Decision{}, d)
 		})
 	}
-}
-
-// TestOwnRule loads the example of the README.
-func TestOwnRule(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	require.NoError(t, err)
-	_, example, found := strings.Cut(string(readme), "```rego\n")
-	require.True(t, found)
-	example, _, _ = strings.Cut(example, "```")
-	s := load(t, map[string]string{"custom/office_hours.rego": example})
-
-	req, f := readModel, facts()
-	req.Operation = "write"
-	f.User = engine.UserValue(admin)
-	all := pat
-	all.ExpiresAt = now.AddDate(1, 0, 0)
-	all.Scopes = []models.Scope{{ID: "s", Domain: "acme", EntityType: "models", Entity: "*", Operation: "write"}}
-	f.Token = engine.TokenValue(all)
-	monday := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	d, err := s.Decide(t.Context(), req, f, monday)
-	require.NoError(t, err)
-	assert.True(t, d.Allowed)
-	d, err = s.Decide(t.Context(), req, f, monday.AddDate(0, 0, -1))
-	require.NoError(t, err)
-	assert.False(t, d.Allowed)
-	assert.Equal(t, []models.ReasonCode{"weekend"}, codes(d))
 }
 
 // policy is a bundle whose decision is what rules say, once there is a user: to

@@ -15,8 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"patrol/internal/heap"
 )
 
 // Limits bound one run of a job. Zero fields have the values of [DefaultLimits].
@@ -328,10 +326,6 @@ const (
 	exitJob   = 3 // the job says that it failed
 )
 
-// headroom is how many bytes a child allocates between two collections of garbage: it keeps
-// little and lives briefly.
-const headroom = 64 << 20
-
 // Main is a child's whole life. args are the program's, without its name; see
 // [IsChild]. It returns the exit status.
 func Main(args []string, jobs map[string]Job, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -349,7 +343,6 @@ func Main(args []string, jobs map[string]Job, stdin io.Reader, stdout, stderr io
 		return fail(exitUsage, fmt.Errorf("limit this process: %w", err))
 	}
 	debug.SetMemoryLimit(memory / 10 * 8)
-	defer heap.Headroom(min(headroom, uint64(memory)/8))() //nolint:gosec // G115: positive, says limit
 	more := bufio.NewReaderSize(stdin, 64<<10)
 	input, err := more.ReadBytes('\n')
 	if err != nil {

@@ -100,6 +100,10 @@ func elementsOf(t *ast.Term) (all []*ast.Term) {
 
 // merged bounds the union of objects, which goes down into them.
 func merged(args []*ast.Term) error {
+	const small = fewElements / 2 * perElement
+	if !slices.ContainsFunc(args, func(t *ast.Term) bool { return size(t.Value, small) > small }) {
+		return nil // it has few parts; most calls end here, and allocate nothing
+	}
 	n := 0
 	var count func(o ast.Object)
 	count = func(o ast.Object) {

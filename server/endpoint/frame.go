@@ -225,3 +225,13 @@ func AllMeant(values url.Values, instead string) error {
 	v.Add("all", "must be true: this revokes every token of yours; %s", instead)
 	return v.Err()
 }
+
+// AnswersHead answers a HEAD request with 200 and no body, and reports whether the request was
+// one. It is for what a HEAD request must neither hand out nor note.
+func AnswersHead(c *gin.Context) bool {
+	if c.Request.Method != http.MethodHead {
+		return false
+	}
+	c.Status(http.StatusOK)
+	return true
+}

@@ -24,8 +24,7 @@ func (s *Surface) pageData(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) pageExport(c *gin.Context, p models.Principal) error {
-	if c.Request.Method == http.MethodHead { // nothing is handed out, and nothing noted
-		c.Status(http.StatusOK)
+	if endpoint.AnswersHead(c) {
 		return nil
 	}
 	out, err := s.identity.Export(c.Request.Context(), p)

@@ -33,7 +33,7 @@ func TestCorpus(t *testing.T) {
 	require.NoError(t, err)
 	var corpus []slip
 	require.NoError(t, yaml.UnmarshalStrict(content, &corpus))
-	require.GreaterOrEqual(t, len(corpus), 130)
+	require.GreaterOrEqual(t, len(corpus), 240)
 	for _, c := range corpus {
 		t.Run(c.Name, func(t *testing.T) {
 			if c.File == "" {

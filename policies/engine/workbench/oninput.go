@@ -15,12 +15,38 @@ import (
 	"patrol/policies/engine"
 )
 
-// contextValues are one of each type that a caller can send.
-var contextValues = []struct {
+// contextValue is a value that a caller can send.
+type contextValue struct {
 	name  string
 	value any
-}{
-	{"null", nil}, {"a boolean", true}, {"a number", 7}, {"a fraction", -0.5}, {"a text", "x"}, {"an empty text", ""}, {"an array", []any{1, "x"}}, {"an object", object{"x": 1}},
+}
+
+// contextValues are one of each type that a caller can send, with objects that have what a
+// rule looks for.
+func contextValues(keys []string) []contextValue {
+	of := func(v any) object {
+		o := object{"x": v}
+		for _, key := range keys {
+			o[key] = v
+		}
+		return o
+	}
+	return []contextValue{
+		{"null", nil},
+		{"a boolean", true},
+		{"a number", 7},
+		{"a fraction", -0.5},
+		{"zero", 0},
+		{"a text", "x"},
+		{"an empty text", ""},
+		{"an array", []any{1, "x"}},
+		{"an array of texts", []any{"x"}},
+		{"an object", of(1)},
+		{"an object of texts", of("x")},
+		{"an array of objects", []any{of(1)}},
+		{"an array of objects of texts", []any{of("x")}},
+		{"an empty array", []any{}},
+	}
 }
 
 // The bounds of what is tried.
@@ -32,43 +58,72 @@ const (
 // contextPath is a place in the context of a request that a rule reads.
 type contextPath struct {
 	path     []string
+	keys     []string   // which the rule looks for in what is there
+	others   [][]string // that have the same value
 	rule     *ast.Rule
 	location *ast.Location
 }
 
 // contextPaths are the places in the context that the policy reads.
 func (c *check) contextPaths() (paths []contextPath) {
+	in := newReader(c.bundle)
 	known := map[string]bool{}
 	for _, m := range c.modules {
 		for _, r := range m.Rules {
-			named := map[ast.Var][]string{}
+			named := in.names(m, r)
+			var keys []string
+			add := func(path []string, l *ast.Location) {
+				if len(path) < 2 || path[0] != "request" || path[1] != "context" || len(paths) >= maxContextPaths {
+					return
+				}
+				if len(path) == 2 { // all of it
+					path = append(slices.Clone(path), "x")
+				}
+				if at := strings.Join(path, "/"); !known[at] {
+					known[at] = true
+					if l == nil {
+						l = r.Location
+					}
+					paths = append(paths, contextPath{path: path, rule: r, location: l})
+				}
+			}
+			from := len(paths)
 			for _, e := range r.Body {
 				if terms, ok := e.Terms.([]*ast.Term); ok && len(terms) == 3 {
-					v, isVar := terms[1].Value.(ast.Var)
-					ref, isRef := terms[2].Value.(ast.Ref)
-					if isVar && isRef && ref[0].Equal(ast.InputRootDocument) {
-						named[v] = texts(ref[1:])
+					if v, isVar := terms[1].Value.(ast.Var); isVar {
+						if path := pathIn(terms[2], named); path != nil {
+							named[v] = path
+						}
 					}
 				}
 			}
-			ast.WalkRefs(r, func(ref ast.Ref) bool {
-				path := texts(ref[1:])
-				if head, ok := ref[0].Value.(ast.Var); ok && named[head] != nil {
-					path = append(slices.Clone(named[head]), path...)
-				} else if !ref[0].Equal(ast.InputRootDocument) {
-					return false
+			ast.WalkTerms(r, func(t *ast.Term) bool {
+				switch v := t.Value.(type) {
+				case ast.Call:
+					add(pathIn(t, named), t.Location)
+				case ast.Ref:
+					path := texts(v[1:])
+					head, isVar := v[0].Value.(ast.Var)
+					switch {
+					case v[0].Equal(ast.InputRootDocument):
+					case isVar && named[head] != nil:
+						path = append(slices.Clone(named[head]), path...)
+					default:
+						keys = append(keys, path...)
+						return false
+					}
+					for _, part := range v[1:] { // what comes behind a variable
+						if text, ok := part.Value.(ast.String); ok {
+							keys = append(keys, string(text))
+						}
+					}
+					add(path, v[0].Location)
 				}
-				if len(path) < 3 || path[0] != "request" || path[1] != "context" || known[strings.Join(path, "/")] || len(paths) >= maxContextPaths {
-					return false
-				}
-				known[strings.Join(path, "/")] = true
-				l := ref[0].Location
-				if l == nil {
-					l = r.Location
-				}
-				paths = append(paths, contextPath{path, r, l})
 				return false
 			})
+			for i := range paths[from:] {
+				paths[from+i].keys = keys
+			}
 		}
 	}
 	return paths
@@ -96,13 +151,22 @@ func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error)
 	found = c.undecided(tried)
 	paths := c.contextPaths()
 	allowed, seeds := tried.allowed, seedsOf(c.bundle)
+	if len(paths) > 1 { // all of them at once, as conditions that hold together
+		all := contextPath{rule: paths[0].rule, location: paths[0].location}
+		for _, p := range paths {
+			all.others = append(all.others, p.path)
+			all.keys = append(all.keys, p.keys...)
+		}
+		all.path = paths[0].path
+		paths = append(paths, all)
+	}
 	for _, p := range paths {
 		bases := []object{}
 		for _, a := range allowed {
 			for _, s := range seeds {
 				if s.rule == p.rule && len(bases) < maxContextBases {
 					if input, ok := seeded(a.input, s.changes); ok {
-						bases = append(bases, input)
+						bases = append(bases, withScope(input))
 					}
 				}
 			}
@@ -147,8 +211,12 @@ func failedAt(err error, l *ast.Location) (*ast.Location, string) {
 
 func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]engine.Finding, error) {
 	for _, base := range bases {
-		for _, try := range contextValues {
-			v, err := ast.InterfaceToValue(engine.Edited(base, p.path, try.value))
+		for _, try := range contextValues(p.keys) {
+			input := engine.Edited(base, p.path, try.value)
+			for _, other := range p.others {
+				input = engine.Edited(input, other, try.value)
+			}
+			v, err := ast.InterfaceToValue(input)
 			if err != nil {
 				return nil, fmt.Errorf("try a context: %w", err)
 			}
@@ -165,6 +233,16 @@ func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]e
 		}
 	}
 	return nil, nil
+}
+
+// withScope is an input with the domain that it is about, and a scope for what it asks.
+func withScope(input object) object {
+	ask := requestIn(input)
+	if ask.Validate() != nil {
+		return input
+	}
+	input = engine.Edited(input, []string{"token", "scopes"}, object{ask.Domain: object{ask.EntityType: object{ask.Operation: object{ask.Entity: "s"}}}})
+	return engine.Edited(input, []string{"domain", "id"}, ask.Domain)
 }
 
 // seededRequests are inputs that rules of either policy compare with, for the known
@@ -204,12 +282,7 @@ func seededRequests(bundles [2]*engine.Bundle, catalogs ...models.Catalog) (all 
 					if !ok {
 						continue
 					}
-					// A scope for what the rule is about.
-					ask := requestIn(input)
-					if ask.Validate() == nil {
-						input = engine.Edited(input, []string{"token", "scopes"}, object{ask.Domain: object{ask.EntityType: object{ask.Operation: object{ask.Entity: "s"}}}})
-						input = engine.Edited(input, []string{"domain", "id"}, ask.Domain)
-					}
+					input = withScope(input) // with a scope for what the rule is about
 					text := fmt.Sprint(input)
 					if known[text] {
 						continue

@@ -52,6 +52,7 @@ func (c *check) rules(ctx context.Context) error {
 	misplaced := c.misplaced(add)
 	c.unreachable(add, misplaced)
 	c.literalCodes(add)
+	c.writtenExceptions(add)
 	c.neverTrue(add)
 	c.oldReasons(add)
 	if err := c.endless(add); err != nil {
@@ -87,7 +88,7 @@ func (c *check) stricter(f engine.Finding) {
 }
 
 // The fields of reasons and exceptions.
-var codeKey, messageKey, becauseKey = ast.StringTerm("code"), ast.StringTerm("message"), ast.StringTerm("because")
+var codeKey, messageKey, becauseKey, untilKey = ast.StringTerm("code"), ast.StringTerm("message"), ast.StringTerm("because"), ast.StringTerm("until")
 
 type finder func(code string, l *ast.Location, format string, args ...any)
 
@@ -255,6 +256,44 @@ func (c *check) literalCodes(add finder) {
 	}
 }
 
+// writtenExceptions looks at the fields of exceptions as they are written: one that is not as
+// it must be lifts nothing.
+func (c *check) writtenExceptions(add finder) {
+	for _, m := range c.modules {
+		for _, r := range m.Rules {
+			if path := texts(append(m.Package.Path[1:].Copy(), headOf(r)...)); !slices.Equal(path, []string{engine.Root, "custom", "waive"}) {
+				continue
+			}
+			ast.WalkTerms(r, func(t *ast.Term) bool {
+				obj, ok := t.Value.(ast.Object)
+				if !ok || obj.Get(codeKey) == nil {
+					return false
+				}
+				l := t.Location
+				if l == nil {
+					l = r.Location
+				}
+				if obj.Len() != 3 || obj.Get(becauseKey) == nil || obj.Get(untilKey) == nil {
+					add(codeMalformed, l, "an exception has code, because and until, and nothing else: this one lifts nothing")
+					return false
+				}
+				if because := obj.Get(becauseKey); ast.IsConstant(because.Value) {
+					if text, ok := because.Value.(ast.String); !ok || text == "" {
+						add(codeMalformed, l, "because is a text that says why: this exception lifts nothing")
+					}
+				}
+				if until := obj.Get(untilKey); ast.IsConstant(until.Value) {
+					n, _ := until.Value.(ast.Number)
+					if at, whole := n.Int64(); !whole || at <= 0 {
+						add(codeMalformed, l, "until is a time in Unix seconds, such as 1792592000: this exception lifts nothing")
+					}
+				}
+				return false
+			})
+		}
+	}
+}
+
 func constantOf(t *ast.Term) any {
 	if t == nil {
 		return nil
@@ -285,44 +324,6 @@ func (c *check) oldReasons(add finder) {
 	if len(all) > 1 {
 		first := all[0].Location
 		add(codeConflict, all[1].Location, "data.patrol.custom.reason is defined here and by %s:%d: where both hold, every request is a policy_error; write `deny contains …`", first.File, first.Row)
-	}
-}
-
-// neverTrue finds comparisons of input with what it cannot be.
-func (c *check) neverTrue(add finder) {
-	catalog := c.snapshot.Catalog()
-	known := map[string]func(string) bool{
-		"request.entity_type": func(s string) bool { _, ok := catalog.EntityTypes[s]; return ok },
-		"request.operation": func(s string) bool {
-			for _, t := range catalog.EntityTypes {
-				if _, ok := t.Operations[s]; ok {
-					return true
-				}
-			}
-			return false
-		},
-		"membership.role": func(s string) bool { _, ok := catalog.Roles[s]; return ok },
-		"domain.status": func(s string) bool {
-			return slices.Contains([]string{string(models.DomainEnabled), string(models.DomainIsDisabled), string(models.DomainIsFrozen)}, s)
-		},
-	}
-	boolean := []string{"token.revoked", "user.admin", "user.disabled", "domain.limits.wildcards", "domain.limits.approval"}
-	for _, m := range c.modules {
-		if m.Package.Path.Equal(authzPackage) {
-			continue // which judges facts of types that they should not have
-		}
-		for _, r := range m.Rules {
-			for _, l := range literalsOf(r) {
-				at := strings.Join(l.path, ".")
-				text, isText := l.value.(string)
-				if is, ok := known[at]; ok && l.whole && (!isText || !is(text)) {
-					add(codeNeverTrue, l.location, "input.%s is never %v: %s", at, l.term, neverHints[at])
-				}
-				if _, isBool := l.value.(bool); l.whole && slices.Contains(boolean, at) && !isBool {
-					add(codeNeverTrue, l.location, "input.%s is true or false, never %v", at, l.term)
-				}
-			}
-		}
 	}
 }
 

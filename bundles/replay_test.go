@@ -1,7 +1,6 @@
 package bundles
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -143,27 +142,6 @@ func TestReplayReportsWhatChanges(t *testing.T) {
 	report, err = Replay(t.Context(), own, handOut(events), ReplayOptions{Base: new(deniesReads(t))})
 	require.NoError(t, err)
 	assert.EqualValues(t, 70, report.NewlyAllowed)
-}
-
-// TestReplayOfManyTakesLittle replays more tokens than fit into the child's memory.
-func TestReplayOfManyTakesLittle(t *testing.T) {
-	if !sandbox.Enforced {
-		testenv.Missing(t, "rlimits", "this platform has no limits on processes")
-	}
-	event := seededEvents(t, 1, models.DefaultLimits().MaxScopes)[0]
-	const count = 20_000
-	report, err := Replay(t.Context(), engine.Source{Name: "own", Files: lightFiles(t, nil)},
-		func(_ context.Context, yield func([]byte) error) error {
-			for i := range count {
-				if err := yield(bytes.ReplaceAll(event, []byte("token00000000000"), fmt.Appendf(nil, "token%011d", i))); err != nil {
-					return err
-				}
-			}
-			return nil
-		}, ReplayOptions{Limits: sandbox.Limits{Memory: 192 << 20}})
-	require.NoError(t, err)
-	assert.EqualValues(t, count, report.Replayed)
-	assert.Zero(t, report.Changes())
 }
 
 func TestReplayFails(t *testing.T) {

@@ -118,7 +118,11 @@ func (f *fast) eval(ctx context.Context, q *question) (ast.Value, error) {
 	if !f.shape.Fill(*slots, q.document()) {
 		return nil, errUnfit
 	}
-	return f.run(ctx, plan.Input{Slots: *slots, Tree: f.shape.Tree(*slots), Document: q.doc}, &q.limit)
+	in := plan.Input{Slots: *slots, Document: q.doc}
+	if q.trial { // else it is not worth the memory for one evaluation
+		in.Tree = f.shape.Tree(*slots)
+	}
+	return f.run(ctx, in, &q.limit)
 }
 
 func (f *fast) run(ctx context.Context, in plan.Input, limit *deadline) (ast.Value, error) {

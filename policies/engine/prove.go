@@ -42,7 +42,7 @@ func (s *Snapshot) prove(ctx context.Context, d document, f *fast, trials int) e
 			return fmt.Errorf("make an input: %w", err)
 		}
 		input := ast.NewTerm(v)
-		q := &question{doc: input, limit: deadline{ctx: ctx, at: time.Now().Add(trialTime)}}
+		q := &question{doc: input, trial: true, limit: deadline{ctx: ctx, at: time.Now().Add(trialTime)}}
 		got, gerr := f.eval(ctx, q)
 		if errors.Is(gerr, errUnfit) {
 			continue // topdown answers these

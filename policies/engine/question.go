@@ -18,6 +18,7 @@ type question struct {
 	slots  []*ast.Term
 	scopes *plan.Tree // of the slot for them; nil: they are in that alone
 	doc    *ast.Term
+	trial  bool // the plan is tried as requests use it, with trees
 	limit  deadline
 
 	texts     [4]ast.Term   // of what is asked for

@@ -28,7 +28,7 @@ type NewPasswordReset struct {
 	RevokeTokens         bool `json:"revoke_tokens,omitempty"`
 }
 
-// Removal is what is removed.
+// Removal lists what was removed.
 func (n NewPasswordReset) Removal() models.Removal {
 	return models.Removal{Identities: n.DisconnectIdentities, Sessions: n.EndSessions, Codes: n.WithdrawCodes, Tokens: n.RevokeTokens}
 }
@@ -59,7 +59,7 @@ func (c *Client) WithdrawMyCodes(ctx context.Context) error {
 	return c.session(ctx, http.MethodDelete, "/me/codes", nil, nil, nil)
 }
 
-// Export is what Patrol keeps about somebody, for them: the answer of `GET /api/v1/me/export`. It
+// Export holds the data that Patrol keeps about a person, for that person: the answer of `GET /api/v1/me/export`. It
 // holds no secret.
 type Export struct {
 	ExportedAt time.Time          `json:"exported_at"`

@@ -22,7 +22,7 @@ type WaysIn struct {
 	Tokens     int `json:"tokens"`
 }
 
-// Less is what w has beyond other.
+// Less subtracts other from w.
 func (w WaysIn) Less(other WaysIn) WaysIn {
 	return WaysIn{w.Identities - other.Identities, w.Sessions - other.Sessions, w.Codes - other.Codes, w.Tokens - other.Tokens}
 }

@@ -272,5 +272,5 @@ func TestLogoutTokens(t *testing.T) {
 	assert.Less(t, len(events), 60, "a flood is one event a minute")
 }
 
-// start is when the clocks of tests begin, in Unix seconds.
+// start is the time at which the clocks of tests begin, in Unix seconds.
 func start(*world) int64 { return server.NewClock().Now().Unix() }

@@ -38,7 +38,7 @@ type process struct {
 	stdout, stderr io.Writer
 }
 
-// policyHeadroom is how many bytes a command on policies allocates between two collections of
+// policyHeadroom is the number of bytes that a command on policies allocates between two collections of
 // garbage: a check keeps little and lives for seconds.
 const policyHeadroom = 64 << 20
 

@@ -85,7 +85,7 @@ type node struct {
 	keeper    *keyKeeper
 	// purgeAfter is the time for which records of dead tokens are kept; 0: for ever.
 	purgeAfter time.Duration
-	// keepAudit is how long events of the audit log are kept, and keepUses the last use of
+	// keepAudit is the retention of events of the audit log, keepUses that of the last use of
 	// tokens; 0: for ever.
 	keepAudit, keepUses time.Duration
 

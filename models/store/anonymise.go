@@ -13,7 +13,7 @@ import (
 	"patrol/models"
 )
 
-// hashedEmail is what stands in place of the address of an anonymised user: a keyed hash, by
+// hashedEmail replaces the address of an anonymised user by a keyed hash, by
 // which the address stays taken. Who has the database has the key and can try addresses.
 func (t *tx) hashedEmail(email string) (string, error) {
 	var key string
@@ -122,7 +122,7 @@ func (t *tx) leaveDomains(userID string) error {
 	return nil
 }
 
-// changeTokens tells that all tokens of a user are other ones now.
+// changeTokens puts a change of each token of a user into the feed.
 func (t *tx) changeTokens(userID string) error {
 	var ids []string
 	if err := t.db.Raw("SELECT id FROM pats WHERE user_id = ? ORDER BY id", userID).Find(&ids).Error; err != nil {

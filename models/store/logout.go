@@ -13,7 +13,7 @@ import (
 // and id; "" for none.
 type AtProvider struct{ Subject, Session string }
 
-// Logout is what an identity provider wants ended: the sessions that began there, of a person,
+// Logout names the sessions that an identity provider ends: those that began there, of a person,
 // in a session there, or of a person in a session. Those of which the provider did not name its
 // session are in any.
 type Logout struct {

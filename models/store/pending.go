@@ -129,7 +129,7 @@ func (t *tx) endAuthority(before, after userRow) error {
 	return t.endApprovals("approved_by = ? AND domain NOT IN (SELECT domain FROM memberships WHERE user_id = ?)", after.ID, after.ID)
 }
 
-// changeApproved tells that who gave approvals may do something else now.
+// changeApproved puts a change of each token into the feed that a user approved: the approver's power changed.
 func (t *tx) changeApproved(userID string) error {
 	var ids []string
 	if err := t.db.Raw("SELECT DISTINCT pat_id FROM approvals WHERE approved_by = ? ORDER BY pat_id", userID).Find(&ids).Error; err != nil {

@@ -10,7 +10,7 @@ import (
 	"patrol/models"
 )
 
-// upkeepBatch is how many rows a transaction of the upkeep changes: others' writes wait for
+// upkeepBatch is the number of rows that one transaction of the upkeep changes: others' writes wait for
 // it on SQLite.
 const upkeepBatch = 1000
 

@@ -156,7 +156,7 @@ func subset(args []*ast.Term) error {
 	return nil
 }
 
-// inLists is how many elements the arrays and sets in a value have, counted up to most.
+// inLists counts the elements of all arrays and sets in a value, up to most.
 func inLists(t *ast.Term, most int) (n int) {
 	switch v := t.Value.(type) {
 	case *ast.Array:

@@ -182,7 +182,7 @@ func newValue(items ...[2]*ast.Term) *Value {
 	return &Value{term: t}
 }
 
-// scopeDepth is how many keys find a token's scope: domain, entity type, operation and entity.
+// scopeDepth is the number of keys of a token's scope: domain, entity type, operation and entity.
 const scopeDepth = 4
 
 // tree is an object of objects whose leaves are strings.

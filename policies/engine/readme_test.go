@@ -18,7 +18,7 @@ import (
 	"patrol/policies/engine/workbench"
 )
 
-// readmeBlocks are what happens to each block of code in the README of the policies, by its
+// readmeBlocks gives the treatment of each block of code in the README of the policies, by its
 // first line. A block that is not here fails the test. Blocks marked sh are run by
 // TestCommandsInDocuments; e2e asks the whole server about the exception and the labels.
 var readmeBlocks = map[string]func(*testing.T, string){

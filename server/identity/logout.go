@@ -20,7 +20,7 @@ import (
 
 const (
 	logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
-	// logoutAge is how long a message is taken after it was made.
+	// logoutAge is the greatest age of a message that is accepted.
 	logoutAge = 10 * time.Minute
 	// maxLogoutToken bounds the message.
 	maxLogoutToken = 32 << 10

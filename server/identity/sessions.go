@@ -51,7 +51,7 @@ type sessionStart struct {
 	bearer     bool      // the token travels in the Authorization header
 	provider   bool      // at the identity provider
 	signedInAt time.Time // when the credentials were given
-	// there is who and which session it is at the identity provider, which can end it.
+	// there identifies person and session at the identity provider, which can end the session.
 	there store.AtProvider
 }
 
@@ -80,7 +80,7 @@ func (s *sessions) bind(ctx context.Context, there store.AtProvider) {
 	s.scs.Put(ctx, store.SessionProviderKey, there.Session)
 }
 
-// there is what the session of ctx is tied to.
+// there returns person and session at the identity provider that the session of ctx began with.
 func (s *sessions) there(ctx context.Context) store.AtProvider {
 	return store.AtProvider{Subject: s.scs.GetString(ctx, store.SessionSubjectKey), Session: s.scs.GetString(ctx, store.SessionProviderKey)}
 }

@@ -99,7 +99,7 @@ func (s *Surface) authorizeBatch(c *gin.Context, _ models.Principal) error {
 
 // authorizeCall takes the token from where it was sent: the body or a Bearer
 // header, not both. Another scheme in the header is no token. The request then enters the
-// decisions' share of the places. invalid is what is wrong with the body.
+// decisions' share of the places. invalid is the error of the body.
 func (s *Surface) authorizeCall(c *gin.Context, inBody *string, full bool, invalid error) (authz.Call, error) {
 	if invalid != nil {
 		return authz.Call{}, invalid

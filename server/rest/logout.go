@@ -13,7 +13,7 @@ import (
 	"patrol/server/request"
 )
 
-// LogoutPath is where the identity provider says that a session there is over.
+// LogoutPath receives the identity provider's logout tokens.
 const LogoutPath = "/login/oidc/backchannel-logout"
 
 func (s *Surface) logoutRoutes() []endpoint.Route {

@@ -142,7 +142,7 @@ type Sessions struct {
 	FreshAdmin  time.Duration `key:"fresh_admin" doc:"What widens anybody's power or removes a protection needs a sign-in within this time: accounts, roles, limits, approvals, the policy in force."`
 }
 
-// Audit is how long the audit log is kept.
+// Audit sets the retention of the audit log.
 type Audit struct {
 	Retention time.Duration `key:"retention" doc:"How long events of the audit log are kept, at least 1d. 0: for good. What was removed is no evidence any more."`
 }

@@ -16,7 +16,7 @@ const MaxHeld = 12 << 20
 // memory that it takes.
 const partWeight = 48
 
-// ErrHeld says that an evaluation made more than [MaxHeld].
+// ErrHeld is the error of an evaluation that made more than [MaxHeld].
 var ErrHeld = errors.New("values that are too large, counting what they share as often as it is there")
 
 // Weigh adds the weight of a value to n, and stops where that is more than MaxHeld: values

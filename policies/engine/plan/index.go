@@ -9,7 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ir"
 )
 
-// minIndexed is of how many rules an index is made.
+// minIndexed is the smallest number of bodies for which an index is made.
 const minIndexed = 16
 
 // Linear is a rule with many bodies that an evaluation goes through one by one.
@@ -20,7 +20,7 @@ type Linear struct {
 	Row    int
 }
 
-// lead is what a rule's body begins with.
+// lead describes the beginning of a rule's body.
 type lead struct {
 	open bool             // nothing before it can fail
 	keys map[int][]string // the texts that a slot must have one of
@@ -55,8 +55,8 @@ func textsOf(t *ast.Term) (texts []string, ok bool) {
 }
 
 // indexed has the bodies of a rule which hold only for some texts of one slot looked up by that text,
-// where their order means nothing. The others stay as they are. blocks are what the compiled
-// ones were made of.
+// where their order means nothing. The others stay as they are. blocks are the sources of the
+// compiled ones.
 func (c *funcCompiler) indexed(blocks []*ir.Block, compiled []block, leads []*lead) []block {
 	first, ok := bodies(blocks)
 	if !ok {

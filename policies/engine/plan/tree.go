@@ -109,8 +109,8 @@ func same(a, b []*ast.Term) bool {
 	return true
 }
 
-// descent compiles the statements that look a leaf of the tree up, level by level, into one. n is how
-// many they are; 0: the statements at hand are something else.
+// descent compiles the statements that look a leaf of the tree up, level by level, into one. n is
+// the number of them; 0: the statements at hand do something else.
 func (c *funcCompiler) descent(stmts []ir.Stmt) (s step, n int, err error) {
 	if c.whole || c.Shape.tree < 0 {
 		return nil, 0, nil

@@ -151,7 +151,7 @@ func (in *reader) calls(b *engine.Bundle) {
 	}
 }
 
-// names are what a rule may call parts of input by, before its body says more.
+// names returns the names of parts of input in a rule, without those that its body adds.
 func (in *reader) names(m *ast.Module, r *ast.Rule) map[ast.Var][]string {
 	named := map[ast.Var][]string{}
 	maps.Copy(named, in.parts[m])
@@ -336,7 +336,7 @@ func (in *reader) literals(m *ast.Module, r *ast.Rule) (found []literal) {
 	return found
 }
 
-// argumentName is what a constant argument is known by.
+// argumentName returns the name of a constant argument.
 func argumentName(i int) ast.Var { return ast.Var("argument " + strconv.Itoa(i)) }
 
 // lookUps calls do with each part of input by which something constant is looked up.

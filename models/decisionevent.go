@@ -72,6 +72,12 @@ func (l *LoggedDecision) AppendInput(b []byte) []byte {
 			b = append(b, f.fact.JSON...)
 		}
 	}
+	for _, part := range [...]struct{ name, text string }{{`,"client":`, l.Input.Client}, {`,"http":`, l.Input.HTTP}} {
+		if part.text != "" {
+			b = append(b, part.name...)
+			b = append(b, part.text...)
+		}
+	}
 	b = append(b, `,"now":`...)
 	b = strconv.AppendInt(b, l.Input.Now, 10)
 	return append(b, '}')
@@ -208,6 +214,8 @@ type event struct {
 		User       json.RawMessage `json:"user"`
 		Domain     json.RawMessage `json:"domain"`
 		Membership json.RawMessage `json:"membership"`
+		Client     json.RawMessage `json:"client"`
+		HTTP       json.RawMessage `json:"http"`
 		Now        json.Number     `json:"now"`
 	} `json:"input"`
 	Result *struct {
@@ -293,7 +301,7 @@ func ParseEvent(text []byte) (LoggedDecision, error) {
 	l.Request = e.Input.Request.request()
 	l.Input = &DecisionInput{
 		Token: rawFact(e.Input.Token), User: rawFact(e.Input.User), Domain: rawFact(e.Input.Domain), Membership: rawFact(e.Input.Membership),
-		Now: now,
+		Client: string(e.Input.Client), HTTP: string(e.Input.HTTP), Now: now,
 	}
 	if c := bytes.TrimSpace(e.Input.Request.Context); len(c) > 0 && !bytes.Equal(c, []byte("{}")) {
 		l.Input.Context = string(c)

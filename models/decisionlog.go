@@ -38,6 +38,7 @@ type LoggedDecision struct {
 type DecisionInput struct {
 	Token, User, Domain, Membership *Fact
 	Context                         string // a JSON object; "" for an empty one
+	Client, HTTP                    string // the same, of what the policy reads; "" if absent
 	Now                             int64  // input.now, in Unix seconds
 }
 

@@ -35,6 +35,9 @@ type Config struct {
 	// TrustedProxies are the peers, as addresses or CIDR ranges, whose
 	// X-Forwarded-For names the client. Nobody else's is read.
 	TrustedProxies []string
+	// TrustedCallers are the callers of /authorize, likewise, whose word about the
+	// client that they ask for is taken.
+	TrustedCallers []string
 
 	// BundleCredential is the Bearer token with which the policy in force may be
 	// fetched; "" leaves that to the policy team.
@@ -135,6 +138,9 @@ func (c Config) Validate() error {
 	}
 	check(c.DataDir != "", "the data directory is empty")
 	if _, err := request.ParseProxies(c.TrustedProxies); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := request.ParseProxies(c.TrustedCallers); err != nil {
 		errs = append(errs, err)
 	}
 	check(c.SetupValidFor > 0, "the setup code's validity must be longer than zero")

@@ -146,6 +146,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.places = request.NewPlaces(cfg.HTTP.MaxInFlight)
 
 	forPrograms := rest.Config{Playground: cfg.Playground}
+	if forPrograms.TrustedCallers, err = request.ParseProxies(cfg.TrustedCallers); err != nil {
+		return nil, err
+	}
 	forPrograms.HTTP.MaxBodyBytes, forPrograms.HTTP.ReadTimeout, forPrograms.HTTP.WriteTimeout = cfg.HTTP.MaxBodyBytes, cfg.HTTP.ReadTimeout, cfg.HTTP.WriteTimeout
 	s.rest = rest.New(forPrograms, rest.Deps{
 		Manage: s.manage, Identity: s.identity, Authz: s.authz, Clock: s.now, PageBase: s.pageBase, Ending: s.ending, Pollers: s.pollers,

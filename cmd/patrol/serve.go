@@ -224,7 +224,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		},
 		MaxLifetime: cfg.Tokens.MaxLifetime, MaxAbsence: cfg.OIDC.ServerConfig().MaxAbsence, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
 		PollInterval: cfg.Decisions.PollInterval, LookupTimeout: cfg.Decisions.LookupTimeout, CacheSize: cfg.Decisions.CacheSize,
-		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin, MaxFull: cfg.Decisions.MaxFull, Kinds: cfg.DomainKinds(),
+		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin, MaxFull: cfg.Decisions.MaxFull, Kinds: cfg.DomainKinds(), Headers: cfg.Decisions.Headers,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set decisions up: %w", err)
@@ -418,7 +418,8 @@ func pagesURL(cfg config.Config) string {
 func serverConfig(cfg config.Config) server.Config {
 	c := server.DefaultConfig()
 	c.Listen, c.MetricsListen, c.MetricsPublic = cfg.Listen, cfg.Metrics.Listen, cfg.Metrics.Public
-	c.PublicURL, c.DataDir, c.TrustedProxies = cfg.PublicURL.Reveal(), cfg.DataDir, cfg.TrustedProxies
+	c.PublicURL, c.DataDir = cfg.PublicURL.Reveal(), cfg.DataDir
+	c.TrustedProxies, c.TrustedCallers = cfg.TrustedProxies, cfg.TrustedCallers
 	c.Limits = cfg.Tokens.Limits()
 	c.OIDC = cfg.OIDC.ServerConfig()
 	c.TLS = server.TLSConfig{CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile, ReloadInterval: cfg.TLS.ReloadInterval}

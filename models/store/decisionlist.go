@@ -72,7 +72,7 @@ func (r decisionRecord) logged(facts map[[16]byte]*models.Fact) (models.LoggedDe
 	if r.InputNow == nil || facts == nil {
 		return l, nil
 	}
-	in := models.DecisionInput{Now: *r.InputNow, Context: string(detail.Context)}
+	in := models.DecisionInput{Now: *r.InputNow, Context: string(detail.Context), Client: string(detail.Client), HTTP: string(detail.HTTP)}
 	for _, f := range [...]struct {
 		key []byte
 		to  **models.Fact

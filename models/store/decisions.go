@@ -109,6 +109,8 @@ type decisionDetail struct {
 	Method  string            `json:"method,omitempty"`
 	Path    string            `json:"path,omitempty"`
 	Context json.RawMessage   `json:"context,omitempty"`
+	Client  json.RawMessage   `json:"client,omitempty"`
+	HTTP    json.RawMessage   `json:"http,omitempty"`
 	Erased  []string          `json:"erased,omitempty"`
 	Masked  []string          `json:"masked,omitempty"`
 }
@@ -125,10 +127,10 @@ func decisionRow(values []any, l *models.LoggedDecision) ([]any, error) {
 				facts[i] = fact.Key[:]
 			}
 		}
-		detail.Context = json.RawMessage(in.Context)
+		detail.Context, detail.Client, detail.HTTP = json.RawMessage(in.Context), json.RawMessage(in.Client), json.RawMessage(in.HTTP)
 	}
 	text := ""
-	if l.Reasons != nil || l.Headers != nil || l.Labels != nil || l.Waived != nil || l.Method != "" || l.Path != "" || l.Erased != nil || l.Masked != nil || len(detail.Context) > 0 {
+	if l.Reasons != nil || l.Headers != nil || l.Labels != nil || l.Waived != nil || l.Method != "" || l.Path != "" || l.Erased != nil || l.Masked != nil || len(detail.Context)+len(detail.Client)+len(detail.HTTP) > 0 {
 		encoded, err := json.Marshal(detail)
 		if err != nil {
 			return nil, fmt.Errorf("write the detail of a decision: %w", err)

@@ -75,10 +75,11 @@ func ReadInput(ctx context.Context, content []byte) (*Input, error) {
 		in.Doc = inner
 	}
 	var schema string
+	_, asks := in.Doc["request"]
 	switch {
 	case in.Doc == nil:
 		return nil, errors.New("the input is not a JSON object")
-	case in.Doc["http"] != nil:
+	case !asks && in.Doc["http"] != nil:
 		in.Kind, schema = KindRoute, "http_input"
 	default:
 		in.Kind, schema = KindDecision, "authz_input"
@@ -94,8 +95,8 @@ func ReadInput(ctx context.Context, content []byte) (*Input, error) {
 	return in, nil
 }
 
-// Evaluate answers one input document in JSON. What has "http" in it is a question
-// for a route, everything else for a decision; of a recorded event the part under
+// Evaluate answers one input document in JSON. What has "request" in it is a question
+// for a decision, else what has "http" for a route, and everything else for a decision; of a recorded event the part under
 // "input" counts. A document that is malformed is evaluated all the same, with
 // warnings: that is how it is found out what the policy makes of it.
 func (s *Snapshot) Evaluate(ctx context.Context, content []byte) (*Answer, error) {

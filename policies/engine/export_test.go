@@ -21,7 +21,8 @@ func (s *Snapshot) DecideRaw(ctx context.Context, input any) (models.Decision, e
 
 // InputOf returns the input document that Decide would evaluate.
 func InputOf(req models.Request, f Facts, now time.Time) (any, error) {
-	t, err := decisionInput(req, f, now)
+	s := &Snapshot{reads: Reads{true, true, true, true, true}}
+	t, err := s.decisionInput(req, f, now)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 // nil *Value is an absent fact.
 type Value struct {
 	term  *ast.Term
-	slots [8]*ast.Term // the same in the slots of a decision's input, as a fact of the kind, if it fits
+	slots [12]*ast.Term // the same in the slots of a decision's input, as a fact of the kind, if it fits
 	fits  bool
 	tree  *plan.Tree // of a token's scopes; nil: they do not fit
 	kind  FactKind
@@ -33,6 +33,9 @@ type Value struct {
 // is absent from the input, and absent facts deny.
 type Facts struct {
 	Token, User, Domain, Membership *Value
+
+	Client models.Client        // as far as it is known
+	HTTP   *models.ProxiedFacts // of a proxied request
 }
 
 // TokenValue prepares `input.token`. Its expiry is p's, so that the caller may
@@ -154,6 +157,8 @@ var key = struct {
 	allow, reasons, scope, code, message *ast.Term // of what policies answer
 	format, fields, each, absent         *ast.Term // likewise
 	labels, because, until               *ast.Term // likewise
+
+	client, ip, userAgent *ast.Term
 }{
 	request: ast.StringTerm("request"), token: ast.StringTerm("token"), user: ast.StringTerm("user"),
 	domain: ast.StringTerm("domain"), membership: ast.StringTerm("membership"), now: ast.StringTerm("now"),
@@ -174,6 +179,8 @@ var key = struct {
 	code: ast.StringTerm("code"), message: ast.StringTerm("message"), format: ast.StringTerm("format"), fields: ast.StringTerm("fields"),
 	each: ast.StringTerm("each"), absent: ast.StringTerm("absent"),
 	labels: ast.StringTerm("labels"), because: ast.StringTerm("because"), until: ast.StringTerm("until"),
+
+	client: ast.StringTerm("client"), ip: ast.StringTerm("ip"), userAgent: ast.StringTerm("user_agent"),
 }
 
 func newValue(items ...[2]*ast.Term) *Value {
@@ -241,7 +248,7 @@ var noFacts = ast.ObjectTerm(
 )
 
 // decisionInput builds `input` of one decision around the prepared facts.
-func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error) {
+func (s *Snapshot) decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error) {
 	context := emptyObject
 	if len(req.Context) > 0 {
 		var err error
@@ -266,7 +273,7 @@ func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error
 		ast.Item(key.operation, &terms[3]),
 		ast.Item(key.context, context),
 	)
-	items := [6][2]*ast.Term{ast.Item(key.request, request), ast.Item(key.now, second(now))}
+	items := [8][2]*ast.Term{ast.Item(key.request, request), ast.Item(key.now, second(now))}
 	n := 2
 	for _, fact := range [...]struct {
 		key   *ast.Term
@@ -274,6 +281,19 @@ func decisionInput(req models.Request, f Facts, now time.Time) (*ast.Term, error
 	}{{key.token, f.Token}, {key.user, f.User}, {key.domain, f.Domain}, {key.membership, f.Membership}} {
 		if fact.value != nil {
 			items[n] = ast.Item(fact.key, fact.value.term)
+			n++
+		}
+	}
+	parts := s.callParts(f)
+	for _, part := range [...]struct {
+		key     *ast.Term
+		members [][2]*ast.Term
+	}{
+		{key.client, members(ast.Item(key.ip, parts.ip), ast.Item(key.userAgent, parts.agent))},
+		{key.http, members(ast.Item(key.method, parts.method), ast.Item(key.path, parts.path), ast.Item(key.headers, parts.headers))},
+	} {
+		if len(part.members) > 0 {
+			items[n] = ast.Item(part.key, ast.ObjectTerm(part.members...))
 			n++
 		}
 	}

@@ -44,6 +44,7 @@ type layout struct {
 	revoked, createdAt, expiresAt, scopes, approvals, withdrawn     int
 	admin, disabled, domainID, status, maxLifetime, wildcards, must int
 	role                                                            int
+	ip, agent, method, path, headers                                int
 
 	ranges [factKinds][2]int // of the facts
 }
@@ -92,6 +93,11 @@ var decisionLayout = sync.OnceValues(func() (*layout, error) {
 		{&l.wildcards, []string{"domain", "limits", "wildcards"}},
 		{&l.must, []string{"domain", "limits", "approval"}},
 		{&l.role, []string{"membership", "role"}},
+		{&l.ip, []string{"client", "ip"}},
+		{&l.agent, []string{"client", "user_agent"}},
+		{&l.method, []string{"http", "method"}},
+		{&l.path, []string{"http", "path"}},
+		{&l.headers, []string{"http", "headers"}},
 	} {
 		from, to, ok := shape.Range(at.path...)
 		if !ok || to != from+1 {
@@ -150,7 +156,7 @@ func (s *Snapshot) askDecision(req models.Request, f Facts, now time.Time) (*que
 	}
 	if !fits {
 		q.end()
-		doc, err := decisionInput(req, f, now)
+		doc, err := s.decisionInput(req, f, now)
 		return &question{doc: doc}, err
 	}
 	return q, nil
@@ -182,6 +188,9 @@ func (s *Snapshot) fill(q *question, req models.Request, f Facts, now time.Time)
 			return false, fmt.Errorf("request context: %w", err)
 		}
 	}
+	parts := s.callParts(f)
+	q.slots[l.ip], q.slots[l.agent] = parts.ip, parts.agent
+	q.slots[l.method], q.slots[l.path], q.slots[l.headers] = parts.method, parts.path, parts.headers
 	known := q.slots[l.domainID]
 	for i, text := range [...]struct {
 		slot int

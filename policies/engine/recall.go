@@ -91,6 +91,13 @@ var allParts = requestParts{true, true, true, true, true, true}
 
 // partsOf returns the parts of a request that the document at ref depends on.
 func partsOf(c *ast.Compiler, ref ast.Ref) (parts requestParts) {
+	eachInput(c, []ast.Ref{ref}, parts.add)
+	return parts
+}
+
+// eachInput calls fn with each reference to the input in the rules that the documents at
+// refs depend on.
+func eachInput(c *ast.Compiler, refs []ast.Ref, fn func(ast.Ref)) {
 	seen := map[*ast.Rule]bool{}
 	var visit func(*ast.Rule)
 	visit = func(rule *ast.Rule) {
@@ -100,7 +107,7 @@ func partsOf(c *ast.Compiler, ref ast.Ref) (parts requestParts) {
 		seen[rule] = true
 		ast.WalkRefs(rule, func(ref ast.Ref) bool {
 			if ref.HasPrefix(ast.InputRootRef) {
-				parts.add(ref)
+				fn(ref)
 			}
 			return false
 		})
@@ -110,10 +117,11 @@ func partsOf(c *ast.Compiler, ref ast.Ref) (parts requestParts) {
 			}
 		}
 	}
-	for _, rule := range c.GetRules(ref) {
-		visit(rule)
+	for _, ref := range refs {
+		for _, rule := range c.GetRules(ref) {
+			visit(rule)
+		}
 	}
-	return parts
 }
 
 // add adds what a reference to input reads.

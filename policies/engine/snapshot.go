@@ -49,6 +49,7 @@ type Snapshot struct {
 	routes   *recall[routed]
 	needs    *recall[hinted]
 	choosers choosers
+	reads    Reads
 }
 
 // The documents that are asked for.
@@ -241,6 +242,7 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 		return err
 	}
 	s.routes = newRecall[routed](partsOf(s.compiler, asks), s.recall)
+	s.reads = readsOf(s.compiler, DecisionRef, ExceptionsRef)
 	s.needs = newRecall[hinted](partsOf(s.compiler, HintsRef), s.recall)
 	return s.loadMask(ctx)
 }

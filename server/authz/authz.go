@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -99,7 +100,8 @@ type Record struct {
 	Decision models.Decision
 	Request  models.Request // what was judged, as far as that is known
 	Facts    engine.Facts
-	JudgedAt time.Time // what the policy was told as the time; zero: it was not asked
+	Reads    engine.Reads // what the policy reads of the call
+	JudgedAt time.Time    // what the policy was told as the time; zero: it was not asked
 	At       time.Time
 	Took     time.Duration
 	Surface  string
@@ -143,6 +145,8 @@ type Config struct {
 	Kinds models.DomainKinds
 
 	MaxLifetime time.Duration // of a token, enforced at use; 0: no limit
+	// Headers are those of proxied requests that policies see, in lower case.
+	Headers []string
 	// MaxAbsence is the age of a user's last sign-in at the identity provider from which on an
 	// account without a password counts as disabled; 0: never.
 	MaxAbsence    time.Duration
@@ -276,12 +280,26 @@ type Call struct {
 	RequestID string
 	IP        netip.Addr
 	UserAgent string
+	// Client is who the request is from, where that is not who asks; nil: IP and UserAgent.
+	Client *models.Client
 
 	// Full has the facts read from the store, whatever is cached.
 	Full bool
 
 	method, path string // of a proxied request, for the record
 	further      bool   // not the first request of a batch
+	http         *models.ProxiedFacts
+}
+
+// client is who the request is from.
+func (c *Call) client() models.Client {
+	client := models.Client{IP: c.IP, UserAgent: c.UserAgent}
+	if c.Client != nil {
+		client = *c.Client
+	}
+	client.IP = client.IP.Unmap().WithZone("")
+	client.UserAgent = strings.ToValidUTF8(client.UserAgent[:min(len(client.UserAgent), models.MaxUserAgent)], "")
+	return client
 }
 
 // Authorize decides whether the holder of the token may do what the request
@@ -302,7 +320,7 @@ func (a *Authorizer) judgeInTime(ctx context.Context, policy judge, l look, call
 	if call.Full {
 		return a.judgeAnew(ctx, policy, call, rec)
 	}
-	v := a.judge(ctx, policy, l, rec, call.Kind, call.Request)
+	v := a.judge(ctx, policy, l, rec, &call, call.Request)
 	if v.Allowed && a.outdated(l) {
 		return a.judgeAnew(ctx, policy, call, rec)
 	}
@@ -328,7 +346,7 @@ func (a *Authorizer) judgeAnew(ctx context.Context, policy judge, call Call, rec
 		return nil, refusal(models.TokenUnknown, nil)
 	}
 	found.lastNoted.Store(max(found.lastNoted.Load(), rec.lastNoted.Load()))
-	v := a.judge(ctx, policy, look, found, call.Kind, call.Request)
+	v := a.judge(ctx, policy, look, found, &call, call.Request)
 	if !v.Allowed {
 		a.facts.drop(models.Change{Kind: models.ChangeToken, Key: found.pat.ID})
 		a.facts.drop(models.Change{Kind: models.ChangeUser, Key: found.pat.UserID})

@@ -123,13 +123,13 @@ func (p *Proxied) again(ctx context.Context, judged []models.Request) (d models.
 	}
 	policy := p.a.cfg.Policy.Current()
 	if len(judged) == 1 {
-		v := p.a.judge(ctx, policy, look, rec, p.call.Kind, judged[0])
+		v := p.a.judge(ctx, policy, look, rec, &p.call, judged[0])
 		if v.Allowed && p.a.outdated(look) {
 			return tooLate()
 		}
 		return v.Decision, rec.pat.ExpiresAt, v.cause
 	}
-	verdicts := p.a.judgeAll(ctx, policy, look, rec, p.call.Kind, judged)
+	verdicts := p.a.judgeAll(ctx, policy, look, rec, &p.call, judged)
 	worst := verdicts[0]
 	for _, v := range verdicts[1:] {
 		// That something could not be judged counts less than that something is denied.

@@ -19,7 +19,8 @@ type verdict struct {
 	request models.Request // what the policy judged
 	facts   engine.Facts
 	at      time.Time // when; zero: the policy was not asked
-	look    look      // how the facts were read
+	reads   engine.Reads
+	look    look // how the facts were read
 }
 
 // judge is a policy: an [engine.Snapshot], or an [engine.Series] where several requests
@@ -28,6 +29,7 @@ type judge interface {
 	Decide(ctx context.Context, req models.Request, f engine.Facts, now time.Time) (models.Decision, error)
 	Revision() string
 	Catalog() models.Catalog
+	Reads() engine.Reads
 }
 
 // refusal is a verdict without the policy.
@@ -47,13 +49,13 @@ func (a *Authorizer) kindOf(said models.UpstreamKind, domain string) models.Upst
 // judge gathers the facts about rec's owner and the request and has policy
 // decide. Policy sees names of models in canonical form, in the request and in the
 // token's scopes alike.
-func (a *Authorizer) judge(ctx context.Context, policy judge, l look, rec *tokenRecord, said models.UpstreamKind, req models.Request) verdict {
-	kind := a.kindOf(said, req.Domain)
+func (a *Authorizer) judge(ctx context.Context, policy judge, l look, rec *tokenRecord, call *Call, req models.Request) verdict {
+	kind := a.kindOf(call.Kind, req.Domain)
 	req, ok := kind.Canonical(req)
 	if !ok {
 		return a.notAName(ctx, policy, rec, kind)
 	}
-	facts := engine.Facts{Token: rec.inForm(a.cfg.Kinds, kind, req.Domain, rec.lostApproval(policy, req.Domain))}
+	facts := engine.Facts{Token: rec.inForm(a.cfg.Kinds, kind, req.Domain, rec.lostApproval(policy, req.Domain)), Client: call.client(), HTTP: call.http}
 	standing := a.facts.standing(l.how, rec.pat.UserID, req.Domain)
 	user, err := standing.owner(ctx)
 	if err != nil {
@@ -112,7 +114,7 @@ func (a *Authorizer) evaluate(ctx context.Context, policy judge, req models.Requ
 	if err := a.takeTurn(ctx); err != nil {
 		return refusal(models.Unavailable, err)
 	}
-	v := verdict{request: req, facts: facts, at: a.cfg.Clock()}
+	v := verdict{request: req, facts: facts, at: a.cfg.Clock(), reads: policy.Reads()}
 	var err error
 	v.Decision, err = policy.Decide(ctx, req, facts, v.at)
 	a.endTurn()
@@ -159,7 +161,7 @@ func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, 
 		v.request = call.Request
 	}
 	r := Record{
-		Request: v.request, Facts: v.facts, JudgedAt: v.at, At: now, Took: now.Sub(start),
+		Request: v.request, Facts: v.facts, Reads: v.reads, JudgedAt: v.at, At: now, Took: now.Sub(start),
 		Surface: call.Surface, RequestID: call.RequestID, IP: call.IP, Method: call.method, Path: call.path, Further: call.further,
 	}
 	if rec == nil {

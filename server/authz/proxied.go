@@ -27,6 +27,7 @@ type Proxied struct {
 	names   []Name           // those of the questions that are spelled in another way than they are judged
 	need    *models.BodyNeed // of the body, as the policy says
 	judged  []models.Request // the questions, once they are known
+	http    models.ProxiedFacts
 
 	generation uint64 // of the facts and the policy, noted before they were read
 }
@@ -112,6 +113,8 @@ func (p *Proxied) route(ctx context.Context, r models.HTTPRequest) (reqs []model
 // something else than what is judged is refused, see [engine.Snapshot.Chooses].
 func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models.Request) models.Decision {
 	p.call.method, p.call.path = r.Method, r.Path
+	p.http = models.ProxiedFacts{Method: r.Method, Path: r.Path, Headers: p.a.listed(r)}
+	p.call.http = &p.http
 	routed, ok, code, cause := p.route(ctx, r)
 	switch {
 	case code != "":
@@ -147,6 +150,20 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 	}
 	p.rec, p.judged = rec, reqs
 	return p.judge(ctx, look, rec, reqs)
+}
+
+// listed returns those headers of a request that policies of decisions see.
+func (a *Authorizer) listed(r models.HTTPRequest) map[string]string {
+	if len(a.cfg.Headers) == 0 || r.Headers == nil {
+		return nil
+	}
+	all, listed := r.Headers(), make(map[string]string, len(a.cfg.Headers))
+	for _, name := range a.cfg.Headers {
+		if value, ok := all[name]; ok {
+			listed[name] = value
+		}
+	}
+	return listed
 }
 
 // notAnEntity says which fields of a request are not what they can be, without
@@ -217,7 +234,7 @@ func overlay(field *string, fixed string) {
 // judge has the policy answer all questions, and concludes each.
 func (p *Proxied) judge(ctx context.Context, l look, rec *tokenRecord, reqs []models.Request) models.Decision {
 	if len(reqs) == 1 {
-		v := p.a.judge(ctx, p.policy, l, rec, p.call.Kind, reqs[0])
+		v := p.a.judge(ctx, p.policy, l, rec, &p.call, reqs[0])
 		if v.Allowed && p.a.outdated(l) {
 			p.call.Request = reqs[0]
 			if rec, v = p.a.judgeAnew(ctx, p.policy, p.call, rec); rec != nil {
@@ -226,7 +243,7 @@ func (p *Proxied) judge(ctx context.Context, l look, rec *tokenRecord, reqs []mo
 		}
 		return p.conclude(ctx, v)
 	}
-	verdicts := p.a.judgeAll(ctx, p.policy, l, rec, p.call.Kind, reqs)
+	verdicts := p.a.judgeAll(ctx, p.policy, l, rec, &p.call, reqs)
 	decisions := make([]models.Decision, len(reqs))
 	for i, v := range verdicts {
 		p.call.Request = reqs[i]
@@ -240,7 +257,7 @@ func (p *Proxied) judge(ctx context.Context, l look, rec *tokenRecord, reqs []mo
 
 // judgeAll has policy answer several questions. If the headers for the upstream in the answers
 // disagree, nobody can say which are right, and all of those are policy errors.
-func (a *Authorizer) judgeAll(ctx context.Context, policy judge, l look, rec *tokenRecord, kind models.UpstreamKind, reqs []models.Request) []verdict {
+func (a *Authorizer) judgeAll(ctx context.Context, policy judge, l look, rec *tokenRecord, call *Call, reqs []models.Request) []verdict {
 	verdicts := make([]verdict, len(reqs))
 	said := map[string]int{} // by header in lower case: the first answer that says it
 	value := func(i int, header string) string {
@@ -253,7 +270,7 @@ func (a *Authorizer) judgeAll(ctx context.Context, policy judge, l look, rec *to
 	}
 	var disagree []int
 	for i, req := range reqs {
-		verdicts[i] = a.judge(ctx, policy, l, rec, kind, req)
+		verdicts[i] = a.judge(ctx, policy, l, rec, call, req)
 		for name, text := range verdicts[i].Headers {
 			lower := strings.ToLower(name)
 			first, before := said[lower]

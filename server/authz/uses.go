@@ -58,9 +58,10 @@ func (l *useLog) note(rec *tokenRecord, call Call, d models.Decision, now time.T
 	if !due && !retired {
 		return
 	}
-	use := models.Use{TokenID: rec.pat.ID, At: now, UserAgent: truncate(call.UserAgent, maxAgentBytes)}
-	if call.IP.IsValid() {
-		use.IP = call.IP.Unmap().WithZone("").String()
+	from := call.client()
+	use := models.Use{TokenID: rec.pat.ID, At: now, UserAgent: truncate(from.UserAgent, maxAgentBytes)}
+	if from.IP.IsValid() {
+		use.IP = from.IP.String()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -91,7 +91,10 @@ func (m *Masker) Logged(ctx context.Context, r *authz.Record, l *models.LoggedDe
 func Unmasked(r *authz.Record) (models.LoggedDecision, error) {
 	l := logged(r)
 	var err error
-	l.Input, err = inputOf(r, factsOf(r))
+	if l.Input, err = inputOf(r, factsOf(r)); err == nil && l.Input != nil {
+		// Another policy may read what the one that judged did not.
+		err = addCall(l.Input, engine.Reads{IP: true, UserAgent: true, Method: true, Path: true, Headers: true}, r.Facts)
+	}
 	return l, err
 }
 
@@ -137,12 +140,23 @@ func (m *Masker) removeTokens(l *models.LoggedDecision) {
 
 // addInput adds what the policy was asked with, if it was.
 func (m *Masker) addInput(r *authz.Record, l *models.LoggedDecision, facts [4]*engine.Value) (err error) {
-	if l.Input, err = inputOf(r, facts); err != nil || l.Input == nil || l.Input.Context == "" {
+	if l.Input, err = inputOf(r, facts); err != nil || l.Input == nil {
 		return err
 	}
-	var found bool
-	if l.Input.Context, found = withoutTokens(l.Input.Context); found {
-		l.Masked = append(l.Masked, "/input/request/context")
+	if err := addCall(l.Input, r.Reads, r.Facts); err != nil {
+		return err
+	}
+	for _, part := range [...]struct {
+		text    *string
+		pointer string
+	}{{&l.Input.Context, "/input/request/context"}, {&l.Input.Client, "/input/client"}, {&l.Input.HTTP, "/input/http"}} {
+		if *part.text == "" {
+			continue
+		}
+		var found bool
+		if *part.text, found = withoutTokens(*part.text); found {
+			l.Masked = append(l.Masked, part.pointer)
+		}
 	}
 	return nil
 }
@@ -166,6 +180,43 @@ func inputOf(r *authz.Record, facts [4]*engine.Value) (*models.DecisionInput, er
 		}
 	}
 	return in, nil
+}
+
+// addCall adds what is read of the facts about the call.
+func addCall(in *models.DecisionInput, reads engine.Reads, facts engine.Facts) (err error) {
+	client, http := reads.Call(facts)
+	if client != (models.Client{}) {
+		doc := map[string]string{}
+		if client.IP.IsValid() {
+			doc["ip"] = client.IP.String()
+		}
+		if client.UserAgent != "" {
+			doc["user_agent"] = client.UserAgent
+		}
+		if in.Client, err = marshal(doc); err != nil {
+			return fmt.Errorf("write the client as JSON: %w", err)
+		}
+	}
+	if http == nil {
+		return nil
+	}
+	doc := map[string]any{}
+	for name, text := range map[string]string{"method": http.Method, "path": http.Path} {
+		if text != "" {
+			doc[name] = text
+		}
+	}
+	if reads.Headers {
+		headers := http.Headers
+		if headers == nil {
+			headers = map[string]string{}
+		}
+		doc["headers"] = headers
+	}
+	if in.HTTP, err = marshal(doc); err != nil {
+		return fmt.Errorf("write the proxied request as JSON: %w", err)
+	}
+	return nil
 }
 
 func marshal(v any) (string, error) {
@@ -278,8 +329,12 @@ func (m *Masker) applyRule(rule engine.MaskRule, l *models.LoggedDecision) error
 	case p[1] == "request" && len(p) == 2:
 		changed, l.Input = l.Input != nil, nil
 		l.Request = models.Request{}
-	case p[1] == "request" && p[2] == "context":
-		changed, err = m.changeContext(l, rule)
+	case p[1] == "client" && l.Input != nil:
+		changed, err = m.changeObject(&l.Input.Client, p[2:], rule)
+	case p[1] == "http" && l.Input != nil:
+		changed, err = m.changeObject(&l.Input.HTTP, p[2:], rule)
+	case p[1] == "request" && p[2] == "context" && l.Input != nil:
+		changed, err = m.changeObject(&l.Input.Context, p[3:], rule)
 	case p[1] == "request" && len(p) == 3:
 		field := map[string]*string{
 			"domain": &l.Request.Domain, "entity_type": &l.Request.EntityType, "entity": &l.Request.Entity, "operation": &l.Request.Operation,
@@ -313,21 +368,22 @@ func (m *Masker) changeText(text *string, rule engine.MaskRule) (changed bool, e
 	return false, errShape
 }
 
-func (m *Masker) changeContext(l *models.LoggedDecision, rule engine.MaskRule) (changed bool, err error) {
-	if l.Input == nil || l.Input.Context == "" {
+// changeObject changes a part of the input that is a text of JSON, an object.
+func (m *Masker) changeObject(text *string, parts []string, rule engine.MaskRule) (changed bool, err error) {
+	if *text == "" {
 		return false, nil
 	}
 	var doc any
-	if err := unmarshal(l.Input.Context, &doc); err != nil {
+	if err := unmarshal(*text, &doc); err != nil {
 		return false, err
 	}
-	doc, changed = m.change(doc, rule.Parts[3:], rule)
+	doc, changed = m.change(doc, parts, rule)
 	switch doc := doc.(type) {
 	case nil:
-		l.Input.Context = ""
+		*text = ""
 	case map[string]any:
 		if changed {
-			l.Input.Context, err = marshal(doc)
+			*text, err = marshal(doc)
 		}
 	default:
 		return false, errShape

@@ -5,6 +5,7 @@ import (
 	stdjson "encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json/jsontext"
@@ -36,6 +37,7 @@ type authorizeItem struct {
 type authorizeBody struct {
 	Token       *string `json:"token"`
 	Consistency *string `json:"consistency"`
+	Client      *client `json:"client"`
 	authorizeItem
 }
 
@@ -43,7 +45,36 @@ type authorizeBody struct {
 type batchBody struct {
 	Token       *string         `json:"token"`
 	Consistency *string         `json:"consistency"`
+	Client      *client         `json:"client"`
 	Requests    []authorizeItem `json:"requests"`
+}
+
+// client is [api.AuthorizeClient] as it is read.
+type client struct {
+	IP        *string `json:"ip"`
+	UserAgent *string `json:"user_agent"`
+}
+
+// read returns the client that a caller names, and adds to v what is wrong with it.
+func (c *client) read(v *models.Invalid) *models.Client {
+	if c == nil {
+		return nil
+	}
+	var out models.Client
+	if c.IP != nil {
+		addr, err := netip.ParseAddr(*c.IP)
+		if err != nil || addr.Zone() != "" {
+			v.Add("client.ip", "must be an IPv4 or IPv6 address without a port or a zone")
+		}
+		out.IP = addr.Unmap()
+	}
+	if c.UserAgent != nil {
+		if len(*c.UserAgent) > models.MaxUserAgent {
+			v.Add("client.user_agent", "must have at most %d bytes", models.MaxUserAgent)
+		}
+		out.UserAgent = models.MaskTokens(*c.UserAgent)
+	}
+	return &out
 }
 
 func (s *Surface) authorize(c *gin.Context, _ models.Principal) error {
@@ -57,7 +88,8 @@ func (s *Surface) authorize(c *gin.Context, _ models.Principal) error {
 	if err != nil {
 		return err
 	}
-	call, err := s.authorizeCall(c, in.Token, full, v.Err())
+	of := in.Client.read(&v)
+	call, err := s.authorizeCall(c, in.Token, of, full, v.Err())
 	if err != nil {
 		return err
 	}
@@ -84,7 +116,8 @@ func (s *Surface) authorizeBatch(c *gin.Context, _ models.Principal) error {
 			return err
 		}
 	}
-	call, err := s.authorizeCall(c, in.Token, full, v.Err())
+	of := in.Client.read(&v)
+	call, err := s.authorizeCall(c, in.Token, of, full, v.Err())
 	if err != nil {
 		return err
 	}
@@ -99,13 +132,18 @@ func (s *Surface) authorizeBatch(c *gin.Context, _ models.Principal) error {
 
 // authorizeCall takes the token from where it was sent: the body or a Bearer
 // header, not both. Another scheme in the header is no token. The request then enters the
-// decisions' share of the places. invalid is the error of the body.
-func (s *Surface) authorizeCall(c *gin.Context, inBody *string, full bool, invalid error) (authz.Call, error) {
+// decisions' share of the places. of is the client that the caller names, which counts
+// if the caller is trusted; without one, nothing is known of whoever a trusted caller asks
+// for but the caller. invalid is the error of the body.
+func (s *Surface) authorizeCall(c *gin.Context, inBody *string, of *models.Client, full bool, invalid error) (authz.Call, error) {
 	if invalid != nil {
 		return authz.Call{}, invalid
 	}
 	x := request.Of(c.Request.Context())
-	call := authz.Call{Surface: "authorize", RequestID: x.ID, IP: x.Client, UserAgent: c.Request.UserAgent(), Full: full}
+	call := authz.Call{Surface: "authorize", RequestID: x.ID, IP: x.Client, UserAgent: models.MaskTokens(c.Request.UserAgent()), Full: full}
+	if of != nil && s.cfg.TrustedCallers.Trust(x.Client) {
+		call.Client = of
+	}
 	cred := request.CredentialOf(c.Request.Header)
 	bearer := cred.Kind == request.AccessCredential || cred.Kind == request.SessionCredential
 	switch {

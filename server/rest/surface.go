@@ -6,6 +6,7 @@ import (
 	"patrol/server/authz"
 	"patrol/server/identity"
 	"patrol/server/manage"
+	"patrol/server/request"
 )
 
 // Config holds the settings of a [Surface].
@@ -16,6 +17,8 @@ type Config struct {
 		WriteTimeout time.Duration // from the end of the headers to the end of the answer
 	}
 	Playground manage.PlaygroundConfig
+	// TrustedCallers are those whose word about the client of a question is taken.
+	TrustedCallers request.Proxies
 }
 
 // Deps has the parts that a [Surface] uses. All are required.

@@ -1,7 +1,9 @@
 package route
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"patrol/models"
@@ -31,6 +33,28 @@ func judgedHeaders(header http.Header) map[string]string {
 		headers[name] = value
 	}
 	return headers
+}
+
+// maxVisible bounds the headers that policies of decisions see.
+const maxVisible = 32
+
+// CheckVisible reports what keeps headers of these names from being seen by policies of
+// decisions, see [models.ProxiedFacts].
+func CheckVisible(names []string) error {
+	if len(names) > maxVisible {
+		return fmt.Errorf("%d names are more than the maximum of %d", len(names), maxVisible)
+	}
+	for i, name := range names {
+		switch {
+		case !IsPlainName(name) || strings.ToLower(name) != name:
+			return fmt.Errorf("%.80q is no name of a header in lower case, of letters, digits and hyphens", name)
+		case isCredential(name) || strings.HasPrefix(name, IdentityPrefix):
+			return fmt.Errorf("%s can carry a credential, or speaks for Patrol, and is never shown to policies", name)
+		case slices.Contains(names[:i], name):
+			return fmt.Errorf("%s is there twice", name)
+		}
+	}
+	return nil
 }
 
 // checkOverride refuses a header that asks for another method.

@@ -26,6 +26,7 @@ type Config struct {
 	TokenKeys      secret.Text         `key:"token_keys" doc:"Keys that tokens are hashed with: id:base64 of at least 32 random bytes, several separated by commas, the current one first; or the path of a file with them. Required with PostgreSQL. With SQLite a key is made in the data folder if there is none and no token yet."`
 	OpenFiles      bool                `key:"accept_open_files" doc:"Go on although every user of this machine can write a file that holds secrets or must not be forged: token keys, tombstones, a backup, a database, the settings. If others can only read such a file, the log warns of it either way."`
 	TrustedProxies []string            `key:"trusted_proxies" doc:"Addresses or networks of the proxies in front, whose X-Forwarded-For is believed. Empty: nobody's."`
+	TrustedCallers []string            `key:"trusted_callers" doc:"Addresses or networks of services that ask /authorize for others and whose client (ip, user_agent) is believed. Empty: nobody's, and the client is who asks."`
 	Database       Database            `key:"database" doc:"The database."`
 	TLS            TLS                 `key:"tls" doc:"HTTPS on the listener. Certificates are read again when their files change."`
 	Log            Log                 `key:"log" doc:"The log, on standard error."`
@@ -180,6 +181,7 @@ type Decisions struct {
 	MaxLookups     int           `key:"max_lookups" doc:"Most concurrent look-ups of ids that never verified here."`
 	MaxFull        int           `key:"max_full" doc:"Most decisions at a time whose facts are read from the database whatever is cached, as consistency full asks for; others wait."`
 	FailuresPerMin int           `key:"failures_per_minute" doc:"Failed tokens per address and minute before the address is slowed down."`
+	Headers        []string      `key:"headers" doc:"Headers of proxied requests that policies of decisions see as input.http.headers, such as x-request-source; at most 32. What carries a credential or a cookie cannot be seen."`
 	Required       bool          `key:"required" doc:"No record, no allowance: what would be allowed waits until the decision log has it, on disk, and is denied as unavailable if that fails."`
 	RecordWait     time.Duration `key:"record_wait" doc:"How long an allowance waits for its record, if required."`
 }

@@ -2,7 +2,6 @@ package config
 
 import (
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -16,6 +15,7 @@ import (
 	"patrol/internal/secret"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/route"
 )
 
 // validate adds to v, under the settings' keys, everything that cannot work.
@@ -47,14 +47,8 @@ func (c Config) validate(v *models.Invalid) {
 			v.Add("token_keys", "%s", err)
 		}
 	}
-	for _, p := range c.TrustedProxies {
-		if _, err := netip.ParsePrefix(p); err == nil {
-			continue
-		}
-		if _, err := netip.ParseAddr(p); err != nil {
-			v.Add("trusted_proxies", "%q is neither an address nor a network such as 10.0.0.0/8", p)
-		}
-	}
+	checkNetworks("trusted_proxies", c.TrustedProxies, v)
+	checkNetworks("trusted_callers", c.TrustedCallers, v)
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
 		c.Database, c.TLS, c.Log, c.Metrics, c.Memory, c.HTTP, c.Tokens, c.Sessions, c.Audit, c.Domains, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Bundle, c.Gate, c.Playground, c.Gateway,
@@ -250,6 +244,9 @@ func (d Decisions) validate(v *models.Invalid) {
 	checkCount("decisions.max_lookups", d.MaxLookups, 2, v)
 	checkCount("decisions.max_full", d.MaxFull, 1, v)
 	checkCount("decisions.failures_per_minute", d.FailuresPerMin, 1, v)
+	if err := route.CheckVisible(d.Headers); err != nil {
+		v.Add("decisions.headers", "%s", err)
+	}
 	checkDuration("decisions.record_wait", d.RecordWait, time.Millisecond, time.Minute, v)
 	if d.MaxStaleness <= d.PollInterval {
 		v.Add("decisions.max_staleness", "must be longer than decisions.poll_interval")

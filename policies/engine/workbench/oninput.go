@@ -55,11 +55,23 @@ const (
 	maxContextBases = 40
 )
 
-// contextPath is a place in the context of a request that a rule reads.
+// chosen are the places, beside the context, in which callers choose a text.
+var chosen = [][]string{{"client", "user_agent"}, {"http", "path"}, {"http", "headers"}}
+
+// isChosen reports whether path leads to such a place, and to a value there.
+func isChosen(path []string) bool {
+	return slices.ContainsFunc(chosen, func(c []string) bool {
+		return len(path) >= len(c) && slices.Equal(path[:len(c)], c) && (c[1] != "headers" || len(path) > len(c))
+	})
+}
+
+// contextPath is a place in the context of a request that a rule reads, or another in which
+// callers choose a text.
 type contextPath struct {
 	path     []string
 	keys     []string   // which the rule looks for in what is there
 	others   [][]string // that have the same value
+	texts    bool       // only texts get there
 	rule     *ast.Rule
 	location *ast.Location
 }
@@ -73,7 +85,8 @@ func (c *check) contextPaths() (paths []contextPath) {
 			named := in.names(m, r)
 			var keys []string
 			add := func(path []string, l *ast.Location) {
-				if len(path) < 2 || path[0] != "request" || path[1] != "context" || len(paths) >= maxContextPaths {
+				only := isChosen(path)
+				if !only && (len(path) < 2 || path[0] != "request" || path[1] != "context") || len(paths) >= maxContextPaths {
 					return
 				}
 				if len(path) == 2 { // all of it
@@ -84,7 +97,7 @@ func (c *check) contextPaths() (paths []contextPath) {
 					if l == nil {
 						l = r.Location
 					}
-					paths = append(paths, contextPath{path: path, rule: r, location: l})
+					paths = append(paths, contextPath{path: path, rule: r, location: l, texts: only})
 				}
 			}
 			from := len(paths)
@@ -151,13 +164,14 @@ func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error)
 	found = c.undecided(tried)
 	paths := c.contextPaths()
 	allowed, seeds := tried.allowed, seedsOf(c.bundle)
-	if len(paths) > 1 { // all of them at once, as conditions that hold together
-		all := contextPath{rule: paths[0].rule, location: paths[0].location}
-		for _, p := range paths {
+	inContext := slices.DeleteFunc(slices.Clone(paths), func(p contextPath) bool { return p.texts })
+	if len(inContext) > 1 { // all of them at once, as conditions that hold together
+		all := contextPath{rule: inContext[0].rule, location: inContext[0].location}
+		for _, p := range inContext {
 			all.others = append(all.others, p.path)
 			all.keys = append(all.keys, p.keys...)
 		}
-		all.path = paths[0].path
+		all.path = inContext[0].path
 		paths = append(paths, all)
 	}
 	for _, p := range paths {
@@ -212,6 +226,9 @@ func failedAt(err error, l *ast.Location) (*ast.Location, string) {
 func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]engine.Finding, error) {
 	for _, base := range bases {
 		for _, try := range contextValues(p.keys) {
+			if _, text := try.value.(string); p.texts && !text {
+				continue
+			}
 			input := engine.Edited(base, p.path, try.value)
 			for _, other := range p.others {
 				input = engine.Edited(input, other, try.value)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -110,6 +111,9 @@ func ReplayDecision(ctx context.Context, s *engine.Snapshot, l *models.LoggedDec
 			return models.Decision{}, err
 		}
 	}
+	if err := readCall(in, &facts); err != nil {
+		return models.Decision{}, err
+	}
 	req := l.Request
 	if in.Context != "" {
 		if err := util.UnmarshalJSON([]byte(in.Context), &req.Context); err != nil {
@@ -125,6 +129,38 @@ func ReplayDecision(ctx context.Context, s *engine.Snapshot, l *models.LoggedDec
 		d.Revision = s.Revision()
 	}
 	return d, nil
+}
+
+// readCall reads what a logged input has of the call.
+func readCall(in *models.DecisionInput, to *engine.Facts) error {
+	if in.Client != "" {
+		var client struct {
+			IP        string `json:"ip"`
+			UserAgent string `json:"user_agent"`
+		}
+		if err := util.UnmarshalJSON([]byte(in.Client), &client); err != nil {
+			return fmt.Errorf("read a logged client: %w", err)
+		}
+		to.Client.UserAgent = client.UserAgent
+		if client.IP != "" {
+			var err error
+			if to.Client.IP, err = netip.ParseAddr(client.IP); err != nil {
+				return fmt.Errorf("read a logged client: %w", err)
+			}
+		}
+	}
+	if in.HTTP != "" {
+		var http struct {
+			Method  string            `json:"method"`
+			Path    string            `json:"path"`
+			Headers map[string]string `json:"headers"`
+		}
+		if err := util.UnmarshalJSON([]byte(in.HTTP), &http); err != nil {
+			return fmt.Errorf("read a logged request: %w", err)
+		}
+		to.HTTP = &models.ProxiedFacts{Method: http.Method, Path: http.Path, Headers: http.Headers}
+	}
+	return nil
 }
 
 // ChangeKind is the kind of difference between a decision and the recorded one.

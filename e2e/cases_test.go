@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,6 +49,7 @@ var surfaces = []string{onAuthorize, onGateway, onGRPC, onEnvoyGRPC, onEnvoyHTTP
 type testCase struct {
 	Name     string            `json:"name"`
 	Token    string            `json:"token"`
+	As       string            `json:"as"`
 	Send     string            `json:"send"`
 	Headers  []string          `json:"headers"`
 	Body     string            `json:"body"`
@@ -281,13 +283,13 @@ func (b *testBench) checkArrival(t *testing.T, surface string, c testCase, got a
 		target = "/" + strings.SplitN(target, "/", 4)[3] // without /proxy/<domain>
 	}
 	assert.Equal(t, target, got.target)
-	owner := ""
+	owner, shown := "", cmp.Or(c.As, c.Token)
 	for _, token := range tokens {
-		if token.name == c.Token {
+		if token.name == shown {
 			owner = b.users[token.owner]
 		}
 	}
-	for name, want := range map[string]string{"X-Patrol-User": owner, "X-Patrol-Token-Id": b.tokenIDs[c.Token]} {
+	for name, want := range map[string]string{"X-Patrol-User": owner, "X-Patrol-Token-Id": b.tokenIDs[shown]} {
 		assert.Equal(t, []string{want}, got.header[name], name)
 	}
 	assert.Len(t, got.header["X-Patrol-Domain"], 1)

@@ -13,9 +13,12 @@ import (
 // without anything secret.
 type HTTPRequest struct {
 	Method   string
-	Path     string              // decoded once, cleaned, starting with /
-	Segments []string            // of Path, none of them empty
-	Query    map[string][]string // decoded; tokens masked
+	Path     string   // decoded once, cleaned, starting with /
+	Segments []string // of Path, none of them empty
+	// Escaped is the number, counted from 1, of the first segment that the client joined to the
+	// next with an encoded slash; 0: there is none. A policy sees plain segments.
+	Escaped int
+	Query   map[string][]string // decoded; tokens masked
 	// Headers returns the headers: names in lower case, values joined with ", ",
 	// credentials and cookies absent. It is called if the policy looks at them, which
 	// few do. nil: there are none.

@@ -16,6 +16,8 @@ func gatewayConfig(cfg config.Config) gateway.Config {
 	c.BodyTimeout, c.DialTimeout = cfg.Gateway.BodyTimeout, cfg.Gateway.DialTimeout
 	c.HeaderTimeout, c.MaxStream = cfg.Gateway.HeaderTimeout, cfg.Gateway.MaxStream
 	c.IdleTimeout = cfg.Gateway.IdleTimeout
+	c.KeyHeaders, c.Origins = cfg.Gateway.APIKeyHeaders, cfg.Gateway.Origins
+	c.PreflightAge, c.KeepAlive = cfg.Gateway.PreflightAge, cfg.Gateway.KeepAlive
 	c.Upstreams = map[string]gateway.Upstream{}
 	for domain, u := range cfg.AllUpstreams() {
 		c.Upstreams[domain] = gateway.Upstream{

@@ -98,4 +98,8 @@ core.register_action("patrol", { "http-req" }, function(txn, address)
     end
   end
   txn.http:req_del_header("authorization")
+  -- Where clients of model APIs send a key: there may be a token of Patrol.
+  txn.http:req_del_header("x-api-key")
+  txn.http:req_del_header("api-key")
+  txn.http:req_del_header("x-goog-api-key")
 end, 1)

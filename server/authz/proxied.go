@@ -129,6 +129,9 @@ func (p *Proxied) Decide(ctx context.Context, r models.HTTPRequest, fixed models
 	}
 	reqs, err := p.questions(routed, fixed)
 	p.call.Request = reqs[0]
+	if r.Escaped > 0 && !namesTail(routed, r) {
+		return p.Refuse(ctx, models.Reason{Code: models.RouteUnmapped, Message: "This request is not judged: the path has an encoded slash where no route takes one."})
+	}
 	if err != nil {
 		return p.Refuse(ctx, models.Reason{Code: models.RouteUnmapped, Message: notAnEntity(err)})
 	}
@@ -164,6 +167,19 @@ func (a *Authorizer) listed(r models.HTTPRequest) map[string]string {
 		}
 	}
 	return listed
+}
+
+// namesTail reports whether a question is about what stands at the end of the path, from the
+// first segment on that the client joined to others with an encoded slash, or from before it.
+// Only the stars (`**`) of a route name several segments.
+func namesTail(reqs []models.Request, r models.HTTPRequest) bool {
+	for at := 2; at < min(r.Escaped, len(r.Segments)); at++ { // 2 segments are Patrol's
+		name := strings.Join(r.Segments[at:], "/")
+		if slices.ContainsFunc(reqs, func(q models.Request) bool { return q.Entity == name }) {
+			return true
+		}
+	}
+	return false
 }
 
 // notAnEntity says which fields of a request are not what they can be, without
@@ -337,6 +353,9 @@ func (p *Proxied) Names(ctx context.Context, r models.HTTPRequest, fixed models.
 
 // TokenID returns the id of the token.
 func (p *Proxied) TokenID() string { return p.tokenID }
+
+// Expires returns the time at which the token expires, as far as it is known here.
+func (p *Proxied) Expires() time.Time { return p.rec.pat.ExpiresAt }
 
 // Request returns what was judged; it is complete after Decide. Of several questions it is
 // the one whose decision was returned.

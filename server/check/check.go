@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"patrol/models"
 	"patrol/server/authz"
@@ -40,10 +41,11 @@ type Authorizer interface {
 
 // Known reports whether the question is that of a token that has verified here.
 func (q *Request) Known(a Authorizer) bool {
-	token, ok := q.token()
-	if ok {
-		_, ok = a.Verified(token)
+	p, problem := q.present()
+	if problem != "" {
+		return false
 	}
+	_, ok := a.Verified(p.Token)
 	return ok
 }
 
@@ -72,12 +74,24 @@ type Request struct {
 	// Taken is the part of the surface's room for bodies that this one takes; it is the
 	// surface's own account.
 	Taken int64
+	// Keys says in which other headers than Authorization the token may stand.
+	Keys Keys
 	// KeepsQuery says that the proxy cannot be told to take a parameter out of the
 	// query.
 	KeepsQuery bool
 	// KeepsType says that the proxy cannot be told to change the Content-Type.
 	KeepsType bool
 }
+
+// Keys says in which headers a token is looked for, see [request.Present].
+type Keys int
+
+// The choices.
+const (
+	NoKeys     Keys = iota // in Authorization alone
+	KeyHeaders             // and in the headers in which clients of model APIs send a key
+	AllKeys                // and in the sub-protocol of a WebSocket
+)
 
 // Body is the part of a request's body that arrived.
 type Body struct {
@@ -99,6 +113,10 @@ type Verdict struct {
 	// Malformed says in plain words why the request is answered 400 without a
 	// decision; "" if there is one.
 	Malformed string
+	// Keyed is as in [request.Presented].
+	Keyed bool
+	// Expires is the time at which the token expires; zero if it is not known.
+	Expires time.Time
 	// NotWebSocket is as in [request.Refusal].
 	NotWebSocket bool
 }
@@ -133,28 +151,36 @@ func (v Verdict) Reason() string {
 // Judge has the question decided. Why it was not decided is logged; what the
 // client did is not.
 func (q *Request) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Verdict {
-	token, ok := q.token()
-	if !ok {
-		return Verdict{Malformed: "The request has more than one Authorization header."}
+	presented, problem := q.present()
+	if problem != "" {
+		return Verdict{Malformed: problem}
 	}
 	p, d, ok := a.Begin(ctx, authz.Call{
-		Token: token, Kind: q.Kind, KeepsNames: true, Surface: q.Surface, RequestID: q.RequestID, IP: q.Client, UserAgent: models.MaskTokens(q.Header.Get("User-Agent")),
+		Token: presented.Token, Kind: q.Kind, KeepsNames: true, Surface: q.Surface, RequestID: q.RequestID, IP: q.Client, UserAgent: models.MaskTokens(q.Header.Get("User-Agent")),
 	})
 	if !ok {
 		return Verdict{Decision: d}
 	}
-	v := Verdict{}
+	v := Verdict{Keyed: presented.Keyed, Expires: p.Expires()}
 	v.Decision, v.ContentType = q.decide(ctx, p, log, &v.NotWebSocket)
 	v.Request = p.Request()
 	return v
 }
 
-// token returns the token that the request presents, "" if it presents none. ok is
-// false if there is more than one Authorization header. Envoy joins them with
-// commas, which no token contains.
-func (q *Request) token() (token string, ok bool) {
-	token, ok = request.Bearer(q.Header)
-	return token, ok && !slices.ContainsFunc(q.Header["Authorization"], func(line string) bool { return strings.ContainsRune(line, ',') })
+// present returns the token that the request presents, and why nobody can tell which one counts.
+// Envoy joins Authorization headers with commas, which no token contains.
+func (q *Request) present() (p request.Presented, problem string) {
+	if slices.ContainsFunc(q.Header["Authorization"], func(line string) bool { return strings.ContainsRune(line, ',') }) {
+		return p, request.TwoAuthorizations
+	}
+	if q.Keys == NoKeys {
+		token, ok := request.Bearer(q.Header)
+		if !ok {
+			return p, request.TwoAuthorizations
+		}
+		return request.Presented{Token: token}, ""
+	}
+	return request.Present(q.Header, q.Keys == AllKeys)
 }
 
 // decide has the question decided. *notWebSocket is set if it is about a WebSocket

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"patrol/models"
+	"patrol/server/check"
 	"patrol/server/request"
 )
 
@@ -23,6 +24,9 @@ var identityHeaders = [...]string{
 
 // decisionHeader tells the client which decision its request got.
 var decisionHeader = strings.ToLower(request.HeaderDecision)
+
+// expiresHeader tells the client when its token expires.
+var expiresHeader = strings.ToLower(request.HeaderTokenExpires)
 
 // answer puts a verdict into Envoy's words. Under a dry run it lets everything
 // through.
@@ -66,6 +70,11 @@ func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
 			m.put(name, "")
 		}
 	}
+	if v.asked.Keys != check.NoKeys {
+		for _, e := range request.KeyEdits(v.asked.Header) {
+			m.put(strings.ToLower(e.Name), e.Value)
+		}
+	}
 	for name, values := range v.asked.Header {
 		if value := strings.Join(values, ","); name != "Authorization" && name != "Cookie" && models.MaskTokens(value) != value {
 			m.put(strings.ToLower(name), models.MaskTokens(value)) // a token that has lost its way
@@ -80,6 +89,14 @@ func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
 	}
 	if v.Decision.ID != "" {
 		ok.ResponseHeadersToAdd = []*corev3.HeaderValueOption{header(decisionHeader, v.Decision.ID)}
+	}
+	if !v.Expires.IsZero() {
+		ok.ResponseHeadersToAdd = append(ok.ResponseHeadersToAdd, header(expiresHeader, request.FormatExpiry(v.Expires)))
+	}
+	if v.Keyed { // beside what the upstream says: the stricter of two counts (RFC 9111 §4.2.1)
+		private := header("cache-control", "private")
+		private.AppendAction = corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD
+		ok.ResponseHeadersToAdd = append(ok.ResponseHeadersToAdd, private)
 	}
 	return &authv3.CheckResponse{
 		Status:          &statuspb.Status{Code: int32(codes.OK)},

@@ -49,6 +49,9 @@ type Config struct {
 	// KeepHeaders are headers of [request.Foreign] that pass, because a filter of Envoy
 	// before this one sets them over what the client sent.
 	KeepHeaders []string
+	// KeyHeaders says that the token is also taken from the headers in which clients of model
+	// APIs send a key, and from the sub-protocol of a WebSocket, and taken out of them.
+	KeyHeaders bool
 	// TrustedProxies are the peers of Envoy, as addresses or ranges, whose
 	// X-Forwarded-For names the client. Empty: the client is who Envoy says.
 	TrustedProxies []string
@@ -109,6 +112,7 @@ func DefaultConfig() Config {
 		ReceiveTimeout:  10 * time.Second,
 		MaxConnections:  16384,
 		MaxStreams:      256,
+		KeyHeaders:      true,
 		RemoveHeaders:   []string{"authorization"},
 		Keepalive: KeepaliveConfig{
 			Time:          30 * time.Second,

@@ -370,18 +370,52 @@ func TestNothingOfTheClientsSpeaksForPatrol(t *testing.T) {
 	_, other := b.Mint(t, "u1", "acme:models:*:read")
 	res := b.ask(t, question("GET", "/proxy/acme/v1/models?a=1&key="+other+"&b%5f="+strings.Replace(other, "_", "%5F", 1), bearer(token),
 		"x-patrol-user: root", "x-patrol-admin: true", "x_patrol_user: root", "x-guardrails-request: skip", "x_guardrails.request: skip",
-		"x-guardrails-scan: done", "x-api-key: "+other, "cookie: a=1; patrol_session=s3cret; __Host-patrol_session=s3cret; b=2"))
+		"x-guardrails-scan: done", "x-custom: "+other, "x-api-key: "+token, "sec-websocket-protocol: realtime, openai-insecure-api-key."+token, "cookie: a=1; patrol_session=s3cret; __Host-patrol_session=s3cret; b=2"))
 	require.Equal(t, 200, denialStatus(res), "%v", res)
 	ok := res.GetOkResponse()
 	set := headers(ok.GetHeaders())
 	assert.Equal(t, "u1", set["x-patrol-user"])
 	assert.Equal(t, id, set["x-patrol-token-id"])
 	assert.Equal(t, "a=1; b=2", set["cookie"])
-	assert.Equal(t, "patrol_***", set["x-api-key"])
+	assert.Equal(t, "patrol_***", set["x-custom"])
+	assert.Equal(t, "realtime", set["sec-websocket-protocol"])
 	assert.ElementsMatch(t, []string{
-		"authorization", "x-guardrails-request", "x-patrol-admin", "x_patrol_user", "x_guardrails.request", "x-guardrails-scan",
+		"authorization", "x-api-key", "x-guardrails-request", "x-patrol-admin", "x_patrol_user", "x_guardrails.request", "x-guardrails-scan",
 	}, ok.GetHeadersToRemove())
 	assert.ElementsMatch(t, []string{"key", "b%5f"}, ok.GetQueryParametersToRemove())
+}
+
+// TestKeyHeaders holds that a token may stand where clients of model APIs send a key, and that such
+// an answer belongs to one client.
+func TestKeyHeaders(t *testing.T) {
+	b := start(t, nil)
+	_, token := b.Mint(t, "u1", "acme:models:*:read")
+	_, other := b.Mint(t, "u1", "acme:models:*:read")
+	for name, c := range map[string]struct {
+		headers []string
+		status  int
+		removed string
+	}{
+		"a key":                 {[]string{"x-api-key: " + token}, 200, "x-api-key"},
+		"Azure's":               {[]string{"api-key: " + token}, 200, "api-key"},
+		"Google's":              {[]string{"x-goog-api-key: " + token}, 200, "x-goog-api-key"},
+		"a sub-protocol":        {[]string{"sec-websocket-protocol: openai-insecure-api-key." + token}, 200, "sec-websocket-protocol"},
+		"two lines that differ": {[]string{"x-api-key: " + token + "," + other}, 400, ""},
+		"another beside it":     {[]string{"authorization: Bearer " + token, "api-key: " + other}, 400, ""},
+		"no token of ours":      {[]string{"x-api-key: sk-1"}, 401, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res := b.ask(t, question("GET", "/proxy/acme/v1/models", c.headers...))
+			require.Equal(t, c.status, denialStatus(res), "%v", res)
+			if c.status != 200 {
+				return
+			}
+			assert.Contains(t, res.GetOkResponse().GetHeadersToRemove(), c.removed)
+			added := headers(res.GetOkResponse().GetResponseHeadersToAdd())
+			assert.Equal(t, "private", added["cache-control"])
+			assert.NotEmpty(t, added["x-patrol-token-expires"])
+		})
+	}
 }
 
 func TestTheClientsAddress(t *testing.T) {

@@ -50,6 +50,9 @@ func (s *Server) read(req *authv3.CheckRequest) (asked, error) {
 	}
 	q := asked{Request: check.Request{Surface: surface, Method: in.GetMethod(), Target: in.GetPath(), Host: in.GetHost()}}
 	q.readHeaders(in)
+	if s.cfg.KeyHeaders {
+		q.Keys = check.AllKeys
+	}
 	q.readExtensions(attributes.GetContextExtensions())
 	if q.RequestID = q.Header.Get("X-Request-Id"); !request.ValidID(q.RequestID) {
 		q.RequestID = models.NewID()

@@ -62,6 +62,10 @@ type Config struct {
 	// RemoveHeaders are the headers that Envoy removes from allowed requests, besides
 	// those in Patrol's own name. Other proxies cannot be told.
 	RemoveHeaders []string
+	// KeyHeaders are the dialects of the proxies from which the token is also taken out of the headers in
+	// which clients of model APIs send a key. Envoy is told to remove them; the configuration of
+	// others has to.
+	KeyHeaders []Dialect
 	// KeepHeaders are headers of [request.Foreign] that Envoy may pass on, because a
 	// filter before this one sets them over what the client sent.
 	KeepHeaders []string
@@ -77,6 +81,7 @@ func DefaultConfig() Config {
 		MaxReceiving:     64 << 20,
 		EnvoyUnavailable: http.StatusForbidden,
 		RemoveHeaders:    []string{"authorization"},
+		KeyHeaders:       []Dialect{Envoy},
 	}
 }
 
@@ -106,6 +111,11 @@ func (c Config) Validate() error {
 	for _, name := range c.RemoveHeaders {
 		if !route.IsPlainName(name) || request.IsIdentity(name) {
 			errs = append(errs, fmt.Errorf("header %q cannot be removed", name))
+		}
+	}
+	for _, d := range c.KeyHeaders {
+		if !slices.Contains(Dialects(), d) {
+			errs = append(errs, fmt.Errorf("there is no dialect %q", d))
 		}
 	}
 	return errors.Join(errs...)

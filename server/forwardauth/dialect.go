@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"patrol/models"
@@ -49,6 +50,9 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*check.Requ
 		}
 	}
 	q := &check.Request{Surface: surface, Header: r.Header, Client: peer, KeepsQuery: true, KeepsType: true}
+	if slices.Contains(h.cfg.KeyHeaders, d) {
+		q.Keys = check.KeyHeaders
+	}
 	if client, ok := request.LastHop(r.Header); ok {
 		q.Client = client
 	}

@@ -136,6 +136,13 @@ func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *check.Request, v ch
 				remove = append(remove, name)
 			}
 		}
+		if q.Keys != check.NoKeys {
+			for _, e := range request.KeyEdits(q.Header) {
+				if slices.Contains(request.KeyHeaders[:], e.Name) {
+					remove = append(remove, e.Name)
+				}
+			}
+		}
 		slices.Sort(remove[1:])
 		header.Set("X-Envoy-Auth-Headers-To-Remove", strings.Join(remove, ", "))
 	}

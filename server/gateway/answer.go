@@ -36,7 +36,9 @@ func (a *answer) WriteHeader(status int) {
 	a.wrote = true
 	h := a.ResponseWriter.Header()
 	for name, values := range a.header {
-		if _, ours := h[name]; !ours {
+		if name == "Vary" { // both are right
+			h[name] = append(h[name], values...)
+		} else if _, ours := h[name]; !ours {
 			h[name] = values
 		}
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -61,6 +62,18 @@ type Config struct {
 	IdleTimeout time.Duration
 	// MaxIdle bounds the unused connections per upstream.
 	MaxIdle int
+
+	// KeyHeaders says that the token is also taken from the headers in which clients of model
+	// APIs send a key, and from the sub-protocol of a WebSocket, see [request.Present].
+	KeyHeaders bool
+	// Origins are the web origins whose scripts may read answers, such as
+	// https://chat.example.com, or [AnyOrigin]. None: no other origin may.
+	Origins []string
+	// PreflightAge is the time for which browsers may remember that they may ask.
+	PreflightAge time.Duration
+	// KeepAlive is the silence of an event stream after which a comment is sent, so that
+	// nothing on the way takes the connection for a dead one. 0: never.
+	KeepAlive time.Duration
 }
 
 // Upstream is a service behind the gateway.
@@ -98,6 +111,8 @@ func DefaultConfig() Config {
 		HeaderTimeout:    10 * time.Minute,
 		IdleTimeout:      4 * time.Second,
 		MaxIdle:          64,
+		KeyHeaders:       true,
+		PreflightAge:     10 * time.Minute,
 	}
 }
 
@@ -147,6 +162,17 @@ func (c Config) Validate() error {
 		if d.value <= 0 {
 			v.Add(d.field, "must be longer than zero")
 		}
+	}
+	for i, origin := range c.Origins {
+		if problem := CheckOrigin(origin); problem != "" {
+			v.Add(fmt.Sprintf("origins[%d]", i), "%s", problem)
+		}
+	}
+	if c.PreflightAge < 0 {
+		v.Add("preflight_age", "must not be negative")
+	}
+	if c.KeepAlive != 0 && c.KeepAlive < minKeepAlive {
+		v.Add("keep_alive", "must be 0 or at least %s", minKeepAlive)
 	}
 	return v.Err()
 }

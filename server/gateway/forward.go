@@ -156,6 +156,13 @@ func (x *exchange) rewrite(out *http.Request, t *target) {
 		out.GetBody = func() (io.ReadCloser, error) { return x.kept.body(), nil }
 	}
 	h := out.Header
+	if x.g.cfg.KeyHeaders {
+		for _, e := range request.KeyEdits(h) {
+			if h.Del(e.Name); e.Value != "" {
+				h.Set(e.Name, e.Value)
+			}
+		}
+	}
 	cleanRequestHeader(h)
 	if x.kept != nil && len(x.kept.edits) > 0 {
 		for _, name := range digests {
@@ -212,6 +219,13 @@ func (x *exchange) admitAnswer(res *http.Response, t *target) error {
 	x.referrer(t).admit(res)
 	cleanAnswerHeader(res.Header)
 	cleanTrailer(res.Trailer)
+	if x.keyed {
+		private(res.Header)
+	}
+	keepEventsAlive(res, x.g.cfg.KeepAlive)
+	if expires := x.p.Expires(); !expires.IsZero() {
+		res.Header.Set(request.HeaderTokenExpires, request.FormatExpiry(expires))
+	}
 	return nil
 }
 

@@ -42,6 +42,7 @@ type Proxied interface {
 	Admit(ctx context.Context) (d models.Decision, ok bool)
 	TokenID() string
 	Request() models.Request
+	Expires() time.Time
 	Hold(ctx context.Context) (held context.Context, stop func())
 }
 
@@ -69,6 +70,7 @@ type Gateway struct {
 	// scans holds a place for each large body that is looked at now, so that many
 	// of them do not take memory at a time.
 	scans chan struct{}
+	cors  cors
 }
 
 // New returns a gateway. It fails if cfg is not valid.
@@ -87,6 +89,7 @@ func New[P Proxied](cfg Config, a Authorizer[P], log *slog.Logger) (*Gateway, er
 		scans:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		dialer:  net.Dialer{Timeout: cfg.DialTimeout},
 		keeping: map[string]*keeping{},
+		cors:    newCORS(cfg),
 	}
 	g.transport = &http.Transport{
 		Proxy:                  nil, // see the package comment
@@ -125,9 +128,13 @@ func (g *Gateway) Close() {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{g: g, w: w, r: r, body: &bodyReader{ReadCloser: r.Body, control: http.NewResponseController(w)}, requestID: w.Header().Get("X-Request-Id")}
 	defer x.open()()
-	token, ok := request.Bearer(r.Header)
-	if !ok {
-		x.fail(http.StatusBadRequest, models.CodeMalformed, "The request has more than one Authorization header.")
+	if x.g.cors.admit(w.Header(), r) {
+		x.preflight()
+		return
+	}
+	token, problem := x.token()
+	if problem != "" {
+		x.fail(http.StatusBadRequest, models.CodeMalformed, problem)
 		return
 	}
 	by, ok := g.enter(token)
@@ -136,7 +143,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer func() { g.places.Give(by, 1) }()
-	x.judged, x.ambiguity = route.Parse(r.Method, r.RequestURI, r.Header)
+	x.judged, x.ambiguity = route.ParseToForward(r.Method, r.RequestURI, r.Header)
 	if x.ambiguity == nil {
 		x.domain, x.ambiguity = domainOf(x.judged)
 	}
@@ -160,6 +167,21 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if x.judge(ctx) {
 		x.forward(ctx)
 	}
+}
+
+// token returns the access token that the request presents, and why nobody can tell which one
+// counts.
+func (x *exchange) token() (token, problem string) {
+	if x.g.cfg.KeyHeaders {
+		p, problem := request.Present(x.r.Header, true)
+		x.keyed = p.Keyed
+		return p.Token, problem
+	}
+	token, ok := request.Bearer(x.r.Header)
+	if !ok {
+		return "", request.TwoAuthorizations
+	}
+	return token, ""
 }
 
 // stranger holds the places of those whose token has not verified yet: three quarters
@@ -197,6 +219,7 @@ type exchange struct {
 	judged    models.HTTPRequest
 	ambiguity error  // why judged is not to be used
 	domain    string // of the path
+	keyed     bool   // the token stands in another header than Authorization
 	noUpgrade bool   // the client asks for an upgrade that is passed over
 	kept      *kept  // the body, if it was read
 	decision  models.Decision

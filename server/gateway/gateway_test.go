@@ -61,7 +61,7 @@ func TestRefusesAmbiguousTargets(t *testing.T) {
 	var reached atomic.Int32
 	w := newWorld(t, setup{upstream: func(http.ResponseWriter, *http.Request) { reached.Add(1) }})
 	for _, target := range []string{
-		"/proxy/acme//v1/models", "/proxy/acme/../other/v1/models", "/proxy/acme/%2e%2e/other", "/proxy/acme/v1%2fmodels",
+		"/proxy/acme//v1/models", "/proxy/acme/../other/v1/models", "/proxy/acme/%2e%2e/other",
 		"/proxy/acme/v1/models;x", "/proxy/acme/v1/models?a;b", "/proxy/acme/%252e%252e/x", "/proxy/acme/v1\\models",
 		"/proxy/acme/v1/models%00", "/proxy/acme/v1/models#x", "/proxy", "/proxy/", "/other/acme/v1", "/proxy/acme/x?_method=DELETE",
 		"/proxy/acme/%c0%af", "/proxy//acme/v1/models", "http://other/proxy/acme/v1/models",

@@ -63,17 +63,42 @@ var originWide = map[string]bool{
 	"accept-ch": true, "critical-ch": true, "accept-ch-lifetime": true, "permissions-policy": true, "document-policy": true,
 	"content-security-policy-report-only": true, "refresh": true, "x-request-id": true,
 	"www-authenticate": true, "proxy-authenticate": true, "authentication-info": true, "proxy-authentication-info": true,
-	"set-login": true, "speculation-rules": true, "sourcemap": true, "x-sourcemap": true, "x-sendfile": true, "x-lighttpd-send-file": true, "x-litespeed-location": true, "x-reproxy-url": true, "x-reproxy-file": true,
+	"set-login": true, "timing-allow-origin": true, "speculation-rules": true, "sourcemap": true, "x-sourcemap": true, "x-sendfile": true, "x-lighttpd-send-file": true, "x-litespeed-location": true, "x-reproxy-url": true, "x-reproxy-file": true,
 }
 
+// Headers of the prefix access-control- say who else may read an answer, which cors.go does.
 // Headers of the prefix x-accel- are orders to an nginx in front.
-var originWidePrefixes = []string{route.IdentityPrefix, "x-accel-"}
+var originWidePrefixes = []string{route.IdentityPrefix, "access-control-", "x-accel-"}
 
 // cleanAnswerHeader removes from h what would let an upstream act for Patrol's
 // origin.
 func cleanAnswerHeader(h http.Header) {
 	for name := range h {
 		if dropped(strings.ToLower(strings.TrimPrefix(name, http.TrailerPrefix)), originWide, originWidePrefixes) {
+			delete(h, name)
+		}
+	}
+}
+
+// private says to caches that an answer belongs to one client. The token of its request stands
+// in a header that caches do not know for a credential, as they know Authorization (RFC 9111
+// §3.5). What else the upstream says of caching stays, but for what is said to shared caches.
+func private(h http.Header) {
+	directives := []string{"private"}
+	for _, line := range h["Cache-Control"] {
+		for directive := range strings.SplitSeq(line, ",") {
+			name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
+			switch name {
+			case "", "public", "private", "s-maxage", "proxy-revalidate":
+			default:
+				directives = append(directives, strings.TrimSpace(directive))
+			}
+		}
+	}
+	h["Cache-Control"] = []string{strings.Join(directives, ", ")}
+	for name := range h {
+		lower := strings.ToLower(name)
+		if strings.HasSuffix(lower, "-cache-control") || lower == "surrogate-control" { // RFC 9213
 			delete(h, name)
 		}
 	}

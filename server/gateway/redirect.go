@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patrol/server/request"
 	"patrol/server/route"
 )
 
@@ -40,7 +41,7 @@ func (x *exchange) referrer(t *target) referrer {
 	if addr, ok := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		f.here = append(f.here, hostOnly(addr.String()))
 	}
-	for _, name := range []string{"X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
+	for _, name := range request.KeyHeaders {
 		f.keyed = f.keyed || x.r.Header[name] != nil
 	}
 	return f

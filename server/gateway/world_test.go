@@ -35,6 +35,8 @@ const (
 	wait      = 10 * time.Second // for what must happen
 )
 
+var tokenExpires = time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
+
 func TestMain(m *testing.M) {
 	// Gateways trust what the system trusts; here that is httptest's certificate.
 	s := httptest.NewTLSServer(nil)
@@ -166,6 +168,8 @@ func (p *proxied) Admit(context.Context) (models.Decision, bool) {
 func (p *proxied) TokenID() string { return allowed().TokenID }
 
 func (p *proxied) Request() models.Request { return p.request }
+
+func (p *proxied) Expires() time.Time { return tokenExpires }
 
 func (p *proxied) Hold(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"patrol/api"
@@ -16,6 +17,12 @@ import (
 // HeaderDecision tells the client which decision its request got, for questions
 // to the operator.
 const HeaderDecision = "X-Patrol-Decision-Id"
+
+// HeaderTokenExpires tells a client when its token expires, in the form of RFC 3339.
+const HeaderTokenExpires = "X-Patrol-Token-Expires"
+
+// FormatExpiry is the value of [HeaderTokenExpires].
+func FormatExpiry(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 
 // HeaderProblem has the problem document for proxies that cannot pass a body on.
 const HeaderProblem = "X-Patrol-Problem"

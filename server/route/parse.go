@@ -68,6 +68,18 @@ func ambiguous(format string, args ...any) error {
 // be in any case. The body is not looked at. An
 // error wraps [ErrAmbiguous].
 func Parse(method, target string, header http.Header) (models.HTTPRequest, error) {
+	r, err := ParseToForward(method, target, header)
+	if err == nil && r.Escaped > 0 {
+		return models.HTTPRequest{}, errSlash
+	}
+	return r, err
+}
+
+// ParseToForward is [Parse] for a caller that forwards the request in its canonical form, in
+// which every slash is plain. A slash that came encoded parts two segments like any other, and
+// the form says where the first of them is: names of models have slashes, and clients encode
+// them.
+func ParseToForward(method, target string, header http.Header) (models.HTTPRequest, error) {
 	var none models.HTTPRequest
 	if err := checkMethod(method); err != nil {
 		return none, err
@@ -76,7 +88,7 @@ func Parse(method, target string, header http.Header) (models.HTTPRequest, error
 	if err != nil {
 		return none, err
 	}
-	segments, err := parsePath(rawPath)
+	segments, escaped, err := parsePath(rawPath)
 	if err != nil {
 		return none, err
 	}
@@ -92,7 +104,7 @@ func Parse(method, target string, header http.Header) (models.HTTPRequest, error
 		path += "/"
 	}
 	return models.HTTPRequest{
-		Method: method, Path: path, Segments: segments, Query: query,
+		Method: method, Path: path, Segments: segments, Escaped: escaped, Query: query,
 		Headers: func() map[string]string { return judgedHeaders(header) }, HeaderNames: maps.Keys(header),
 	}, nil
 }
@@ -133,26 +145,34 @@ func splitTarget(target string) (path, query string, err error) {
 	return path, query, nil
 }
 
-// parsePath returns the decoded segments of a path that starts with a slash. One
-// trailing slash makes no segment.
-func parsePath(raw string) ([]string, error) {
+// parsePath returns the decoded segments of a path that starts with a slash, and the number,
+// counted from 1, of the first that an encoded slash joins to the next. One trailing slash makes
+// no segment.
+func parsePath(raw string) (segments []string, escaped int, err error) {
 	raw = strings.TrimSuffix(raw[1:], "/")
 	if raw == "" {
-		return []string{}, nil
+		return []string{}, 0, nil
 	}
-	segments := make([]string, 0, strings.Count(raw, "/")+1)
+	segments = make([]string, 0, strings.Count(raw, "/")+1)
 	for rest := range strings.SplitSeq(raw, "/") {
-		segment, err := decode(rest, false)
+		joined, err := decode(rest, false)
 		if err != nil {
-			return nil, fmt.Errorf("%w in the path", err)
+			return nil, 0, fmt.Errorf("%w in the path", err)
 		}
-		if err := checkSegment(segment); err != nil {
-			return nil, err
+		if escaped == 0 && strings.ContainsRune(joined, '/') {
+			escaped = len(segments) + 1
 		}
-		segments = append(segments, models.MaskTokens(segment))
+		for segment := range strings.SplitSeq(joined, "/") {
+			if err := checkSegment(segment); err != nil {
+				return nil, 0, err
+			}
+			segments = append(segments, models.MaskTokens(segment))
+		}
 	}
-	return segments, nil
+	return segments, escaped, nil
 }
+
+var errSlash = ambiguous("the path has an encoded slash or a backslash")
 
 func checkSegment(s string) error {
 	// Some servers drop white space around names, and dots before it.
@@ -164,8 +184,8 @@ func checkSegment(s string) error {
 	}
 	for _, r := range s {
 		switch {
-		case r == '/' || r == '\\':
-			return ambiguous("the path has an encoded slash or a backslash")
+		case r == '\\':
+			return errSlash
 		case r == ';':
 			return ambiguous("the path has a semicolon")
 		case unicode.IsControl(r):

@@ -201,6 +201,10 @@ type Gateway struct {
 	HeaderTimeout    time.Duration `key:"header_timeout" doc:"Time for an upstream to begin its answer. Models that do not stream answer late."`
 	IdleTimeout      time.Duration `key:"idle_timeout" doc:"How long an unused connection to an upstream is kept. Set it below the time after which the upstream closes one: many Python servers do so after 5 s."`
 	MaxStream        time.Duration `key:"max_stream" doc:"Longest life of one proxied request, streams included."`
+	APIKeyHeaders    bool          `key:"api_key_headers" doc:"Take the token also from x-api-key, api-key and x-goog-api-key, and from the sub-protocol openai-insecure-api-key of a WebSocket. Only what begins with patrol_ counts there."`
+	Origins          []string      `key:"origins" doc:"Web origins whose scripts may read answers (CORS), such as https://chat.example.com. *: every origin; scripts need a token all the same. Empty: none."`
+	PreflightAge     time.Duration `key:"preflight_age" doc:"How long a browser may remember that a script may ask."`
+	KeepAlive        time.Duration `key:"keep_alive" doc:"Silence of an event stream after which a comment is sent to the client, so that nothing on the way takes the connection for a dead one. 0: never."`
 }
 
 // Default returns the settings that hold unless something else is said.
@@ -266,6 +270,8 @@ func Default() Config {
 			HeaderTimeout:    10 * time.Minute,
 			IdleTimeout:      4 * time.Second,
 			MaxStream:        time.Hour,
+			APIKeyHeaders:    true,
+			PreflightAge:     10 * time.Minute,
 		},
 	}
 }

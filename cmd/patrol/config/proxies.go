@@ -24,6 +24,7 @@ type ExtAuthz struct {
 	MaxStreams       int           `key:"max_streams" doc:"Most requests under way on one connection."`
 	RemoveHeaders    []string      `key:"remove_headers" doc:"Headers that Envoy is told to take from allowed requests, besides those in Patrol's own name."`
 	KeepHeaders      []string      `key:"keep_headers" doc:"Headers in which other proxies tell who is calling, such as x-forwarded-email, that allowed requests keep because a filter of Envoy before Patrol's sets them. All others are taken out."`
+	APIKeyHeaders    bool          `key:"api_key_headers" doc:"Take the token also from x-api-key, api-key and x-goog-api-key, and from the sub-protocol openai-insecure-api-key of a WebSocket, and have Envoy remove it. Only what begins with patrol_ counts there."`
 	TrustedProxies   []string      `key:"trusted_proxies" doc:"Addresses or networks in front of Envoy, whose X-Forwarded-For is believed. Empty: the client is who Envoy says."`
 	DryRun           bool          `key:"dry_run" doc:"Allow everything, and record what would have been denied."`
 	RouteDryRun      bool          `key:"route_dry_run" doc:"Permit routes of Envoy a dry run of their own (context extension patrol.dry_run)."`
@@ -50,13 +51,14 @@ type ForwardAuth struct {
 	EnvoyNoDecision int           `key:"envoy_no_decision" doc:"Status with which Envoy is told that nothing could be decided. It takes 5xx for a failure and lets the request pass if failure_mode_allow is true."`
 	RemoveHeaders   []string      `key:"remove_headers" doc:"Headers that Envoy is told to take from allowed requests, besides those in Patrol's own name."`
 	KeepHeaders     []string      `key:"keep_headers" doc:"Headers in which other proxies tell who is calling, such as x-forwarded-email, that allowed requests keep because a filter of Envoy before Patrol's sets them. All others are taken out."`
+	APIKeyHeaders   []string      `key:"api_key_headers" doc:"Kinds of proxies (envoy, nginx, traefik, caddy, haproxy) whose clients may send the token in x-api-key, api-key or x-goog-api-key as well. Envoy is told to remove it; the configuration of the others must remove these headers."`
 }
 
 func defaultExtAuthz() ExtAuthz {
 	d := extauthz.DefaultConfig()
 	return ExtAuthz{
 		Timeout: d.Timeout, Margin: d.Margin, MaxInFlight: d.MaxInFlight, MaxMessage: Size(d.MaxMessageBytes),
-		MaxReceiving: Size(d.MaxReceiving), ReceiveTimeout: d.ReceiveTimeout, MaxConnections: d.MaxConnections, MaxStreams: d.MaxStreams, RemoveHeaders: d.RemoveHeaders,
+		MaxReceiving: Size(d.MaxReceiving), ReceiveTimeout: d.ReceiveTimeout, MaxConnections: d.MaxConnections, MaxStreams: d.MaxStreams, RemoveHeaders: d.RemoveHeaders, APIKeyHeaders: d.KeyHeaders,
 		KeepaliveTime: d.Keepalive.Time, KeepaliveTimeout: d.Keepalive.Timeout, MinClientPing: d.Keepalive.MinClientTime,
 		MaxConnectionAge: d.Keepalive.MaxConnectionAge, DrainDelay: d.DrainDelay, DrainTimeout: d.DrainTimeout,
 	}
@@ -66,7 +68,7 @@ func defaultForwardAuth() ForwardAuth {
 	d := forwardauth.DefaultConfig()
 	return ForwardAuth{
 		Timeout: d.Timeout, MaxInFlight: d.MaxInFlight, MaxBody: Size(d.MaxBodyBytes), MaxReceiving: Size(d.MaxReceiving),
-		EnvoyNoDecision: d.EnvoyUnavailable, RemoveHeaders: d.RemoveHeaders,
+		EnvoyNoDecision: d.EnvoyUnavailable, RemoveHeaders: d.RemoveHeaders, APIKeyHeaders: []string{string(forwardauth.Envoy)},
 	}
 }
 
@@ -78,7 +80,7 @@ func (c Config) ExtAuthzConfig() extauthz.Config {
 		TLS:     extauthz.TLSConfig{CertFile: e.CertFile, KeyFile: e.KeyFile, ClientCAFile: e.ClientCAFile, ReloadInterval: c.TLS.ReloadInterval},
 		Timeout: e.Timeout, Margin: e.Margin, MaxInFlight: e.MaxInFlight, MaxMessageBytes: int(e.MaxMessage),
 		MaxReceiving: int64(e.MaxReceiving), ReceiveTimeout: e.ReceiveTimeout, MaxConnections: e.MaxConnections, MaxStreams: e.MaxStreams,
-		RemoveHeaders: e.RemoveHeaders, KeepHeaders: e.KeepHeaders, TrustedProxies: e.TrustedProxies, DryRun: e.DryRun, RouteDryRun: e.RouteDryRun, Reflection: e.Reflection,
+		RemoveHeaders: e.RemoveHeaders, KeepHeaders: e.KeepHeaders, KeyHeaders: e.APIKeyHeaders, TrustedProxies: e.TrustedProxies, DryRun: e.DryRun, RouteDryRun: e.RouteDryRun, Reflection: e.Reflection,
 		Keepalive: extauthz.KeepaliveConfig{
 			Time: e.KeepaliveTime, Timeout: e.KeepaliveTimeout, MinClientTime: e.MinClientPing, MaxConnectionAge: e.MaxConnectionAge,
 		},
@@ -89,11 +91,15 @@ func (c Config) ExtAuthzConfig() extauthz.Config {
 // ForwardAuthConfig translates the settings for proxies that ask over HTTP.
 func (c Config) ForwardAuthConfig() forwardauth.Config {
 	f := c.ForwardAuth
+	var keyed []forwardauth.Dialect
+	for _, kind := range f.APIKeyHeaders {
+		keyed = append(keyed, forwardauth.Dialect(kind))
+	}
 	return forwardauth.Config{
 		Peers: map[forwardauth.Dialect][]string{
 			forwardauth.Envoy: f.Envoy, forwardauth.Nginx: f.Nginx, forwardauth.Traefik: f.Traefik, forwardauth.Caddy: f.Caddy, forwardauth.HAProxy: f.HAProxy,
 		},
-		Timeout: f.Timeout, MaxInFlight: f.MaxInFlight, MaxBodyBytes: int64(f.MaxBody), MaxReceiving: int64(f.MaxReceiving), EnvoyUnavailable: f.EnvoyNoDecision, RemoveHeaders: f.RemoveHeaders, KeepHeaders: f.KeepHeaders,
+		Timeout: f.Timeout, MaxInFlight: f.MaxInFlight, MaxBodyBytes: int64(f.MaxBody), MaxReceiving: int64(f.MaxReceiving), EnvoyUnavailable: f.EnvoyNoDecision, RemoveHeaders: f.RemoveHeaders, KeepHeaders: f.KeepHeaders, KeyHeaders: keyed,
 	}
 }
 

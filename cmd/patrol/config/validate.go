@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"patrol/internal/secret"
 	"patrol/models"
 	"patrol/models/store"
+	"patrol/server/gateway"
 	"patrol/server/route"
 )
 
@@ -280,6 +282,15 @@ func (g Gateway) validate(v *models.Invalid) {
 	checkDuration("gateway.header_timeout", g.HeaderTimeout, time.Second, 0, v)
 	checkDuration("gateway.idle_timeout", g.IdleTimeout, time.Millisecond, 0, v)
 	checkDuration("gateway.max_stream", g.MaxStream, time.Second, 0, v)
+	for i, origin := range g.Origins {
+		if problem := gateway.CheckOrigin(origin); problem != "" {
+			v.Add(fmt.Sprintf("gateway.origins[%d]", i), "%s", problem)
+		}
+	}
+	checkDuration("gateway.preflight_age", g.PreflightAge, 0, 0, v)
+	if g.KeepAlive != 0 {
+		checkDuration("gateway.keep_alive", g.KeepAlive, time.Second, 0, v)
+	}
 }
 
 // checkAddress checks host:port. The host may be empty for all interfaces.

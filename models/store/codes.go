@@ -81,38 +81,39 @@ func (t *tx) createCode(row codeRow, action string) error {
 	return t.audit(action, onUser(user.ID), map[string]string{"email": user.Email, "expires": row.ExpiresAt.Format(time.RFC3339)})
 }
 
-// useCode takes a code away and returns it with its user, locked. A code that is not
+// useCode takes a code away and returns its user, locked. A code that is not
 // known, used, replaced or expired, or whose user is disabled, is CodeNotFound.
-func (t *tx) useCode(purpose codePurpose, hash string) (code codeRow, user userRow, err error) {
+func (t *tx) useCode(purpose codePurpose, hash string) (user userRow, err error) {
+	var code codeRow
 	if !storable(hash) {
-		return code, user, notFound("code")
+		return user, notFound("code")
 	}
 	result := t.db.Where("hash = ? AND purpose = ? AND expires_at > ?", hash, purpose, t.now).Limit(1).Find(&code)
 	if result.Error != nil {
-		return code, user, result.Error
+		return user, result.Error
 	}
 	if result.RowsAffected == 0 {
-		return code, user, notFound("code")
+		return user, notFound("code")
 	}
 	if user, err = t.lockUser(code.UserID); err != nil {
-		return code, user, err
+		return user, err
 	}
 	if able, err := t.mayStill(code); err != nil || !able {
 		if err == nil {
 			err = notFound("code")
 		}
-		return code, user, err
+		return user, err
 	}
 	// The code was read before the lock: whoever held it may have used the code.
 	result = t.db.Where("hash = ? AND purpose = ?", hash, purpose).Delete(&codeRow{})
 	if result.Error != nil {
-		return code, user, result.Error
+		return user, result.Error
 	}
 	if result.RowsAffected == 0 || user.Disabled {
-		return code, user, notFound("code")
+		return user, notFound("code")
 	}
 	t.by.UserID = user.ID // who holds the code acts as its user
-	return code, user, nil
+	return user, nil
 }
 
 // CreateSessionCode stores the hash of a code that begins a session of a user until
@@ -142,50 +143,37 @@ func (r codeRow) there() (at AtProvider) {
 	return at
 }
 
-// UseSessionCode uses the code with this hash up and returns whose it is, when
-// they gave their credentials, and where. One that is no good is CodeNotFound, as in
-// [Store.ResetPassword].
-func (s *Store) UseSessionCode(ctx context.Context, by models.Actor, hash string) (models.User, time.Time, AtProvider, error) {
-	// A wrong code is told without a place among the writers, which strangers would take
-	// from others.
-	if there, err := s.hasCode(ctx, beginSession, hash); err != nil || !there {
-		if err == nil {
-			err = notFound("code")
-		}
-		return models.User{}, time.Time{}, AtProvider{}, err
-	}
-	var row userRow
-	var at time.Time
-	var there AtProvider
-	err := s.write(ctx, "use_session_code", by, func(t *tx) error {
-		code, user, err := t.useCode(beginSession, hash)
+// SessionCode returns whose session a code would begin, when they gave their credentials, and
+// where. The code is used up by the session that it begins; see [Beginning]. One that is no good
+// is CodeNotFound, as in [Store.ResetPassword].
+func (s *Store) SessionCode(ctx context.Context, hash string) (models.User, time.Time, AtProvider, error) {
+	var code codeRow
+	found := false
+	if storable(hash) {
+		err := s.read(ctx, "session_code", func(db *gorm.DB) error {
+			result := db.Where("hash = ? AND purpose = ? AND expires_at > ?", hash, beginSession, s.now()).Limit(1).Find(&code)
+			found = result.RowsAffected > 0
+			return result.Error
+		})
 		if err != nil {
-			return err
+			return models.User{}, time.Time{}, AtProvider{}, err
 		}
-		row, at, there = user, time.Time{}, code.there()
-		if code.SignedInAt != nil {
-			at = code.SignedInAt.UTC()
-		}
-		return t.audit("session.code_use", onUser(user.ID), map[string]string{"email": user.Email})
-	})
+	}
+	if !found {
+		return models.User{}, time.Time{}, AtProvider{}, notFound("code")
+	}
+	user, err := s.User(ctx, code.UserID)
+	if err == nil && (user == nil || user.Disabled) {
+		err = notFound("code")
+	}
 	if err != nil {
 		return models.User{}, time.Time{}, AtProvider{}, err
 	}
-	return row.model(), at, there, nil
-}
-
-// hasCode reports whether there is a code with this hash that is not expired.
-func (s *Store) hasCode(ctx context.Context, purpose codePurpose, hash string) (there bool, err error) {
-	if !storable(hash) {
-		return false, nil
+	var at time.Time
+	if code.SignedInAt != nil {
+		at = code.SignedInAt.UTC()
 	}
-	err = s.read(ctx, "has_code", func(db *gorm.DB) error {
-		var n int64
-		err := db.Model(&codeRow{}).Where("hash = ? AND purpose = ? AND expires_at > ?", hash, purpose, s.now()).Count(&n).Error
-		there = n > 0
-		return err
-	})
-	return there, err
+	return *user, at, code.there(), nil
 }
 
 // ResetCodeUser returns the user whose password the code with this hash can
@@ -203,7 +191,7 @@ func (s *Store) ResetCodeUser(ctx context.Context, hash string) (*models.User, e
 func (s *Store) ResetPassword(ctx context.Context, by models.Actor, hash, passwordHash string) (models.User, error) {
 	var row userRow
 	err := s.write(ctx, "reset_password", by, func(t *tx) error {
-		_, user, err := t.useCode(resetPassword, hash)
+		user, err := t.useCode(resetPassword, hash)
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,8 @@ func (ss *SessionStore) FindCtx(ctx context.Context, token string) (data []byte,
 	return row.Data, true, nil
 }
 
-// CommitCtx writes a session, unless it was ended before.
+// CommitCtx writes a session, unless it was ended before. One that begins with something is
+// stored if that holds; see [WithBeginning].
 func (ss *SessionStore) CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error {
 	_, values, err := scs.GobCodec{}.Decode(data)
 	if err != nil {
@@ -68,12 +69,16 @@ func (ss *SessionStore) CommitCtx(ctx context.Context, token string, data []byte
 		return nil
 	}
 	user, subject, there := named(SessionUserKey), named(SessionSubjectKey), named(SessionProviderKey)
-	return ss.s.run(ctx, "commit_session", ss.s.writer, func(db *gorm.DB) error {
+	store := func(db *gorm.DB) error {
 		return db.Exec(`INSERT INTO sessions (token, user_id, data, expires_at, ended, provider_subject, provider_session) VALUES (?, ?, ?, ?, FALSE, ?, ?)
 			ON CONFLICT (token) DO UPDATE SET user_id = excluded.user_id, data = excluded.data, expires_at = excluded.expires_at,
 				provider_subject = excluded.provider_subject, provider_session = excluded.provider_session
 			WHERE NOT sessions.ended`, token, user, data, exact(expiry), subject, there).Error
-	})
+	}
+	if b, begins := ctx.Value(beginningKey{}).(Beginning); begins && user != nil {
+		return ss.s.begin(ctx, b, *user, store)
+	}
+	return ss.s.run(ctx, "commit_session", ss.s.writer, store)
 }
 
 // DeleteCtx ends a session. One that is not there is no error.

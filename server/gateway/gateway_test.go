@@ -262,7 +262,7 @@ func TestAnswerHeaders(t *testing.T) {
 		"Content-Security-Policy":   {"sandbox"},
 		"X-Content-Type-Options":    {"nosniff"},
 		"Content-Type":              {"text/html"}, "Cache-Control": {"max-age=5"}, "X-Team": {"red"}, "Etag": {`"1"`},
-		"Access-Control-Allow-Origin": {"*"}, "Date": {"Mon, 01 Jan 2035 00:00:00 GMT"}, "Content-Length": {"5"},
+		"X-Patrol-Token-Expires": {"2027-01-02T03:04:05Z"}, "Date": {"Mon, 01 Jan 2035 00:00:00 GMT"}, "Content-Length": {"5"},
 	}, res.Header)
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"patrol/api"
 	"patrol/models"
+	"patrol/models/store"
 )
 
 // sessionCodeLife is the lifetime of a code.
@@ -40,20 +41,22 @@ func (s *Service) signInByCode(ctx context.Context, by models.Actor, in api.Sign
 	if err := v.Err(); err != nil {
 		return user, "", ends, err
 	}
-	user, signedInAt, there, err := s.store.UseSessionCode(ctx, by, models.ReadOneTimeCode(in.Code).Hash())
+	hash := models.ReadOneTimeCode(in.Code).Hash()
+	// A wrong code is told without a place among the writers, which strangers would take from others.
+	user, signedInAt, there, err := s.store.SessionCode(ctx, hash)
+	if err == nil {
+		start := sessionStart{bearer: true, signedInAt: signedInAt, there: there, with: store.Beginning{Code: hash}}
+		token, ends, err = s.sessions.begin(ctx, user.ID, by, start)
+	}
 	switch models.CodeOf(err) {
 	case "":
-	case models.CodeNotFound:
+	case models.CodeNotFound: // used or ended in the meantime, too
 		s.countSignIn("refused")
 		return user, "", ends, errSessionCode
 	default:
 		return user, "", ends, err
 	}
 	s.countSignIn("accepted")
-	token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{bearer: true, signedInAt: signedInAt, there: there})
-	if err != nil {
-		return user, "", ends, err
-	}
 	by.UserID = user.ID
 	// If this fails, the session is there, but its token has been told to nobody.
 	err = s.store.Audit(ctx, by, "session.create", "user:"+user.ID, map[string]string{"transport": TransportBearer, "by": "code"})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"patrol/models"
+	"patrol/models/store"
 	"patrol/server/request"
 )
 
@@ -182,6 +183,9 @@ func (s *Service) given(ctx context.Context, groups []string) []GroupMembership 
 // beginBy begins a session of somebody who came from the provider.
 func (s *Service) beginBy(ctx context.Context, by models.Actor, user models.User, who claims) (token string, ends time.Time, err error) {
 	if token, ends, err = s.sessions.begin(ctx, user.ID, by, sessionStart{provider: true, signedInAt: who.SignedIn, there: s.provider.there(who.Subject, who.Session)}); err != nil {
+		if models.CodeOf(err) == models.CodeConflict { // disabled in the meantime
+			err = errShutOut
+		}
 		return "", time.Time{}, err
 	}
 	s.countSignIn("accepted")
@@ -198,7 +202,7 @@ func (s *Service) confirmBy(ctx context.Context, p models.Principal, user models
 		return "", errSomebodyElse
 	}
 	s.sessions.bind(ctx, s.provider.there(who.Subject, who.Session))
-	if token, err = s.sessions.renew(ctx, who.SignedIn); err != nil {
+	if token, err = s.sessions.renew(ctx, who.SignedIn, store.Beginning{By: p.Actor}); err != nil {
 		return "", err
 	}
 	return token, s.store.UseIdentity(ctx, p.Actor, s.cfg.OIDC.Issuer, who.Subject, "session.reauthenticate", map[string]string{"issuer": s.cfg.OIDC.Issuer})

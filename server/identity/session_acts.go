@@ -177,7 +177,7 @@ func (s *Service) WelcomeBrowser(w http.ResponseWriter, token string, ends time.
 
 // RenewSession gives the session of ctx another token, in the browser's cookie.
 func (s *Service) RenewSession(ctx context.Context, w http.ResponseWriter, signedInAt time.Time) error {
-	token, err := s.sessions.renew(ctx, signedInAt)
+	token, err := s.sessions.renew(ctx, signedInAt, store.Beginning{})
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,7 @@ type sessionStart struct {
 	bearer     bool      // the token travels in the Authorization header
 	provider   bool      // at the identity provider
 	signedInAt time.Time // when the credentials were given
+	with       store.Beginning
 	// there identifies person and session at the identity provider, which can end the session.
 	there store.AtProvider
 }
@@ -70,7 +71,8 @@ func (s *sessions) begin(ctx context.Context, userID string, by models.Actor, ho
 	s.bind(ctx, how.there)
 	s.scs.Put(ctx, sessionIP, by.IP)
 	s.scs.Put(ctx, sessionAgent, by.UserAgent)
-	token, err = s.stamp(ctx, how.signedInAt)
+	how.with.By = by
+	token, err = s.stamp(store.WithBeginning(ctx, how.with), how.signedInAt)
 	return token, ends, err
 }
 
@@ -136,15 +138,16 @@ func (s *sessions) load(ctx context.Context, token string, bearer bool) (context
 	return ctx, nil
 }
 
-// renew notes that the credentials were given again, and when. A session in a
-// cookie gets a new token, which is returned; one of a program keeps its own.
-func (s *sessions) renew(ctx context.Context, signedInAt time.Time) (token string, err error) {
+// renew notes that the credentials were given again, and when, if what it begins anew with
+// holds. A session in a cookie gets a new token, which is returned; one of a program keeps its
+// own.
+func (s *sessions) renew(ctx context.Context, signedInAt time.Time, with store.Beginning) (token string, err error) {
 	if !s.bearer(ctx) {
 		if err := s.scs.RenewToken(ctx); err != nil {
 			return "", fmt.Errorf("renew the session's token: %w", err)
 		}
 	}
-	return s.stamp(ctx, signedInAt)
+	return s.stamp(store.WithBeginning(ctx, with), signedInAt)
 }
 
 // end removes the session from the server.

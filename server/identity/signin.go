@@ -39,6 +39,30 @@ func (s *Service) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (u
 	if err := v.Err(); err != nil {
 		return user, "", ends, err
 	}
+	bearer := in.Transport == TransportBearer
+	user, token, ends, err = s.signInByPassword(ctx, by, email, in.Password, bearer)
+	if models.CodeOf(err) == models.CodeConflict { // the account was changed while its password was checked
+		user, token, ends, err = s.signInByPassword(ctx, by, email, in.Password, bearer)
+	}
+	if models.CodeOf(err) == models.CodeConflict {
+		err = errBadPassword
+	}
+	if err != nil {
+		return models.User{}, "", ends, err
+	}
+	by.UserID = user.ID
+	detail := map[string]string{"transport": transportCookie}
+	if bearer {
+		detail["transport"] = TransportBearer
+	}
+	// If this fails, the session is there, but its token has been told to nobody.
+	err = s.store.Audit(ctx, by, "session.create", "user:"+user.ID, detail)
+	return user, token, ends, err
+}
+
+// signInByPassword begins a session of the account of an address, if the password is right and
+// the account is as it was when the password was checked; else it is CodeConflict.
+func (s *Service) signInByPassword(ctx context.Context, by models.Actor, email, password string, bearer bool) (user models.User, token string, ends time.Time, err error) {
 	account, err := s.store.UserByEmail(ctx, email)
 	if err != nil {
 		return user, "", ends, err
@@ -46,24 +70,14 @@ func (s *Service) SignIn(ctx context.Context, by models.Actor, in api.SignIn) (u
 	if account == nil {
 		account = &models.User{Email: email}
 	}
-	outdated, err := s.checkPassword(ctx, by, *account, in.Password, s.knownBrowser(request.Of(ctx).RequestHeader, account.ID))
+	outdated, err := s.checkPassword(ctx, by, *account, password, s.knownBrowser(request.Of(ctx).RequestHeader, account.ID))
 	if err != nil {
 		return user, "", ends, err
 	}
-	if outdated {
-		s.rehash(ctx, by, *account, in.Password)
+	token, ends, err = s.sessions.begin(ctx, account.ID, by, sessionStart{bearer: bearer, signedInAt: s.now(), with: store.Beginning{PasswordHash: account.PasswordHash}})
+	if err == nil && outdated {
+		s.rehash(ctx, by, *account, password)
 	}
-	bearer := in.Transport == TransportBearer
-	if token, ends, err = s.sessions.begin(ctx, account.ID, by, sessionStart{bearer: bearer, signedInAt: s.now()}); err != nil {
-		return user, "", ends, err
-	}
-	by.UserID = account.ID
-	detail := map[string]string{"transport": transportCookie}
-	if bearer {
-		detail["transport"] = TransportBearer
-	}
-	// If this fails, the session is there, but its token has been told to nobody.
-	err = s.store.Audit(ctx, by, "session.create", "user:"+account.ID, detail)
 	return *account, token, ends, err
 }
 
@@ -214,7 +228,11 @@ func (s *Service) Reauthenticate(ctx context.Context, p models.Principal, in api
 	if _, err := s.checkPassword(ctx, p.Actor, p.User, in.Password, s.knownSession(ctx)); err != nil {
 		return "", err
 	}
-	if token, err = s.sessions.renew(ctx, s.now()); err != nil {
+	token, err = s.sessions.renew(ctx, s.now(), store.Beginning{By: p.Actor, PasswordHash: p.User.PasswordHash})
+	if models.CodeOf(err) == models.CodeConflict { // the password or the account is another one by now
+		return "", errBadPassword
+	}
+	if err != nil {
 		return "", err
 	}
 	return token, s.store.Audit(ctx, p.Actor, "session.reauthenticate", "user:"+p.User.ID, nil)

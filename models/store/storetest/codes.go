@@ -158,12 +158,19 @@ var codeCases = []testCase{
 		}
 		gone := func(hash string) {
 			e.Helper()
-			_, _, _, err := e.store.UseSessionCode(e.ctx, actor, hash)
+			_, _, _, err := e.store.SessionCode(e.ctx, hash)
 			e.fails(models.CodeNotFound, err)
+			if hash != "" {
+				e.fails(models.CodeNotFound, e.begin(e.store, "with "+hash, ann.ID, store.Beginning{By: actor, Code: hash}))
+			}
+			assert.False(e, e.hasSession("with "+hash))
 		}
 		begin(ann.ID, "h1")
-		got, signedIn, there, err := e.store.UseSessionCode(e.ctx, actor, "h1")
+		got, signedIn, there, err := e.store.SessionCode(e.ctx, "h1")
 		require.NoError(e, err)
+		e.fails(models.CodeNotFound, e.begin(e.store, "of another", bob.ID, store.Beginning{By: actor, Code: "h1"}))
+		require.NoError(e, e.begin(e.store, "of h1", ann.ID, store.Beginning{By: actor, Code: "h1"}))
+		assert.True(e, e.hasSession("of h1"))
 		assert.Equal(e, ann, got)
 		assert.Equal(e, at, signedIn)
 		assert.Zero(e, there)
@@ -200,10 +207,52 @@ var codeCases = []testCase{
 	{name: "one of many uses of a session's code succeeds", test: func(e *env) {
 		ann := e.user("ann").ID
 		require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, ann, "h", e.clock.Now(), e.clock.Now().Add(time.Minute), store.AtProvider{}))
-		e.wins(1, models.CodeNotFound, e.race(6, func(s *store.Store, _ int) error {
-			_, _, _, err := s.UseSessionCode(e.ctx, actor, "h")
-			return err
+		e.wins(1, models.CodeNotFound, e.race(6, func(s *store.Store, i int) error {
+			return e.begin(s, "s"+string(rune('0'+i)), ann, store.Beginning{By: actor, Code: "h"})
 		}))
+		sessions, err := e.store.Sessions().ByUser(e.ctx, ann)
+		require.NoError(e, err)
+		assert.Len(e, sessions, 1)
+	}},
+	{name: "a session does not begin for who was shut out meanwhile", test: func(e *env) {
+		yes, no, other := true, false, "other"
+		for name, patch := range map[string]store.UserPatch{"disabled": {Disabled: &yes}, "password": {PasswordHash: &other}} {
+			u := e.user(name, func(u *models.User) { u.PasswordHash = "hash" })
+			for way, with := range map[string]store.Beginning{"password": {PasswordHash: "hash"}, "code": {Code: "of " + name}} {
+				with.By = actor
+				require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, u.ID, "of "+name, e.clock.Now(), e.clock.Now().Add(time.Minute), store.AtProvider{}))
+				_, err := e.store.UpdateUser(e.ctx, actor, u.ID, patch)
+				require.NoError(e, err)
+				assert.NotEmpty(e, models.CodeOf(e.begin(e.store, name+way, u.ID, with)), "%s, by %s", name, way)
+				hash := "hash"
+				_, err = e.store.UpdateUser(e.ctx, actor, u.ID, store.UserPatch{Disabled: &no, PasswordHash: &hash})
+				require.NoError(e, err)
+				assert.False(e, e.hasSession(name+way), "%s, by %s", name, way)
+			}
+		}
+		gone := e.user("gone")
+		_, err := e.store.UpdateUser(e.ctx, actor, gone.ID, store.UserPatch{Disabled: &yes})
+		require.NoError(e, err)
+		e.fails(models.CodeConflict, e.begin(e.store, "at the provider", gone.ID, store.Beginning{By: actor}))
+	}},
+	{name: "of a beginning session and what shuts its user out, none comes between the other's halves", test: func(e *env) {
+		for round := range rounds {
+			name, yes := "u"+string(rune('a'+round)), true
+			u := e.user(name)
+			require.NoError(e, e.store.CreateSessionCode(e.ctx, actor, u.ID, name, e.clock.Now(), e.clock.Now().Add(time.Minute), store.AtProvider{}))
+			e.race(3, func(s *store.Store, i int) error {
+				switch i {
+				case 0:
+					_, err := s.UpdateUser(e.ctx, actor, u.ID, store.UserPatch{Disabled: &yes})
+					return err
+				case 1:
+					return e.begin(s, name+" by code", u.ID, store.Beginning{By: actor, Code: name})
+				}
+				return e.begin(s, name+" by itself", u.ID, store.Beginning{By: actor})
+			})
+			assert.False(e, e.hasSession(name+" by code"))
+			assert.False(e, e.hasSession(name+" by itself"))
+		}
 	}},
 	{name: "codes of nobody", test: func(e *env) {
 		for _, key := range odd {

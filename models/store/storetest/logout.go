@@ -56,7 +56,7 @@ var logoutCases = []testCase{
 			assert.ElementsMatch(e, c.left, left, c.name)
 			assert.Equal(e, len(all)-len(left), ended, c.name)
 
-			_, _, there, err := e.store.UseSessionCode(e.ctx, actor, "code "+c.name)
+			_, _, there, err := e.store.SessionCode(e.ctx, "code "+c.name)
 			if left := e.hasSession("one " + c.name); left {
 				require.NoError(e, err)
 				assert.Equal(e, all["one"], there, "the session that it begins ends with that one")

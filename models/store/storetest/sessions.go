@@ -33,6 +33,15 @@ func (e *env) commitSession(token string, values map[string]any, life time.Durat
 	return data
 }
 
+// begin commits a session of a user that begins with something.
+func (e *env) begin(s *store.Store, token, userID string, with store.Beginning) error {
+	data, err := scs.GobCodec{}.Encode(e.clock.Now().Add(time.Hour), map[string]any{store.SessionUserKey: userID})
+	if err != nil {
+		return err
+	}
+	return s.Sessions().CommitCtx(store.WithBeginning(e.ctx, with), hashed(token), data, e.clock.Now().Add(time.Hour))
+}
+
 // hashed is a token as HashTokenInStore turns it.
 func hashed(token string) string {
 	sum := sha256.Sum256([]byte(token))

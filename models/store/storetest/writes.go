@@ -106,8 +106,7 @@ var writes = []struct {
 	{
 		"use a code that begins a session",
 		func(e *env, w world) (string, error) {
-			_, _, _, err := e.store.UseSessionCode(e.ctx, actor, w.sessionCode)
-			return "", err
+			return "", e.begin(e.store, "begins by a code", w.ann.ID, store.Beginning{By: actor, Code: w.sessionCode})
 		},
 		nil,
 		func(w world) []string { return []string{"session.code_use user:" + w.ann.ID} },

@@ -4,6 +4,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -37,6 +38,7 @@ type events struct {
 	parts  chan part
 	free   chan []byte   // the one buffer, while nobody uses it
 	done   chan struct{} // closed when nobody reads any more
+	finish func()        // closes done, once
 	rest   part
 	end    eventEnd
 }
@@ -50,6 +52,7 @@ type part struct {
 
 func newEvents(source io.ReadCloser, pause time.Duration) *events {
 	e := &events{source: source, pause: pause, parts: make(chan part), free: make(chan []byte, 1), done: make(chan struct{}), end: eventEnd{blank: true, start: true, fed: true}}
+	e.finish = sync.OnceFunc(func() { close(e.done) })
 	e.free <- make([]byte, 4<<10)
 	go e.receive()
 	return e
@@ -89,6 +92,8 @@ func (e *events) Read(p []byte) (int, error) {
 		case e.rest = <-e.parts:
 		case <-quiet:
 			return copy(p, keepAliveComment), nil
+		case <-e.done:
+			return 0, http.ErrBodyReadAfterClose
 		}
 	}
 	n := copy(p, e.rest.data)
@@ -106,7 +111,7 @@ func (e *events) Read(p []byte) (int, error) {
 
 // Close ends the source.
 func (e *events) Close() error {
-	close(e.done)
+	e.finish()
 	return e.source.Close() //nolint:wrapcheck // it stands in the place of the source
 }
 

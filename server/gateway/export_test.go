@@ -15,3 +15,6 @@ func Translate(reference, base, from, prefix, here string, away bool) string {
 	f := referrer{base: parse(base), from: parse(from), prefix: prefix, here: []string{hostOnly(here)}}
 	return f.translate(reference, away)
 }
+
+// KeepEventsAlive is what an answer of an upstream goes through.
+var KeepEventsAlive = keepEventsAlive

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -185,63 +186,69 @@ func TestOriginsAreSpelledAsBrowsersDo(t *testing.T) {
 }
 
 // TestEventsAreKeptAlive holds that a comment comes in the pauses of an event stream and nowhere
-// else.
+// else, and that all else passes as it came.
 func TestEventsAreKeptAlive(t *testing.T) {
-	t.Parallel()
-	const comment = ": keep-alive\n\n"
+	const pause, comment = time.Second, ": keep-alive\n\n"
 	for name, c := range map[string]struct {
 		media, encoding string
-		parts           []string // between two of which the upstream waits
-		want            []string // what is read before each of them but the first
+		parts           []string // between which the upstream waits for two pauses and a half
+		want            string
 	}{
-		"between events":         {media: "text/event-stream; charset=utf-8", parts: []string{"data: 1\n\n", "data: 2\n\n"}, want: []string{"data: 1\n\n" + comment}},
-		"before the first":       {media: "text/event-stream", parts: []string{"", "data: 2\n\n"}, want: []string{comment}},
-		"lines that end in CRLF": {media: "text/event-stream", parts: []string{"data: 1\r\n\r\n", "data: 2\r\n\r\n"}, want: []string{"data: 1\r\n\r\n" + comment}},
-		"within a line":          {media: "text/event-stream", parts: []string{"data: 1", "\n\n"}, want: []string{"data: 1"}},
-		"within an event":        {media: "text/event-stream", parts: []string{"event: a\n", "data: 1\n\n"}, want: []string{"event: a\n"}},
-		"within an end":          {media: "text/event-stream", parts: []string{"data: 1\r\n\r", "\n"}, want: []string{"data: 1\r\n\r"}},
-		"another type":           {media: "application/x-ndjson", parts: []string{"{}\n\n", "{}\n\n"}, want: []string{"{}\n\n"}},
-		"an encoded stream":      {media: "text/event-stream", encoding: "gzip", parts: []string{"data: 1\n\n", "data: 2\n\n"}, want: []string{"data: 1\n\n"}},
+		"between events":         {media: "text/event-stream; charset=utf-8", parts: []string{"data: 1\n\n", "data: 2\n\n"}, want: "data: 1\n\n" + comment + comment + "data: 2\n\n"},
+		"before the first":       {media: "text/event-stream", parts: []string{"", "data: 1\n\n"}, want: comment + comment + "data: 1\n\n"},
+		"lines that end in CRLF": {media: "Text/Event-Stream", parts: []string{"data: 1\r\n\r\n", "data: 2\r\n\r\n"}, want: "data: 1\r\n\r\n" + comment + comment + "data: 2\r\n\r\n"},
+		"within a line":          {media: "text/event-stream", parts: []string{"data: 1", "\n\n"}, want: "data: 1\n\n"},
+		"within an event":        {media: "text/event-stream", parts: []string{"event: a\n", "data: 1\n\n"}, want: "event: a\ndata: 1\n\n"},
+		"within an end":          {media: "text/event-stream", parts: []string{"data: 1\r\n\r", "\n"}, want: "data: 1\r\n\r\n"},
+		"within a character":     {media: "text/event-stream", parts: []string{"data: \xc3", "\xbc\n\n"}, want: "data: \xc3\xbc\n\n"},
+		"more than a buffer":     {media: "text/event-stream", parts: []string{"data: " + strings.Repeat("x", 10_000) + "\n\n", "data: 2\n\n"}, want: "data: " + strings.Repeat("x", 10_000) + "\n\n" + comment + comment + "data: 2\n\n"},
+		"another type":           {media: "application/x-ndjson", parts: []string{"{}\n\n", "{}\n\n"}, want: "{}\n\n{}\n\n"},
+		"an encoded stream":      {media: "text/event-stream", encoding: "gzip", parts: []string{"\x1f\x8b\n\n", "\n\n"}, want: "\x1f\x8b\n\n\n\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			next := make(chan bool)
-			w := newWorld(t, setup{
-				upstream: func(rw http.ResponseWriter, _ *http.Request) {
-					rw.Header().Set("Content-Type", c.media)
-					if c.encoding != "" {
-						rw.Header().Set("Content-Encoding", c.encoding)
-					}
-					for i, p := range c.parts {
-						if i > 0 {
-							<-next
-						}
-						_, _ = io.WriteString(rw, p)
-						_ = http.NewResponseController(rw).Flush()
-					}
-				},
-				config: func(cfg *gateway.Config) { cfg.KeepAlive = time.Second },
-			})
-			res, err := w.client.Do(w.request(t.Context(), http.MethodGet, "/proxy/acme/v1/chat/completions", nil))
-			require.NoError(t, err)
-			defer res.Body.Close()
-			all := ""
-			for _, want := range c.want {
-				got := make([]byte, len(want))
-				_, err := io.ReadFull(res.Body, got)
-				require.NoError(t, err)
-				require.Equal(t, want, string(got))
-				all += want
-				if !strings.HasSuffix(want, comment) { // nothing else comes for longer than a pause
-					<-time.After(1500 * time.Millisecond)
+			synctest.Test(t, func(t *testing.T) {
+				r, w := io.Pipe()
+				res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {c.media}}, Body: r}
+				if c.encoding != "" {
+					res.Header.Set("Content-Encoding", c.encoding)
 				}
-				next <- true
-			}
-			rest, err := io.ReadAll(res.Body)
-			require.NoError(t, err)
-			assert.Equal(t, strings.Join(c.parts[1:], ""), strings.TrimPrefix(string(rest), comment))
+				gateway.KeepEventsAlive(res, pause)
+				go func() {
+					for i, part := range c.parts {
+						if i > 0 {
+							<-time.After(pause*2 + pause/2)
+						}
+						_, _ = io.WriteString(w, part)
+					}
+					_ = w.CloseWithError(io.ErrUnexpectedEOF)
+				}()
+				got, err := io.ReadAll(res.Body)
+				require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+				assert.Equal(t, c.want, string(got))
+				require.NoError(t, res.Body.Close())
+			})
 		})
 	}
+}
+
+// TestAKeptAliveStreamEndsWithItsReader holds that nothing is left of a stream whose client has
+// gone while the upstream is silent.
+func TestAKeptAliveStreamEndsWithItsReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
+		r, w := io.Pipe()
+		res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: r}
+		gateway.KeepEventsAlive(res, time.Second)
+		_, err := io.WriteString(readsOne(t, res.Body, w), "data: 1\n\n")
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+	})
+}
+
+// readsOne has one event read in the background, and returns what writes it.
+func readsOne(t *testing.T, body io.Reader, w io.Writer) io.Writer {
+	t.Helper()
+	go func() { _, _ = body.Read(make([]byte, 64)) }()
+	return w
 }
 
 // TestEncodedSlashes holds that a slash in a model's name may come encoded and goes on plain.

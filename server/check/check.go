@@ -60,6 +60,9 @@ type Request struct {
 	Host      string      // whom the client asked
 	Header    http.Header // with names in canonical form
 	Client    netip.Addr  // invalid if it is not known
+	// Unplaced says that Client is as near as is known, and may be the proxy: policies see no
+	// address.
+	Unplaced bool
 	// Body returns the request's body. It is called at most once, after the token
 	// has verified and was found to be good. nil: the proxy sends none.
 	Body func() (Body, error)
@@ -155,9 +158,13 @@ func (q *Request) Judge(ctx context.Context, a Authorizer, log *slog.Logger) Ver
 	if problem != "" {
 		return Verdict{Malformed: problem}
 	}
-	p, d, ok := a.Begin(ctx, authz.Call{
+	call := authz.Call{
 		Token: presented.Token, Kind: q.Kind, KeepsNames: true, Surface: q.Surface, RequestID: q.RequestID, IP: q.Client, UserAgent: models.MaskTokens(q.Header.Get("User-Agent")),
-	})
+	}
+	if q.Unplaced {
+		call.Client = &models.Client{UserAgent: call.UserAgent}
+	}
+	p, d, ok := a.Begin(ctx, call)
 	if !ok {
 		return Verdict{Decision: d}
 	}
@@ -236,6 +243,7 @@ func (q *Request) decide(ctx context.Context, p *authz.Proxied, log *slog.Logger
 var (
 	errHosts     = fmt.Errorf("%w: there is more than one Host", route.ErrAmbiguous)
 	errToken     = fmt.Errorf("%w: the URL holds an access token, which belongs into the Authorization header alone", route.ErrAmbiguous)
+	errProtocol  = fmt.Errorf("%w: a sub-protocol holds an access token, which this proxy cannot take out", route.ErrAmbiguous)
 	errDomains   = fmt.Errorf("%w: the path names another domain than the proxy's configuration", route.ErrAmbiguous)
 	errWebSocket = fmt.Errorf("%w: this route is not for WebSockets", route.ErrAmbiguous)
 )
@@ -247,6 +255,8 @@ func (q *Request) check(r models.HTTPRequest) error {
 		return errHosts
 	case q.carriesToken():
 		return errToken
+	case q.KeepsQuery && slices.ContainsFunc(q.Header["Sec-Websocket-Protocol"], func(line string) bool { return models.MaskTokens(line) != line }):
+		return errProtocol
 	case q.contradicts(r):
 		return errDomains
 	}

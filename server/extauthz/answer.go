@@ -97,6 +97,11 @@ func (s *Server) allow(v verdict, dry bool) *authv3.CheckResponse {
 		private := header("cache-control", "private")
 		private.AppendAction = corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD
 		ok.ResponseHeadersToAdd = append(ok.ResponseHeadersToAdd, private)
+		for _, name := range [...]string{"cdn-cache-control", "surrogate-control"} { // which count before it in shared caches (RFC 9213)
+			none := header(name, "no-store")
+			none.AppendAction = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS
+			ok.ResponseHeadersToAdd = append(ok.ResponseHeadersToAdd, none)
+		}
 	}
 	return &authv3.CheckResponse{
 		Status:          &statuspb.Status{Code: int32(codes.OK)},

@@ -414,6 +414,14 @@ func TestKeyHeaders(t *testing.T) {
 			added := headers(res.GetOkResponse().GetResponseHeadersToAdd())
 			assert.Equal(t, "private", added["cache-control"])
 			assert.NotEmpty(t, added["x-patrol-token-expires"])
+			for _, h := range res.GetOkResponse().GetResponseHeadersToAdd() {
+				switch h.GetHeader().GetKey() {
+				case "cache-control": // what the upstream says stays
+					assert.Equal(t, corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD, h.GetAppendAction())
+				case "cdn-cache-control", "surrogate-control":
+					assert.Equal(t, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS, h.GetAppendAction())
+				}
+			}
 		})
 	}
 }

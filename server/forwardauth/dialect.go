@@ -49,12 +49,13 @@ func (h *Handler) read(d Dialect, r *http.Request, peer netip.Addr) (*check.Requ
 			return nil, fmt.Errorf("%w: it has %s", errForeign, name)
 		}
 	}
-	q := &check.Request{Surface: surface, Header: r.Header, Client: peer, KeepsQuery: true, KeepsType: true}
+	q := &check.Request{Surface: surface, Header: r.Header, Client: peer, Unplaced: true, KeepsQuery: true, KeepsType: true}
 	if slices.Contains(h.cfg.KeyHeaders, d) {
 		q.Keys = check.KeyHeaders
 	}
 	if client, ok := request.LastHop(r.Header); ok {
-		q.Client = client
+		// Envoy appends its own address to that of its clients.
+		q.Client, q.Unplaced = client, d == Envoy
 	}
 	if !hasHeaders {
 		return q, h.readEnvoy(q, r)

@@ -129,6 +129,14 @@ func (h *Handler) allow(w http.ResponseWriter, d Dialect, q *check.Request, v ch
 	header.Set("X-Patrol-Revision", v.Decision.Revision)
 	header.Set("Cache-Control", "no-store")
 	if d == Envoy {
+		// Envoy keeps no answers, and can be told to add this one's headers to its client's.
+		// Others would send them to the upstream.
+		if !v.Expires.IsZero() {
+			header.Set(request.HeaderTokenExpires, request.FormatExpiry(v.Expires))
+		}
+		if header.Del("Cache-Control"); v.Keyed {
+			header.Set("Cache-Control", "private")
+		}
 		remove := []string{h.remove}
 		for name := range q.Header {
 			foreign := request.Foreign(name) && !slices.ContainsFunc(h.cfg.KeepHeaders, func(keep string) bool { return strings.EqualFold(keep, name) })

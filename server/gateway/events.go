@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"io"
 	"mime"
 	"net/http"
@@ -19,7 +20,8 @@ const keepAliveComment = ": keep-alive\n\n"
 // changes no other answer, and none that is encoded.
 func keepEventsAlive(res *http.Response, pause time.Duration) {
 	media, _, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
-	if pause <= 0 || err != nil || media != "text/event-stream" || res.StatusCode != http.StatusOK ||
+	if pause <= 0 || err != nil || len(res.Trailer) > 0 || // which may have a digest of the body
+		media != "text/event-stream" || res.StatusCode != http.StatusOK ||
 		res.Header.Get("Content-Encoding") != "" || res.Request != nil && res.Request.Method == http.MethodHead {
 		return
 	}
@@ -40,6 +42,8 @@ type events struct {
 	done   chan struct{} // closed when nobody reads any more
 	finish func()        // closes done, once
 	rest   part
+	begun  bool // something came from the source
+	spoke  bool // a comment came before that
 	end    eventEnd
 }
 
@@ -91,9 +95,15 @@ func (e *events) Read(p []byte) (int, error) {
 		select {
 		case e.rest = <-e.parts:
 		case <-quiet:
+			e.spoke = e.spoke || !e.begun
 			return copy(p, keepAliveComment), nil
 		case <-e.done:
 			return 0, http.ErrBodyReadAfterClose
+		}
+	}
+	if !e.begun && len(e.rest.data) > 0 {
+		if e.begun = true; e.spoke { // a byte order mark counts at the beginning alone
+			e.rest.data = bytes.TrimPrefix(e.rest.data, []byte("\ufeff"))
 		}
 	}
 	n := copy(p, e.rest.data)

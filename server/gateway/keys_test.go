@@ -196,6 +196,8 @@ func TestEventsAreKeptAlive(t *testing.T) {
 	}{
 		"between events":         {media: "text/event-stream; charset=utf-8", parts: []string{"data: 1\n\n", "data: 2\n\n"}, want: "data: 1\n\n" + comment + comment + "data: 2\n\n"},
 		"before the first":       {media: "text/event-stream", parts: []string{"", "data: 1\n\n"}, want: comment + comment + "data: 1\n\n"},
+		"before a mark":          {media: "text/event-stream", parts: []string{"", "\xef\xbb\xbfdata: 1\n\n"}, want: comment + comment + "data: 1\n\n"},
+		"after a mark":           {media: "text/event-stream", parts: []string{"\xef\xbb\xbfdata: 1\n\n", "data: 2\n\n"}, want: "\xef\xbb\xbfdata: 1\n\n" + comment + comment + "data: 2\n\n"},
 		"lines that end in CRLF": {media: "Text/Event-Stream", parts: []string{"data: 1\r\n\r\n", "data: 2\r\n\r\n"}, want: "data: 1\r\n\r\n" + comment + comment + "data: 2\r\n\r\n"},
 		"within a line":          {media: "text/event-stream", parts: []string{"data: 1", "\n\n"}, want: "data: 1\n\n"},
 		"within an event":        {media: "text/event-stream", parts: []string{"event: a\n", "data: 1\n\n"}, want: "event: a\ndata: 1\n\n"},

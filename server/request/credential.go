@@ -77,7 +77,7 @@ type Presented struct {
 // The problems of requests that present tokens in more than one way.
 const (
 	TwoAuthorizations = "The request has more than one Authorization header."
-	TwoTokens         = "The request presents two different access tokens."
+	TwoTokens         = "The request presents two different credentials. Send the access token alone."
 )
 
 // Present reads the access token of a request from its Authorization header, or else from one of

@@ -20,11 +20,11 @@ type AuthorizeRequest struct {
 	Entity      string         `json:"entity"`
 	Operation   string         `json:"operation"`
 	Context     map[string]any `json:"context,omitempty"` // handed to the policy as it is
-	// Client is who the caller asks for; it counts if the server trusts the caller.
+	// Client describes the caller's own client; it counts if the server trusts the caller.
 	Client *AuthorizeClient `json:"client,omitempty"`
 }
 
-// AuthorizeClient is whom a service asks for.
+// AuthorizeClient is the client in whose name a service asks.
 type AuthorizeClient struct {
 	IP        string `json:"ip,omitempty"`
 	UserAgent string `json:"user_agent,omitempty"` // at most 1,024 bytes
@@ -45,7 +45,7 @@ type AuthorizeBatch struct {
 	Token       *string         `json:"token,omitempty"`
 	Consistency string          `json:"consistency,omitempty"` // "" or ConsistencyFull
 	Requests    []AuthorizeItem `json:"requests"`
-	// Client is who the caller asks for; it counts if the server trusts the caller.
+	// Client describes the caller's own client; it counts if the server trusts the caller.
 	Client *AuthorizeClient `json:"client,omitempty"`
 }
 

@@ -47,7 +47,7 @@ func TestAnAddressRule(t *testing.T) {
 				t.Run(surface, func(t *testing.T) {
 					b.addrs[surface] = b.open(t, surface)
 					want := want
-					if surface == onEnvoyHTTP { // which does not say who its client is
+					if surface == onEnvoyHTTP { // it does not tell the address of its client
 						want = http.StatusForbidden
 					}
 					c := testCase{Token: "reader", Send: "GET /proxy/acme/v1/models", Asks: "acme:models:*:read", Status: want}

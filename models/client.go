@@ -2,7 +2,7 @@ package models
 
 import "net/netip"
 
-// Client is who sends a request, as far as that is known.
+// Client is the sender of a request, as far as it is known.
 type Client struct {
 	IP        netip.Addr // IPv4 as such, and without a zone; invalid if unknown
 	UserAgent string     // without anything secret; "" if unknown

@@ -16,7 +16,7 @@ import (
 	"patrol/server"
 )
 
-// showsClient is a rule by which an answer says who the policy takes for the client.
+// showsClient is a rule that puts the client which the policy sees into the answer.
 const showsClient = `package patrol.custom
 
 labels := {"ip": object.get(input, ["client", "ip"], "unknown"), "agent": object.get(input, ["client", "user_agent"], "unknown")}

@@ -37,7 +37,7 @@ func (r Reads) Call(f Facts) (client models.Client, http *models.ProxiedFacts) {
 	return client, http
 }
 
-// Reads says what the policy reads of the facts about a call.
+// Reads lists the facts about a call that the policy reads.
 func (s *Snapshot) Reads() Reads { return s.reads }
 
 // Reads is [Snapshot.Reads].
@@ -117,7 +117,7 @@ func members(items ...[2]*ast.Term) (there [][2]*ast.Term) {
 	return there
 }
 
-// addresses are the terms of addresses that were seen last: the peers of a server are few.
+// seenAddresses holds the terms of the addresses that were seen last: a server has few peers.
 var seenAddresses [256]atomic.Pointer[addressed]
 
 type addressed struct {

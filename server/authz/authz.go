@@ -280,7 +280,7 @@ type Call struct {
 	RequestID string
 	IP        netip.Addr
 	UserAgent string
-	// Client is who the request is from, where that is not who asks; nil: IP and UserAgent.
+	// Client is the sender of the request if another program asks for it; nil: IP and UserAgent.
 	Client *models.Client
 
 	// Full has the facts read from the store, whatever is cached.
@@ -291,7 +291,7 @@ type Call struct {
 	http         *models.ProxiedFacts
 }
 
-// client is who the request is from.
+// client returns the sender of the request.
 func (c *Call) client() models.Client {
 	client := models.Client{IP: c.IP, UserAgent: c.UserAgent}
 	if c.Client != nil {

@@ -101,7 +101,7 @@ func one(h http.Header, name string) (string, bool) {
 	return "", false
 }
 
-// CheckOrigin says what is wrong with a configured origin; "" if nothing is. It must be spelled as
+// CheckOrigin returns the problem of a configured origin, "" if it has none. It must be spelled as
 // browsers send it (RFC 6454 §6.2): they are compared byte for byte.
 func CheckOrigin(text string) (problem string) {
 	if text == AnyOrigin {

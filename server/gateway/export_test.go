@@ -16,5 +16,5 @@ func Translate(reference, base, from, prefix, here string, away bool) string {
 	return f.translate(reference, away)
 }
 
-// KeepEventsAlive is what an answer of an upstream goes through.
+// KeepEventsAlive gives tests the function that changes event streams.
 var KeepEventsAlive = keepEventsAlive

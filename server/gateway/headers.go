@@ -66,7 +66,7 @@ var originWide = map[string]bool{
 	"set-login": true, "timing-allow-origin": true, "speculation-rules": true, "sourcemap": true, "x-sourcemap": true, "x-sendfile": true, "x-lighttpd-send-file": true, "x-litespeed-location": true, "x-reproxy-url": true, "x-reproxy-file": true,
 }
 
-// Headers of the prefix access-control- say who else may read an answer, which cors.go does.
+// Headers of the prefix access-control- let scripts of other origins read an answer; cors.go sets them.
 // Headers of the prefix x-accel- are orders to an nginx in front.
 var originWidePrefixes = []string{route.IdentityPrefix, "access-control-", "x-accel-"}
 

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -19,11 +18,7 @@ import (
 // office is custom/office.rego of docs/policy.md, with another network.
 func office(t *testing.T, network string) string {
 	t.Helper()
-	page, err := os.ReadFile("../docs/policy.md")
-	require.NoError(t, err)
-	_, code, found := strings.Cut(string(page), "This is `custom/office.rego`:\n\n```rego\n")
-	require.True(t, found)
-	code, _, _ = strings.Cut(code, "```")
+	code := exampleIn(t, "../docs/policy.md", "custom/office.rego")
 	require.LessOrEqual(t, strings.Count(code, "\n"), 12)
 	require.Contains(t, code, "203.0.113.0/24")
 	return strings.ReplaceAll(code, "203.0.113.0/24", network)

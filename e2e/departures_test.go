@@ -26,13 +26,20 @@ import (
 // incident is custom/incident.rego of the README of the policies, with an end that is to come.
 func incident(t *testing.T, until time.Time) string {
 	t.Helper()
-	readme, err := os.ReadFile("../policies/README.md")
-	require.NoError(t, err)
-	_, code, found := strings.Cut(string(readme), "This is `custom/incident.rego`:\n\n```rego\n")
-	require.True(t, found)
-	code, _, _ = strings.Cut(code, "```")
+	code := exampleIn(t, "../policies/README.md", "custom/incident.rego")
 	require.Contains(t, code, "1792592000")
 	return strings.ReplaceAll(code, "1792592000", strconv.FormatInt(until.Unix(), 10))
+}
+
+// exampleIn returns the code of a file that a page shows.
+func exampleIn(t *testing.T, page, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	_, code, found := strings.Cut(string(text), "This is `"+file+"`:\n\n```rego\n")
+	require.True(t, found, "%s shows no %s", page, file)
+	code, _, _ = strings.Cut(code, "```")
+	return code
 }
 
 // policyFolder writes the default policy and other files into a folder.

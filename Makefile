@@ -16,6 +16,13 @@ export CGO_ENABLED = 0
 
 # Everything but test is compiled in one way, so that the build cache is shared.
 BUILD    = -trimpath
+# What a build says of itself: a tag, or else the time and name of the commit. No time of
+# the build, so that the same commit gives the same program.
+MODULE   = $(shell $(GO) list -m)
+VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null)),$(shell TZ=UTC0 git log -1 --date=format-local:%Y%m%d%H%M%S --format=0.0.0-%cd-%h --abbrev=12 2>/dev/null))
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+DATE    ?= $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+STAMP    = -X $(MODULE)/internal/release.version=$(VERSION) -X $(MODULE)/internal/release.commit=$(COMMIT) -X $(MODULE)/internal/release.date=$(DATE)
 GOLANGCI = bin/golangci-lint
 OPA      = bin/opa
 
@@ -29,7 +36,7 @@ run: build ## start a demo with throwaway data and print the curl lines to try
 
 .PHONY: build
 build: ## build bin/patrol
-	$(GO) build $(BUILD) -o bin/patrol ./cmd/patrol
+	$(GO) build $(BUILD) -ldflags "$(STAMP)" -o bin/patrol ./cmd/patrol
 
 .PHONY: test
 test: ## run all tests, with the race detector, on both databases

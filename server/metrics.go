@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"patrol/internal/release"
 	"patrol/models"
 	"patrol/server/request"
 )
@@ -75,7 +76,12 @@ func NewMetrics() *Metrics {
 		breaches:         counter("patrol_policy_breaches_total", "Answers in which the policy allowed what no policy may allow, by the reason that it should have given. None was allowed.", "code"),
 		waived:           counter("patrol_decisions_waived_total", "Allowances in spite of a reason to deny, by a waiver of manifest and server or an exception of the policy.", "code", "by"),
 	}
+	build := release.Current()
 	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "patrol_build_info", Help: "1, with the build that this is as labels.",
+			ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit, "go_version": build.Go},
+		}, func() float64 { return 1 }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.decisions, m.decisionDuration, m.cacheRequests, m.queryDuration, m.databaseErrors, m.requests, m.requestDuration, m.signIns, m.breaches, m.waived,
 	)

@@ -14,6 +14,7 @@ import (
 	"patrol/bundles"
 	"patrol/bundles/sandbox"
 	"patrol/internal/heap"
+	"patrol/internal/release"
 )
 
 func main() {
@@ -76,7 +77,7 @@ The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2
 			return cmd.Help()
 		},
 	}
-	root.Version = versionLine()
+	root.Version = release.Current().String()
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddGroup(

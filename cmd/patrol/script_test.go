@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,7 +129,7 @@ func params(t *testing.T, p testscript.Params, env map[string]string) testscript
 	}
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
 		"serve": serveScript, "shutdown": shutdownScript, "exits": exitsScript, "http": httpScript, "eventually": eventuallyScript,
-		"let": letScript, "await": awaitScript, "flip": flipScript, "mode": modeScript, "append": appendScript, "until": untilScript,
+		"let": letScript, "await": awaitScript, "flip": flipScript, "mode": modeScript, "append": appendScript, "until": untilScript, "signal": signalScript,
 	}
 	return p
 }
@@ -242,13 +243,32 @@ func shutdownScript(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 || serversOf(ts)[args[0]] == nil {
 		ts.Fatalf("usage: shutdown name")
 	}
-	r := serversOf(ts)[args[0]]
-	ts.Check(r.cmd.Process.Signal(os.Interrupt))
+	signalScript(ts, false, []string{"-ended", "INT", args[0]})
+}
+
+// signalScript sends a server a signal; with -ended it waits until the server has ended
+// with status 0, too:
+//
+//	signal [-ended] HUP|INT NAME
+func signalScript(ts *testscript.TestScript, _ bool, args []string) {
+	ended := len(args) > 0 && args[0] == "-ended"
+	if ended {
+		args = args[1:]
+	}
+	signals := map[string]os.Signal{"HUP": syscall.SIGHUP, "INT": os.Interrupt}
+	if len(args) != 2 || signals[args[0]] == nil || serversOf(ts)[args[1]] == nil {
+		ts.Fatalf("usage: signal [-ended] HUP|INT name")
+	}
+	r := serversOf(ts)[args[1]]
+	ts.Check(r.cmd.Process.Signal(signals[args[0]]))
+	if !ended {
+		return
+	}
 	if !poll(patience, r.hasExited) {
-		ts.Fatalf("%s does not stop: %s", args[0], ts.ReadFile(args[0]+".log"))
+		ts.Fatalf("%s does not stop: %s", args[1], ts.ReadFile(args[1]+".log"))
 	}
 	if r.err != nil {
-		ts.Fatalf("%s did not stop cleanly: %v: %s", args[0], r.err, ts.ReadFile(args[0]+".log"))
+		ts.Fatalf("%s did not stop cleanly: %v: %s", args[1], r.err, ts.ReadFile(args[1]+".log"))
 	}
 }
 

@@ -35,7 +35,8 @@ func (p *process) serveCommand() *cobra.Command {
 		Use:     "serve",
 		GroupID: groupServer,
 		Short:   "Run the server",
-		Long: `Run the server until it is interrupted; then it finishes what is in flight and exits with status 0.
+		Long: `Run the server until it is interrupted (SIGTERM, SIGINT, or SIGHUP of the terminal that it was started at); then it finishes what is in flight
+and exits with status 0. Without a terminal SIGHUP changes nothing: files are read again when they change.
 
 The schema is brought up to date at the start, under a lock, unless database.migrate is false. An empty database has no account: the log names
 a file with a setup code, or run 'patrol user create --admin'. With SQLite the key that tokens are hashed with is made in the data folder; with
@@ -53,10 +54,12 @@ are printed.`,
 			if err != nil {
 				return err
 			}
+			ctx, stop := p.untilHangup(cmd.Context(), p.logger(cfg.Log))
+			defer stop()
 			if demo {
-				return p.serveDemo(cmd.Context(), cfg, cmd.Flags().Changed("data-dir"))
+				return p.serveDemo(ctx, cfg, cmd.Flags().Changed("data-dir"))
 			}
-			return p.serve(cmd.Context(), cfg, occasions{})
+			return p.serve(ctx, cfg, occasions{})
 		},
 	}
 	cmd.Flags().BoolVar(&demo, "demo", false, "try Patrol with throwaway data and a stand-in upstream")

@@ -1,50 +1,29 @@
 package main
 
 import (
-	"fmt"
-	"runtime"
-	"runtime/debug"
-
 	"github.com/spf13/cobra"
+
+	"patrol/internal/release"
 )
 
-// version is set by the linker in releases.
-var version string
-
-// currentVersion names this build: the release, else what Go recorded of the
-// source it was built from.
-func currentVersion() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "devel-" + s.Value[:12]
-		}
-	}
-	return "devel"
-}
-
-func versionLine() string {
-	return fmt.Sprintf("patrol %s (%s, %s/%s)", currentVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
+// currentVersion names this build.
+func currentVersion() string { return release.Current().Version }
 
 func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		GroupID: groupServer,
-		Short:   "Print which version this is",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
-			return err
+	var o output
+	cmd := &cobra.Command{
+		Use:               "version",
+		GroupID:           groupServer,
+		Short:             "Print which version this is, and of which commit",
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(*cobra.Command, []string) error {
+			if o.json() {
+				return o.printJSON(release.Current())
+			}
+			return o.printf("%s\n", release.Current())
 		},
 	}
+	addOutput(cmd, &o)
+	return cmd
 }

@@ -67,6 +67,7 @@ func (s *Snapshot) evalOnce(ctx context.Context, d document, q *question) (ast.V
 			return v, err
 		}
 	}
+	q.unwatched = true
 	return s.topdownUntil(ctx, d, q.document(), at)
 }
 

@@ -108,7 +108,7 @@ func (f *fast) eval(ctx context.Context, q *question) (ast.Value, error) {
 		return v, f.outcome(err, &q.limit)
 	}
 	if q.shape == f.shape {
-		return f.run(ctx, plan.Input{Slots: q.slots, Tree: q.scopes, Document: q.doc}, &q.limit)
+		return f.run(ctx, plan.Input{Slots: q.slots, Tree: q.scopes, Document: q.doc, Read: q.watch()}, &q.limit)
 	}
 	slots := f.frames.Get().(*[]*ast.Term)
 	defer func() {

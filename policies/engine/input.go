@@ -150,6 +150,7 @@ var key = struct {
 	id, name, revoked, createdAt, expiresAt, scopes *ast.Term
 	email, admin, disabled, status, role            *ast.Term
 	approvals, withdrawn, limits                    *ast.Term
+	hypothetical                                    *ast.Term
 	maxLifetime, wildcards, approval                *ast.Term
 
 	http, method, path, segments, query, headers, body, model *ast.Term
@@ -169,7 +170,8 @@ var key = struct {
 	email: ast.StringTerm("email"), admin: ast.StringTerm("admin"), disabled: ast.StringTerm("disabled"),
 	status: ast.StringTerm("status"), role: ast.StringTerm("role"),
 	approvals: ast.StringTerm("approvals"), withdrawn: ast.StringTerm("withdrawn"), limits: ast.StringTerm("limits"),
-	maxLifetime: ast.StringTerm("max_lifetime"), wildcards: ast.StringTerm("wildcards"), approval: ast.StringTerm("approval"),
+	hypothetical: ast.StringTerm("hypothetical"),
+	maxLifetime:  ast.StringTerm("max_lifetime"), wildcards: ast.StringTerm("wildcards"), approval: ast.StringTerm("approval"),
 
 	http: ast.StringTerm("http"), method: ast.StringTerm("method"), path: ast.StringTerm("path"),
 	segments: ast.StringTerm("segments"), query: ast.StringTerm("query"), headers: ast.StringTerm("headers"),

@@ -24,6 +24,10 @@ type question struct {
 	texts     [4]ast.Term   // of what is asked for
 	textSlots [4]plan.Slots // that each is for
 
+	watched   bool       // somebody asks what the rules look at
+	read      plan.Slots // which they did, if watched
+	unwatched bool       // topdown answered, which does not tell
+
 	series  *plan.Series // which this is one of; changed is what differs from the one before
 	changed plan.Slots
 }
@@ -221,6 +225,7 @@ func (q *question) end() {
 	}
 	clear(q.slots)
 	q.texts, q.limit, q.shape, q.scopes = [4]ast.Term{}, deadline{}, nil, nil
+	q.watched, q.unwatched, q.read = false, false, 0
 	questions.Put(q)
 }
 

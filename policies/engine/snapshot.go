@@ -50,6 +50,7 @@ type Snapshot struct {
 	needs    *recall[hinted]
 	choosers choosers
 	reads    Reads
+	variable []string // see [Snapshot.Variable]
 }
 
 // The documents that are asked for.
@@ -243,6 +244,7 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 	}
 	s.routes = newRecall[routed](partsOf(s.compiler, asks), s.recall)
 	s.reads = readsOf(s.compiler, DecisionRef, ExceptionsRef)
+	s.variable = variableParts(s.compiler, DecisionRef, ExceptionsRef)
 	s.needs = newRecall[hinted](partsOf(s.compiler, HintsRef), s.recall)
 	return s.loadMask(ctx)
 }

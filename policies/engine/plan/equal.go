@@ -10,7 +10,7 @@ import (
 func (c *funcCompiler) equal(a, b ir.Operand, want bool) step {
 	if n := c.isOther(a, b); n != nil {
 		c.need(n)
-		return holds(func(ev *evaluator, _ []*ast.Term) bool { return !want && n.present(ev.slots) })
+		return holds(func(ev *evaluator, _ []*ast.Term) bool { return !want && ev.present(n) })
 	}
 	x, y := c.operand(a), c.operand(b)
 	if x.constant != nil && y.constant != nil {

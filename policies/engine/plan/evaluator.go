@@ -54,7 +54,8 @@ type evaluator struct {
 	value    *ast.Term
 	results  []*ast.Term
 	err      error
-	held     int // of what was made; see hold
+	held     int   // of what was made; see hold
+	read     Slots // what rules looked at, filled or not
 
 	limit   Limit
 	builtin topdown.BuiltinContext
@@ -101,6 +102,7 @@ func newEvaluator(p *Program) *evaluator {
 
 func (ev *evaluator) begin(ctx context.Context, in Input, limit Limit) {
 	ev.slots, ev.tree, ev.document, ev.limit, ev.ctx, ev.held = in.Slots, in.Tree, in.Document, limit, ctx, 0
+	ev.read = 0
 }
 
 // end drops what the evaluation made, so that the pool keeps no client's data alive.
@@ -170,9 +172,26 @@ func (ev *evaluator) fail(err error) exit {
 	return failed
 }
 
+// slot returns what is in a slot.
+func (ev *evaluator) slot(i int) *ast.Term {
+	ev.read |= 1 << i
+	return ev.slots[i]
+}
+
+// present reports whether a slot of the node is filled.
+func (ev *evaluator) present(n *node) bool {
+	ev.read |= n.slots()
+	return n.present(ev.slots)
+}
+
 // input returns the document at a node of the shape; of the whole input for nil.
 func (ev *evaluator) input(n *node) *ast.Term {
 	shape := ev.program.shape
+	if n == nil {
+		ev.read = AllSlots
+	} else {
+		ev.read |= n.slots()
+	}
 	if n != nil && n.number > 0 {
 		if ev.parts == nil {
 			ev.parts = make([]*ast.Term, shape.nodes+1)
@@ -229,7 +248,7 @@ func (o *operand) get(ev *evaluator, locals []*ast.Term) *ast.Term {
 	case o.node == nil:
 		return locals[o.local]
 	case o.slot >= 0:
-		return ev.slots[o.slot]
+		return ev.slot(o.slot)
 	default:
 		return ev.input(o.node)
 	}

@@ -96,7 +96,7 @@ func (c *funcCompiler) indexed(blocks []*ir.Block, compiled []block, leads []*le
 
 func lookIn(table map[ast.String][]block, slot int) step {
 	return func(ev *evaluator, locals []*ast.Term) exit {
-		t := ev.slots[slot]
+		t := ev.slot(slot)
 		if t == nil {
 			return next
 		}

@@ -66,6 +66,8 @@ type Input struct {
 	// Document is the same as one term; nil: it is built from the slots if something
 	// needs it. A program without a shape reads nothing else.
 	Document *ast.Term
+	// Read is set to the slots that the evaluation looked at, filled or not; nil: it is not asked.
+	Read *Slots
 }
 
 // Eval evaluates the program. It returns [ErrUndefined] if the document has no value,
@@ -90,6 +92,9 @@ func (ev *evaluator) eval(ctx context.Context, in Input, limit Limit) (result as
 	}()
 	ev.begin(ctx, in, limit)
 	t := ev.run(ev.program.main, ev.push(ev.program.main.size))
+	if in.Read != nil {
+		*in.Read = ev.read
+	}
 	switch {
 	case ev.err != nil:
 		return nil, ev.err, true

@@ -134,6 +134,9 @@ func (n *node) document(slots []*ast.Term) *ast.Term {
 	return ast.NewTerm(obj)
 }
 
+// slots are those of the node.
+func (n *node) slots() Slots { return 1<<n.to - 1<<n.from }
+
 // present reports whether the object exists.
 func (n *node) present(slots []*ast.Term) bool {
 	for _, t := range slots[n.from:n.to] {

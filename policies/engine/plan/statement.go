@@ -104,7 +104,7 @@ func (c *funcCompiler) defined(l ir.Local, want bool) step {
 		return undefined
 	case v.node != nil && v.slot < 0:
 		c.need(v.node)
-		return holds(func(ev *evaluator, _ []*ast.Term) bool { return v.node.present(ev.slots) == want })
+		return holds(func(ev *evaluator, _ []*ast.Term) bool { return ev.present(v.node) == want })
 	case v.node != nil:
 		c.need(v.node)
 	}
@@ -370,7 +370,7 @@ func (c *funcCompiler) readNode(l ir.Local, n *node) step {
 		rest := c.assign(l, operand{node: n, slot: -1})
 		return func(ev *evaluator, locals []*ast.Term) exit {
 			switch {
-			case !n.present(ev.slots):
+			case !ev.present(n):
 				return leave
 			case rest == nil:
 				return next
@@ -388,11 +388,11 @@ func (c *funcCompiler) readNode(l ir.Local, n *node) step {
 		if seen {
 			return nil
 		}
-		return holds(func(ev *evaluator, _ []*ast.Term) bool { return ev.slots[slot] != nil })
+		return holds(func(ev *evaluator, _ []*ast.Term) bool { return ev.slot(slot) != nil })
 	}
 	target := c.local(l)
 	return func(ev *evaluator, locals []*ast.Term) exit {
-		locals[target] = ev.slots[slot]
+		locals[target] = ev.slot(slot)
 		if locals[target] == nil {
 			return leave
 		}

@@ -70,11 +70,11 @@ func (c *funcCompiler) test(t *ir.CallStmt) step {
 	}
 	if v, known := c.typed(t); known != nil {
 		if c.notFalseNext(t.Result) {
-			return holds(func(ev *evaluator, _ []*ast.Term) bool { return v && known.present(ev.slots) })
+			return holds(func(ev *evaluator, _ []*ast.Term) bool { return v && ev.present(known) })
 		}
 		target, answer := c.local(t.Result), ast.InternedTerm(v)
 		return func(ev *evaluator, locals []*ast.Term) exit {
-			if !known.present(ev.slots) {
+			if !ev.present(known) {
 				return leave
 			}
 			locals[target] = answer

@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// SurfaceInquiry is the surface of a decision about a user, or about a token that nobody showed.
+// It is no use of a token.
+const SurfaceInquiry = "inquiry"
+
 // LoggedDecision is one line of the decision log: a decision with all that it was
 // made on, so that it can be explained, and made again, later. It holds no secret.
 type LoggedDecision struct {

@@ -243,6 +243,14 @@ func DefaultLimits() Limits {
 	return Limits{MaxLifetime: 366 * 24 * time.Hour, MaxScopes: 64, MaxLive: 100, MaxGrace: 7 * 24 * time.Hour}
 }
 
+// DefaultLifetime is the lifetime that is offered for a token, and that a question about a user
+// supposes.
+const DefaultLifetime = 30 * 24 * time.Hour
+
+// HypotheticalID stands for the id of the token, and of its scope, by which a question about a
+// user is judged. No real token has an id of this length.
+const HypotheticalID = "hypothetical"
+
 // Lifetime is the end of a token as a caller gives it: exactly one of the two.
 type Lifetime struct {
 	In string    // a duration as [ParseDuration] reads it

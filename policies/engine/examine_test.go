@@ -186,7 +186,7 @@ deny contains {"code": "supposed", "message": "Supposed."} if {
 			require.NoError(t, err)
 			assert.Equal(t, tc.want, codes(d))
 			if d.Allowed {
-				assert.Equal(t, engine.HypotheticalID, d.ScopeID)
+				assert.Equal(t, models.HypotheticalID, d.ScopeID)
 			}
 		})
 	}

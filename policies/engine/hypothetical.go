@@ -9,10 +9,6 @@ import (
 	"patrol/models"
 )
 
-// HypotheticalID is the id of the token, and of its scope, by which a question about a user is
-// judged. No real token has an id of this length.
-const HypotheticalID = "hypothetical"
-
 // HypotheticalToken prepares `input.token` for a question about a user, who shows no token: one
 // whose only scope is the request, made now, approved of by the domain, with the given lifetime
 // cut to the domain's maximum. So the answer says what the user could have a token do.
@@ -22,9 +18,9 @@ func HypotheticalToken(req models.Request, domain *Value, now time.Time, lifetim
 		lifetime = min(lifetime, most)
 	}
 	made := unix(now)
-	id := ast.StringTerm(HypotheticalID)
+	id := ast.StringTerm(models.HypotheticalID)
 	scopes := tree{}
-	scopes.at(req.Domain).at(req.EntityType).at(req.Operation)[req.Entity] = HypotheticalID
+	scopes.at(req.Domain).at(req.EntityType).at(req.Operation)[req.Entity] = models.HypotheticalID
 	return newValue(
 		ast.Item(key.id, id),
 		ast.Item(key.name, id),

@@ -288,6 +288,7 @@ type Call struct {
 
 	method, path string // of a proxied request, for the record
 	further      bool   // not the first request of a batch
+	inquiry      bool   // nobody showed the token; see [Authorizer.Inquire]
 	http         *models.ProxiedFacts
 }
 

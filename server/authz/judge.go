@@ -55,7 +55,7 @@ func (a *Authorizer) judge(ctx context.Context, policy judge, l look, rec *token
 	if !ok {
 		return a.notAName(ctx, policy, rec, kind)
 	}
-	facts := engine.Facts{Token: rec.inForm(a.cfg.Kinds, kind, req.Domain, rec.lostApproval(policy, req.Domain)), Client: call.client(), HTTP: call.http}
+	facts := engine.Facts{Client: call.client(), HTTP: call.http}
 	standing := a.facts.standing(l.how, rec.pat.UserID, req.Domain)
 	user, err := standing.owner(ctx)
 	if err != nil {
@@ -73,9 +73,22 @@ func (a *Authorizer) judge(ctx context.Context, policy judge, l look, rec *token
 		}
 		facts.Membership = member
 	}
+	facts.Token = a.tokenValue(policy, rec, kind, req, domain, a.cfg.Clock())
 	v := a.evaluate(ctx, policy, req, facts)
 	v.look = l
 	return v
+}
+
+// tokenValue returns the token's part of the input for a request in canonical form.
+func (a *Authorizer) tokenValue(policy judge, rec *tokenRecord, kind models.UpstreamKind, req models.Request, domain *engine.Value, now time.Time) *engine.Value {
+	if rec.supposed {
+		lifetime := models.DefaultLifetime
+		if most := a.cfg.MaxLifetime; most > 0 {
+			lifetime = min(lifetime, most)
+		}
+		return engine.HypotheticalToken(req, domain, now, lifetime)
+	}
+	return rec.inForm(a.cfg.Kinds, kind, req.Domain, rec.lostApproval(policy, req.Domain))
 }
 
 // notAName denies a request for a model that no upstream of its kind can have. A
@@ -84,12 +97,17 @@ func (a *Authorizer) notAName(ctx context.Context, policy judge, rec *tokenRecor
 	if first := a.judgeToken(ctx, policy, rec); first.Status() != http.StatusForbidden {
 		return first
 	}
-	v := verdict{Decision: models.DenyFor(models.Reason{
-		Code:    models.RouteUnmapped,
-		Message: fmt.Sprintf("An upstream of the kind %s has no model of such a name, or reads more than one name in it.", kind),
-	})}
+	v := verdict{Decision: noSuchName(kind)}
 	v.Revision = policy.Revision()
 	return v
+}
+
+// noSuchName denies a request for a model that no upstream of a kind can have.
+func noSuchName(kind models.UpstreamKind) models.Decision {
+	return models.DenyFor(models.Reason{
+		Code:    models.RouteUnmapped,
+		Message: fmt.Sprintf("An upstream of the kind %s has no model of such a name, or reads more than one name in it.", kind),
+	})
 }
 
 // nothing is a request for what no catalog has.
@@ -102,7 +120,11 @@ func (a *Authorizer) judgeToken(ctx context.Context, policy judge, rec *tokenRec
 	if err != nil {
 		return refusal(models.Unavailable, fmt.Errorf("read the token's owner: %w", err))
 	}
-	v := a.evaluate(ctx, policy, nothing, engine.Facts{Token: rec.value, User: user})
+	token := rec.value
+	if rec.supposed {
+		token = a.tokenValue(policy, rec, "", nothing, nil, a.cfg.Clock())
+	}
+	v := a.evaluate(ctx, policy, nothing, engine.Facts{Token: token, User: user})
 	if v.Allowed {
 		return refusal(models.PolicyError, errors.New("the policy allows what does not exist"))
 	}
@@ -178,7 +200,7 @@ func (a *Authorizer) conclude(ctx context.Context, call Call, rec *tokenRecord, 
 		d, cause = withheld(d), errors.New("the process stood still, or took too long, since it read the facts")
 	}
 	outcome, reason := string(d.Outcome()), string(d.FirstReason())
-	if rec != nil {
+	if rec != nil && !call.inquiry {
 		a.uses.note(rec, call, d, now)
 	}
 	a.cfg.Metrics.Decided(outcome, reason, call.Surface, now.Sub(start))

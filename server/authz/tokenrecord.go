@@ -20,6 +20,7 @@ type tokenRecord struct {
 	lastNoted atomic.Int64
 	proved    atomic.Bool // its secret has verified
 	admission atomic.Pointer[admission]
+	supposed  bool // there is no token; see [About.UserID]
 }
 
 // admission is the state under which a token was last found to be good; see [Proxied.Admit].

@@ -61,8 +61,8 @@ func (c *counts) add(l *models.LoggedDecision) {
 	defer c.mu.Unlock()
 	c.day(day).Recorded++
 	c.outcomes[outcomeKey{day, l.TokenID, l.Outcome(), l.FirstReason()}]++
-	if !l.Allowed {
-		return
+	if !l.Allowed || l.Surface == models.SurfaceInquiry {
+		return // nobody used the token
 	}
 	r := l.Request
 	key := useKey{day, l.TokenID, l.ScopeID, r.Domain, r.EntityType, r.Entity, r.Operation}

@@ -48,9 +48,12 @@ func (s *Snapshot) answerTo(ctx context.Context, q *question) (models.Decision, 
 		return models.Decision{}, fmt.Errorf("%s is malformed: %w", DecisionRef, err)
 	}
 	if d.Allowed {
-		if err := s.uphold(ctx, q, &d); err != nil {
-			return models.Decision{}, err
-		}
+		err = s.uphold(ctx, q, &d)
+	} else {
+		err = s.unforged(ctx, q, &d)
+	}
+	if err != nil {
+		return models.Decision{}, err
 	}
 	d.Revision = s.revision
 	return d, nil

@@ -42,7 +42,8 @@ type Snapshot struct {
 	standing *standing
 	heavy    bool // the data are so large that a look at the clock is little beside one at them
 
-	exceptions document // of data.patrol.custom.waive; zero if there is none
+	exceptions document   // of data.patrol.custom.waive; zero if there is none
+	denials    []document // of data.patrol.custom.deny and reason, as far as there are any
 	waives     breach
 	breaches   *breachCounts
 
@@ -238,6 +239,17 @@ func (s *Snapshot) enter(ctx context.Context) (err error) {
 		if s.exceptions, err = s.prepare(ExceptionsRef); err != nil {
 			return err
 		}
+	}
+	for _, name := range []string{"deny", "reason"} {
+		ref := CustomPackage.Append(ast.StringTerm(name))
+		if _, err := s.documents.data.Find(ref[1:]); err != nil && len(s.compiler.GetRules(ref)) == 0 {
+			continue
+		}
+		d, err := s.prepare(ref)
+		if err != nil {
+			return err
+		}
+		s.denials = append(s.denials, d)
 	}
 	if err := s.evaluateConstants(ctx); err != nil {
 		return err

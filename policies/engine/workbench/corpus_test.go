@@ -3,6 +3,7 @@
 package workbench_test
 
 import (
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -18,6 +19,8 @@ import (
 type slip struct {
 	Name string `json:"name"`
 	File string `json:"file"` // custom/rule.rego if it is not said
+	// Files are others beside it.
+	Files map[string]string `json:"files"`
 	// Rego is the file; where it names no package it is one of package patrol.custom.
 	Rego string `json:"rego"`
 	// Want is the code of what is found, "" if it passes; Line is where. Warn is of what it
@@ -33,7 +36,7 @@ func TestCorpus(t *testing.T) {
 	require.NoError(t, err)
 	var corpus []slip
 	require.NoError(t, yaml.UnmarshalStrict(content, &corpus))
-	require.GreaterOrEqual(t, len(corpus), 240)
+	require.GreaterOrEqual(t, len(corpus), 300)
 	for _, c := range corpus {
 		t.Run(c.Name, func(t *testing.T) {
 			if c.File == "" {
@@ -42,7 +45,9 @@ func TestCorpus(t *testing.T) {
 			if !strings.HasPrefix(c.Rego, "package ") && strings.HasSuffix(c.File, ".rego") {
 				c.Rego = "package patrol.custom\n" + c.Rego // so that its first line is the second
 			}
-			r, err := workbench.CheckRules(t.Context(), bundle(t, map[string]string{c.File: c.Rego}))
+			files := map[string]string{c.File: c.Rego}
+			maps.Copy(files, c.Files)
+			r, err := workbench.CheckRules(t.Context(), bundle(t, files))
 			require.NoError(t, err)
 			all, want := r.Findings, c.Want
 			if c.Want == "" {

@@ -47,17 +47,10 @@ func Names(src engine.Source, kinds ...string) ([]engine.Finding, error) {
 	return c.report.Warnings, nil
 }
 
-// CheckRules is that part of Check alone.
+// CheckRules is that part of Check alone, with what comes before it.
 func CheckRules(ctx context.Context, src engine.Source) (*Report, error) {
-	s, err := engine.Load(ctx, src, engine.WithTimeout(10*time.Second))
-	if err != nil {
-		return nil, err
-	}
-	b, err := src.Parse()
-	if err != nil {
-		return nil, err
-	}
-	c := &check{src: src, bundle: b, report: &Report{}, snapshot: s, failed: map[engine.Stage]bool{}, ran: map[engine.Stage]bool{}}
+	c := &check{src: src, report: &Report{}, failed: map[engine.Stage]bool{}, ran: map[engine.Stage]bool{}, rulesOnly: true}
 	c.opts.Now = time.Unix(1790500000, 0)
-	return c.report, c.rules(ctx)
+	c.opts.Options = []engine.Option{engine.WithTimeout(10 * time.Second)}
+	return c.report, c.run(ctx)
 }

@@ -22,7 +22,7 @@ const (
 	codeNeverTrue   = "never_true"       // it compares with what cannot be
 	codeMisplaced   = "rule_misplaced"   // a file of custom/ adds to another package
 	codeReserved    = "code_reserved"    // a reason's code is one of Patrol's own
-	codeMalformed   = "code_malformed"   // a reason or exception is not one
+	codeMalformed   = "code_malformed"   // a reason or exception is not one, or what has them
 	codeReasonOld   = "reason_deprecated"
 	codeConflict    = "reason_conflict"
 	codeOnInput     = "error_on_input" // a value in the context makes the policy fail
@@ -34,14 +34,6 @@ const (
 // authzPackage is the package with the reasons of the contract.
 var authzPackage = ast.MustParseRef("data.patrol.authz")
 
-// contractCodes are the reasons that policies decide by the contract. Rules of a team's
-// own have others.
-var contractCodes = []models.ReasonCode{
-	models.TokenRevoked, models.TokenExpired, models.UserDisabled, models.DomainUnknown, models.DomainDisabled, models.DomainFrozen,
-	models.NotAMember, models.RoleForbids, models.OutOfScope, models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired,
-	models.Withdrawn, models.UnknownOperation, models.RouteUnmapped, "ip_forbidden",
-}
-
 // rules runs the stage of that name: whether each rule can do what it says.
 func (c *check) rules(ctx context.Context) error {
 	c.ran[engine.StageRules] = true
@@ -51,6 +43,7 @@ func (c *check) rules(ctx context.Context) error {
 	}
 	misplaced := c.misplaced(add)
 	c.unreachable(add, misplaced)
+	c.unread(add)
 	c.literalCodes(add)
 	c.writtenExceptions(add)
 	c.neverTrue(add)
@@ -204,26 +197,28 @@ func literalCode(r *ast.Rule) string {
 	return found
 }
 
+// lookAtCode looks at the code and message of a reason, or the code of an exception.
+func lookAtCode(add finder, code, message any, l *ast.Location, pkg ast.Ref, exception bool) {
+	text, isText := code.(string)
+	switch {
+	case exception && !engine.Waivable(models.ReasonCode(text)):
+		add(codeMalformed, l, "%v cannot be waived; what can is %s", code, engine.JoinCodes(engine.WaivableCodes()))
+	case exception:
+	case !isText || text == "" || !engine.IsReasonCode(text):
+		add(codeMalformed, l, "%q is no reason code: they are 1 to 64 of a-z, 0-9 and _, letters first", fmt.Sprint(code))
+	case !models.ReasonCode(text).OfPolicy():
+		add(codeReserved, l, "the reason code %s is Patrol's own, for what no policy decides", text)
+	case engine.IsContractCode(models.ReasonCode(text)) && !pkg.Equal(authzPackage):
+		add(codeReserved, l, "the reason code %s is the default policy's: rules of your own have codes of their own", text)
+	}
+	if m, ok := message.(string); ok && (strings.ContainsFunc(m, engine.Unprintable) || len(m) > engine.MaxMessage) {
+		add(codeMalformed, l, "the message has characters that cannot be printed, or change the direction of what is around it, or more than %d bytes", engine.MaxMessage)
+	}
+}
+
 // literalCodes looks at reasons and exceptions as they are written, in rules and in
 // metadata.
 func (c *check) literalCodes(add finder) {
-	look := func(code, message any, l *ast.Location, pkg ast.Ref, exception bool) {
-		text, isText := code.(string)
-		switch {
-		case exception && !engine.Waivable(models.ReasonCode(text)):
-			add(codeMalformed, l, "%v cannot be waived; what can is %s", code, engine.JoinCodes(engine.WaivableCodes()))
-		case exception:
-		case !isText || text == "" || !engine.IsReasonCode(text):
-			add(codeMalformed, l, "%q is no reason code: they are 1 to 64 of a-z, 0-9 and _, letters first", fmt.Sprint(code))
-		case !models.ReasonCode(text).OfPolicy():
-			add(codeReserved, l, "the reason code %s is Patrol's own, for what no policy decides", text)
-		case slices.Contains(contractCodes, models.ReasonCode(text)) && !pkg.Equal(authzPackage):
-			add(codeReserved, l, "the reason code %s is the default policy's: rules of your own have codes of their own", text)
-		}
-		if m, ok := message.(string); ok && (strings.ContainsFunc(m, engine.Unprintable) || len(m) > engine.MaxMessage) {
-			add(codeMalformed, l, "the message has characters that cannot be printed, or change the direction of what is around it, or more than %d bytes", engine.MaxMessage)
-		}
-	}
 	for _, m := range c.modules {
 		for _, r := range m.Rules {
 			seen := map[string]bool{}
@@ -242,7 +237,7 @@ func (c *check) literalCodes(add finder) {
 				}
 				if !seen[placeOf(l)] {
 					seen[placeOf(l)] = true
-					look(constantOf(code), constantOf(message), l, m.Package.Path, because != nil)
+					lookAtCode(add, constantOf(code), constantOf(message), l, m.Package.Path, because != nil)
 				}
 				return false
 			})
@@ -250,7 +245,7 @@ func (c *check) literalCodes(add finder) {
 		for _, a := range m.Annotations { // what else is wrong with them the stage metadata tells
 			code, ok := a.Custom["code"].(string)
 			if ok && a.Location != nil && engine.IsReasonCode(code) && models.ReasonCode(code).OfPolicy() {
-				look(code, a.Custom["message"], a.Location, m.Package.Path, false)
+				lookAtCode(add, code, a.Custom["message"], a.Location, m.Package.Path, false)
 			}
 		}
 	}

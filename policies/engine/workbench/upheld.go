@@ -98,10 +98,14 @@ func (s *suite) builtins() []*tester.Builtin {
 			func(_ rego.BuiltinContext, args []*ast.Term) (*ast.Term, error) {
 				decision, input, exceptions, later := args[0], args[1], args[2], args[3]
 				d, err := engine.ReadDecision(decision.Value)
-				if err != nil || !d.Allowed {
+				if err != nil {
 					return decision, nil //nolint:nilerr // a test may try what a malformed one is
 				}
-				return decision, s.facts.On(onlyOne(args[4]), onlyOne(args[5])).UpholdOn(input.Value, exceptions.Value, later.Value, &d)
+				facts := s.facts.On(onlyOne(args[4]), onlyOne(args[5]))
+				if !d.Allowed {
+					return decision, facts.UnforgedOn(input.Value, &d)
+				}
+				return decision, facts.UpholdOn(input.Value, exceptions.Value, later.Value, &d)
 			},
 		)},
 		{Decl: laterDecl, Func: rego.Function1(

@@ -6,7 +6,8 @@
 //     shell on the server, and bind in a running server within a second;
 //   - login, logout, pat and authorize talk to a server over HTTP;
 //   - policy works on the files of a policy, with the engine of the server;
-//   - config prints the settings in force.
+//   - config prints the settings in force, doctor looks at the installation, and health
+//     at the server.
 //
 // The exit status is 0 if what was asked is done or allowed, 1 if it was denied,
 // and 2 if something went wrong. What is asked for goes to standard output,

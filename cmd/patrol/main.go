@@ -86,7 +86,7 @@ The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2
 		&cobra.Group{ID: groupPolicy, Title: "Policy commands, on files:"},
 		&cobra.Group{ID: groupClient, Title: "Client commands, over HTTP:"},
 	)
-	root.AddCommand(p.serveCommand(), p.migrateCommand(), p.configCommand(), versionCommand())
+	root.AddCommand(p.serveCommand(), p.migrateCommand(), p.configCommand(), p.healthCommand(), p.doctorCommand(), versionCommand())
 	root.AddCommand(p.userCommand(), p.domainCommand(), p.memberCommand(), p.keysCommand(), p.backupCommand(), p.restoreCommand())
 	root.AddCommand(p.policyCommand(), p.statusCommand())
 	root.AddCommand(p.loginCommand(), p.logoutCommand(), p.patCommand(), p.accountCommand(), p.authorizeCommand())

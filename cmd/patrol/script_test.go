@@ -129,7 +129,7 @@ func params(t *testing.T, p testscript.Params, env map[string]string) testscript
 	}
 	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
 		"serve": serveScript, "shutdown": shutdownScript, "exits": exitsScript, "http": httpScript, "eventually": eventuallyScript,
-		"let": letScript, "await": awaitScript, "flip": flipScript, "mode": modeScript, "append": appendScript, "until": untilScript, "signal": signalScript,
+		"let": letScript, "await": awaitScript, "flip": flipScript, "mode": modeScript, "append": appendScript, "until": untilScript, "signal": signalScript, "certificate": certificateScript,
 	}
 	return p
 }

@@ -68,8 +68,11 @@ have no curl. With --live, only whether it answers. The exit status is 0 if it i
 }
 
 // ownURL returns where a server with these settings is reached from this machine.
-func ownURL(cfg config.Config) (string, error) {
-	host, port, err := net.SplitHostPort(cfg.Listen)
+func ownURL(cfg config.Config) (string, error) { return localURL(cfg, cfg.Listen) }
+
+// localURL is ownURL for the address that the server listens on.
+func localURL(cfg config.Config, listen string) (string, error) {
+	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "", err
 	}

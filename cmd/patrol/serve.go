@@ -138,6 +138,15 @@ func (p *process) serve(ctx context.Context, cfg config.Config, on occasions) (e
 			return err
 		}
 	}
+	base, err := localURL(cfg, n.server.Addr())
+	if err != nil {
+		return err
+	}
+	told, err := p.tellManager(ctx, base, log)
+	if err != nil {
+		return err
+	}
+	defer told()
 	return n.run(ctx)
 }
 

@@ -86,8 +86,8 @@ func (s *Snapshot) forged(code models.ReasonCode) error {
 }
 
 // UnforgedOn holds a denial on an input against the invariants, without the policy.
-func (s *Snapshot) UnforgedOn(input ast.Value, d *models.Decision) error {
-	return s.unforged(context.Background(), &question{doc: ast.NewTerm(input)}, d)
+func (s *Snapshot) UnforgedOn(ctx context.Context, input ast.Value, d *models.Decision) error {
+	return s.unforged(ctx, &question{doc: ast.NewTerm(input)}, d)
 }
 
 // invariantOf is the invariant that is named by a code, 0 if none is.

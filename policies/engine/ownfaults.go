@@ -93,7 +93,8 @@ func checkOwn(name string, v ast.Value) (reserved bool, err error) {
 
 // OwnRuleFault is what is wrong with what a rule of one's own gives for an input.
 type OwnRuleFault struct {
-	Rule *ast.Rule
+	Document string
+	Rule     *ast.Rule
 	OwnFault
 }
 
@@ -107,12 +108,12 @@ func (s *Snapshot) FaultsOn(ctx context.Context, input *ast.Term) (found []OwnRu
 				case ctx.Err() != nil:
 					return nil, fmt.Errorf("evaluate %s: %w", r.Ref(), ctx.Err())
 				case err != nil:
-					found = append(found, OwnRuleFault{r, OwnFault{Err: err}})
+					found = append(found, OwnRuleFault{name, r, OwnFault{Err: err}})
 					continue
 				}
 				for _, v := range values {
 					for _, f := range OwnFaults(name, v) {
-						found = append(found, OwnRuleFault{r, f})
+						found = append(found, OwnRuleFault{name, r, f})
 					}
 				}
 				if len(values) > 0 {
@@ -158,6 +159,25 @@ func (s *Snapshot) valuesOf(ctx context.Context, r *ast.Rule, input *ast.Term) (
 		all.Foreach(func(t *ast.Term) { values = append(values, t.Value) })
 	}
 	return values, nil
+}
+
+// HoldOn returns those of rules, as they were parsed, that give a value for an input.
+func (s *Snapshot) HoldOn(ctx context.Context, rules []*ast.Rule, input *ast.Term) (hold []*ast.Rule, err error) {
+	for _, parsed := range rules {
+		for _, r := range s.compiler.Modules[parsed.Location.File].Rules {
+			if !r.Location.Equal(parsed.Location) {
+				continue
+			}
+			values, err := s.valuesOf(ctx, r, input)
+			switch {
+			case ctx.Err() != nil:
+				return nil, fmt.Errorf("evaluate %s: %w", r.Ref(), ctx.Err())
+			case err == nil && len(values) > 0:
+				hold = append(hold, r)
+			}
+		}
+	}
+	return hold, nil
 }
 
 // IsConflict reports whether an evaluation failed because two rules gave one document

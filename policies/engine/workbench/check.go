@@ -157,6 +157,8 @@ type check struct {
 	snapshot    *engine.Snapshot
 	permitted   *trial // nil: not tried yet
 	rulesOnly   bool   // it ends with that stage
+	asWritten   map[string][]*ast.Rule
+	dataFaulty  bool // data of one's own have reasons, exceptions or labels that are none
 }
 
 func (c *check) run(ctx context.Context) (err error) {

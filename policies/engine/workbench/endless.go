@@ -16,6 +16,9 @@ import (
 // with the clock, or that a caller may choose, is none. It also finds ends that are too far
 // away, and tells those that are over.
 func (c *check) endless(add finder) error {
+	if !c.snapshot.DefinesExceptions() {
+		return nil
+	}
 	rules, err := c.resolved()
 	if err != nil || len(rules) == 0 {
 		return err
@@ -28,6 +31,7 @@ func (c *check) endless(add finder) error {
 	f.moves = func(l *ast.Location, what string) {
 		add(codeEndless, l, "%s, so that the exception does not end: write the time down, in Unix seconds, here or in data", what)
 	}
+	f.input = func(l *ast.Location, ref ast.Ref) { f.report(l, fmt.Sprintf("the end depends on %s", ref)) }
 	f.constant = func(l *ast.Location, n ast.Number) {
 		at, ok := n.Int64()
 		if !ok {
@@ -47,10 +51,10 @@ func (c *check) endless(add finder) error {
 }
 
 // resolved are the rules with their references resolved and all else as it is written, by
-// what they define. There are none where the policy makes no exceptions.
+// what they define.
 func (c *check) resolved() (map[string][]*ast.Rule, error) {
-	if !c.snapshot.DefinesExceptions() {
-		return nil, nil
+	if c.asWritten != nil {
+		return c.asWritten, nil
 	}
 	capabilities, err := engine.CapabilitiesFor(c.bundle.Capabilities)
 	if err != nil {
@@ -75,6 +79,7 @@ func (c *check) resolved() (map[string][]*ast.Rule, error) {
 		},
 	})
 	compiler.Compile(modules)
+	c.asWritten = rules
 	return rules, nil
 }
 
@@ -90,8 +95,10 @@ type flow struct {
 	bundle   *engine.Bundle
 	seen     map[string]bool
 	found    map[string]bool
+	input    func(*ast.Location, ast.Ref)    // it depends on a part of the input
 	moves    func(*ast.Location, string)     // it depends on the input, or is one of a series
 	constant func(*ast.Location, ast.Number) // it may be this
+	text     func(*ast.Location, string)     // likewise; nil where nobody asks
 }
 
 // scope says where the variables of a rule get their values from.
@@ -127,6 +134,10 @@ func (f *flow) term(t *ast.Term, in scope, steps []step, l *ast.Location) {
 	switch v := t.Value.(type) {
 	case ast.Number:
 		f.constant(l, v)
+	case ast.String:
+		if f.text != nil {
+			f.text(l, string(v))
+		}
 	case ast.Var:
 		for _, s := range in[v] {
 			f.term(s.term, s.scope, slices.Concat(s.steps, steps), l)
@@ -187,7 +198,7 @@ func (f *flow) call(call ast.Call, in scope, steps []step, l *ast.Location) {
 		return
 	}
 	made := *f // of what goes into a function it is not known what comes out
-	made.constant = func(*ast.Location, ast.Number) {}
+	made.constant, made.text = func(*ast.Location, ast.Number) {}, nil
 	made.seen = map[string]bool{}
 	for _, arg := range call[1:] {
 		made.term(arg, in, nil, l)
@@ -210,7 +221,7 @@ func (f *flow) ref(ref ast.Ref, in scope, steps []step, l *ast.Location) {
 	all := slices.Concat(into, steps)
 	switch {
 	case ref[0].Equal(ast.InputRootDocument):
-		f.report(l, fmt.Sprintf("the end depends on %s", ref))
+		f.input(l, ref)
 		return
 	case !ref[0].Equal(ast.DefaultRootDocument):
 		f.term(ref[0], in, all, l)

@@ -1,6 +1,8 @@
 package workbench
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -80,6 +82,73 @@ func seedsOf(b *engine.Bundle) (seeds []seed) {
 	}
 	return seeds
 }
+
+// maxPairs bounds how many pairs of rules are tried together.
+const maxPairs = 60
+
+// pairsOf are the conditions of two rules of one name together, where each gives one value: an
+// input on which both hold has no answer.
+func pairsOf(b *engine.Bundle) (seeds []seed) {
+	c := check{bundle: b}
+	in := newReader(b)
+	for _, rules := range c.ownComplete() {
+		for i, second := range rules {
+			for _, first := range rules[:i] {
+				if len(seeds) >= maxPairs {
+					return seeds
+				}
+				at := map[string]change{}
+				fits := true
+				for _, r := range []*ast.Rule{first, second} {
+					mine := map[string]bool{} // of several values for one place, the first
+					for _, l := range in.literals(c.moduleOf(r), r) {
+						place := strings.Join(l.path, ".")
+						if l.not || l.by == ast.NotEqual.Name || mine[place] {
+							continue
+						}
+						mine[place] = true
+						if was, ok := at[place]; ok && was.value != l.value {
+							fits = false
+						}
+						at[place] = put(l.value, l.path...)
+					}
+				}
+				if !fits {
+					continue
+				}
+				s := seed{rule: second}
+				for _, place := range slices.Sorted(maps.Keys(at)) {
+					s.changes = append(s.changes, at[place])
+				}
+				seeds = append(seeds, s)
+			}
+		}
+	}
+	return seeds
+}
+
+// ownComplete are the rules of one's own that give one value, in groups of one name.
+func (c *check) ownComplete() (groups [][]*ast.Rule) {
+	at := map[string]int{}
+	for _, m := range c.modules {
+		for _, r := range m.Rules {
+			if len(r.Head.Args) > 0 || r.Head.RuleKind() == ast.MultiValue || r.Default || defaultRules()[r.String()] {
+				continue
+			}
+			name := m.Package.Path.String() + "." + r.Head.Ref().String()
+			i, ok := at[name]
+			if !ok {
+				i = len(groups)
+				at[name] = i
+				groups = append(groups, nil)
+			}
+			groups[i] = append(groups[i], r)
+		}
+	}
+	return slices.DeleteFunc(groups, func(g []*ast.Rule) bool { return len(g) < 2 })
+}
+
+func (c *check) moduleOf(r *ast.Rule) *ast.Module { return c.bundle.Modules[r.Location.File] }
 
 // seeded returns an input with what a rule compares it with. ok is false where a place
 // is not there to be changed.

@@ -161,7 +161,16 @@ func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error)
 	if err != nil {
 		return nil, err
 	}
-	found = c.undecided(tried)
+	if found, err = c.undecided(ctx, tried); err != nil {
+		return nil, err
+	}
+	onFacts, err := c.hostile(ctx, tried)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		found = onFacts
+	}
 	paths := c.contextPaths()
 	allowed, seeds := tried.allowed, seedsOf(c.bundle)
 	inContext := slices.DeleteFunc(slices.Clone(paths), func(p contextPath) bool { return p.texts })
@@ -199,16 +208,19 @@ func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error)
 
 // undecided reports a policy that cannot decide an ordinary request: everybody who makes one
 // would have a policy_error.
-func (c *check) undecided(t *trial) []engine.Finding {
-	l := c.snapshot.Compiler().GetRulesExact(engine.DecisionRef)[0].Location
+func (c *check) undecided(ctx context.Context, t *trial) ([]engine.Finding, error) {
+	l := c.decisionPlace()
 	switch {
 	case t.failed != nil:
-		l, why := failedAt(t.why, l)
-		return engine.FindingsOf(engine.StageRules, codeOnInput, engine.AtLocation(l, fmt.Errorf("the policy fails on %s, which the roles permit: %s", t.failed, why)))
+		v, err := ast.InterfaceToValue(t.failed.input)
+		if err != nil {
+			return nil, fmt.Errorf("try an input: %w", err)
+		}
+		return c.blame(ctx, ast.NewTerm(v), t.why, fmt.Sprintf("on %s, which the roles permit", t.failed), l)
 	case len(t.allowed) == 0 && t.timeouts > 0:
-		return engine.FindingsOf(engine.StageRules, codeOnInput, engine.AtLocation(l, errors.New("the policy decides nothing that the roles permit within its time")))
+		return engine.FindingsOf(engine.StageRules, codeOnInput, engine.AtLocation(l, errors.New("the policy decides nothing that the roles permit within its time"))), nil
 	}
-	return nil
+	return nil, nil
 }
 
 // failedAt returns where an evaluation failed, which is l if the error does not say, and why.
@@ -244,9 +256,7 @@ func (c *check) failsOn(ctx context.Context, p contextPath, bases []object) ([]e
 			if _, breached := errors.AsType[*engine.BreachError](err); err == nil || breached {
 				continue
 			}
-			l, why := failedAt(err, p.location)
-			return engine.FindingsOf(engine.StageRules, codeOnInput, engine.AtLocation(l, fmt.Errorf("where input.%s is %s, the policy fails, so that any caller can have a policy_error: %s",
-				strings.Join(p.path, "."), try.name, why))), nil
+			return c.blame(ctx, ast.NewTerm(v), err, fmt.Sprintf("where input.%s is %s, as any caller can have it", strings.Join(p.path, "."), try.name), p.location)
 		}
 	}
 	return nil, nil

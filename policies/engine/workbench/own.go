@@ -37,6 +37,7 @@ func (c *check) own() (found []engine.Finding) {
 			continue
 		}
 		for _, f := range engine.OwnFaults(name, v) {
+			c.dataFaulty = true
 			code := codeMalformed
 			if f.Reserved {
 				code = codeReserved
@@ -132,6 +133,34 @@ func misshapen(m *ast.Module, r *ast.Rule) string {
 		}
 	}
 	return ""
+}
+
+// closedFacts are the parts of the input that have one of a few values, whoever asks.
+var closedFacts = []string{"input.request.operation", "input.request.entity_type", "input.domain.status"}
+
+// chosenCodes finds reason codes, and names of labels, that are what somebody chose.
+func (c *check) chosenCodes(add finder) error {
+	rules, err := c.resolved()
+	if err != nil {
+		return err
+	}
+	follow := func(name string, steps []step, what string) {
+		f := flow{bundle: c.bundle, rules: rules, seen: map[string]bool{}, found: map[string]bool{}}
+		f.moves = func(*ast.Location, string) {}
+		f.constant = func(*ast.Location, ast.Number) {}
+		f.text = func(l *ast.Location, code string) { lookAtCode(add, code, "", l, engine.CustomPackage, false) }
+		f.input = func(l *ast.Location, ref ast.Ref) {
+			at := ref.String() + " " + placeText(l)
+			if !slices.Contains(closedFacts, ref.String()) && !f.found[at] {
+				f.found[at] = true
+				add(codeMalformed, l, "%s is made of %s, which is not one of a few values: write it down, in the rule or in data", what, ref)
+			}
+		}
+		f.ref(engine.CustomPackage.Append(ast.StringTerm(name)), nil, steps, nil)
+	}
+	follow("deny", []step{{any: true}, {name: "code"}}, "the reason code")
+	follow("reason", []step{{name: "code"}}, "the reason code")
+	return nil
 }
 
 // shapeOf names what a term makes, "" where it does not show.

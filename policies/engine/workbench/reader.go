@@ -17,6 +17,7 @@ type literal struct {
 	term     *ast.Term
 	whole    bool   // it is compared with as a whole; else it is a part of it
 	by       string // the function that compares
+	not      bool   // the comparison is negated
 	location *ast.Location
 }
 
@@ -88,13 +89,19 @@ func (in *reader) helper(m *ast.Module, name ast.Var, r *ast.Rule, helpers map[s
 	case r.Head.Value == nil && r.Head.Key != nil && ast.IsConstant(r.Head.Key.Value): // contains
 		in.constants[key] = append(in.constants[key], r.Head.Key)
 	case r.Head.Value == nil:
-	case ast.IsConstant(r.Head.Value.Value):
+	case ast.IsConstant(r.Head.Value.Value), isTable(r.Head.Value):
 		in.constants[key] = append(in.constants[key], r.Head.Value)
 	default:
 		if path := pathIn(r.Head.Value, in.parts[m]); path != nil {
 			helpers[pkg] = grown(helpers[pkg], name, path)
 		}
 	}
+}
+
+// isTable reports whether a term is an object with keys that are constant.
+func isTable(t *ast.Term) bool {
+	obj, ok := t.Value.(ast.Object)
+	return ok && !slices.ContainsFunc(obj.Keys(), func(k *ast.Term) bool { return !ast.IsConstant(k.Value) })
 }
 
 // calls notes what functions are called with, where it is one part of input at each call.
@@ -266,7 +273,7 @@ func elements(all []*ast.Term, keys bool) (found []*ast.Term) {
 
 // literals finds the values that a rule, as it was parsed, compares input with.
 func (in *reader) literals(m *ast.Module, r *ast.Rule) (found []literal) {
-	named, bound := in.names(m, r), map[ast.Var][]*ast.Term{}
+	named, bound, negated := in.names(m, r), map[ast.Var][]*ast.Term{}, false
 	note := func(ref *ast.Term, values []*ast.Term, whole bool, by string, l *ast.Location) {
 		path := pathIn(ref, named)
 		if len(path) == 0 || len(path) == 1 && path[0] != "now" {
@@ -279,7 +286,7 @@ func (in *reader) literals(m *ast.Module, r *ast.Rule) (found []literal) {
 				if value.Location != nil && value.Location.File != "" {
 					at = value.Location
 				}
-				found = append(found, literal{path, constantOf(value), value, whole, by, at})
+				found = append(found, literal{path, constantOf(value), value, whole, by, negated, at})
 			}
 		}
 	}
@@ -290,6 +297,14 @@ func (in *reader) literals(m *ast.Module, r *ast.Rule) (found []literal) {
 		l := e.Location
 		if l == nil {
 			l = r.Location
+		}
+		negated = e.Negated
+		if bare, ok := e.Terms.(*ast.Term); ok { // input.user.admin
+			path := pathIn(bare, named)
+			f, known := factAt(path)
+			if known && (f == nil && !e.Negated || f != nil && f.Type == "boolean") {
+				note(bare, []*ast.Term{ast.BooleanTerm(!e.Negated)}, true, ast.Equality.Name, l)
+			}
 		}
 		in.lookUps(m, e, bound, func(key *ast.Term, values []*ast.Term) { note(key, values, true, ast.Member.Name, l) })
 		switch d := e.Terms.(type) {
@@ -333,6 +348,16 @@ func (in *reader) literals(m *ast.Module, r *ast.Rule) (found []literal) {
 		}
 		return false
 	})
+	negated = false
+	for _, t := range []*ast.Term{r.Head.Key, r.Head.Value} {
+		if t == nil {
+			continue
+		}
+		ast.WalkTerms(t, func(x *ast.Term) bool {
+			in.lookUps(m, ast.NewExpr(x), bound, func(key *ast.Term, values []*ast.Term) { note(key, values, true, ast.Member.Name, r.Location) })
+			return false
+		})
+	}
 	return found
 }
 

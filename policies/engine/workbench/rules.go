@@ -51,6 +51,9 @@ func (c *check) rules(ctx context.Context) error {
 	if err := c.endless(add); err != nil {
 		return err
 	}
+	if err := c.chosenCodes(add); err != nil {
+		return err
+	}
 	found = append(found, engine.FindingsOf(engine.StageRules, codeCompile, c.typed(ctx))...)
 	onInput, err := c.onInput(ctx)
 	if err != nil {

@@ -95,7 +95,7 @@ func (s *suite) builtins() []*tester.Builtin {
 	return []*tester.Builtin{
 		{Decl: upheldDecl, Func: rego.FunctionDyn(
 			&rego.Function{Name: upheldName, Decl: upheldDecl.Decl},
-			func(_ rego.BuiltinContext, args []*ast.Term) (*ast.Term, error) {
+			func(bctx rego.BuiltinContext, args []*ast.Term) (*ast.Term, error) {
 				decision, input, exceptions, later := args[0], args[1], args[2], args[3]
 				d, err := engine.ReadDecision(decision.Value)
 				if err != nil {
@@ -103,7 +103,7 @@ func (s *suite) builtins() []*tester.Builtin {
 				}
 				facts := s.facts.On(onlyOne(args[4]), onlyOne(args[5]))
 				if !d.Allowed {
-					return decision, facts.UnforgedOn(input.Value, &d)
+					return decision, facts.UnforgedOn(bctx.Context, input.Value, &d)
 				}
 				return decision, facts.UpholdOn(input.Value, exceptions.Value, later.Value, &d)
 			},

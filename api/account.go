@@ -8,12 +8,13 @@ import (
 	"patrol/models"
 )
 
-// PendingCode is a one-time code that nobody has used: a link to choose a new password, or
-// a code that signs a program in. MadeBy is a user, "" for an operator.
+// PendingCode is a one-time code that nobody has used: a link to choose a new password, a code
+// that signs a program in, or a link that confirms another address. MadeBy is a user, "" for an operator.
 type PendingCode struct {
 	UserID    string     `json:"user_id"`
 	Email     string     `json:"email"`
-	Purpose   string     `json:"purpose"` // reset_password or begin_session
+	Purpose   string     `json:"purpose"`             // reset_password, begin_session or change_email
+	NewEmail  string     `json:"new_email,omitempty"` // of change_email
 	MadeBy    string     `json:"made_by"`
 	MadeAt    *time.Time `json:"made_at"`
 	ExpiresAt time.Time  `json:"expires_at"`

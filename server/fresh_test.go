@@ -122,6 +122,10 @@ func freshActs() []act {
 		{name: "make a policy author", who: "root", route: "PATCH /api/v1/users/:id", body: `{"policy":true}`, fresh: 200},
 		{name: "enable", who: "root", route: "PATCH /api/v1/users/:id", body: `{"disabled":false}`, fresh: 200},
 		{name: "reset a password", who: "root", route: "POST /api/v1/users/:id/password-reset", fresh: 201},
+		{name: "change an address", who: "root", route: "POST /api/v1/users/:id/email-change", body: `{"email":"other@example.com"}`, fresh: 201},
+		{name: "change an address", who: "root", route: "POST /admin/users/:id/email", form: one("email", "other@example.com"), fresh: 303},
+		{name: "confirm one's own address", who: "ann", route: "POST /api/v1/me/email", body: `{"code":"AAAAA-AAAAA-AAAAA-AAAAA"}`, fresh: 403},
+		{name: "confirm one's own address", who: "ann", route: "POST /profile/email", form: one(), secret: one("code", "AAAAA-AAAAA-AAAAA-AAAAA"), fresh: 403},
 		{name: "anonymise", who: "root", route: "POST /api/v1/users/:id/anonymise", fresh: 409}, // she is not disabled
 		{name: "anonymise", who: "root", route: "POST /admin/users/:id/anonymise", form: one(), fresh: 409},
 		{name: "end others' sessions", who: "root", route: "DELETE /api/v1/users/:id/sessions", fresh: 204},

@@ -13,14 +13,14 @@ func (p *process) accountCommand() *cobra.Command {
 		Use:     "account",
 		GroupID: groupClient,
 		Short:   "Your account",
-		Long:    `Look at your account on a server: links and codes that let somebody in, and all that is kept about you.`,
+		Long:    `Look at your account on a server: links and codes that let somebody in, and all that is kept about you. Confirm another address.`,
 		Example: `  patrol account codes
   patrol account export > account.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	hideSettings(cmd)
-	cmd.AddCommand(p.accountCodesCommand(), p.accountExportCommand())
+	cmd.AddCommand(p.accountCodesCommand(), p.accountEmailCommand(), p.accountExportCommand())
 	return cmd
 }
 
@@ -44,7 +44,7 @@ func (p *process) accountCodesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "codes",
 		Short: "List links and codes that let somebody into your account and that nobody has used, or withdraw them",
-		Long:  `List links to choose a new password and codes that sign a program in, which nobody has used. --withdraw ends them, and takes a recent sign-in.`,
+		Long:  `List links to choose a new password or to confirm an address, and codes that sign a program in, which nobody has used. --withdraw ends them, and takes a recent sign-in.`,
 		Example: `  patrol account codes
   patrol account codes --withdraw`,
 	}

@@ -29,7 +29,7 @@ A running server obeys within a second.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand(), p.userResetCommand(),
+	cmd.AddCommand(p.userCreateCommand(), p.userListCommand(), p.userDisableCommand(), p.userEnableCommand(), p.userSetCommand(), p.userPasswordCommand(), p.userResetCommand(), p.userEmailCommand(),
 		p.userCodesCommand(), p.userSessionsCommand(),
 		p.userIdentitiesCommand(), p.userDisconnectCommand(), p.userAnonymiseCommand())
 	return cmd

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"patrol/models"
 )
@@ -23,22 +25,6 @@ func (t *tx) hashedEmail(email string) (string, error) {
 	mac := hmac.New(sha256.New, []byte(key))
 	mac.Write([]byte(email))
 	return hex.EncodeToString(mac.Sum(nil)[:20]) + models.AnonymisedDomain, nil
-}
-
-// checkAnonymised is CodeTaken if an address was that of a user who is anonymised.
-func (t *tx) checkAnonymised(email string) error {
-	hashed, err := t.hashedEmail(email)
-	if err != nil {
-		return err
-	}
-	var n int64
-	if err := t.db.Raw("SELECT COUNT(*) FROM users WHERE email = ?", hashed).Find(&n).Error; err != nil {
-		return err
-	}
-	if n > 0 || strings.HasSuffix(email, models.AnonymisedDomain) {
-		return models.NewError(models.CodeTaken, "there is a user with this email address already")
-	}
-	return nil
 }
 
 // AnonymiseUser takes what names a user who is disabled out of the database, for good: name,
@@ -65,9 +51,11 @@ func (s *Store) AnonymiseUser(ctx context.Context, by models.Actor, id string) (
 			return err
 		}
 		before := row
-		if row.Email, err = t.hashedEmail(before.Email); err != nil {
+		addresses, err := t.hashEmails(before)
+		if err != nil {
 			return err
 		}
+		row.Email = addresses[before.Email]
 		row.Name, row.PasswordHash, row.ProviderAt = models.AnonymisedName, "", nil
 		if err := t.db.Model(&userRow{}).Where("id = ?", id).Updates(map[string]any{
 			"email": row.Email, "name": row.Name, "password_hash": "", "provider_at": nil, "admin": false, "policy": false,
@@ -88,12 +76,12 @@ func (s *Store) AnonymiseUser(ctx context.Context, by models.Actor, id string) (
 		if err := t.changeTokens(id); err != nil {
 			return err
 		}
-		if err := t.upkeep(func() error { return t.anonymiseEvents(before, row.Email) }); err != nil {
+		if err := t.upkeep(func() error { return t.anonymiseEvents(before, addresses) }); err != nil {
 			return err
 		}
 		// What this very transaction notes has not been written yet.
 		for i := range t.events {
-			nameless(&t.events[i], before, row.Email)
+			nameless(&t.events[i], before, addresses)
 		}
 		t.change(ChangeUser, id, "")
 		return t.audit("user.anonymise", onUser(id), nil)
@@ -134,21 +122,54 @@ func (t *tx) changeTokens(userID string) error {
 	return nil
 }
 
-// anonymiseEvents takes what names a user out of the audit log.
-func (t *tx) anonymiseEvents(user userRow, email string) error {
-	contains := "%" + strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(user.Email) + "%"
+// hashEmails puts keyed hashes in place of the addresses that a user had before, and returns
+// what stands for each address of the user from now on.
+func (t *tx) hashEmails(user userRow) (map[string]string, error) {
+	former, err := t.formerEmails(user.ID)
+	if err != nil {
+		return nil, err
+	}
+	addresses := map[string]string{}
+	for _, email := range append(former, user.Email) {
+		if addresses[email], err = t.hashedEmail(email); err != nil {
+			return nil, err
+		}
+	}
+	for _, email := range former {
+		if err := t.db.Exec("UPDATE former_emails SET email = ? WHERE email = ?", addresses[email], email).Error; err != nil {
+			return nil, err
+		}
+	}
+	return addresses, nil
+}
+
+// anonymiseEvents takes what names a user out of the audit log. addresses has what stands for
+// each address of the user.
+func (t *tx) anonymiseEvents(user userRow, addresses map[string]string) error {
+	where := []string{`SELECT * FROM audit_events WHERE id > ? AND (actor_user_id = ? OR subject = ? OR subject IN (SELECT 'pat:' || id FROM pats WHERE user_id = ?)`}
+	about := []any{user.ID, onUser(user.ID), user.ID}
+	escape := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`)
+	for email := range addresses {
+		quoted, err := json.Marshal(email) // as it may stand in the detail
+		if err != nil {
+			return err
+		}
+		for _, text := range []string{email, string(quoted[1 : len(quoted)-1])} {
+			where = append(where, `lower(CAST(detail AS text)) LIKE lower(?) ESCAPE '\'`)
+			about = append(about, "%"+escape.Replace(text)+"%")
+		}
+	}
+	query := strings.Join(where, " OR ") + ") ORDER BY id LIMIT ?"
 	last := int64(0)
 	for {
 		var rows []auditRow
-		err := t.db.Raw(`SELECT * FROM audit_events WHERE id > ? AND (actor_user_id = ? OR subject = ? OR lower(CAST(detail AS text)) LIKE ? ESCAPE '\'
-			OR subject IN (SELECT 'pat:' || id FROM pats WHERE user_id = ?)) ORDER BY id LIMIT ?`,
-			last, user.ID, onUser(user.ID), contains, user.ID, upkeepBatch).Find(&rows).Error
+		err := t.db.Raw(query, slices.Concat([]any{last}, about, []any{upkeepBatch})...).Find(&rows).Error
 		if err != nil || len(rows) == 0 {
 			return err
 		}
 		for _, row := range rows {
 			last = row.ID
-			if !nameless(&row, user, email) {
+			if !nameless(&row, user, addresses) {
 				continue
 			}
 			if err := t.db.Exec("UPDATE audit_events SET ip = ?, user_agent = ?, detail = ? WHERE id = ?", row.IP, row.UserAgent, row.Detail, row.ID).Error; err != nil {
@@ -163,7 +184,7 @@ func (t *tx) anonymiseEvents(user userRow, email string) error {
 var namedIn = []string{"name", "from", "to", "description", "reason"}
 
 // nameless takes what names a user out of an event, and reports whether there was something.
-func nameless(row *auditRow, user userRow, email string) bool {
+func nameless(row *auditRow, user userRow, addresses map[string]string) bool {
 	before := *row
 	if row.ActorUserID == user.ID {
 		row.IP, row.UserAgent = "", ""
@@ -174,11 +195,12 @@ func nameless(row *auditRow, user userRow, email string) bool {
 	}
 	own := row.Subject == onUser(user.ID) || detail["user_id"] == user.ID && strings.HasPrefix(row.Subject, "pat:")
 	for _, key := range slices.Sorted(maps.Keys(detail)) {
-		switch value := detail[key]; {
-		case strings.Contains(strings.ToLower(value), user.Email):
-			detail[key] = email
-		case own && slices.Contains(namedIn, key), row.Subject == onUser(user.ID) && key == "subject":
+		if own && slices.Contains(namedIn, key) || row.Subject == onUser(user.ID) && key == "subject" {
 			detail[key] = ""
+			continue
+		}
+		for email, hashed := range addresses {
+			detail[key] = withoutAddress(detail[key], email, hashed)
 		}
 	}
 	if text, err := json.Marshal(detail); err == nil && row.Detail != "" {
@@ -186,3 +208,42 @@ func nameless(row *auditRow, user userRow, email string) bool {
 	}
 	return *row != before
 }
+
+// withoutAddress puts something else in the place of an address in a text, however it is
+// written. A longer address that only has it in it is another person's, and stays.
+func withoutAddress(text, address, instead string) string {
+	lower := strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, text)
+	var out strings.Builder
+	for at := 0; ; {
+		i := strings.Index(lower[at:], address)
+		if i < 0 || len(lower) != len(text) { // not UTF-8: nothing that was written here
+			out.WriteString(text[at:])
+			return out.String()
+		}
+		i += at
+		end := i + len(address)
+		before, _ := utf8.DecodeLastRuneInString(text[:i])
+		after, width := utf8.DecodeRuneInString(text[end:])
+		next, _ := utf8.DecodeRuneInString(text[end+width:])
+		if i > 0 && inAddress(before) || end < len(text) && (inHost(after) || after == '.' && inHost(next)) {
+			out.WriteString(text[at : i+1])
+			at = i + 1
+			continue
+		}
+		out.WriteString(text[at:i])
+		out.WriteString(instead)
+		at = end
+	}
+}
+
+// inHost reports whether a character goes on with the host of an address.
+func inHost(r rune) bool { return r == '-' || unicode.IsLetter(r) || unicode.IsDigit(r) }
+
+// inAddress reports whether a character before an address makes it part of a longer one (RFC 5322,
+// atext and the dot, but for what rather parts words).
+func inAddress(r rune) bool { return strings.ContainsRune(".!#$%&'*+-_^`~", r) || inHost(r) }

@@ -46,7 +46,7 @@ func (t *tx) beginner(b Beginning, userID string) (userRow, error) {
 	if b.Code == "" {
 		return t.lockUser(userID)
 	}
-	user, err := t.useCode(beginSession, b.Code)
+	_, user, err := t.useCode(beginSession, b.Code)
 	if err == nil && user.ID != userID {
 		err = notFound("code")
 	}

@@ -16,6 +16,7 @@ type codePurpose string
 const (
 	resetPassword codePurpose = "reset_password" // choose a new password
 	beginSession  codePurpose = "begin_session"  // sign a program in
+	changeEmail   codePurpose = "change_email"   // confirm another address, as its signed-in owner
 )
 
 type codeRow struct {
@@ -26,6 +27,7 @@ type codeRow struct {
 	SignedInAt *time.Time // of a code that begins a session
 	MadeBy     string     // a user, "" for an operator
 	MadeAt     *time.Time
+	NewEmail   *string // of a code that changes an address
 	// As in [AtProvider], of the session that made a code that begins one; nil: it did not begin
 	// at a provider.
 	ProviderSubject *string
@@ -78,42 +80,45 @@ func (t *tx) createCode(row codeRow, action string) error {
 	if err := t.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&row).Error; err != nil {
 		return err
 	}
-	return t.audit(action, onUser(user.ID), map[string]string{"email": user.Email, "expires": row.ExpiresAt.Format(time.RFC3339)})
+	detail := map[string]string{"email": user.Email, "expires": row.ExpiresAt.Format(time.RFC3339)}
+	if row.NewEmail != nil {
+		detail["to"] = *row.NewEmail
+	}
+	return t.audit(action, onUser(user.ID), detail)
 }
 
-// useCode takes a code away and returns its user, locked. A code that is not
+// useCode takes a code away and returns it and its user, locked. A code that is not
 // known, used, replaced or expired, or whose user is disabled, is CodeNotFound.
-func (t *tx) useCode(purpose codePurpose, hash string) (user userRow, err error) {
-	var code codeRow
+func (t *tx) useCode(purpose codePurpose, hash string) (code codeRow, user userRow, err error) {
 	if !storable(hash) {
-		return user, notFound("code")
+		return code, user, notFound("code")
 	}
 	result := t.db.Where("hash = ? AND purpose = ? AND expires_at > ?", hash, purpose, t.now).Limit(1).Find(&code)
 	if result.Error != nil {
-		return user, result.Error
+		return code, user, result.Error
 	}
 	if result.RowsAffected == 0 {
-		return user, notFound("code")
+		return code, user, notFound("code")
 	}
 	if user, err = t.lockUser(code.UserID); err != nil {
-		return user, err
+		return code, user, err
 	}
 	if able, err := t.mayStill(code); err != nil || !able {
 		if err == nil {
 			err = notFound("code")
 		}
-		return user, err
+		return code, user, err
 	}
 	// The code was read before the lock: whoever held it may have used the code.
 	result = t.db.Where("hash = ? AND purpose = ?", hash, purpose).Delete(&codeRow{})
 	if result.Error != nil {
-		return user, result.Error
+		return code, user, result.Error
 	}
 	if result.RowsAffected == 0 || user.Disabled {
-		return user, notFound("code")
+		return code, user, notFound("code")
 	}
 	t.by.UserID = user.ID // who holds the code acts as its user
-	return user, nil
+	return code, user, nil
 }
 
 // CreateSessionCode stores the hash of a code that begins a session of a user until
@@ -191,7 +196,7 @@ func (s *Store) ResetCodeUser(ctx context.Context, hash string) (*models.User, e
 func (s *Store) ResetPassword(ctx context.Context, by models.Actor, hash, passwordHash string) (models.User, error) {
 	var row userRow
 	err := s.write(ctx, "reset_password", by, func(t *tx) error {
-		user, err := t.useCode(resetPassword, hash)
+		_, user, err := t.useCode(resetPassword, hash)
 		if err != nil {
 			return err
 		}

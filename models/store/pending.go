@@ -16,7 +16,8 @@ import (
 // PendingCode is a one-time code that nobody has used.
 type PendingCode struct {
 	UserID, Email string
-	Purpose       string // reset_password or begin_session
+	Purpose       string // reset_password, begin_session or change_email
+	NewEmail      string // of change_email
 	MadeBy        string // a user, "" for an operator
 	MadeAt        *time.Time
 	ExpiresAt     time.Time
@@ -59,7 +60,7 @@ func (s *Store) AllPendingCodes(ctx context.Context, p Page) ([]PendingCode, str
 	return codes, next, nil
 }
 
-const pendingCodes = `SELECT c.user_id, u.email, c.purpose, c.made_by, c.made_at, c.expires_at
+const pendingCodes = `SELECT c.user_id, u.email, c.purpose, COALESCE(c.new_email, '') AS new_email, c.made_by, c.made_at, c.expires_at
 	FROM one_time_codes c JOIN users u ON u.id = c.user_id WHERE c.expires_at > ?`
 
 func (c PendingCode) utc() PendingCode {

@@ -123,7 +123,7 @@ func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u mo
 				return err
 			}
 		}
-		if err := t.checkAnonymised(u.Email); err != nil {
+		if err := t.checkEmail(u.Email, u.ID); err != nil {
 			return err
 		}
 		created := u
@@ -135,6 +135,9 @@ func (s *Store) createUser(ctx context.Context, op string, by models.Actor, u mo
 			if isDuplicate(err) {
 				return models.WrapError(models.CodeTaken, "there is a user with this email address already", err)
 			}
+			return err
+		}
+		if _, err := t.endCodes("new_email = ?", row.Email); err != nil {
 			return err
 		}
 		t.change(ChangeUser, row.ID, "")
@@ -208,7 +211,7 @@ func written(row userRow, err error) (models.User, error) {
 // saveUser writes what differs, and ends the access that goes with it.
 func (t *tx) saveUser(before, after userRow) error {
 	if err := t.db.Model(&userRow{}).Where("id = ?", after.ID).Updates(map[string]any{
-		"name": after.Name, "admin": after.Admin, "policy": after.Policy, "disabled": after.Disabled, "password_hash": after.PasswordHash,
+		"email": after.Email, "name": after.Name, "admin": after.Admin, "policy": after.Policy, "disabled": after.Disabled, "password_hash": after.PasswordHash,
 	}).Error; err != nil {
 		return err
 	}
@@ -273,6 +276,7 @@ func (t *tx) auditUser(before, after userRow) error {
 		return no
 	}
 	for _, e := range []event{
+		{before.Email != after.Email, "user.email", map[string]string{"from": before.Email, "to": after.Email}},
 		{before.Name != after.Name, "user.rename", map[string]string{"from": before.Name, "to": after.Name}},
 		{before.Admin != after.Admin, toggled(after.Admin, "user.promote", "user.demote"), nil},
 		{before.Policy != after.Policy, toggled(after.Policy, "user.policy.grant", "user.policy.withdraw"), nil},

@@ -3,8 +3,8 @@ package store
 import "patrol/models"
 
 // Codes of a user besides links to choose a new password: those that sign a program in as
-// the user, and what the user made for others.
-const waysByCode = "(user_id = ? AND purpose = 'begin_session' OR made_by = ? AND user_id <> ?) AND expires_at > ?"
+// the user or change the address, and what the user made for others.
+const waysByCode = "(user_id = ? AND purpose <> 'reset_password' OR made_by = ? AND user_id <> ?) AND expires_at > ?"
 
 // waysIn counts what would let somebody in as a user, or act for them, without the password.
 func (t *tx) waysIn(userID string) (found models.WaysIn, err error) {

@@ -28,6 +28,7 @@ type Made struct {
 	Old     string    `json:",omitempty"` // id of the token that was rotated
 	URL     string    `json:",omitempty"` // that holds the secret in its fragment
 	Expires time.Time `json:",omitzero"`  // of the secret, if no record says so
+	For     string    `json:",omitempty"` // the address that a link confirms
 	// Of a reset link: what was removed with its creation, and what works on.
 	Removed models.WaysIn `json:",omitzero"`
 	Stays   models.WaysIn `json:",omitzero"`

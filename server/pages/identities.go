@@ -117,7 +117,7 @@ func (s *Surface) formDisconnect(c *gin.Context, p models.Principal) error {
 func (s *Surface) editUser(c *gin.Context, user models.User, self bool, problems ui.Problems) (ui.Form, error) {
 	found, err := s.identity.Identities(c.Request.Context(), user.ID)
 	page := ui.EditUser(user, self, problems)
-	page.Links = ui.IdentityLinks(user, found, s.now())
+	page.Links = append(page.Links, ui.IdentityLinks(user, found, s.now())...)
 	return page, err
 }
 

@@ -20,6 +20,11 @@ func (s *Surface) resetPages() []endpoint.Route {
 	return []endpoint.Route{
 		{Method: "GET", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNewReset},
 		{Method: "POST", Path: "/admin/users/:id/reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formNewReset, Accepts: endpoint.Accepts{Lists: ui.ResetFields}},
+		{Method: "GET", Path: "/admin/users/:id/email", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageNewEmail},
+		{Method: "POST", Path: "/admin/users/:id/email", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formNewEmail, Accepts: endpoint.Accepts{Form: []string{"email"}}},
+		{Method: "GET", Path: "/admin/users/:id/email/link", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageEmailLink},
+		{Method: "GET", Path: ui.EmailPath, By: endpoint.Session, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageEmail},
+		{Method: "POST", Path: ui.EmailPath, By: endpoint.Session, SignIn: endpoint.FreshOwn, Page: true, Do: s.formEmail, Accepts: endpoint.Accepts{Form: []string{"code"}}},
 		{Method: "GET", Path: "/admin/users/:id/access", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Page: true, Do: s.pageAccess},
 		{Method: "POST", Path: "/admin/users/:id/access/sessions", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Page: true, Do: s.formEndSessionsOf},
 		{Method: "POST", Path: "/admin/users/:id/access/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToNarrow, Page: true, Do: s.formWithdrawCodes},
@@ -94,7 +99,7 @@ func (s *Surface) waiting(ctx context.Context, codes []manage.PendingCode) ([]ui
 	}
 	shown := make([]ui.CodeWaiting, len(codes))
 	for i, code := range codes {
-		shown[i] = ui.CodeWaiting{UserID: code.UserID, Email: code.Email, Reset: code.Purpose == "reset_password", By: emails[code.MadeBy], Expires: s.moment(code.ExpiresAt)}
+		shown[i] = ui.CodeWaiting{UserID: code.UserID, Email: code.Email, Does: ui.CodeDoes(code.Purpose, code.NewEmail), By: emails[code.MadeBy], Expires: s.moment(code.ExpiresAt)}
 	}
 	return shown, nil
 }

@@ -18,5 +18,8 @@ func LocalPath(path string) string {
 	return path
 }
 
+// EmailPath is the address of the page that takes the code for another email address.
+const EmailPath = "/profile/email"
+
 // ResetPath is the address of the page that takes the code of a password reset.
 const ResetPath = "/reset"

@@ -20,6 +20,8 @@ import (
 func (s *Surface) resetRoutes() []endpoint.Route {
 	return []endpoint.Route{
 		{Method: "POST", Path: "/api/v1/users/:id/password-reset", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postNewReset, Accepts: endpoint.Accepts{Body: endpoint.ObjectOrNothing}},
+		{Method: "POST", Path: "/api/v1/users/:id/email-change", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postEmailChange, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "POST", Path: "/api/v1/me/email", By: endpoint.Session, SignIn: endpoint.FreshOwn, Do: s.postConfirmEmail, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 		{Method: "GET", Path: "/api/v1/users/:id/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getCodes},
 		{Method: "DELETE", Path: "/api/v1/users/:id/codes", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.deleteCodes},
 		{Method: "DELETE", Path: "/api/v1/users/:id/sessions", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.deleteSessions},
@@ -41,6 +43,37 @@ func (s *Surface) postNewReset(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	request.WriteJSON(c.Writer, http.StatusCreated, reset)
+	return nil
+}
+
+func (s *Surface) postEmailChange(c *gin.Context, p models.Principal) error {
+	var in api.NewEmailChange
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	change, err := s.identity.NewEmailChange(c.Request.Context(), p, c.Param("id"), in.Email, s.pageBase()+request.EmailPath)
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusCreated, change)
+	return nil
+}
+
+func (s *Surface) postConfirmEmail(c *gin.Context, p models.Principal) error {
+	var in api.ConfirmEmail
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	user, err := s.identity.ConfirmEmail(ctx, c.Writer, p, in)
+	if err != nil {
+		return err
+	}
+	me, err := s.manage.Me(ctx, user)
+	if err != nil {
+		return err
+	}
+	request.WriteJSON(c.Writer, http.StatusOK, me)
 	return nil
 }
 

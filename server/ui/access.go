@@ -18,9 +18,20 @@ type Access struct {
 // CodeWaiting is a code that nobody has used.
 type CodeWaiting struct {
 	UserID, Email string // whose account it lets into
-	Reset         bool   // it lets its holder choose a new password; else it signs a program in
+	Does          string // what it is for
 	By            string // "" for an operator
 	Expires       Moment
+}
+
+// CodeDoes says what a code with a purpose is for, and the address that it confirms.
+func CodeDoes(purpose, email string) string {
+	switch purpose {
+	case "reset_password":
+		return "A link to choose a new password"
+	case "change_email":
+		return "A link to confirm the address " + email
+	}
+	return "A code that signs a program in"
 }
 
 // Title implements [Page].
@@ -34,7 +45,7 @@ func (a Access) Back() string { return userURL(a.User.ID) }
 // AllCodes is the page with the links and codes of all users that nobody has used.
 func AllCodes(codes []CodeWaiting, next string, first bool) Table {
 	t := Table{
-		Heading: "Links and codes", Intro: "Whoever has one gets into the account. Nobody has used these yet. They are withdrawn on the page of the user.",
+		Heading: "Links and codes", Intro: "Whoever has one gets into the account, but for links that confirm an address: those take its owner. Nobody has used these yet. They are withdrawn on the page of the user.",
 		Part: adminUsers, Path: "/admin/codes", Crumb: Link{Label: "Users", URL: "/admin/users"},
 		Columns: []string{"Account", "What it does", "Made by", "Good until"}, First: first, Empty: "There are none that could still be used.",
 	}
@@ -42,14 +53,11 @@ func AllCodes(codes []CodeWaiting, next string, first bool) Table {
 		t.Next = "?" + url.Values{"after": {next}}.Encode()
 	}
 	for _, code := range codes {
-		does, by := "Signs a program in", code.By
-		if code.Reset {
-			does = "Chooses a new password"
-		}
+		by := code.By
 		if by == "" {
 			by = "an operator"
 		}
-		t.Rows = append(t.Rows, []Cell{{Text: code.Email, URL: userURL(code.UserID) + "/access"}, {Text: does}, {Text: by}, {Date: &code.Expires}})
+		t.Rows = append(t.Rows, []Cell{{Text: code.Email, URL: userURL(code.UserID) + "/access"}, {Text: code.Does}, {Text: by}, {Date: &code.Expires}})
 	}
 	return t
 }

@@ -273,6 +273,9 @@ func EditUser(u models.User, self bool, p Problems) Form {
 		Field{Name: "disabled", Label: "Disabled", Kind: CheckField, Checked: u.Disabled, Hint: "Cannot sign in. All their sessions end, and their tokens are refused until the account is enabled again."},
 		Field{Name: "revoke_tokens", Label: "Revoke all tokens", Kind: CheckField, Hint: "With Disabled: their tokens end for good, and do not come back when the account is enabled."},
 	)
+	if !u.Disabled {
+		f.Links = []Link{{Label: "Change the address…", URL: userURL(u.ID) + "/email"}}
+	}
 	f.Next = Link{Label: "Sessions, links and codes…", URL: userURL(u.ID) + "/access"}
 	switch {
 	case u.Anonymised():

@@ -152,10 +152,13 @@ func samples() map[string]sample {
 	return map[string]sample{
 		"confirm-again": {in, again},
 		"access": {in, Access{User: models.User{ID: "u", Name: "Grace Hopper", Email: "grace@example.com"}, Sessions: 2, Codes: []CodeWaiting{
-			{Reset: true, By: "ada@example.com", Expires: At(sampleNow, sampleNow)}, {Expires: At(sampleNow, sampleNow)},
+			{Does: CodeDoes("reset_password", ""), By: "ada@example.com", Expires: At(sampleNow, sampleNow)},
+			{Does: CodeDoes("begin_session", ""), Expires: At(sampleNow, sampleNow)},
+			{Does: CodeDoes("change_email", "grace.hopper@example.com"), Expires: At(sampleNow, sampleNow)},
 		}}},
 		"admin-codes": {in, AllCodes([]CodeWaiting{
-			{UserID: "u", Email: "grace@example.com", Reset: true, By: "ada@example.com", Expires: At(sampleNow, sampleNow)}, {UserID: "u", Email: "grace@example.com", Expires: At(sampleNow, sampleNow)},
+			{UserID: "u", Email: "grace@example.com", Does: CodeDoes("reset_password", ""), By: "ada@example.com", Expires: At(sampleNow, sampleNow)},
+			{UserID: "u", Email: "grace@example.com", Does: CodeDoes("change_email", "grace.hopper@example.com"), Expires: At(sampleNow, sampleNow)},
 		}, "", true)},
 		"admin-codes-none":       {in, AllCodes(nil, "", true)},
 		"access-none":            {in, Access{User: models.User{ID: "u", Name: "Grace Hopper", Email: "grace@example.com"}, Self: true}},
@@ -223,6 +226,17 @@ func samples() map[string]sample {
 			User: models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"}, Expires: At(sampleNow.Add(24*time.Hour), sampleNow),
 			Code: "EXAMP-LECOD-ENOTR-EALLY", URL: "https://patrol.example.com/reset#EXAMP-LECOD-ENOTR-EALLY",
 		}},
+		"admin-email": {in, NewEmail(models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"}, "", 24*time.Hour, Problems{})},
+		"admin-email-link": {in, EmailLink{
+			ResetLink: ResetLink{
+				User:    models.User{ID: "b", Name: "Grace Hopper", Email: "grace@example.com"},
+				Code:    "EXAMP-LECOD-ENOTR-EALLY",
+				URL:     "https://patrol.example.com/profile/email#EXAMP-LECOD-ENOTR-EALLY",
+				Expires: At(sampleNow.Add(24*time.Hour), sampleNow),
+			},
+			Email: "grace.hopper@example.com",
+		}},
+		"email":       {in, ConfirmEmail("grace@example.com", "", Problems{})},
 		"reset":       {out, Reset("", Problems{})},
 		"reset-wrong": {out, Reset("EXAMP-LECOD-ENOTR-EALLY", Problems{Fields: []Problem{{Field: "repeat", Text: "Repeated password is not the same as the new password."}}})},
 		"reset-done":  {out, ResetDone("grace@example.com")},

@@ -165,7 +165,7 @@ type Passwords struct {
 	FailuresPerAccount int           `key:"failures_per_account" doc:"Failed sign-ins an hour for one account, from everywhere."`
 	FailuresPerNetwork int           `key:"failures_per_network" doc:"Failed sign-ins a minute from one address (IPv6: one /64), over all accounts that do not know it."`
 	HashesAtOnce       int           `key:"hashes_at_once" doc:"Passwords that are hashed at a time; others wait. 0: half of the processors, so that decisions have the rest."`
-	ResetValidFor      time.Duration `key:"reset_valid_for" doc:"How long a link is good with which somebody who forgot a password chooses a new one."`
+	ResetValidFor      time.Duration `key:"reset_valid_for" doc:"How long a link is good with which somebody who forgot a password chooses a new one, or confirms another address."`
 	Memory             Size          `key:"memory" doc:"Memory of one argon2id hash."`
 	Iterations         int           `key:"iterations" doc:"Passes of argon2id over its memory."`
 	Lanes              int           `key:"lanes" doc:"Threads of one argon2id hash."`

@@ -40,6 +40,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"shadow", shadowCases},
 		{"sessions", sessionCases},
 		{"codes", codeCases},
+		{"emails", emailCases},
 		{"logout", logoutCases},
 		{"retention", retentionCases},
 		{"identities", identityCases},

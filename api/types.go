@@ -151,12 +151,16 @@ type NewPAT struct {
 	ExpiresIn   string     `json:"expires_in,omitempty"` // 30d, 12h, 90s, P30D
 	ExpiresAt   *time.Time `json:"expires_at,omitempty"`
 	Scopes      []NewScope `json:"scopes"`
+	// AllowedIPs are addresses and ranges (CIDR); with any, the token works from them alone.
+	AllowedIPs []string `json:"allowed_ips,omitempty"`
 }
 
-// PATPatch is the body of `PATCH /api/v1/pats/{id}`; absent fields stay.
+// PATPatch is the body of `PATCH /api/v1/pats/{id}`; absent fields stay. More AllowedIPs, or
+// none again, need a recent sign-in.
 type PATPatch struct {
-	Name        *string `json:"name,omitempty"`
-	Description *string `json:"description,omitempty"`
+	Name        *string   `json:"name,omitempty"`
+	Description *string   `json:"description,omitempty"`
+	AllowedIPs  *[]string `json:"allowed_ips,omitempty"`
 }
 
 // Rotation is the body of `POST /api/v1/pats/{id}/rotate`. Grace is the time for which the
@@ -191,6 +195,8 @@ type PAT struct {
 	Approvals []Approval `json:"approvals"`
 	// Withdrawals are of the domains that take it no more.
 	Withdrawals []Withdrawal `json:"withdrawals"`
+	// AllowedIPs are the addresses and ranges from which it works; none: from everywhere.
+	AllowedIPs []string `json:"allowed_ips"`
 }
 
 // Withdrawal is a domain's refusal of a PAT of a platform admin.
@@ -283,6 +289,7 @@ type DomainPAT struct {
 	Scopes      []Scope       `json:"scopes"`
 	CreatedAt   time.Time     `json:"created_at"`
 	ExpiresAt   time.Time     `json:"expires_at"`
+	AllowedIPs  []string      `json:"allowed_ips"` // none: from everywhere
 	LastUsedAt  *time.Time    `json:"last_used_at"`
 	ApprovedAt  *time.Time    `json:"approved_at"`  // by this domain
 	WithdrawnAt *time.Time    `json:"withdrawn_at"` // from this domain

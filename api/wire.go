@@ -14,6 +14,7 @@ func PATOf(p models.PAT, now time.Time) PAT {
 		LastUsedAt: utc(p.LastUsedAt), RevokedAt: utc(p.RevokedAt),
 		Approvals: make([]Approval, len(p.Approvals)), Withdrawals: make([]Withdrawal, len(p.Withdrawals)),
 	}
+	out.AllowedIPs = append([]string{}, p.AllowedIPs...)
 	if p.Revoked.By != "" {
 		out.RevokedBy = &p.Revoked.By
 	}

@@ -66,7 +66,9 @@ const (
 	WildcardForbidden ReasonCode = "wildcard_forbidden"
 	ApprovalRequired  ReasonCode = "approval_required"
 	// Withdrawn is the reason where a domain has withdrawn the token; see [Withdrawal].
-	Withdrawn        ReasonCode = "withdrawn"
+	Withdrawn ReasonCode = "withdrawn"
+	// IPForbidden is the reason where a token may not be used from the client's address; see [PAT.AllowsFrom].
+	IPForbidden      ReasonCode = "ip_forbidden"
 	UnknownOperation ReasonCode = "unknown_operation"
 	RouteUnmapped    ReasonCode = "route_unmapped"
 	// The reasons not to judge a proxied request: its body, or too many requests.

@@ -17,6 +17,7 @@ const (
 	CodeUnauthenticated  Code = "unauthenticated"           // nobody, or nobody any more, is signed in
 	CodeBadCredentials   Code = "bad_credentials"           // email and password do not match an account that may sign in
 	CodeForbidden        Code = "forbidden"                 // signed in, but not allowed to do this
+	CodeIPForbidden      Code = "ip_forbidden"              // the PAT may not be used from the caller's address
 	CodeSessionRequired  Code = "session_required"          // the caller holds a PAT where only a signed-in person may act
 	CodeReauthentication Code = "reauthentication_required" // the sign-in is too old for this action
 	CodeNotFound         Code = "not_found"                 // no such thing, or not one the caller may know of

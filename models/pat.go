@@ -116,7 +116,10 @@ type PAT struct {
 	Scopes      []Scope
 	Approvals   []Approval   // by domain; those that were given and still hold
 	Withdrawals []Withdrawal // by domain; those that were not taken back
-	CreatedAt   time.Time
+	// AllowedIPs are the addresses and ranges from which it may be used, as
+	// [ParseAllowedIP] spells them; none: from everywhere.
+	AllowedIPs []string
+	CreatedAt  time.Time
 	// ExpiresAt is a whole second. A rotation with grace moves it forward.
 	ExpiresAt     time.Time
 	RevokedAt     *time.Time
@@ -236,11 +239,13 @@ type Limits struct {
 	MaxScopes   int           // per token
 	MaxLive     int           // live tokens per user
 	MaxGrace    time.Duration // how long a rotated token may live on
+
+	MaxAllowedIPs int // addresses and ranges per token
 }
 
 // DefaultLimits are the limits unless configured otherwise.
 func DefaultLimits() Limits {
-	return Limits{MaxLifetime: 366 * 24 * time.Hour, MaxScopes: 64, MaxLive: 100, MaxGrace: 7 * 24 * time.Hour}
+	return Limits{MaxLifetime: 366 * 24 * time.Hour, MaxScopes: 64, MaxLive: 100, MaxGrace: 7 * 24 * time.Hour, MaxAllowedIPs: 32}
 }
 
 // DefaultLifetime is the lifetime that is offered for a token, and that a question about a user

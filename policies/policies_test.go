@@ -167,7 +167,7 @@ func TestEveryRuleHasMetadata(t *testing.T) {
 		models.TokenRevoked, models.TokenExpired, models.UserDisabled,
 		models.DomainUnknown, models.DomainDisabled, models.DomainFrozen,
 		models.NotAMember, models.RoleForbids, models.OutOfScope, models.UnknownOperation,
-		models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired, models.Withdrawn,
+		models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired, models.Withdrawn, models.IPForbidden,
 	}
 	for code, message := range codes {
 		assert.Contains(t, want, models.ReasonCode(code))

@@ -133,6 +133,11 @@ func TestTheLogKeepsWhatThePolicyReads(t *testing.T) {
 	}
 	d := w.ask(pat.Token, "acme:models:*:read")
 	assert.Empty(t, logged(d.DecisionID), "the default policy reads neither")
+	w.as("ann").send("PATCH", "/api/v1/pats/"+pat.ID, api.PATPatch{AllowedIPs: &[]string{"127.0.0.1"}}).is(200)
+	d = w.ask(pat.Token, "acme:models:*:read")
+	assert.True(t, d.Allowed)
+	assert.JSONEq(t, `{"ip":"127.0.0.1"}`, logged(d.DecisionID), "of a token for some addresses")
+	w.as("ann").send("PATCH", "/api/v1/pats/"+pat.ID, api.PATPatch{AllowedIPs: &[]string{}}).is(200)
 	w.policyWith("package patrol.custom\n\ndeny contains {\"code\": \"m\", \"message\": \"M\"} if input.client.ip == \"192.0.2.1\"\n")
 	d = w.ask(pat.Token, "acme:models:*:read")
 	assert.JSONEq(t, `{"ip":"127.0.0.1"}`, logged(d.DecisionID))

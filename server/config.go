@@ -144,7 +144,7 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	check(c.SetupValidFor > 0, "the setup code's validity must be longer than zero")
-	check(c.Limits.MaxLifetime >= time.Second && c.Limits.MaxScopes > 0 && c.Limits.MaxLive > 0 && c.Limits.MaxGrace >= 0,
+	check(c.Limits.MaxLifetime >= time.Second && c.Limits.MaxScopes > 0 && c.Limits.MaxLive > 0 && c.Limits.MaxAllowedIPs > 0 && c.Limits.MaxGrace >= 0,
 		"token limits must be positive, and the maximum lifetime at least 1s")
 	return errors.Join(append(errs, c.TLS.Validate(), c.HTTP.Validate(), c.Sessions.Validate(), c.Login.Validate(), c.OIDC.Validate(c.PublicURL), c.Playground.Validate())...)
 }

@@ -38,7 +38,7 @@ func Routes() []Route {
 	}
 	signIns := map[endpoint.SignIn]string{
 		endpoint.NoSession: "noSession", endpoint.AnyAgeToRead: "read", endpoint.AnyAgeToNarrow: "narrow", endpoint.AnyAgeForOwn: "own",
-		endpoint.FreshOwn: "freshOwn", endpoint.FreshByForm: "freshByForm", endpoint.FreshAdmin: "freshAdmin", endpoint.FreshAdminToWiden: "freshAdminToWiden",
+		endpoint.FreshOwn: "freshOwn", endpoint.FreshOwnToWiden: "freshOwnToWiden", endpoint.FreshByForm: "freshByForm", endpoint.FreshAdmin: "freshAdmin", endpoint.FreshAdminToWiden: "freshAdminToWiden",
 	}
 	routes := (&Server{}).routes()
 	out := make([]Route, len(routes))

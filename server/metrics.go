@@ -158,7 +158,7 @@ func knownReason(code string) string {
 	switch models.ReasonCode(code) {
 	case "", models.TokenMissing, models.TokenMalformed, models.TokenUnknown, models.TokenRevoked, models.TokenExpired,
 		models.UserDisabled, models.DomainUnknown, models.DomainDisabled, models.DomainFrozen, models.NotAMember,
-		models.RoleForbids, models.OutOfScope, models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired, models.Withdrawn,
+		models.RoleForbids, models.OutOfScope, models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired, models.Withdrawn, models.IPForbidden,
 		models.UnknownOperation, models.RouteUnmapped, models.PolicyError, models.Unavailable:
 		return code
 	}

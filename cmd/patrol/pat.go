@@ -32,7 +32,7 @@ A scope says what a token may do: domain:type:entity:operation, with * for any d
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	hideSettings(cmd)
-	cmd.AddCommand(p.patCreateCommand(), p.patListCommand(), p.patShowCommand(), p.patRenameCommand(),
+	cmd.AddCommand(p.patCreateCommand(), p.patListCommand(), p.patShowCommand(), p.patRenameCommand(), p.patAllowIPsCommand(),
 		p.patRotateCommand(), p.patAdviseCommand(), p.patNarrowCommand(), p.patRevokeCommand(), p.patDeleteCommand(), p.patPurgeCommand())
 	return cmd
 }
@@ -81,6 +81,7 @@ With --output json the whole record is printed, the token in its member "token".
 	cmd.Flags().StringVar(&in.ExpiresIn, "expires-in", "30d", "how long it lives: 30d, 12h, 90s, P30D")
 	cmd.Flags().StringVar(&expiresAt, "expires-at", "", "when it ends instead: 2027-01-31T12:00:00Z")
 	cmd.Flags().StringArrayVar(&scopes, "scope", nil, "what it may do, as domain:type:entity:operation; repeat for more")
+	cmd.Flags().StringSliceVar(&in.AllowedIPs, "allow-ip", nil, "an address or range that it works from, such as 203.0.113.0/24; repeat for more, none: from everywhere")
 	_ = cmd.MarkFlagRequired("name") // these fail only for a flag that does not exist
 	_ = cmd.MarkFlagRequired("scope")
 	_ = cmd.RegisterFlagCompletionFunc("scope", c.completeScopes)
@@ -151,6 +152,9 @@ func describe(pat api.PAT) string {
 	line("status", string(pat.Status))
 	for i, s := range pat.Scopes {
 		line([]string{"scopes", ""}[min(i, 1)], scopeText(s))
+	}
+	for i, entry := range pat.AllowedIPs {
+		line([]string{"works from", ""}[min(i, 1)], entry)
 	}
 	line("created", moment(&pat.CreatedAt))
 	line("expires", moment(&pat.ExpiresAt))

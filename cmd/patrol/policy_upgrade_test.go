@@ -85,6 +85,12 @@ func TestUpgrade(t *testing.T) {
 			if release == 1 {
 				assert.True(t, rulesOf(t, folder, true).Passed, "what was in force comes into force again")
 			}
+			unasked := func(r *workbench.Report) bool {
+				return slices.ContainsFunc(r.Warnings, func(f engine.Finding) bool {
+					return f.Code == "reason_unasked" && strings.Contains(f.Message, "ip_forbidden") && strings.Contains(f.Message, "'patrol policy upgrade <folder>'")
+				})
+			}
+			assert.True(t, unasked(rulesOf(t, folder, true)), "no version had a reason for addresses")
 			u, err := planUpgrade(t.Context(), folder)
 			require.NoError(t, err)
 			assert.Empty(t, u.conflicts)
@@ -95,6 +101,7 @@ func TestUpgrade(t *testing.T) {
 			assert.Empty(t, again.replaced)
 			after := rulesOf(t, folder, false)
 			assert.True(t, after.Passed, "%v", after.Findings)
+			assert.False(t, unasked(after))
 		})
 	}
 }

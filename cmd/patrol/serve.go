@@ -236,7 +236,7 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 		},
 		MaxLifetime: cfg.Tokens.MaxLifetime, MaxAbsence: cfg.OIDC.ServerConfig().MaxAbsence, FactTTL: cfg.Decisions.CacheTTL, MaxStaleness: cfg.Decisions.MaxStaleness,
 		PollInterval: cfg.Decisions.PollInterval, LookupTimeout: cfg.Decisions.LookupTimeout, CacheSize: cfg.Decisions.CacheSize,
-		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin, MaxFull: cfg.Decisions.MaxFull, Kinds: cfg.DomainKinds(), Headers: cfg.Decisions.Headers,
+		MaxLookups: cfg.Decisions.MaxLookups, FailuresPerMin: cfg.Decisions.FailuresPerMin, ForeignUseEvery: cfg.Decisions.ForeignUse, MaxFull: cfg.Decisions.MaxFull, Kinds: cfg.DomainKinds(), Headers: cfg.Decisions.Headers,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set decisions up: %w", err)

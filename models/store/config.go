@@ -94,6 +94,7 @@ func (c Config) Validate() error {
 		{"limit of scopes", int64(c.Limits.MaxScopes)},
 		{"limit of live tokens", int64(c.Limits.MaxLive)},
 		{"limit of grace", int64(c.Limits.MaxGrace)},
+		{"limit of allowed addresses", int64(c.Limits.MaxAllowedIPs)},
 	} {
 		if f.value < 0 {
 			return fmt.Errorf("store: %s must not be negative", f.name)
@@ -108,6 +109,7 @@ func (c Config) withDefaults(d driver) Config {
 	c.Limits.MaxScopes = cmp.Or(c.Limits.MaxScopes, limits.MaxScopes)
 	c.Limits.MaxLive = cmp.Or(c.Limits.MaxLive, limits.MaxLive)
 	c.Limits.MaxGrace = cmp.Or(c.Limits.MaxGrace, limits.MaxGrace)
+	c.Limits.MaxAllowedIPs = cmp.Or(c.Limits.MaxAllowedIPs, limits.MaxAllowedIPs)
 	if d == sqliteDriver {
 		c.MaxConns = cmp.Or(c.MaxConns, max(4, runtime.NumCPU()))
 	}

@@ -156,10 +156,14 @@ func describe(p models.PAT) map[string]string {
 	for i, s := range p.Scopes {
 		scopes[i] = s.String()
 	}
-	return map[string]string{
+	detail := map[string]string{
 		"user_id": p.UserID, "name": p.Name, "expires_at": p.ExpiresAt.Format(time.RFC3339),
 		"scopes": strings.Join(scopes, " "), // which have no spaces
 	}
+	if len(p.AllowedIPs) > 0 {
+		detail["allowed_ips"] = strings.Join(p.AllowedIPs, " ")
+	}
+	return detail
 }
 
 // takeName makes a name free that a token holds which expired, for the token
@@ -236,8 +240,8 @@ func (t *tx) insertLast(row patRow, scopes []scopeRow) error {
 	if t.database.driver == sqliteDriver {
 		return t.insertNow(row, scopes)
 	}
-	t.insertWith("INSERT INTO pats (id, user_id, name, name_held, description, key_id, mac, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		row.ID, row.UserID, row.Name, row.NameHeld, row.Description, row.KeyID, row.MAC, row.CreatedAt, row.ExpiresAt)
+	t.insertWith("INSERT INTO pats (id, user_id, name, name_held, description, key_id, mac, created_at, expires_at, allowed_ips) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		row.ID, row.UserID, row.Name, row.NameHeld, row.Description, row.KeyID, row.MAC, row.CreatedAt, row.ExpiresAt, row.AllowedIPs)
 	var args []any
 	for _, s := range scopes {
 		args = append(args, s.PATID, s.Position, s.ID, s.Domain, s.EntityType, s.Entity, s.Operation)
@@ -302,7 +306,7 @@ func (t *tx) reload(id string) (models.PAT, error) {
 	return row.model(), err
 }
 
-// UpdatePAT changes a token's labels. A token that holds its name must find the
+// UpdatePAT changes a token's labels, and the addresses that it may be used from. A token that holds its name must find the
 // new one free: CodeTaken. Dead and retired tokens hold none, so theirs are mere
 // labels.
 func (s *Store) UpdatePAT(ctx context.Context, by models.Actor, userID, id string, p PATPatch) (models.PAT, error) {
@@ -316,9 +320,12 @@ func (s *Store) UpdatePAT(ctx context.Context, by models.Actor, userID, id strin
 		apply(p.Name, &row.Name)
 		row.Name = nfc(row.Name)
 		apply(p.Description, &row.Description)
+		if err := t.setAllowedIPs(row, p); err != nil {
+			return err
+		}
 		if row.Name == before.Name && row.Description == before.Description {
-			updated = row.model()
-			return nil
+			updated, err = t.reload(id)
+			return err
 		}
 		held := row.NameHeld && t.status(row) == models.StatusActive
 		if held && row.Name != before.Name {

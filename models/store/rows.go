@@ -1,6 +1,7 @@
 package store
 
 import (
+	sqldriver "database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -98,6 +99,7 @@ type patRow struct {
 	RevokedBy     models.RevokerKind
 	RevokedDomain string
 	RevokedReason string
+	AllowedIPs    ipList         `gorm:"column:allowed_ips"`
 	Scopes        scopeList      `gorm:"->;type:text"` // of dialect.patSelect, no column
 	Approvals     approvalList   `gorm:"->;type:text"` // likewise
 	Withdrawals   withdrawalList `gorm:"->;type:text"` // likewise
@@ -108,12 +110,12 @@ func (patRow) TableName() string { return "pats" }
 // patColumns are the columns of a [patRow] but its lists, of the table pats as p.
 const patColumns = `p.id, p.user_id, p.name, p.name_held, p.description, p.key_id, p.mac, p.created_at, p.expires_at,
 	p.revoked_at, p.rotated_to, p.last_used_at, p.last_used_ip, p.last_used_agent,
-	p.revoked_by, p.revoked_domain, p.revoked_reason`
+	p.revoked_by, p.revoked_domain, p.revoked_reason, p.allowed_ips`
 
 func newPATRow(p models.PAT) patRow {
 	return patRow{
 		ID: p.ID, UserID: p.UserID, Name: p.Name, Description: p.Description, KeyID: p.KeyID, MAC: p.MAC,
-		CreatedAt: exact(p.CreatedAt), ExpiresAt: exact(p.ExpiresAt), NameHeld: true,
+		CreatedAt: exact(p.CreatedAt), ExpiresAt: exact(p.ExpiresAt), NameHeld: true, AllowedIPs: p.AllowedIPs,
 	}
 }
 
@@ -122,7 +124,7 @@ func (r patRow) model() models.PAT {
 		ID: r.ID, UserID: r.UserID, Name: r.Name, Description: r.Description, KeyID: r.KeyID, MAC: r.MAC,
 		Scopes: r.Scopes, CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), RevokedAt: utc(r.RevokedAt),
 		RotatedTo: r.RotatedTo, LastUsedAt: utc(r.LastUsedAt), LastUsedIP: r.LastUsedIP, LastUsedAgent: r.LastUsedAgent,
-		Approvals: r.Approvals, Withdrawals: r.Withdrawals, Revoked: models.Revocation{By: r.RevokedBy, Domain: r.RevokedDomain, Reason: r.RevokedReason},
+		Approvals: r.Approvals, Withdrawals: r.Withdrawals, AllowedIPs: r.AllowedIPs, Revoked: models.Revocation{By: r.RevokedBy, Domain: r.RevokedDomain, Reason: r.RevokedReason},
 	}
 }
 
@@ -168,6 +170,28 @@ func (l *scopeList) Scan(from any) error {
 	}
 	return nil
 }
+
+// ipList is a list of addresses and ranges in one column, with spaces between them.
+type ipList []string
+
+// Scan implements [database/sql.Scanner].
+func (l *ipList) Scan(from any) error {
+	switch v := from.(type) {
+	case string:
+		*l = strings.Fields(v)
+	case []byte:
+		*l = strings.Fields(string(v))
+	default:
+		return fmt.Errorf("allowed addresses of type %T", from)
+	}
+	if len(*l) == 0 {
+		*l = nil
+	}
+	return nil
+}
+
+// Value implements [sqldriver.Valuer].
+func (l ipList) Value() (sqldriver.Value, error) { return strings.Join(l, " "), nil }
 
 // approvalList reads the approvals that dialect.patSelect selects.
 type approvalList []models.Approval

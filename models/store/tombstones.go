@@ -28,7 +28,7 @@ const warnNoTombstone = "this is done, but it could not be written to the file o
 // buried are the actions of which tombstones are kept: those that take something
 // away, and those that give it back, without which nobody could tell.
 var buried = []string{
-	"pat.revoke", "pat.rotate", "pat.remove_scope", "pat.narrow", "pat.add_scope", "pat.approve", "pat.withdraw_approval", "pat.withdraw", "pat.admit",
+	"pat.revoke", "pat.rotate", "pat.remove_scope", "pat.narrow", "pat.add_scope", "pat.approve", "pat.withdraw_approval", "pat.withdraw", "pat.admit", "pat.allowed_ips",
 	"user.disable", "user.enable", "user.demote", "user.promote", "user.policy.grant", "user.policy.withdraw", "user.password", "user.reset",
 	"member.set", "member.remove", "domain.status", "domain.limits", "identity.link", "identity.unlink",
 	"key.retire", "policy.activate", "policy.rollback", "policy.promote",
@@ -278,6 +278,8 @@ func removalsOf(stone models.Tombstone) []removal {
 		return one("is taken by "+domain, func(t *tx) (bool, error) { return t.reapplyWithdrawal(id, domain, stone) })
 	case "pat.admit":
 		return one("is taken by "+stone.Detail["domain"], nil)
+	case "pat.allowed_ips":
+		return one("addresses", func(t *tx) (bool, error) { return t.reapplyAllowedIPs(id, stone) })
 	case "user.disable":
 		return user("is enabled", "disabled", true, true)
 	case "user.enable":

@@ -58,10 +58,15 @@ type PATFilter struct {
 	Name   string        // the whole name
 }
 
-// PATPatch is a change of a token's labels. Nil fields stay.
+// PATPatch is a change of a token's labels, and of the addresses that it may be used from.
+// Nil fields stay.
 type PATPatch struct {
 	Name        *string
 	Description *string
+	AllowedIPs  *[]string
+	// NoWider refuses addresses that the token may not be used from now:
+	// CodeReauthentication.
+	NoWider bool
 }
 
 // Names of the domain, for the store's own code.

@@ -175,6 +175,13 @@ forbidden contains rego.metadata.rule().custom if not granting_scope
 forbidden contains rego.metadata.rule().custom if not unwithdrawn
 
 # METADATA
+# title: The token is not for the client's address
+# custom:
+#   code: ip_forbidden
+#   message: This access token may not be used from this address. Its owner chose those from which it may.
+forbidden contains rego.metadata.rule().custom if not address_allowed
+
+# METADATA
 # title: A limit of the domain is against it
 # description: |
 #   A domain without limits has no such fact, or null; whatever else stands there must
@@ -238,6 +245,25 @@ withdrawn_anywhere if _ = input.token.withdrawn
 # METADATA
 # title: This domain has
 withdrawn_here if _ = input.token.withdrawn[input.request.domain]
+
+# METADATA
+# title: The token may be used from the client's address
+# description: |
+#   The fact is absent where it may be used from everywhere. What is no range, or no
+#   address, proves nothing.
+address_allowed if not addresses_limited
+
+address_allowed if {
+	some range in input.token.allowed_ips
+	is_string(input.client.ip)
+	net.cidr_is_valid(concat("/", [input.client.ip, "32"]))
+	net.cidr_is_valid(range)
+	net.cidr_contains(range, input.client.ip)
+}
+
+# METADATA
+# title: The token may be used from some addresses alone
+addresses_limited if _ = input.token.allowed_ips
 
 # METADATA
 # title: The owner is a member, or need not be one

@@ -51,6 +51,9 @@ put(path, value) := {"op": "add", "path": path, "value": value}
 
 gone(path) := {"op": "remove", "path": path}
 
+# from has a client at an address, with a token for some addresses.
+from(ip, ranges) := [put("client", {"ip": ip}), put("token/allowed_ips", ranges)]
+
 codes(decision) := [reason.code | some reason in decision.reasons]
 
 platform_admin := [put("user/admin", true), gone("membership")]
@@ -104,6 +107,11 @@ test_allow[note] if {
 		"approved": {"patches": [limits({"approval": true}), put("token/approvals", {"acme": 1790000000})]},
 		"withdrawn elsewhere": {"patches": [put("token/withdrawn", {"beta": 1790000000})]},
 		"withdrawn nowhere": {"patches": [put("token/withdrawn", {})]},
+		"from an allowed address": {"patches": from("203.0.113.7", ["198.51.100.1/32", "203.0.113.0/24"])},
+		"from the allowed address": {"patches": from("203.0.113.7", ["203.0.113.7/32"])},
+		"from an allowed address of IPv6": {"patches": from("2001:db8::1", ["203.0.113.0/24", "2001:db8::/32"])},
+		"from any address of IPv4": {"patches": from("203.0.113.7", ["0.0.0.0/0"])},
+		"from wherever, where that does not matter": {"patches": [put("client", {"ip": "203.0.113.7"})]},
 		"all limits kept": {
 			"patches": [
 				limits({"max_lifetime": 1000000, "wildcards": false, "approval": true}),
@@ -234,6 +242,35 @@ test_deny[note] if {
 		"withdrawals that are a text": {"patches": [put("token/withdrawn", "beta")], "codes": ["withdrawn"]},
 		"withdrawn from a platform admin": {"patches": array.concat(platform_admin, [put("token/withdrawn", {"acme": 1})]), "codes": ["withdrawn"]},
 		"withdrawn, and no member": {"patches": [gone("membership"), put("token/withdrawn", {"acme": 1})], "codes": ["not_a_member", "withdrawn"]},
+		"from another address": {"patches": from("203.0.114.7", ["203.0.113.0/24"]), "codes": ["ip_forbidden"]},
+		"from an unknown address": {"patches": [put("token/allowed_ips", ["0.0.0.0/0", "::/0"])], "codes": ["ip_forbidden"]},
+		"from who says the program alone": {
+			"patches": [put("token/allowed_ips", ["0.0.0.0/0", "::/0"]), put("client", {"user_agent": "x"})],
+			"codes": ["ip_forbidden"],
+		},
+		"from IPv6, where IPv4 is allowed": {"patches": from("2001:db8::1", ["0.0.0.0/0"]), "codes": ["ip_forbidden"]},
+		"from IPv4, where IPv6 is allowed": {"patches": from("203.0.113.7", ["::/0"]), "codes": ["ip_forbidden"]},
+		"from a range": {"patches": from("203.0.113.0/25", ["203.0.113.0/24"]), "codes": ["ip_forbidden"]},
+		"from what is no address": {"patches": from("localhost", ["0.0.0.0/0", "::/0"]), "codes": ["ip_forbidden"]},
+		"from an address with a zone": {"patches": from("fe80::1%eth0", ["::/0"]), "codes": ["ip_forbidden"]},
+		"from an address of another type": {"patches": from(["203.0.113.7"], ["203.0.113.0/24"]), "codes": ["ip_forbidden"]},
+		"allowed from nowhere": {"patches": from("203.0.113.7", []), "codes": ["ip_forbidden"]},
+		"allowed from what is no range": {"patches": from("203.0.113.7", ["203.0.113.7", "", "office", 5, null]), "codes": ["ip_forbidden"]},
+		"allowed from a text": {"patches": from("203.0.113.7", "203.0.113.0/24"), "codes": ["ip_forbidden"]},
+		"allowed from null": {"patches": from("203.0.113.7", null), "codes": ["ip_forbidden"]},
+		"allowed from false": {"patches": from("203.0.113.7", false), "codes": ["ip_forbidden"]},
+		"a platform admin from another address": {
+			"patches": array.concat(platform_admin, from("203.0.114.7", ["203.0.113.0/24"])),
+			"codes": ["ip_forbidden"],
+		},
+		"another address, and no scope": {
+			"patches": array.concat([put("token/scopes", {})], from("203.0.114.7", ["203.0.113.0/24"])),
+			"codes": ["ip_forbidden", "out_of_scope"],
+		},
+		"revoked hides the address": {
+			"patches": array.concat([put("token/revoked", true)], from("203.0.114.7", ["203.0.113.0/24"])),
+			"codes": ["token_revoked"],
+		},
 		"all limits broken": {
 			"patches": [limits({"max_lifetime": 1, "wildcards": false, "approval": true})],
 			"codes": ["approval_required", "lifetime_exceeded", "wildcard_forbidden"],
@@ -382,6 +419,7 @@ test_exceptions[note] if {
 		"the scope stays": {"patches": [put("token/scopes", {})], "waive": ["out_of_scope", "role_forbids"], "codes": ["out_of_scope"]},
 		"a 401 stays": {"patches": [put("token/revoked", true)], "waive": ["token_revoked"], "codes": ["token_revoked"]},
 		"a withdrawal stays": {"patches": [put("token/withdrawn", {"acme": 1})], "waive": ["withdrawn"], "codes": ["withdrawn"]},
+		"an address stays": {"patches": from("203.0.114.7", ["203.0.113.0/24"]), "waive": ["ip_forbidden"], "codes": ["ip_forbidden"]},
 		"an unknown domain stays": {"patches": [gone("domain")], "waive": ["domain_unknown"], "codes": ["domain_unknown"]},
 	}
 	waive := {exception(code) | some code in case.waive}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -10,12 +11,13 @@ import (
 )
 
 // Reads says which facts about a call the rules of a policy can read. The others are not
-// in its input, and the log does not keep them.
+// in its input, and the log does not keep them. IP does not count rules that read the address
+// only of tokens with allowed_ips; for those it is always read, since the invariants do.
 type Reads struct{ IP, UserAgent, Method, Path, Headers bool }
 
 // Call returns what of the facts about a call is read.
 func (r Reads) Call(f Facts) (client models.Client, http *models.ProxiedFacts) {
-	if r.IP {
+	if r.IP || f.Token.limited() {
 		client.IP = f.Client.IP
 	}
 	if r.UserAgent {
@@ -45,9 +47,43 @@ func (s *Series) Reads() Reads { return s.policy.reads }
 
 // readsOf returns what the rules of the documents at refs can read.
 func readsOf(c *ast.Compiler, refs ...ast.Ref) (r Reads) {
-	eachInput(c, refs, r.add)
+	eachRule(c, refs, func(rule *ast.Rule) {
+		before := r.IP
+		eachInputOf(rule, r.add)
+		r.IP = before || r.IP && !limitedOnly(rule)
+	})
 	return r
 }
+
+// limitedOnly reports whether a rule holds only for tokens with allowed_ips, so that for
+// others the address makes no difference to it.
+func limitedOnly(rule *ast.Rule) bool {
+	if rule.Else != nil {
+		return false
+	}
+	return slices.ContainsFunc(rule.Body, func(e *ast.Expr) bool {
+		return !e.Negated && len(e.With) == 0 && slices.ContainsFunc(termsOf(e), func(t *ast.Term) bool {
+			ref, ok := t.Value.(ast.Ref)
+			return ok && ref.HasPrefix(allowedIPsRef)
+		})
+	})
+}
+
+var allowedIPsRef = ast.MustParseRef("input.token.allowed_ips")
+
+// termsOf are the term that an expression is, or its operator and operands.
+func termsOf(e *ast.Expr) []*ast.Term {
+	switch terms := e.Terms.(type) {
+	case *ast.Term:
+		return []*ast.Term{terms}
+	case []*ast.Term:
+		return terms
+	}
+	return nil
+}
+
+// limited reports whether a token has allowed_ips.
+func (v *Value) limited() bool { return v != nil && v.hasAllowedIPs }
 
 // add adds what a reference to input reads.
 func (r *Reads) add(ref ast.Ref) {
@@ -80,7 +116,7 @@ type callTerms struct{ ip, agent, method, path, headers *ast.Term }
 
 // callParts returns those that the policy reads.
 func (s *Snapshot) callParts(f Facts) (t callTerms) {
-	if s.reads.IP && f.Client.IP.IsValid() {
+	if (s.reads.IP || f.Token.limited()) && f.Client.IP.IsValid() {
 		t.ip = addressTerm(f.Client.IP)
 	}
 	if s.reads.UserAgent && f.Client.UserAgent != "" {

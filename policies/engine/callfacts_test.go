@@ -21,17 +21,21 @@ func TestReads(t *testing.T) {
 		rule string
 		want engine.Reads
 	}{
-		"nothing":            {`deny contains {"code": "m", "message": "M"} if input.request.entity == "x"`, engine.Reads{}},
-		"the address":        {`deny contains {"code": "m", "message": "M"} if input.client.ip == "192.0.2.1"`, engine.Reads{IP: true}},
-		"the program":        {`deny contains {"code": "m", "message": "M"} if input.client.user_agent == "x"`, engine.Reads{UserAgent: true}},
-		"all of the client":  {`deny contains {"code": "m", "message": "M"} if input.client == {}`, engine.Reads{IP: true, UserAgent: true}},
-		"by a variable":      {"deny contains {\"code\": \"m\", \"message\": \"M\"} if {\n\tsome k in [\"ip\"]\n\tinput.client[k] == \"x\"\n}", engine.Reads{IP: true, UserAgent: true}},
-		"through a variable": {"deny contains {\"code\": \"m\", \"message\": \"M\"} if {\n\tc := input.http\n\tc.method == \"GET\"\n}", engine.Reads{Method: true, Path: true, Headers: true}},
-		"below not":          {`deny contains {"code": "m", "message": "M"} if not input.http.headers["x-source"] == "a"`, engine.Reads{Headers: true}},
-		"in a function":      {"deny contains {\"code\": \"m\", \"message\": \"M\"} if f(1)\n\nf(_) if input.http.path == \"/\"", engine.Reads{Path: true}},
-		"in an exception":    {`waive contains {"code": "role_forbids", "because": "b", "until": input.now + 9} if input.http.method == "GET"`, engine.Reads{Method: true}},
-		"in labels":          {`labels := {"ip": input.client.ip}`, engine.Reads{IP: true}},
-		"the whole input":    {`deny contains {"code": "m", "message": "M"} if count(input) == 99`, every},
+		"nothing":                      {`deny contains {"code": "m", "message": "M"} if input.request.entity == "x"`, engine.Reads{}},
+		"the address":                  {`deny contains {"code": "m", "message": "M"} if input.client.ip == "192.0.2.1"`, engine.Reads{IP: true}},
+		"the program":                  {`deny contains {"code": "m", "message": "M"} if input.client.user_agent == "x"`, engine.Reads{UserAgent: true}},
+		"all of the client":            {`deny contains {"code": "m", "message": "M"} if input.client == {}`, engine.Reads{IP: true, UserAgent: true}},
+		"by a variable":                {"deny contains {\"code\": \"m\", \"message\": \"M\"} if {\n\tsome k in [\"ip\"]\n\tinput.client[k] == \"x\"\n}", engine.Reads{IP: true, UserAgent: true}},
+		"through a variable":           {"deny contains {\"code\": \"m\", \"message\": \"M\"} if {\n\tc := input.http\n\tc.method == \"GET\"\n}", engine.Reads{Method: true, Path: true, Headers: true}},
+		"below not":                    {`deny contains {"code": "m", "message": "M"} if not input.http.headers["x-source"] == "a"`, engine.Reads{Headers: true}},
+		"in a function":                {"deny contains {\"code\": \"m\", \"message\": \"M\"} if f(1)\n\nf(_) if input.http.path == \"/\"", engine.Reads{Path: true}},
+		"in an exception":              {`waive contains {"code": "role_forbids", "because": "b", "until": input.now + 9} if input.http.method == "GET"`, engine.Reads{Method: true}},
+		"in labels":                    {`labels := {"ip": input.client.ip}`, engine.Reads{IP: true}},
+		"of tokens for some addresses": {"deny contains {\"code\": \"m\", \"message\": \"M\"} if {\n\tsome r in input.token.allowed_ips\n\tnot net.cidr_contains(r, input.client.ip)\n}", engine.Reads{}},
+		"of those, and of others":      {"deny contains {\"code\": \"m\", \"message\": \"M\"} if {\n\tr := [x | some x in input.token.allowed_ips]\n\tnot input.client.ip in r\n}", engine.Reads{IP: true}},
+		"of the others":                {"deny contains {\"code\": \"m\", \"message\": \"M\"} if {\n\tnot input.token.allowed_ips\n\tinput.client.ip == \"192.0.2.1\"\n}", engine.Reads{IP: true}},
+		"of the others, by else":       {"deny contains {\"code\": \"m\", \"message\": \"M\"} if e\n\ne if {\n\tsome r in input.token.allowed_ips\n\tr == input.client.ip\n} else if input.client.ip == \"192.0.2.1\"", engine.Reads{IP: true}},
+		"the whole input":              {`deny contains {"code": "m", "message": "M"} if count(input) == 99`, every},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

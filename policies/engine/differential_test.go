@@ -52,7 +52,7 @@ func TestPolicyAgreesWithModel(t *testing.T) {
 	for _, code := range []models.ReasonCode{
 		"allow", models.TokenRevoked, models.TokenExpired, models.UserDisabled, models.UnknownOperation,
 		models.DomainUnknown, models.DomainDisabled, models.DomainFrozen, models.NotAMember, models.RoleForbids, models.OutOfScope,
-		models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired, models.Withdrawn,
+		models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired, models.Withdrawn, models.IPForbidden,
 	} {
 		assert.GreaterOrEqual(t, seen[code], inputs/100, "%s is hardly ever the outcome", code)
 	}
@@ -63,7 +63,7 @@ func compare(t *testing.T, s *engine.Snapshot, random *rand.Rand, n int) map[mod
 	counts := map[models.ReasonCode]int{}
 	for range n {
 		input := generate(random)
-		if random.IntN(3) == 0 {
+		if random.IntN(5) < 2 {
 			limit(random, input)
 		}
 		want, scope := judge(input, catalog.Roles, catalog)

@@ -35,12 +35,15 @@ func (s *Snapshot) Examine(ctx context.Context, req models.Request, f Facts, now
 	defer q.end()
 	q.watched = true
 	d, err = s.answerTo(ctx, q)
-	return d, s.dependence(q), err
+	return d, s.dependence(q, f), err
 }
 
 // dependence returns the parts that were looked at for a question.
-func (s *Snapshot) dependence(q *question) (parts []string) {
+func (s *Snapshot) dependence(q *question, f Facts) (parts []string) {
 	if q.shape == nil || q.unwatched {
+		if f.Token.limited() && !slices.Contains(s.variable, DependsOnClient) {
+			return append([]string{DependsOnClient}, s.variable...)
+		}
 		return s.variable
 	}
 	for _, name := range []string{DependsOnClient, DependsOnContext, DependsOnHTTP} {

@@ -27,7 +27,7 @@ func (e *ForgedError) Error() string {
 const unauthenticated = breachRevoked | breachExpired | breachUser
 
 // newlyReserved are codes that own rules of older bundles may have.
-var newlyReserved = map[models.ReasonCode]bool{models.Withdrawn: true, "ip_forbidden": true}
+var newlyReserved = map[models.ReasonCode]bool{models.Withdrawn: true, models.IPForbidden: true}
 
 // unforged holds a denial against the invariants: rules of one's own give no reason of the
 // contract that does not hold, and nobody gives one that says who asks. An edited rule of the

@@ -26,7 +26,10 @@ type Value struct {
 	fits  bool
 	tree  *plan.Tree // of a token's scopes; nil: they do not fit
 	kind  FactKind
-	fact  atomic.Pointer[models.Fact] // made when it is first asked for
+
+	hasAllowedIPs bool // of a token
+
+	fact atomic.Pointer[models.Fact] // made when it is first asked for
 }
 
 // Facts are the facts about a request beyond the request itself. What is nil
@@ -71,6 +74,16 @@ func TokenValue(p models.PAT) *Value {
 			withdrawn.Insert(sharedText(w.Domain), unix(w.At))
 		}
 		items = append(items, ast.Item(key.withdrawn, ast.NewTerm(withdrawn)))
+	}
+	if len(p.AllowedIPs) > 0 {
+		ranges := make([]*ast.Term, len(p.AllowedIPs))
+		for i, entry := range p.AllowedIPs {
+			if prefix, ok := models.AllowedPrefix(entry); ok {
+				entry = prefix.String()
+			}
+			ranges[i] = ast.StringTerm(entry)
+		}
+		items = append(items, ast.Item(key.allowedIPs, ast.ArrayTerm(ranges...)))
 	}
 	return newValue(items...).fit(TokenFact)
 }
@@ -159,7 +172,7 @@ var key = struct {
 	format, fields, each, absent         *ast.Term // likewise
 	labels, because, until               *ast.Term // likewise
 
-	client, ip, userAgent *ast.Term
+	client, ip, userAgent, allowedIPs *ast.Term
 }{
 	request: ast.StringTerm("request"), token: ast.StringTerm("token"), user: ast.StringTerm("user"),
 	domain: ast.StringTerm("domain"), membership: ast.StringTerm("membership"), now: ast.StringTerm("now"),
@@ -182,7 +195,7 @@ var key = struct {
 	each: ast.StringTerm("each"), absent: ast.StringTerm("absent"),
 	labels: ast.StringTerm("labels"), because: ast.StringTerm("because"), until: ast.StringTerm("until"),
 
-	client: ast.StringTerm("client"), ip: ast.StringTerm("ip"), userAgent: ast.StringTerm("user_agent"),
+	client: ast.StringTerm("client"), ip: ast.StringTerm("ip"), userAgent: ast.StringTerm("user_agent"), allowedIPs: ast.StringTerm("allowed_ips"),
 }
 
 func newValue(items ...[2]*ast.Term) *Value {

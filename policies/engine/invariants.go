@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -37,6 +38,7 @@ const (
 	breachWildcard
 	breachApproval
 	breachWithdrawn
+	breachAddress
 )
 
 // invariants names each, and says which can be waived.
@@ -59,6 +61,7 @@ var invariants = [...]struct {
 	{breachWildcard, models.WildcardForbidden, true},
 	{breachApproval, models.ApprovalRequired, true},
 	{breachWithdrawn, models.Withdrawn, false},
+	{breachAddress, models.IPForbidden, false},
 }
 
 // codes names the invariants in b.
@@ -245,10 +248,30 @@ func (s *Snapshot) broken(in reading) (b breach, granted grants) {
 			b |= breachWithdrawn
 		}
 	}
+	if in.allowedIPs != nil && !in.fromAllowed() {
+		b |= breachAddress
+	}
 	if in.limits {
 		b |= brokenLimits(in, now, timed, named)
 	}
 	return b, granted
+}
+
+// fromAllowed reports whether one of the ranges from which the token may be used contains
+// the client's address. What is no range, or no list of them, contains none.
+func (in *reading) fromAllowed() bool {
+	ranges, ok := in.allowedIPs.Value.(*ast.Array)
+	addr, err := netip.ParseAddr(textOf(in.ip))
+	if !ok || err != nil {
+		return false
+	}
+	for i := range ranges.Len() {
+		prefix, err := netip.ParsePrefix(textOf(ranges.Elem(i)))
+		if err == nil && prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
 }
 
 // coveredBy finds the scopes that cover a request: this domain before any, then this

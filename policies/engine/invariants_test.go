@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -70,13 +71,30 @@ var breaches = map[string]struct {
 	"not approved": {change: func(f *engine.Facts) {
 		f.Domain = engine.DomainValue(models.Domain{ID: "acme", Status: models.DomainEnabled, Limits: models.DomainLimits{Approval: true}})
 	}, want: []models.ReasonCode{models.ApprovalRequired}},
-	"withdrawn":           {change: withdrawnFrom("acme"), want: []models.ReasonCode{models.Withdrawn}},
-	"withdrawn elsewhere": {change: withdrawnFrom("beta")},
-	"withdrawn from two":  {change: withdrawnFrom("acme", "beta"), want: []models.ReasonCode{models.Withdrawn}},
+	"withdrawn":               {change: withdrawnFrom("acme"), want: []models.ReasonCode{models.Withdrawn}},
+	"withdrawn elsewhere":     {change: withdrawnFrom("beta")},
+	"withdrawn from two":      {change: withdrawnFrom("acme", "beta"), want: []models.ReasonCode{models.Withdrawn}},
+	"from another address":    {change: from("203.0.114.7", "203.0.113.0/24"), want: []models.ReasonCode{models.IPForbidden}},
+	"from an allowed address": {change: from("203.0.113.7", "203.0.113.0/24")},
+	"from the one address":    {change: from("::ffff:203.0.113.7", "203.0.113.7")},
+	"from IPv6":               {change: from("2001:db8::1%eth0", "203.0.113.7", "2001:db8::/32")},
+	"from who knows where":    {change: from("", "0.0.0.0/0", "::/0"), want: []models.ReasonCode{models.IPForbidden}},
 	"withdrawn, an admin": {change: func(f *engine.Facts) {
 		withdrawnFrom("acme")(f)
 		f.User = engine.UserValue(admin)
 	}, want: []models.ReasonCode{models.Withdrawn}},
+}
+
+// from is a client at an address, with a token for some.
+func from(client string, allowed ...string) func(*engine.Facts) {
+	return func(f *engine.Facts) {
+		p := pat
+		p.AllowedIPs = allowed
+		f.Token = engine.TokenValue(p)
+		if client != "" {
+			f.Client.IP = netip.MustParseAddr(client)
+		}
+	}
 }
 
 // withdrawnFrom is a token that domains have withdrawn.
@@ -189,6 +207,7 @@ func TestExceptions(t *testing.T) {
 		"a 401":              {`{"code": "token_revoked", "because": "x", "until": UNTIL}`, "revoked", []models.Waiver{}},
 		"no such domain":     {`{"code": "domain_unknown", "because": "x", "until": UNTIL}`, "no domain", []models.Waiver{}},
 		"no such operation":  {`{"code": "unknown_operation", "because": "x", "until": UNTIL}`, "no such operation", []models.Waiver{}},
+		"the address":        {`{"code": "ip_forbidden", "because": "x", "until": UNTIL}`, "from another address", []models.Waiver{}},
 		"the scope":          {`{"code": "out_of_scope", "because": "x", "until": UNTIL}`, "the scope", []models.Waiver{}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -123,6 +123,8 @@ var circumstances = []struct {
 	{"with a token that is too old for the domain", []Edit{{[]string{"domain", "limits"}, object{"max_lifetime": 10, "wildcards": true, "approval": false}}}},
 	{"with a token that the domain has not approved", []Edit{{[]string{"domain", "limits"}, object{"max_lifetime": 0, "wildcards": true, "approval": true}}}},
 	{"with a token that the domain has withdrawn", []Edit{{[]string{"token", "withdrawn"}, object{knownDomain: knownNow - 1}}}},
+	{"from an address that the token is for", []Edit{{[]string{"token", "allowed_ips"}, []any{"203.0.113.0/24"}}, {[]string{"client"}, object{"ip": "203.0.113.7"}}}},
+	{"from another address than the token is for", []Edit{{[]string{"token", "allowed_ips"}, []any{"203.0.113.0/24"}}, {[]string{"client"}, object{"ip": "203.0.114.7"}}}},
 }
 
 // KnownRequests are the golden requests, and one for each route of two bundles, as

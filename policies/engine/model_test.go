@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"net"
 	"slices"
 
 	"patrol/models"
@@ -76,6 +77,11 @@ func judge(input any, roles map[string]models.Role, catalog models.Catalog) (rea
 			}
 		}
 	}
+	if token, _ := at(input, "token").(map[string]any); token != nil {
+		if allowed, there := token["allowed_ips"]; there && !fromAllowed(allowed, at(input, "client", "ip")) {
+			reasons = append(reasons, models.IPForbidden)
+		}
+	}
 	if limits := at(input, "domain", "limits"); limits != nil && scope != "" && (admin || isMember) {
 		reasons = append(reasons, brokenLimits(input, limits)...)
 	}
@@ -83,6 +89,18 @@ func judge(input any, roles map[string]models.Role, catalog models.Catalog) (rea
 		return sorted(reasons), ""
 	}
 	return nil, scope
+}
+
+// fromAllowed reports whether a range of the list contains the address.
+func fromAllowed(allowed, ip any) bool {
+	ranges, _ := allowed.([]any)
+	text, _ := ip.(string)
+	addr := net.ParseIP(text)
+	return addr != nil && slices.ContainsFunc(ranges, func(one any) bool {
+		text, _ := one.(string)
+		_, network, err := net.ParseCIDR(text)
+		return err == nil && network.Contains(addr)
+	})
 }
 
 // brokenLimits is decision record 0011 in plain Go: the limits of the domain that

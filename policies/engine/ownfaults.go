@@ -22,7 +22,7 @@ var OwnDocuments = []string{"deny", "labels", "reason", "waive"}
 var contractCodes = []models.ReasonCode{
 	models.TokenRevoked, models.TokenExpired, models.UserDisabled, models.DomainUnknown, models.DomainDisabled, models.DomainFrozen,
 	models.NotAMember, models.RoleForbids, models.OutOfScope, models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired,
-	models.Withdrawn, models.UnknownOperation, models.RouteUnmapped, "ip_forbidden",
+	models.Withdrawn, models.UnknownOperation, models.RouteUnmapped, models.IPForbidden,
 }
 
 // IsContractCode reports whether a code is that of a reason of the contract.

@@ -48,7 +48,7 @@ type layout struct {
 	revoked, createdAt, expiresAt, scopes, approvals, withdrawn     int
 	admin, disabled, domainID, status, maxLifetime, wildcards, must int
 	role                                                            int
-	ip, agent, method, path, headers                                int
+	ip, agent, method, path, headers, allowedIPs                    int
 
 	ranges [factKinds][2]int // of the facts
 }
@@ -102,6 +102,7 @@ var decisionLayout = sync.OnceValues(func() (*layout, error) {
 		{&l.method, []string{"http", "method"}},
 		{&l.path, []string{"http", "path"}},
 		{&l.headers, []string{"http", "headers"}},
+		{&l.allowedIPs, []string{"token", "allowed_ips"}},
 	} {
 		from, to, ok := shape.Range(at.path...)
 		if !ok || to != from+1 {
@@ -121,6 +122,7 @@ var decisionLayout = sync.OnceValues(func() (*layout, error) {
 
 // fit takes a fact apart, for the slots of its range.
 func (v *Value) fit(kind FactKind) *Value {
+	v.hasAllowedIPs = kind == TokenFact && termIn(objectOf(v.term), key.allowedIPs) != nil
 	l, err := decisionLayout()
 	if err != nil {
 		return v // the document is all there is
@@ -248,6 +250,7 @@ type reading struct {
 	revoked, createdAt, expiresAt, scopes, approvals *ast.Term
 	withdrawn, admin, disabled                       *ast.Term
 	domainID, status, role                           *ast.Term
+	allowedIPs, ip                                   *ast.Term
 
 	tree *plan.Tree // of the scopes; nil: they are in that term alone
 
@@ -269,6 +272,7 @@ func (q *question) reading() (r reading) {
 		now: at[l.now], domain: at[l.domain], entityType: at[l.entityType], entity: at[l.entity], operation: at[l.operation],
 		revoked: at[l.revoked], createdAt: at[l.createdAt], expiresAt: at[l.expiresAt], scopes: at[l.scopes], approvals: at[l.approvals], withdrawn: at[l.withdrawn],
 		admin: at[l.admin], disabled: at[l.disabled], domainID: at[l.domainID], status: at[l.status], role: at[l.role],
+		allowedIPs: at[l.allowedIPs], ip: at[l.ip],
 		tree:        q.scopes,
 		limits:      at[l.maxLifetime] != nil || at[l.wildcards] != nil || at[l.must] != nil,
 		maxLifetime: at[l.maxLifetime], wildcards: at[l.wildcards], must: at[l.must],
@@ -285,7 +289,8 @@ func readingOf(input ast.Value) reading {
 		operation: termIn(request, key.operation), revoked: termIn(token, key.revoked), createdAt: termIn(token, key.createdAt),
 		expiresAt: termIn(token, key.expiresAt), scopes: termIn(token, key.scopes), approvals: termIn(token, key.approvals), withdrawn: termIn(token, key.withdrawn),
 		admin: termIn(user, key.admin), disabled: termIn(user, key.disabled), domainID: termIn(domain, key.id), status: termIn(domain, key.status),
-		role: termIn(child(in, key.membership), key.role),
+		role:       termIn(child(in, key.membership), key.role),
+		allowedIPs: termIn(token, key.allowedIPs), ip: termIn(child(in, key.client), key.ip),
 	}
 	if limits := termIn(domain, key.limits); limits != nil {
 		if _, none := limits.Value.(ast.Null); !none {

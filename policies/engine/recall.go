@@ -98,6 +98,21 @@ func partsOf(c *ast.Compiler, ref ast.Ref) (parts requestParts) {
 // eachInput calls fn with each reference to the input in the rules that the documents at
 // refs depend on.
 func eachInput(c *ast.Compiler, refs []ast.Ref, fn func(ast.Ref)) {
+	eachRule(c, refs, func(rule *ast.Rule) { eachInputOf(rule, fn) })
+}
+
+// eachInputOf calls fn with each reference to the input in a rule.
+func eachInputOf(rule *ast.Rule, fn func(ast.Ref)) {
+	ast.WalkRefs(rule, func(ref ast.Ref) bool {
+		if ref.HasPrefix(ast.InputRootRef) {
+			fn(ref)
+		}
+		return false
+	})
+}
+
+// eachRule calls fn with each rule that the documents at refs depend on.
+func eachRule(c *ast.Compiler, refs []ast.Ref, fn func(*ast.Rule)) {
 	seen := map[*ast.Rule]bool{}
 	var visit func(*ast.Rule)
 	visit = func(rule *ast.Rule) {
@@ -105,12 +120,7 @@ func eachInput(c *ast.Compiler, refs []ast.Ref, fn func(ast.Ref)) {
 			return
 		}
 		seen[rule] = true
-		ast.WalkRefs(rule, func(ref ast.Ref) bool {
-			if ref.HasPrefix(ast.InputRootRef) {
-				fn(ref)
-			}
-			return false
-		})
+		fn(rule)
 		for dep := range c.Graph.Dependencies(rule) {
 			if r, ok := dep.(*ast.Rule); ok {
 				visit(r)

@@ -161,6 +161,9 @@ type Config struct {
 	SlowLookups    int // of these, by addresses that fail too often; default 2
 	MaxFull        int // decisions at a time whose facts are read anew; default 8
 	FailuresPerMin int // failed tokens per address and minute before it is slowed; default 60
+	// ForeignUseEvery is the time between two notes of a token's use from an address that
+	// it is not for; default 1 h.
+	ForeignUseEvery time.Duration
 
 	// MaxEvaluations bounds the evaluations that run at a time; the others wait in
 	// line, which does not count against the policy's own time limit. Default:
@@ -185,6 +188,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SlowLookups, 2)
 	setDefault(&c.MaxFull, 8)
 	setDefault(&c.FailuresPerMin, 60)
+	setDefault(&c.ForeignUseEvery, time.Hour)
 	setDefault(&c.MaxEvaluations, runtime.GOMAXPROCS(0))
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -224,6 +228,7 @@ func (c Config) Validate() error {
 	check(c.MaxLookups < 1 || c.SlowLookups < 1 || c.SlowLookups > c.MaxLookups, "look-up limits must be positive, the slow lane no wider than the whole")
 	check(c.MaxFull < 1, "concurrent decisions on facts read anew must be positive")
 	check(c.FailuresPerMin < 1, "failures per minute must be positive")
+	check(c.ForeignUseEvery < 0, "the time between notes of uses from elsewhere must be positive")
 	for domain, kind := range c.Kinds {
 		check(!kind.Known(), "%.40q, the kind of the upstream of %s, is none of %s", kind, domain, models.KindList())
 	}
@@ -290,6 +295,16 @@ type Call struct {
 	further      bool   // not the first request of a batch
 	inquiry      bool   // nobody showed the token; see [Authorizer.Inquire]
 	http         *models.ProxiedFacts
+}
+
+// AllowedFrom reports whether a token may be used from the address of a call that does
+// not ask the policy. If not, that is noted for its owner.
+func (a *Authorizer) AllowedFrom(pat models.PAT, call Call) bool {
+	if pat.AllowsFrom(call.client().IP) {
+		return true
+	}
+	a.uses.noteForeign(pat, call)
+	return false
 }
 
 // client returns the sender of the request.

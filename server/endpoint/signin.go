@@ -23,6 +23,9 @@ const (
 	AnyAgeForOwn
 	// FreshOwn needs a sign-in within sessions.fresh_sign_in.
 	FreshOwn
+	// FreshOwnToWiden is FreshOwn for some of what the route does: the handler asks for it,
+	// unless the request widens nothing.
+	FreshOwnToWiden
 	// FreshByForm is FreshOwn, or the password in a field of the form: the handler
 	// asks for it before it does anything.
 	FreshByForm
@@ -39,5 +42,5 @@ const ConfirmField = "confirm_password"
 
 // Confirms reports whether the password may come with a form of the route.
 func (r *Route) Confirms() bool {
-	return r.Page && (r.SignIn == FreshOwn || r.SignIn == FreshAdmin || r.SignIn == FreshAdminToWiden)
+	return r.Page && (r.SignIn == FreshOwn || r.SignIn == FreshOwnToWiden || r.SignIn == FreshAdmin || r.SignIn == FreshAdminToWiden)
 }

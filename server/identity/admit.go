@@ -17,6 +17,7 @@ var (
 	// ErrStaleForm is the same for what any form may do, which the page of the form does
 	// not ask for itself.
 	ErrStaleForm   = models.WrapError(models.CodeReauthentication, ErrStaleSignIn.Message, ErrStaleSignIn)
+	errElsewhere   = models.NewError(models.CodeIPForbidden, "this access token may not be used from this address; its owner chose those from which it may")
 	errPATHere     = models.NewError(models.CodeSessionRequired, "a personal access token cannot do this; sign in instead")
 	errNoPAT       = models.NewError(models.CodeUnauthenticated, "send the personal access token as 'Authorization: Bearer <token>'")
 	errBadPAT      = models.NewError(models.CodeUnauthenticated, "the personal access token is not valid")
@@ -110,7 +111,8 @@ func (s *Service) AdmitPAT(w http.ResponseWriter, r *http.Request) (models.Princ
 // from the store, not from a cache.
 func (s *Service) verifyPAT(w http.ResponseWriter, r *http.Request, text string) (*models.PAT, *models.User, error) {
 	ctx, x := r.Context(), request.Of(r.Context())
-	_, d, ok := s.authz.Begin(ctx, authz.Call{Token: text, Surface: "api", RequestID: x.ID, IP: x.Client, UserAgent: r.UserAgent()})
+	call := authz.Call{Token: text, Surface: "api", RequestID: x.ID, IP: x.Client, UserAgent: models.MaskTokens(r.UserAgent())}
+	_, d, ok := s.authz.Begin(ctx, call)
 	if !ok {
 		if d.Status() == http.StatusServiceUnavailable {
 			return nil, nil, models.NewError(models.CodeUnavailable, "the token could not be looked up")
@@ -136,6 +138,9 @@ func (s *Service) verifyPAT(w http.ResponseWriter, r *http.Request, text string)
 	if pat == nil || pat.Status(s.now()) != models.StatusActive || user == nil || user.Disabled || user.Absent(s.now(), s.cfg.OIDC.MaxAbsence) {
 		w.Header().Set("WWW-Authenticate", request.ChallengeInvalid)
 		return nil, nil, errBadPAT
+	}
+	if !s.authz.AllowedFrom(*pat, call) {
+		return nil, nil, errElsewhere
 	}
 	return pat, user, nil
 }

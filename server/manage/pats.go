@@ -86,6 +86,7 @@ func (s *Service) CreatePAT(ctx context.Context, p models.Principal, in api.NewP
 		scopes[i] = newScope(sc)
 	}
 	models.ValidateScopes(scopes, s.Catalog(), s.cfg.Limits, &v)
+	allowed := models.ValidateAllowedIPs("allowed_ips", in.AllowedIPs, s.cfg.Limits.MaxAllowedIPs, &v)
 	limits, err := s.limitsOf(ctx, p, scopes, known)
 	if err != nil {
 		return models.PAT{}, models.Token{}, err
@@ -104,7 +105,7 @@ func (s *Service) CreatePAT(ctx context.Context, p models.Principal, in api.NewP
 	if err != nil {
 		return models.PAT{}, models.Token{}, err
 	}
-	pat.UserID, pat.Name, pat.Description, pat.Scopes = p.User.ID, in.Name, in.Description, scopes
+	pat.UserID, pat.Name, pat.Description, pat.Scopes, pat.AllowedIPs = p.User.ID, in.Name, in.Description, scopes, allowed
 	pat, err = s.store.CreatePAT(ctx, p.Actor, pat)
 	if err != nil {
 		return models.PAT{}, models.Token{}, err
@@ -174,8 +175,19 @@ func (s *Service) PAT(ctx context.Context, p models.Principal, id string) (model
 	return *pat, nil
 }
 
-// UpdatePAT changes the name and description of a token of p.
-func (s *Service) UpdatePAT(ctx context.Context, p models.Principal, id string, in api.PATPatch) (models.PAT, error) {
+// ForeignUse returns from where and when a token was last noted to be used from an address
+// that it is not for; at is zero if it was not.
+func (s *Service) ForeignUse(ctx context.Context, pat models.PAT) (ip string, at time.Time, err error) {
+	events, _, err := s.store.AuditEvents(ctx, store.AuditFilter{Action: "pat.ip_forbidden", Subject: "pat:" + pat.ID}, Page{Limit: 1})
+	if err != nil || len(events) == 0 {
+		return "", at, err
+	}
+	return events[0].Detail["ip"], events[0].At, nil
+}
+
+// UpdatePAT changes the name and description of a token of p, and the addresses that it may
+// be used from: more of them if p's sign-in is fresh, else CodeReauthentication.
+func (s *Service) UpdatePAT(ctx context.Context, p models.Principal, id string, in api.PATPatch, fresh bool) (models.PAT, error) {
 	var v models.Invalid
 	if in.Name != nil {
 		models.ValidateName("name", *in.Name, &v)
@@ -183,10 +195,14 @@ func (s *Service) UpdatePAT(ctx context.Context, p models.Principal, id string, 
 	if in.Description != nil {
 		models.ValidateDescription("description", *in.Description, &v)
 	}
+	patch := store.PATPatch{Name: in.Name, Description: in.Description, NoWider: !fresh}
+	if in.AllowedIPs != nil {
+		patch.AllowedIPs = new(models.ValidateAllowedIPs("allowed_ips", *in.AllowedIPs, s.cfg.Limits.MaxAllowedIPs, &v))
+	}
 	if err := v.Err(); err != nil {
 		return models.PAT{}, err
 	}
-	return s.store.UpdatePAT(ctx, p.Actor, p.User.ID, id, store.PATPatch{Name: in.Name, Description: in.Description})
+	return s.store.UpdatePAT(ctx, p.Actor, p.User.ID, id, patch)
 }
 
 // RevokePAT ends a token of p, or anybody's if p is a platform admin. Doing it

@@ -209,7 +209,12 @@ func (s *Surface) pagePAT(c *gin.Context, p models.Principal) error {
 	if err != nil {
 		return err
 	}
+	ip, at, err := s.manage.ForeignUse(ctx, pat)
+	if err != nil {
+		return err
+	}
 	return s.show(c, p, http.StatusOK, ui.View{
+		Foreign:  ui.ForeignUseOf(ip, at, s.now()),
 		Activity: activity, Token: token, Meanings: choices.Meanings(pat.Scopes), Family: ui.Family(pat, family, s.now()), Unapproved: unapproved,
 	})
 }
@@ -228,7 +233,11 @@ func (s *Surface) formEdit(c *gin.Context, p models.Principal) error {
 		return err
 	}
 	in := ui.DecodeEdit(form, token)
-	if _, err := s.manage.UpdatePAT(c.Request.Context(), p, token.ID, in); err != nil {
+	_, err = s.manage.UpdatePAT(c.Request.Context(), p, token.ID, in, s.identity.Fresh(p))
+	if models.CodeOf(err) == models.CodeReauthentication {
+		return s.identity.RequireFresh(p)
+	}
+	if err != nil {
 		return s.retry(c, p, err, func(problems ui.Problems) ui.Page { return ui.Edit(token, in, problems) })
 	}
 	return s.seeOther(c, token.Link(), "The changes are saved.")

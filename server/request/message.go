@@ -112,7 +112,7 @@ func (r Refusals) mend(code models.ReasonCode, why Refusal) string {
 		return "An admin of " + domain + " can approve token " + why.Decision.TokenID + "."
 	case models.Withdrawn:
 		return "An admin of " + domain + " can say why, and allow the token again."
-	case "ip_forbidden":
+	case models.IPForbidden:
 		return "Call from an address that the token allows, or create one for this address at " + r.page("/profile/pats/new") + "."
 	case models.UnknownOperation:
 		return "The team that keeps the policy can add entity types and operations to the catalog."

@@ -20,6 +20,7 @@ var Statuses = map[models.Code]int{
 	models.CodeForbidden:        http.StatusForbidden,
 	models.CodeSessionRequired:  http.StatusForbidden,
 	models.CodeReauthentication: http.StatusForbidden,
+	models.CodeIPForbidden:      http.StatusForbidden,
 	models.CodeNotFound:         http.StatusNotFound,
 	models.CodeCountedOnly:      http.StatusNotFound,
 	models.CodeMethodNotAllowed: http.StatusMethodNotAllowed,

@@ -19,7 +19,7 @@ func (s *Surface) wireDomainPAT(domain string, o manage.OwnedPAT) api.DomainPAT 
 	p := s.wirePAT(o.PAT)
 	out := api.DomainPAT{
 		ID: p.ID, Name: p.Name, Status: p.Status, UserID: o.UserID, Email: o.Email, Scopes: p.Scopes,
-		CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt, LastUsedAt: p.LastUsedAt,
+		CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt, AllowedIPs: append([]string{}, p.AllowedIPs...), LastUsedAt: p.LastUsedAt,
 		RevokedAt: p.RevokedAt, RevokedBy: p.RevokedBy, RevokedDomain: p.RevokedDomain, RevokedReason: p.RevokedReason,
 	}
 	if a := o.ApprovedBy(domain); a != nil {

@@ -99,7 +99,10 @@ func (s *Surface) patchPAT(c *gin.Context, p models.Principal) error {
 	if err := s.readBody(c, &in); err != nil {
 		return err
 	}
-	pat, err := s.manage.UpdatePAT(c.Request.Context(), p, c.Param("id"), in)
+	pat, err := s.manage.UpdatePAT(c.Request.Context(), p, c.Param("id"), in, s.identity.Fresh(p))
+	if models.CodeOf(err) == models.CodeReauthentication {
+		err = s.identity.RequireFresh(p)
+	}
 	return s.answerPAT(c, pat, err)
 }
 

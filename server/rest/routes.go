@@ -35,7 +35,7 @@ func (s *Surface) apiRoutes() []endpoint.Route {
 		{Method: "DELETE", Path: "/api/v1/pats/self", By: endpoint.PatItself, SignIn: endpoint.NoSession, Do: s.deleteSelf},
 		{Method: "POST", Path: "/api/v1/pats/purge", By: endpoint.Owner, SignIn: endpoint.AnyAgeForOwn, Do: s.postPurge, Accepts: endpoint.Accepts{Body: endpoint.ObjectOrNothing}},
 		{Method: "GET", Path: "/api/v1/pats/:id", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Do: s.getPAT},
-		{Method: "PATCH", Path: "/api/v1/pats/:id", By: endpoint.Owner, SignIn: endpoint.AnyAgeForOwn, Do: s.patchPAT, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "PATCH", Path: "/api/v1/pats/:id", By: endpoint.Owner, SignIn: endpoint.FreshOwnToWiden, Do: s.patchPAT, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 		{Method: "DELETE", Path: "/api/v1/pats/:id", By: endpoint.Owner, SignIn: endpoint.AnyAgeForOwn, Do: s.deletePAT},
 		{Method: "POST", Path: "/api/v1/pats/:id/revoke", By: endpoint.OwnerOrPlatformAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.postRevoke, Accepts: endpoint.Accepts{Query: []string{"wait"}, Body: endpoint.ObjectOrNothing}},
 		{Method: "POST", Path: "/api/v1/pats/:id/rotate", By: endpoint.OwnerFresh, SignIn: endpoint.FreshOwn, Do: s.postRotate, Accepts: endpoint.Accepts{Body: endpoint.Object}},

@@ -5,22 +5,39 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"patrol/api"
 	"patrol/models"
 	"patrol/server/request"
 )
 
-// Edit is the page that renames and describes a token. in is what the fields
-// hold.
+// Edit is the page that renames and describes a token, and says where it may be used from.
+// in is what the fields hold.
 func Edit(t Token, in api.PATPatch, p Problems) Form {
 	return Form{
-		Heading: "Rename " + t.Name, Action: t.Link() + "/edit", Submit: "Save", Cancel: t.Link(), Part: tokens, Problems: p,
+		Heading: "Edit " + t.Name, Action: t.Link() + "/edit", Submit: "Save", Cancel: t.Link(), Part: tokens, Problems: p,
 		Fields: []Field{
 			{Name: "name", Label: "Name", Kind: TextField, Value: *in.Name, Required: true, MaxLength: 100, Autocomplete: "off", Focus: !p.Any()},
 			{Name: "description", Label: "Description", Kind: AreaField, Value: *in.Description, MaxLength: 500},
+			allowedIPsField(strings.Join(*in.AllowedIPs, "\n")),
 		},
 	}
+}
+
+// allowedIPsName is the field with the addresses that a token may be used from, one to a line.
+const allowedIPsName = "allowed_ips"
+
+func allowedIPsField(value string) Field {
+	return Field{
+		Name: allowedIPsName, Label: "Addresses it works from", Kind: AreaField, Value: value, MaxLength: 20_000,
+		Hint: "One address or range to a line, such as 203.0.113.0/24 or 2001:db8::/32. Empty: it works from everywhere. More addresses than now need a recent sign-in.",
+	}
+}
+
+// decodeAllowedIPs reads that field.
+func decodeAllowedIPs(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == ',' })
 }
 
 // DecodeEdit reads the form, or a link that fills it in. What neither holds is as
@@ -33,7 +50,11 @@ func DecodeEdit(form url.Values, t Token) api.PATPatch {
 	if form.Has("description") {
 		description = text(form.Get("description"))
 	}
-	return api.PATPatch{Name: &name, Description: &description}
+	allowed := t.AllowedIPs
+	if form.Has(allowedIPsName) {
+		allowed = decodeAllowedIPs(form.Get(allowedIPsName))
+	}
+	return api.PATPatch{Name: &name, Description: &description, AllowedIPs: &allowed}
 }
 
 // Revoke asks before a token ends.
@@ -139,7 +160,7 @@ func Resume(path string, form url.Values, limits models.Limits) string {
 		return token.Link()
 	case token.ID != "" && path == token.Link()+"/edit":
 		in := DecodeEdit(form, token)
-		return path + "?" + url.Values{"name": {*in.Name}, "description": {*in.Description}}.Encode()
+		return path + "?" + url.Values{"name": {*in.Name}, "description": {*in.Description}, allowedIPsName: {strings.Join(*in.AllowedIPs, "\n")}}.Encode()
 	case path == AnyPurgePath:
 		return PurgeURL(form.Get("user"))
 	case strings.HasPrefix(path, "/admin/pats/") && path != "/admin/pats/revoke":

@@ -173,6 +173,7 @@ func NoDomain() Message {
 // Create is the page that makes a token.
 type Create struct {
 	Name, Description string
+	AllowedIPs        string // one to a line
 	Life              Life
 	Scopes            ScopesForm
 	Problems          Problems
@@ -188,12 +189,12 @@ func (Create) template() string { return "create" }
 func (Create) section() section { return tokens }
 func (c Create) failed() bool   { return c.Problems.Any() }
 
-// PrefillCreate returns the page as a link asks for it: `name`, `description`,
+// PrefillCreate returns the page as a link asks for it: `name`, `description`, `allowed_ips`,
 // `expires_in` or `expires_on`, `scope` (repeated, `domain:type:entity:operation`)
 // and `preset` with `domain`. Nothing is submitted.
 func PrefillCreate(query url.Values, choices Choices, now time.Time) Create {
 	c := Create{
-		Name: query.Get("name"), Description: query.Get("description"),
+		Name: query.Get("name"), Description: query.Get("description"), AllowedIPs: query.Get(allowedIPsName),
 		Life:   decodeLife(query, now, choices.limits.MaxLifetime),
 		Scopes: ScopesForm{Choices: choices, PresetDomain: query.Get("domain")},
 	}
@@ -221,7 +222,7 @@ func (c Create) sayUntil() Create {
 // CopyOf fills the page with the scopes, the length of life and the labels of a
 // token that exists.
 func (c Create) CopyOf(p models.PAT) Create {
-	c.Name, c.Description = copyName(p.Name), p.Description
+	c.Name, c.Description, c.AllowedIPs = copyName(p.Name), p.Description, strings.Join(p.AllowedIPs, "\n")
 	c.Scopes.Rows = rowsOf(p.Scopes)
 	if length := p.ExpiresAt.Sub(p.CreatedAt); length <= c.Life.limit {
 		for _, d := range durations {
@@ -246,7 +247,7 @@ func copyName(name string) string {
 // DecodeCreate reads the submitted form.
 func DecodeCreate(form url.Values, choices Choices, now time.Time) Create {
 	c := Create{
-		Name: strings.TrimSpace(form.Get("name")), Description: text(form.Get("description")),
+		Name: strings.TrimSpace(form.Get("name")), Description: text(form.Get("description")), AllowedIPs: text(form.Get(allowedIPsName)),
 		Life:   decodeLife(form, now, choices.limits.MaxLifetime),
 		Scopes: ScopesForm{Choices: choices, PresetDomain: form.Get("preset_domain")},
 		Key:    form.Get("key"), action: form.Get("action"), password: form.Get("password"),
@@ -261,6 +262,9 @@ func DecodeCreate(form url.Values, choices Choices, now time.Time) Create {
 func text(s string) string {
 	return strings.TrimSpace(strings.ReplaceAll(s, "\r\n", "\n"))
 }
+
+// Addresses is the field with the addresses that the token is to work from.
+func (c Create) Addresses() Field { return allowedIPsField(c.AllowedIPs) }
 
 // Password is the password that was given with the form, "" if none was.
 func (c Create) Password() string { return c.password }
@@ -278,7 +282,7 @@ func (c Create) Submit() (in api.NewPAT, ok bool, problems Problems) {
 		return api.NewPAT{}, false, Problems{}
 	}
 	p := c.Problems
-	in = api.NewPAT{Name: c.Name, Description: c.Description}
+	in = api.NewPAT{Name: c.Name, Description: c.Description, AllowedIPs: decodeAllowedIPs(c.AllowedIPs)}
 	in.ExpiresIn, in.ExpiresAt = c.Life.Lifetime(&p)
 	for _, s := range scopesOf(c.Scopes.Rows) {
 		in.Scopes = append(in.Scopes, api.NewScope{Domain: s.Domain, EntityType: s.EntityType, Entity: s.Entity, Operation: s.Operation})
@@ -322,6 +326,7 @@ func (c Create) Link() string {
 	}
 	set("name", c.Name)
 	set("description", c.Description)
+	set(allowedIPsName, c.AllowedIPs)
 	if c.Life.Custom() {
 		set("expires_on", c.Life.Date)
 	} else {

@@ -40,6 +40,10 @@ func (p Problems) For(field string) string {
 
 // Add notes a problem of a field, in words that follow its label.
 func (p *Problems) Add(field, message string) {
+	if m := addressField.FindStringSubmatch(field); m != nil { // of the lines of one control
+		p.Fields = append(p.Fields, Problem{Field: m[1], Text: sentence(lineOf(field), addressField.ReplaceAllStringFunc(message, lineOf))})
+		return
+	}
 	p.Fields = append(p.Fields, Problem{Field: field, Text: sentence(labelOf(field), message)})
 }
 
@@ -84,9 +88,23 @@ func ticked(form url.Values, name string, p *Problems) bool {
 var labels = map[string]string{
 	"expires_in": "Duration", "expires_at": "Duration", "id": "Identifier", "current": "Current password",
 	"repeat": "Repeated password", "confirm_password": "Your password", "code": "Setup code", "entity_type": "Entity type", "user": "User",
+	"allowed_ips": "Addresses it works from",
 }
 
 var scopeField = regexp.MustCompile(`^scopes\[(\d+)\](?:\.(.+))?$`)
+
+// addressField matches one of the addresses that a token may be used from.
+var addressField = regexp.MustCompile(`(allowed_ips)\[(\d+)\]`)
+
+// lineOf is the line of such an address in the control.
+func lineOf(field string) string {
+	m := addressField.FindStringSubmatch(field)
+	n, err := strconv.Atoi(m[2])
+	if err != nil {
+		return "A line"
+	}
+	return fmt.Sprintf("Line %d of the addresses", n+1)
+}
 
 func labelOf(field string) string {
 	if m := scopeField.FindStringSubmatch(field); m != nil {

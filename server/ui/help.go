@@ -110,6 +110,7 @@ var advice = map[models.ReasonCode]string{
 	models.LifetimeExceeded:  "Rotate the token: the new one counts from its own creation.",
 	models.WildcardForbidden: "Add a scope that names the domain and the entity.",
 	models.ApprovalRequired:  "Ask an administrator of the domain to approve the token.",
+	models.IPForbidden:       "Use the token from an address that it allows, or have its owner allow this one.",
 	models.Withdrawn:         "Ask an administrator of the domain why, or a platform administrator.",
 	models.UnknownOperation:  "Choose an operation that this entity type has.",
 	models.PolicyError:       "Tell an administrator: the policy has a defect.",

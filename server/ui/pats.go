@@ -49,6 +49,7 @@ type Token struct {
 	RevokedBy, RevokedWhy string             // "" if its owner did
 	Approved              map[string]*Moment // when, by domain
 	Withdrawn             []Withdrawn
+	AllowedIPs            []string // empty: from everywhere
 }
 
 // TokenOf shows a record whose expiry is the one that counts.
@@ -59,7 +60,7 @@ func TokenOf(p models.PAT, now time.Time) Token {
 		Scopes: p.Scopes, Created: At(p.CreatedAt, now), Expires: At(p.ExpiresAt, now),
 		LastUsed: maybeAt(p.LastUsedAt, now), Revoked: maybeAt(p.RevokedAt, now),
 		LastIP: p.LastUsedIP, LastAgent: p.LastUsedAgent, RotatedTo: p.RotatedTo,
-		RevokedBy: revokedBy(p.Revoked), RevokedWhy: p.Revoked.Reason, Approved: approved(p, now), Withdrawn: withdrawn(p, now),
+		RevokedBy: revokedBy(p.Revoked), RevokedWhy: p.Revoked.Reason, Approved: approved(p, now), Withdrawn: withdrawn(p, now), AllowedIPs: p.AllowedIPs,
 	}
 }
 
@@ -217,7 +218,23 @@ type View struct {
 	Unapproved []string // domains that have to approve of it first
 	// Activity lists its recent uses; nil: no log has them.
 	Activity *Activity
+	// Foreign is its last refused use from an address that it does not allow; nil: there is none.
+	Foreign  *ForeignUse
 	Problems Problems
+}
+
+// ForeignUse is a use of a token from an address that it is not for.
+type ForeignUse struct {
+	IP string // "" if nobody knew it
+	At Moment
+}
+
+// ForeignUseOf returns such a use, nil if at is zero.
+func ForeignUseOf(ip string, at, now time.Time) *ForeignUse {
+	if at.IsZero() {
+		return nil
+	}
+	return &ForeignUse{IP: ip, At: At(at, now)}
 }
 
 // ScopeMeaning is a scope with its meaning in plain words.

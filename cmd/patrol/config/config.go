@@ -125,6 +125,7 @@ type Tokens struct {
 	MaxLifetime time.Duration `key:"max_lifetime" doc:"Longest life of a token, enforced when it is made and whenever it is used."`
 	MaxScopes   int           `key:"max_scopes" doc:"Most scopes of one token."`
 	MaxLive     int           `key:"max_live" doc:"Most live tokens of one user."`
+	MaxIPs      int           `key:"max_allowed_ips" doc:"Most addresses and ranges that one token may be used from, in its allowed_ips."`
 	PurgeAfter  time.Duration `key:"purge_after" doc:"How long the record of a token is kept after the token died. 0: until its owner or a platform admin removes it. Until then its key cannot leave the key ring, unless it is retired."`
 	LastUse     time.Duration `key:"last_use_retention" doc:"How long it is kept when, from where and with which program a token was used last. 0: as long as its record."`
 	MaxGrace    time.Duration `key:"max_grace" doc:"Longest time that a token may live on after its rotation."`
@@ -180,6 +181,7 @@ type Decisions struct {
 	LookupTimeout  time.Duration `key:"lookup_timeout" doc:"Time for one look-up in the database."`
 	MaxLookups     int           `key:"max_lookups" doc:"Most concurrent look-ups of ids that never verified here."`
 	MaxFull        int           `key:"max_full" doc:"Most decisions at a time whose facts are read from the database whatever is cached, as consistency full asks for; others wait."`
+	ForeignUse     time.Duration `key:"foreign_use_every" doc:"How often at most the audit log notes that a token was refused because of the client's address, per token: pat.ip_forbidden."`
 	FailuresPerMin int           `key:"failures_per_minute" doc:"Failed tokens per address and minute before the address is slowed down."`
 	Headers        []string      `key:"headers" doc:"Headers of proxied requests that policies of decisions see as input.http.headers, such as x-request-source; at most 32. What carries a credential or a cookie cannot be seen."`
 	Required       bool          `key:"required" doc:"No record, no allowance: what would be allowed waits until the decision log has it, on disk, and is denied as unavailable if that fails."`
@@ -233,6 +235,7 @@ func Default() Config {
 			MaxLifetime: limits.MaxLifetime,
 			MaxScopes:   limits.MaxScopes,
 			MaxLive:     limits.MaxLive,
+			MaxIPs:      limits.MaxAllowedIPs,
 			MaxGrace:    limits.MaxGrace,
 		},
 		Sessions:  Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute, FreshAdmin: time.Hour},
@@ -248,6 +251,7 @@ func Default() Config {
 			MaxLookups:     32,
 			MaxFull:        8,
 			FailuresPerMin: 60,
+			ForeignUse:     time.Hour,
 			RecordWait:     2 * time.Second,
 		},
 		DecisionLog: defaultDecisionLog(),
@@ -278,7 +282,7 @@ func Default() Config {
 
 // Limits returns the bounds on tokens as the domain knows them.
 func (t Tokens) Limits() models.Limits {
-	return models.Limits{MaxLifetime: t.MaxLifetime, MaxScopes: t.MaxScopes, MaxLive: t.MaxLive, MaxGrace: t.MaxGrace}
+	return models.Limits{MaxLifetime: t.MaxLifetime, MaxScopes: t.MaxScopes, MaxLive: t.MaxLive, MaxGrace: t.MaxGrace, MaxAllowedIPs: t.MaxIPs}
 }
 
 // SQLiteIn returns the URL of the database in a data folder.

@@ -195,6 +195,10 @@ func (t Tokens) validate(v *models.Invalid) {
 		v.Add("tokens.max_scopes", "must be at most 64")
 	}
 	checkCount("tokens.max_live", t.MaxLive, 1, v)
+	checkCount("tokens.max_allowed_ips", t.MaxIPs, 1, v)
+	if t.MaxIPs > 256 {
+		v.Add("tokens.max_allowed_ips", "must be at most 256")
+	}
 	checkDuration("tokens.purge_after", t.PurgeAfter, 0, 0, v)
 	checkDuration("tokens.last_use_retention", t.LastUse, 0, 0, v)
 	checkDuration("tokens.max_grace", t.MaxGrace, 0, 7*24*time.Hour, v)
@@ -246,6 +250,7 @@ func (d Decisions) validate(v *models.Invalid) {
 	checkCount("decisions.max_lookups", d.MaxLookups, 2, v)
 	checkCount("decisions.max_full", d.MaxFull, 1, v)
 	checkCount("decisions.failures_per_minute", d.FailuresPerMin, 1, v)
+	checkDuration("decisions.foreign_use_every", d.ForeignUse, time.Second, 0, v)
 	if err := route.CheckVisible(d.Headers); err != nil {
 		v.Add("decisions.headers", "%s", err)
 	}

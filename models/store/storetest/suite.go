@@ -33,6 +33,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"restore", restoreCases},
 		{"rotation", rotationCases},
 		{"approvals", approvalCases},
+		{"allowed addresses", allowedIPCases},
 		{"writes", writeCases()},
 		{"feed", feedCases},
 		{"audit", auditCases},

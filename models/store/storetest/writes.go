@@ -280,6 +280,15 @@ var writes = []struct {
 		func(w world) []string { return []string{"pat.update pat:" + w.pat.ID} },
 	},
 	{
+		"limit a token to addresses",
+		func(e *env, w world) (string, error) {
+			_, err := e.store.UpdatePAT(e.ctx, actor, w.ann.ID, w.pat.ID, store.PATPatch{AllowedIPs: &[]string{"203.0.113.0/24"}})
+			return "", err
+		},
+		func(w world) []string { return []string{"token " + w.pat.ID} },
+		func(w world) []string { return []string{"pat.allowed_ips pat:" + w.pat.ID} },
+	},
+	{
 		"rotate a token",
 		func(e *env, w world) (string, error) {
 			p, err := e.store.RotatePAT(e.ctx, actor, w.ann.ID, w.pat.ID, e.newPAT("", ""), 0)

@@ -86,8 +86,16 @@ func Limit(r *rand.Rand, input any) {
 	if r.IntN(2) == 0 {
 		token["approvals"] = map[string]any{Pick(r, []string{"acme", "acme", "acme", "beta", "*"}): 100}
 	}
-	if r.IntN(4) == 0 {
+	if r.IntN(3) == 0 {
 		token["withdrawn"] = map[string]any{Pick(r, []string{"acme", "acme", "beta", "*"}): 100}
+	}
+	if r.IntN(4) == 0 {
+		token["allowed_ips"] = Pick(r, [][]any{
+			{"203.0.113.0/24"}, {"198.51.100.7/32", "203.0.113.7/32"}, {"2001:db8::/32"}, {"0.0.0.0/0"}, {"::/0"}, {"0.0.0.0/0", "::/0"}, {"10.0.0.0/8"},
+		})
+	}
+	if document, ok := input.(map[string]any); ok && r.IntN(4) > 0 {
+		document["client"] = map[string]any{"ip": Pick(r, []string{"203.0.113.7", "203.0.113.7", "198.51.100.7", "10.1.2.3", "2001:db8::1", "fe80::1"})}
 	}
 	if r.IntN(2) == 0 {
 		for range 1 + r.IntN(3) {
@@ -106,6 +114,9 @@ var limitPlaces = [][]string{
 	{"token", "approvals", "acme"},
 	{"token", "withdrawn"},
 	{"token", "withdrawn", "acme"},
+	{"token", "allowed_ips"},
+	{"client"},
+	{"client", "ip"},
 }
 
 // places lists the paths at which inputs are damaged. A path that is listed twice is damaged
@@ -167,6 +178,8 @@ func damageAt(r *rand.Rand, input any, path []string) {
 		[]any{"*"},
 		[]any{0},
 		[]any{map[string]any{}},
+		"203.0.113.7", "203.0.113.0/24", "fe80::1%eth0",
+		[]any{"203.0.113.7", nil, "0.0.0.0/0"},
 		map[string]any{},
 		map[string]any{"*": "x"},
 		map[string]any{"role": "admin"},

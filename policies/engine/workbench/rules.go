@@ -24,6 +24,7 @@ const (
 	codeReserved    = "code_reserved"    // a reason's code is one of Patrol's own
 	codeMalformed   = "code_malformed"   // a reason or exception is not one, or what has them
 	codeReasonOld   = "reason_deprecated"
+	codeUnasked     = "reason_unasked" // an authz.rego from before a reason of the contract
 	codeConflict    = "reason_conflict"
 	codeOnInput     = "error_on_input" // a value in the context makes the policy fail
 	codeWaiverOld   = "waiver_by_case"
@@ -48,6 +49,7 @@ func (c *check) rules(ctx context.Context) error {
 	c.writtenExceptions(add)
 	c.neverTrue(add)
 	c.oldReasons(add)
+	c.unasked()
 	if err := c.endless(add); err != nil {
 		return err
 	}
@@ -322,6 +324,31 @@ func (c *check) oldReasons(add finder) {
 	if len(all) > 1 {
 		first := all[0].Location
 		add(codeConflict, all[1].Location, "data.patrol.custom.reason is defined here and by %s:%d: where both hold, every request is a policy_error; write `deny contains …`", first.File, first.Row)
+	}
+}
+
+// unasked looks for an authz.rego from before a reason of the contract. The server upholds what
+// it does not ask for, without the reason's words.
+func (c *check) unasked() {
+	asked := map[models.ReasonCode]*ast.Location{}
+	for _, m := range c.modules {
+		for _, a := range m.Annotations {
+			if code, ok := a.Custom["code"].(string); ok && m.Package.Path.Equal(authzPackage) {
+				asked[models.ReasonCode(code)] = m.Package.Location
+			}
+		}
+	}
+	at := asked[models.OutOfScope]
+	if at == nil { // not made of the default policy
+		return
+	}
+	for _, code := range []models.ReasonCode{models.Withdrawn, models.IPForbidden} {
+		if asked[code] == nil {
+			c.warn(engine.Finding{
+				Stage: engine.StageRules, File: at.File, Line: at.Row, Column: at.Col, Code: codeUnasked,
+				Message: fmt.Sprintf("no rule asks for %s, as the default policy of this version does: what it is to deny is refused as %s; run 'patrol policy upgrade <folder>'", code, models.PolicyError),
+			})
+		}
 	}
 }
 

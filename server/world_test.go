@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +59,8 @@ type world struct {
 
 	gate     *bundles.Gate // nil: none
 	listener net.Listener  // where to serve; nil: anywhere
+
+	meanwhile atomic.Pointer[meanwhile]
 
 	mu       sync.Mutex
 	sessions map[string]string // by name, for as long as they last
@@ -111,7 +114,7 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	log := slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	metrics := server.NewMetrics()
 	var err error
-	w.store, err = store.Open(t.Context(), store.Config{URL: dbURL, Clock: w.clock.Now, Logger: log, OnQuery: metrics.Query})
+	w.store, err = store.Open(t.Context(), store.Config{URL: dbURL, Clock: w.clock.Now, Logger: log, OnQuery: w.onQuery(metrics.Query)})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, w.store.Close()) })
 	_, _, err = w.store.Migrate(t.Context())
@@ -168,6 +171,22 @@ func (w *world) start(t testing.TB, dbURL string, change func(*server.Config, *s
 	}
 	w.http.Start()
 	t.Cleanup(w.http.Close)
+}
+
+// meanwhile is something that happens once, right after a query of the store.
+type meanwhile struct {
+	query   string
+	happens func()
+}
+
+// onQuery has what happens meanwhile happen before the query's caller goes on.
+func (w *world) onQuery(then func(string, time.Duration, error)) func(string, time.Duration, error) {
+	return func(query string, took time.Duration, err error) {
+		then(query, took, err)
+		if m := w.meanwhile.Load(); m != nil && m.query == query && w.meanwhile.CompareAndSwap(m, nil) {
+			m.happens()
+		}
+	}
 }
 
 // startDecisionLog opens a decision log, which runs until the test ends.

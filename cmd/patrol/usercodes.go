@@ -88,9 +88,6 @@ func (p *process) userSessionsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := o.store.Sessions().DeleteByUser(ctx, u.ID, ""); err != nil {
-			return err
-		}
-		return o.store.Audit(ctx, o.by, "session.end", "user:"+u.ID, map[string]string{"by": "operator"})
+		return o.store.Sessions().DeleteByUser(ctx, o.by, u.ID, "", "operator")
 	})
 }

@@ -18,6 +18,9 @@ type Beginning struct {
 	// PasswordHash is the stored hash that the password was right for; "" if none was given. If
 	// the user has another one by now, or is disabled, the session does not begin: CodeConflict.
 	PasswordHash string
+	// Renews is the id of the session that goes on under another token and ends with this
+	// beginning; "" if there is none. One that has ended by now is CodeUnauthenticated.
+	Renews string
 }
 
 type beginningKey struct{}
@@ -36,6 +39,15 @@ func (s *Store) begin(ctx context.Context, b Beginning, userID string, store fun
 		}
 		if user.Disabled || b.PasswordHash != "" && user.PasswordHash != b.PasswordHash {
 			return models.NewError(models.CodeConflict, "the account was changed while the session began")
+		}
+		if b.Renews != "" {
+			result := t.db.Exec("UPDATE sessions SET ended = TRUE, data = ? WHERE token = ? AND user_id = ? AND NOT ended", []byte{}, b.Renews, userID)
+			if result.Error != nil {
+				return result.Error
+			}
+			if result.RowsAffected == 0 {
+				return models.NewError(models.CodeUnauthenticated, "the session has ended")
+			}
 		}
 		return store(t.db)
 	})

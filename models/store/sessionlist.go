@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+
+	"patrol/models"
 )
 
 // StoredSession is one session of a user.
@@ -48,27 +50,51 @@ func (ss *SessionStore) ByUser(ctx context.Context, userID string) ([]StoredSess
 }
 
 // EndWithCode ends a session of a user, by its id, and the code that would begin a further
-// one.
-func (ss *SessionStore) EndWithCode(ctx context.Context, userID, id string) error {
-	if !storable(userID, id) {
-		return nil
-	}
-	return ss.s.run(ctx, "end_session", ss.s.writer, func(db *gorm.DB) error {
+// one. how says for the audit log in what way; "" for the plain one.
+func (ss *SessionStore) EndWithCode(ctx context.Context, by models.Actor, userID, id, how string) error {
+	return ss.end(ctx, by, userID, id, how, func(t *tx) error {
 		// The code first: a session that it begins until then is another one's.
-		if err := db.Where("user_id = ? AND purpose = ?", userID, beginSession).Delete(&codeRow{}).Error; err != nil {
+		if err := t.db.Where("user_id = ? AND purpose = ?", userID, beginSession).Delete(&codeRow{}).Error; err != nil {
 			return err
 		}
-		return endSessions(db.Where("token = ?", id), userID)
+		return endSessions(t.db.Where("token = ?", id), userID)
 	})
 }
 
 // DeleteOne ends a session of a user, by its id. One that is not there, or not
 // theirs, is no error.
-func (ss *SessionStore) DeleteOne(ctx context.Context, userID, id string) error {
+func (ss *SessionStore) DeleteOne(ctx context.Context, by models.Actor, userID, id, how string) error {
+	return ss.end(ctx, by, userID, id, how, func(t *tx) error {
+		return endSessions(t.db.Where("token = ?", id), userID)
+	})
+}
+
+// DeleteByUser ends all sessions of a user but the one with the token
+// exceptToken, as [scs.SessionManager.Token] returns it, or "" for none, and the
+// code that would begin a further one.
+func (ss *SessionStore) DeleteByUser(ctx context.Context, by models.Actor, userID, exceptToken, how string) error {
+	return ss.end(ctx, by, userID, "", how, func(t *tx) error {
+		// The code first: a session that it begins until then is among those that end.
+		if err := t.db.Where("user_id = ? AND purpose = ?", userID, beginSession).Delete(&codeRow{}).Error; err != nil {
+			return err
+		}
+		return endSessions(t.db.Where("token <> ?", SessionID(exceptToken)), userID)
+	})
+}
+
+// end ends sessions of a user with their audit event.
+func (ss *SessionStore) end(ctx context.Context, by models.Actor, userID, id, how string, end func(*tx) error) error {
 	if !storable(userID, id) {
 		return nil
 	}
-	return ss.s.run(ctx, "delete_session", ss.s.writer, func(db *gorm.DB) error {
-		return endSessions(db.Where("token = ?", id), userID)
+	return ss.s.write(ctx, "end_sessions", by, func(t *tx) error {
+		if err := end(t); err != nil {
+			return err
+		}
+		var detail map[string]string
+		if how != "" {
+			detail = map[string]string{"by": how}
+		}
+		return t.audit("session.end", onUser(userID), detail)
 	})
 }

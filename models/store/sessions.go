@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 	"time"
 
@@ -81,8 +79,12 @@ func (ss *SessionStore) CommitCtx(ctx context.Context, token string, data []byte
 	return ss.s.run(ctx, "commit_session", ss.s.writer, store)
 }
 
-// DeleteCtx ends a session. One that is not there is no error.
+// DeleteCtx ends a session. One that is not there is no error. While it is renewed it goes on; see
+// [Beginning].
 func (ss *SessionStore) DeleteCtx(ctx context.Context, token string) error {
+	if b, begins := ctx.Value(beginningKey{}).(Beginning); begins && b.Renews != "" && token == b.Renews {
+		return nil
+	}
 	return ss.s.run(ctx, "delete_session", ss.s.writer, func(db *gorm.DB) error {
 		return db.Exec("UPDATE sessions SET ended = TRUE, data = ? WHERE token = ? AND NOT ended", []byte{}, token).Error
 	})
@@ -100,21 +102,6 @@ func (ss *SessionStore) Commit(token string, data []byte, expiry time.Time) erro
 
 // Delete is DeleteCtx without a context.
 func (ss *SessionStore) Delete(token string) error { return ss.DeleteCtx(context.Background(), token) }
-
-// DeleteByUser ends all sessions of a user but the one with the token
-// exceptToken, as [scs.SessionManager.Token] returns it, or "" for none, and the
-// code that would begin a further one.
-func (ss *SessionStore) DeleteByUser(ctx context.Context, userID, exceptToken string) error {
-	sum := sha256.Sum256([]byte(exceptToken)) // as HashTokenInStore does
-	except := base64.RawURLEncoding.EncodeToString(sum[:])
-	return ss.s.run(ctx, "delete_sessions", ss.s.writer, func(db *gorm.DB) error {
-		// The code first: a session that it begins until then is among those that end.
-		if err := db.Where("user_id = ? AND purpose = ?", userID, beginSession).Delete(&codeRow{}).Error; err != nil {
-			return err
-		}
-		return endSessions(db.Where("token <> ?", except), userID)
-	})
-}
 
 func endSessions(db *gorm.DB, userID string) error {
 	return db.Table("sessions").Where("user_id = ? AND NOT ended", userID).

@@ -202,7 +202,7 @@ func (s *Service) confirmBy(ctx context.Context, p models.Principal, user models
 		return "", errSomebodyElse
 	}
 	s.sessions.bind(ctx, s.provider.there(who.Subject, who.Session))
-	if token, err = s.sessions.renew(ctx, who.SignedIn, store.Beginning{By: p.Actor}); err != nil {
+	if token, err = s.sessions.confirm(ctx, who.SignedIn, store.Beginning{By: p.Actor}); err != nil {
 		return "", err
 	}
 	return token, s.store.UseIdentity(ctx, p.Actor, s.cfg.OIDC.Issuer, who.Subject, "session.reauthenticate", map[string]string{"issuer": s.cfg.OIDC.Issuer})

@@ -114,16 +114,11 @@ func (s *Service) SessionsOf(ctx context.Context, p models.Principal) ([]Session
 
 // EndSessions ends a session of p, or with "" all but that of ctx.
 func (s *Service) EndSessions(ctx context.Context, p models.Principal, id string) error {
-	var err error
+	const how = "owner, from another session"
 	if id == "" {
-		err = s.store.Sessions().DeleteByUser(ctx, p.User.ID, s.sessions.scs.Token(ctx))
-	} else {
-		err = s.store.Sessions().DeleteOne(ctx, p.User.ID, id)
+		return s.store.Sessions().DeleteByUser(ctx, p.Actor, p.User.ID, s.sessions.scs.Token(ctx), how)
 	}
-	if err != nil {
-		return err
-	}
-	return s.store.Audit(ctx, p.Actor, "session.end", "user:"+p.User.ID, map[string]string{"by": "owner, from another session"})
+	return s.store.Sessions().DeleteOne(ctx, p.Actor, p.User.ID, id, how)
 }
 
 // EndSessionsOf ends all sessions of somebody else, and codes that would begin one.
@@ -134,10 +129,7 @@ func (s *Service) EndSessionsOf(ctx context.Context, p models.Principal, userID 
 	if _, err := s.manage.User(ctx, userID); err != nil {
 		return err
 	}
-	if err := s.store.Sessions().DeleteByUser(ctx, userID, ""); err != nil {
-		return err
-	}
-	return s.store.Audit(ctx, p.Actor, "session.end", "user:"+userID, map[string]string{"by": "admin"})
+	return s.store.Sessions().DeleteByUser(ctx, p.Actor, userID, "", "admin")
 }
 
 // IsBearer reports whether the token of the session of ctx travels in the Authorization

@@ -138,12 +138,27 @@ func (s *sessions) load(ctx context.Context, token string, bearer bool) (context
 	return ctx, nil
 }
 
+// confirm is renew for credentials that were given just now: if what the session begins anew
+// with does not hold, it is as it was, and goes on.
+func (s *sessions) confirm(ctx context.Context, signedInAt time.Time, with store.Beginning) (token string, err error) {
+	before := s.time(ctx, sessionSignedIn)
+	if token, err = s.stamp(store.WithBeginning(ctx, with), signedInAt); err != nil {
+		s.scs.Put(ctx, sessionSignedIn, before.UnixNano())
+		return "", err
+	}
+	if s.bearer(ctx) {
+		return token, nil
+	}
+	with.Renews = store.SessionID(s.scs.Token(ctx))
+	return s.renew(ctx, signedInAt, with)
+}
+
 // renew notes that the credentials were given again, and when, if what it begins anew with
 // holds. A session in a cookie gets a new token, which is returned; one of a program keeps its
 // own.
 func (s *sessions) renew(ctx context.Context, signedInAt time.Time, with store.Beginning) (token string, err error) {
 	if !s.bearer(ctx) {
-		if err := s.scs.RenewToken(ctx); err != nil {
+		if err := s.scs.RenewToken(store.WithBeginning(ctx, with)); err != nil {
 			return "", fmt.Errorf("renew the session's token: %w", err)
 		}
 	}

@@ -185,13 +185,10 @@ func (s *Service) rehash(ctx context.Context, by models.Actor, account models.Us
 
 // SignOut ends the session of ctx, and the code that would begin another one.
 func (s *Service) SignOut(ctx context.Context, p models.Principal) error {
-	if err := s.store.Sessions().EndWithCode(ctx, p.User.ID, store.SessionID(s.sessions.scs.Token(ctx))); err != nil {
+	if err := s.store.Sessions().EndWithCode(ctx, p.Actor, p.User.ID, store.SessionID(s.sessions.scs.Token(ctx)), ""); err != nil {
 		return err
 	}
-	if err := s.sessions.end(ctx); err != nil {
-		return err
-	}
-	return s.store.Audit(ctx, p.Actor, "session.end", "user:"+p.User.ID, nil)
+	return s.sessions.end(ctx)
 }
 
 // Replace ends the session that the browser of a request has, which a sign-in there takes the
@@ -210,11 +207,8 @@ func (s *Service) Replace(r *http.Request, by models.Actor) error {
 	if userID == "" || s.sessions.bearer(ctx) {
 		return nil
 	}
-	if err := s.store.Sessions().EndWithCode(ctx, userID, store.SessionID(token)); err != nil {
-		return err
-	}
 	by.UserID = userID
-	return s.store.Audit(ctx, by, "session.end", "user:"+userID, map[string]string{"by": "another sign-in in the same browser"})
+	return s.store.Sessions().EndWithCode(ctx, by, userID, store.SessionID(token), "another sign-in in the same browser")
 }
 
 // Reauthenticate makes the sign-in of ctx recent again. It returns the session's
@@ -225,17 +219,33 @@ func (s *Service) Reauthenticate(ctx context.Context, p models.Principal, in api
 		v.Add("password", "is required")
 		return "", v.Err()
 	}
-	if _, err := s.checkPassword(ctx, p.Actor, p.User, in.Password, s.knownSession(ctx)); err != nil {
-		return "", err
+	token, err = s.confirmByPassword(ctx, p.Actor, p.User, in.Password)
+	if models.CodeOf(err) == models.CodeConflict {
+		// The account is another one by now. If only its hash was renewed, the password is still right.
+		user, readErr := s.store.User(ctx, p.User.ID)
+		if readErr != nil {
+			return "", readErr
+		}
+		if user != nil {
+			token, err = s.confirmByPassword(ctx, p.Actor, *user, in.Password)
+		}
 	}
-	token, err = s.sessions.renew(ctx, s.now(), store.Beginning{By: p.Actor, PasswordHash: p.User.PasswordHash})
-	if models.CodeOf(err) == models.CodeConflict { // the password or the account is another one by now
+	if models.CodeOf(err) == models.CodeConflict {
 		return "", errBadPassword
 	}
 	if err != nil {
 		return "", err
 	}
 	return token, s.store.Audit(ctx, p.Actor, "session.reauthenticate", "user:"+p.User.ID, nil)
+}
+
+// confirmByPassword makes the session of ctx recent if the password is that of its user, and the
+// user is as when the password was checked; else it is CodeConflict.
+func (s *Service) confirmByPassword(ctx context.Context, by models.Actor, user models.User, password string) (token string, err error) {
+	if _, err := s.checkPassword(ctx, by, user, password, s.knownSession(ctx)); err != nil {
+		return "", err
+	}
+	return s.sessions.confirm(ctx, s.now(), store.Beginning{By: by, PasswordHash: user.PasswordHash})
 }
 
 // ChangePassword gives p another password and ends all sessions of p. The caller

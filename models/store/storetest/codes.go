@@ -184,7 +184,7 @@ var codeCases = []testCase{
 
 		begin(ann.ID, "ended")
 		begin(bob.ID, "bob's")
-		require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, ann.ID, ""))
+		require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, actor, ann.ID, "", "test"))
 		gone("ended")
 		yes := true
 		_, err = e.store.UpdateUser(e.ctx, actor, bob.ID, store.UserPatch{Disabled: &yes})

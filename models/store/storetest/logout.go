@@ -65,7 +65,7 @@ var logoutCases = []testCase{
 			}
 			// So that the next case begins anew.
 			for _, u := range []models.User{ann, bob} {
-				require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, u.ID, ""))
+				require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, actor, u.ID, "", "test"))
 			}
 		}
 	}},

@@ -100,10 +100,10 @@ var sessionCases = []testCase{
 		}
 		e.session("b", bob, time.Hour)
 		e.session("nobody's", "", time.Hour)
-		require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, ann, "a2"))
+		require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, actor, ann, "a2", "test"))
 		assert.Equal(e, []bool{false, true, false, true, true},
 			[]bool{e.hasSession("a1"), e.hasSession("a2"), e.hasSession("a3"), e.hasSession("b"), e.hasSession("nobody's")})
-		require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, ann, ""))
+		require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, actor, ann, "", "test"))
 		assert.False(e, e.hasSession("a2"))
 		assert.True(e, e.hasSession("b"))
 	}},
@@ -127,13 +127,13 @@ var sessionCases = []testCase{
 		assert.Equal(e, store.SessionID("late"), got[0].ID)
 
 		for _, other := range append([]string{bob}, odd...) {
-			require.NoError(e, e.store.Sessions().DeleteOne(e.ctx, other, hashed("late")), "another's")
+			require.NoError(e, e.store.Sessions().DeleteOne(e.ctx, actor, other, hashed("late"), "test"), "another's")
 		}
 		for _, id := range append([]string{"late", hashed("never there")}, odd...) {
-			require.NoError(e, e.store.Sessions().DeleteOne(e.ctx, ann, id), "not there")
+			require.NoError(e, e.store.Sessions().DeleteOne(e.ctx, actor, ann, id, "test"), "not there")
 		}
 		assert.True(e, e.hasSession("late"))
-		require.NoError(e, e.store.Sessions().DeleteOne(e.ctx, ann, hashed("late")))
+		require.NoError(e, e.store.Sessions().DeleteOne(e.ctx, actor, ann, hashed("late"), "test"))
 		e.session("late", ann, time.Hour) // a request that was under way
 		assert.Equal(e, []bool{false, true, true}, []bool{e.hasSession("late"), e.hasSession("soon"), e.hasSession("bob's")})
 		got, err = e.store.Sessions().ByUser(e.ctx, ann)
@@ -211,7 +211,7 @@ var sessionCases = []testCase{
 		}
 		assert.Equal(e, ann, get("/in"))
 		assert.Equal(e, ann, get("/"))
-		require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, ann, token))
+		require.NoError(e, e.store.Sessions().DeleteByUser(e.ctx, actor, ann, token, "test"))
 		assert.Equal(e, ann, get("/"), "but for this one")
 		assert.Equal(e, ann, get("/disable"))
 		assert.Empty(e, get("/"))

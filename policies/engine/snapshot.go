@@ -192,6 +192,10 @@ func (s *Snapshot) open(ctx context.Context, data map[string]any) error {
 }
 
 func (s *Snapshot) compile(ctx context.Context, b *Bundle) error {
+	return s.compileWith(ctx, b, Weigh)
+}
+
+func (s *Snapshot) compileWith(ctx context.Context, b *Bundle, prepare func(*ast.Compiler) *ast.Compiler) error {
 	capabilities, err := CapabilitiesFor(b.Capabilities)
 	if err != nil {
 		return err
@@ -207,7 +211,7 @@ func (s *Snapshot) compile(ctx context.Context, b *Bundle) error {
 		WithUseTypeCheckAnnotations(true).
 		WithPathConflictsCheck(storage.NonEmpty(ctx, s.store, s.txn)).
 		WithDefaultRegoVersion(ast.RegoV1)
-	Weigh(s.compiler)
+	prepare(s.compiler)
 	s.compiler.Compile(b.Modules)
 	if s.compiler.Failed() {
 		return s.compiler.Errors

@@ -156,8 +156,9 @@ type check struct {
 	bundle      *engine.Bundle
 	snapshot    *engine.Snapshot
 	permitted   *trial // nil: not tried yet
-	rulesOnly   bool   // it ends with that stage
+	rulesOnly   bool   // it ends with that stage, and does not look at how fast rules are
 	asWritten   map[string][]*ast.Rule
+	conditions  *engine.Conditions
 	dataFaulty  bool // data of one's own have reasons, exceptions or labels that are none
 }
 

@@ -37,7 +37,7 @@ func TestCorpus(t *testing.T) {
 	require.NoError(t, err)
 	var corpus []slip
 	require.NoError(t, yaml.UnmarshalStrict(content, &corpus))
-	require.GreaterOrEqual(t, len(corpus), 350)
+	require.GreaterOrEqual(t, len(corpus), 490)
 	for _, c := range corpus {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()

@@ -93,7 +93,11 @@ func (c *check) neverTrue(add finder) {
 			}
 			for _, l := range in.literals(m, r) {
 				neverEqual(add, l, known)
+				spelled(add, l)
 			}
+			c.apart(add, in, m, r)
+			c.byText(add, in, m, r)
+			keysOfScopes(add, r)
 			excluding(add, in, m, r, catalog)
 			noFact(add, in, m, r)
 		}
@@ -241,6 +245,11 @@ func noFact(add finder, in *reader, m *ast.Module, r *ast.Rule) {
 		switch v := t.Value.(type) {
 		case ast.Call:
 			path = pathIn(t, named)
+			for _, p := range filtered(v) {
+				if _, ok := factAt(p); !ok {
+					add(codeNeverTrue, r.Location, "there is no input.%s", strings.Join(p, "."))
+				}
+			}
 		case ast.Ref:
 			head, _ := v[0].Value.(ast.Var)
 			if named[head] == nil {
@@ -257,6 +266,20 @@ func noFact(add finder, in *reader, m *ast.Module, r *ast.Rule) {
 		}
 		return false
 	})
+}
+
+// filtered are the parts of the input that json.filter or json.remove is given.
+func filtered(call ast.Call) (paths [][]string) {
+	name := call[0].String()
+	if name != ast.JSONFilter.Name && name != ast.JSONRemove.Name || len(call) < 3 || !call[1].Equal(ast.NewTerm(ast.InputRootRef)) && !call[1].Equal(ast.InputRootDocument) {
+		return nil
+	}
+	for _, t := range elements([]*ast.Term{call[2]}, false) {
+		if text, ok := t.Value.(ast.String); ok {
+			paths = append(paths, strings.Split(strings.Trim(string(text), "/"), "/"))
+		}
+	}
+	return paths
 }
 
 // noData reports data that no document and no rule gives.

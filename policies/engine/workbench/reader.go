@@ -274,12 +274,16 @@ func elements(all []*ast.Term, keys bool) (found []*ast.Term) {
 // literals finds the values that a rule, as it was parsed, compares input with.
 func (in *reader) literals(m *ast.Module, r *ast.Rule) (found []literal) {
 	named, bound, negated := in.names(m, r), map[ast.Var][]*ast.Term{}, false
+	alternatives := map[ast.Var]*ast.Term{}
 	note := func(ref *ast.Term, values []*ast.Term, whole bool, by string, l *ast.Location) {
 		path := pathIn(ref, named)
 		if len(path) == 0 || len(path) == 1 && path[0] != "now" {
 			return
 		}
 		for _, value := range values {
+			if otherwise := defaults(ref, alternatives); otherwise != nil && otherwise.Equal(value) {
+				continue // what object.get gives where there is nothing
+			}
 			switch value.Value.(type) {
 			case ast.String, ast.Number, ast.Boolean, ast.Null:
 				at := l
@@ -329,7 +333,7 @@ func (in *reader) literals(m *ast.Module, r *ast.Rule) (found []literal) {
 		case ast.Assign.Name, ast.Equality.Name, ast.Equal.Name, ast.NotEqual.Name:
 			if v, isVar := terms[1].Value.(ast.Var); isVar && name != ast.NotEqual.Name {
 				if path := pathIn(terms[2], named); path != nil {
-					named[v] = path
+					named[v], alternatives[v] = path, defaults(terms[2], alternatives)
 				} else if name == ast.Assign.Name {
 					delete(named, v)
 					bound[v] = in.values(m, terms[2], bound)
@@ -359,6 +363,20 @@ func (in *reader) literals(m *ast.Module, r *ast.Rule) (found []literal) {
 		})
 	}
 	return found
+}
+
+// defaults is what object.get gives for a part of the input that is not there, nil if a term is
+// no such part.
+func defaults(t *ast.Term, of map[ast.Var]*ast.Term) *ast.Term {
+	switch v := t.Value.(type) {
+	case ast.Var:
+		return of[v]
+	case ast.Call:
+		if len(v) == 4 && v[0].String() == ast.ObjectGet.Name {
+			return v[3]
+		}
+	}
+	return nil
 }
 
 // argumentName returns the name of a constant argument.

@@ -20,6 +20,7 @@ import (
 const (
 	codeUnreachable = "rule_unreachable" // nothing that the server asks for depends on it
 	codeNeverTrue   = "never_true"       // it compares with what cannot be
+	codeOff         = "rule_off"         // it never holds with the data as they are
 	codeMisplaced   = "rule_misplaced"   // a file of custom/ adds to another package
 	codeReserved    = "code_reserved"    // a reason's code is one of Patrol's own
 	codeMalformed   = "code_malformed"   // a reason or exception is not one, or what has them
@@ -57,12 +58,21 @@ func (c *check) rules(ctx context.Context) error {
 		return err
 	}
 	found = append(found, engine.FindingsOf(engine.StageRules, codeCompile, c.typed(ctx))...)
+	told := map[string]bool{}
+	for _, f := range found {
+		told[fmt.Sprintf("%s:%d", f.File, f.Line)] = true
+	}
+	if err := c.dead(ctx, add, told); err != nil {
+		return err
+	}
 	onInput, err := c.onInput(ctx)
 	if err != nil {
 		return err
 	}
-	if err := c.plans(ctx); err != nil {
-		return err
+	if !c.rulesOnly {
+		if err := c.plans(ctx); err != nil {
+			return err
+		}
 	}
 	for _, name := range WaiverNotes(c.src.Waive) {
 		c.warn(engine.Finding{Stage: engine.StageRules, Code: codeWaiverOld, Message: name})

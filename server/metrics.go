@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -85,6 +86,7 @@ func NewMetrics() *Metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.decisions, m.decisionDuration, m.cacheRequests, m.queryDuration, m.databaseErrors, m.requests, m.requestDuration, m.signIns, m.breaches, m.waived,
 	)
+	m.begin()
 	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 	return m
 }
@@ -152,17 +154,24 @@ func (m *Metrics) watchFeed(lag func() time.Duration) {
 	))
 }
 
-// knownReason bounds a label: policies may add codes of their own, and could
-// build them from input.
+// knownReasons are those that have a series of their own. Policies may add codes, and could
+// build them from input: those are counted as other.
+var knownReasons = []models.ReasonCode{
+	models.TokenMissing, models.TokenMalformed, models.TokenUnknown, models.TokenRevoked, models.TokenExpired,
+	models.UserDisabled, models.DomainUnknown, models.DomainDisabled, models.DomainFrozen, models.NotAMember,
+	models.RoleForbids, models.OutOfScope, models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired, models.Withdrawn,
+	models.IPForbidden, models.UnknownOperation, models.RouteUnmapped, models.BodyInvalid, models.BodyTooLarge, models.EncodingUnsupported,
+	models.RateLimited, models.PolicyError, models.Unavailable, otherReason,
+}
+
+const otherReason = "other"
+
+// knownReason bounds a label.
 func knownReason(code string) string {
-	switch models.ReasonCode(code) {
-	case "", models.TokenMissing, models.TokenMalformed, models.TokenUnknown, models.TokenRevoked, models.TokenExpired,
-		models.UserDisabled, models.DomainUnknown, models.DomainDisabled, models.DomainFrozen, models.NotAMember,
-		models.RoleForbids, models.OutOfScope, models.LifetimeExceeded, models.WildcardForbidden, models.ApprovalRequired, models.Withdrawn, models.IPForbidden,
-		models.UnknownOperation, models.RouteUnmapped, models.PolicyError, models.Unavailable:
+	if code == "" || slices.Contains(knownReasons, models.ReasonCode(code)) {
 		return code
 	}
-	return "other"
+	return otherReason
 }
 
 // knownMethod bounds a label and a log field: a method can be any word.

@@ -37,6 +37,9 @@ func (s *Server) Listen(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if s.listeners.certificate != nil {
+		s.metrics.WatchCertificate("http", s.listeners.certificate)
+	}
 	var lc net.ListenConfig
 	if s.listeners.api, err = lc.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
 		return fmt.Errorf("listen on %s: %w", s.cfg.Listen, err)
@@ -121,6 +124,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	servers := []*http.Server{main}
 	failed := make(chan error, 2)
 	connections := drain.Count(s.listeners.api, s.cfg.HTTP.MaxConnections)
+	s.metrics.gauge("patrol_http_connections", "Open connections of the HTTP listener.", nil, func() float64 { return float64(connections.Open()) })
 	main.ConnState = connections.State
 	if cert := s.listeners.certificate; cert != nil {
 		main.TLSConfig = cert.Config()

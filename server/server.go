@@ -144,6 +144,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.places = request.NewPlaces(cfg.HTTP.MaxInFlight)
+	s.watchPlaces()
 
 	forPrograms := rest.Config{Playground: cfg.Playground}
 	if forPrograms.TrustedCallers, err = request.ParseProxies(cfg.TrustedCallers); err != nil {

@@ -18,4 +18,5 @@
 // together, and turns their answers into text.
 //
 //go:generate sh -c "go run . config --reference > ../../docs/configuration.md"
+//go:generate go test -count=1 -run ^TestMetrics$ -update .
 package main

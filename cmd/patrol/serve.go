@@ -138,6 +138,11 @@ func (p *process) serve(ctx context.Context, cfg config.Config, on occasions) (e
 			return err
 		}
 	}
+	unprofiled, err := listenForProfiles(ctx, cfg.Profiling, log)
+	if err != nil {
+		return err
+	}
+	defer unprofiled()
 	base, err := localURL(cfg, n.server.Addr())
 	if err != nil {
 		return err
@@ -206,6 +211,10 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *node, er
 	n.decisions, err = openDecisions(ctx, cfg, store.Config{Logger: log, OnQuery: metrics.Query})
 	if err != nil {
 		return nil, err
+	}
+	metrics.WatchDatabase("records", n.store)
+	if n.decisions != nil {
+		metrics.WatchDatabase("decision_log", n.decisions)
 	}
 	if n.policy, err = deliverPolicy(ctx, cfg, n.store, n.decisions, log, metrics.Registry()); err != nil {
 		return nil, err

@@ -96,6 +96,15 @@ func (w *Watched) Reload() (changed bool, err error) {
 	return true, nil
 }
 
+// Expires returns when the certificate that is served ends.
+func (w *Watched) Expires() time.Time {
+	leaf := w.current.Load().Certificates[0].Leaf
+	if leaf == nil {
+		return time.Time{}
+	}
+	return leaf.NotAfter
+}
+
 // Watch reloads every so often until ctx ends.
 func (w *Watched) Watch(ctx context.Context, every time.Duration, log *slog.Logger) {
 	ticker := time.NewTicker(every)

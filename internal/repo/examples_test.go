@@ -26,7 +26,7 @@ import (
 
 // needs are the programs that each example's README calls, beside those that all do.
 var needs = map[string][]string{
-	"envoy": {"envoy", "openssl"}, "nginx": {"nginx"}, "caddy": {"caddy"}, "haproxy": {"haproxy"}, "openai": {"envoy"}, "traefik": {}, "systemd": {}, "compose": {}, "kubernetes": {},
+	"envoy": {"envoy", "openssl"}, "nginx": {"nginx"}, "caddy": {"caddy"}, "haproxy": {"haproxy"}, "openai": {"envoy"}, "traefik": {}, "systemd": {}, "compose": {}, "kubernetes": {}, "prometheus": {"promtool"},
 }
 
 // examplePort matches the ports on which the examples listen and ask. In a test free

@@ -124,10 +124,10 @@ func (s *Store) openPostgres(ctx context.Context) error {
 		s.config.Logger.InfoContext(ctx, "a pooler is before the database: statements have no names, and connections no settings of their own; without database.listen_url others' changes are found by looking",
 			"listen_url", s.listen != nil)
 	}
-	if s.writer, err = s.openPool(writing, s.config.Timeout); err != nil {
+	if s.writer, err = s.openPool("main", writing, s.config.Timeout); err != nil {
 		return err
 	}
-	if s.lists, err = s.openPool(reading, s.config.ListTimeout); err != nil {
+	if s.lists, err = s.openPool("lists", reading, s.config.ListTimeout); err != nil {
 		return err
 	}
 	s.reader, s.facts = s.writer, s.writer
@@ -135,10 +135,10 @@ func (s *Store) openPostgres(ctx context.Context) error {
 		s.reader = s.lists
 		return nil
 	}
-	if s.facts, err = s.openPool(share.facts, s.config.FactTimeout); err != nil {
+	if s.facts, err = s.openPool("facts", share.facts, s.config.FactTimeout); err != nil {
 		return err
 	}
-	s.feed, err = s.openPool(feedConns, s.config.Timeout)
+	s.feed, err = s.openPool("feed", feedConns, s.config.Timeout)
 	return err
 }
 
@@ -178,9 +178,9 @@ func (s *Store) idle() time.Duration {
 	return idleInTransaction
 }
 
-func (s *Store) openPool(conns int, timeout time.Duration) (*gorm.DB, error) {
+func (s *Store) openPool(name string, conns int, timeout time.Duration) (*gorm.DB, error) {
 	pool := s.newPostgresPool(conns, timeout, s.idle())
-	s.pools = append(s.pools, pool)
+	s.pools = append(s.pools, namedPool{name, pool})
 	// pgx keeps prepared statements by itself.
 	return s.gorm(gormpostgres.New(gormpostgres.Config{Conn: pool}))
 }

@@ -41,19 +41,19 @@ func (s *Store) openSQLite(ctx context.Context) error {
 		// before it is moved.
 		settings = append(settings, "_pragma=cache_size(-16384)", "_pragma=wal_autocheckpoint(4096)")
 	}
-	writer, err := s.sqlitePool(ctx, 1, settings...)
+	writer, err := s.sqlitePool(ctx, "writer", 1, settings...)
 	if err != nil {
 		return err
 	}
-	reader, err := s.sqlitePool(ctx, s.config.MaxConns, "_query_only=1")
+	reader, err := s.sqlitePool(ctx, "main", s.config.MaxConns, "_query_only=1")
 	if err != nil {
 		return err
 	}
-	lists, err := s.sqlitePool(ctx, sqliteLists, "_query_only=1")
+	lists, err := s.sqlitePool(ctx, "lists", sqliteLists, "_query_only=1")
 	if err != nil {
 		return err
 	}
-	watcher, err := s.sqlitePool(ctx, 1, "_query_only=1")
+	watcher, err := s.sqlitePool(ctx, "feed", 1, "_query_only=1")
 	if err != nil {
 		return err
 	}
@@ -113,12 +113,12 @@ func (s *Store) makeFile(path string) error {
 
 // sqlitePool opens a pool and makes one connection. Switching a new file to WAL
 // fails at once if another process is at it too, so that is tried again.
-func (s *Store) sqlitePool(ctx context.Context, conns int, settings ...string) (*sql.DB, error) {
+func (s *Store) sqlitePool(ctx context.Context, name string, conns int, settings ...string) (*sql.DB, error) {
 	pool, err := sql.Open("sqlite", sqliteDSN(s.database.path, settings...))
 	if err != nil {
 		return nil, err
 	}
-	s.pools = append(s.pools, pool)
+	s.pools = append(s.pools, namedPool{name, pool})
 	pool.SetMaxOpenConns(conns)
 	pool.SetMaxIdleConns(conns)
 	retry := time.NewTicker(10 * time.Millisecond)

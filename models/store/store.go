@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,7 +29,7 @@ type Store struct {
 	// wait ends with its context. lists is for what reads many rows, and facts for
 	// decisions.
 	reader, writer, lists, facts *gorm.DB
-	pools                        []*sql.DB    // to close
+	pools                        []namedPool  // to close
 	version                      *dataVersion // of SQLite
 	files                        *fileWatch   // of SQLite
 
@@ -111,7 +110,7 @@ func (s *Store) Close() error {
 		errs = append(errs, s.version.close())
 	}
 	for _, pool := range s.pools {
-		errs = append(errs, pool.Close())
+		errs = append(errs, pool.db.Close())
 	}
 	if s.files != nil {
 		s.files.close()

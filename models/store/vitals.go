@@ -3,6 +3,8 @@ package store
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"os"
 	"time"
 
 	"gorm.io/gorm"
@@ -55,3 +57,46 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) { return s.sch
 // ServerConns returns the most connections that a server with this setting has to
 // PostgreSQL.
 func ServerConns(setting int) int { return max(cmp.Or(setting, defaultConns), MinConns) }
+
+// namedPool is a pool of connections, with its name for people.
+type namedPool struct {
+	name string
+	db   *sql.DB
+}
+
+// PoolStats describe a pool of connections.
+type PoolStats struct {
+	Name string
+	sql.DBStats
+}
+
+// Pools describes the pools of connections, by what they are for.
+func (s *Store) Pools() []PoolStats {
+	stats := make([]PoolStats, len(s.pools))
+	for i, p := range s.pools {
+		stats[i] = PoolStats{p.name, p.db.Stats()}
+	}
+	return stats
+}
+
+// FileSizes returns the sizes in bytes of the SQLite file and of its write-ahead log. They
+// are not ok if there is no such file, as with PostgreSQL.
+func (s *Store) FileSizes() (file, wal int64, ok bool) {
+	if s.database.driver != sqliteDriver {
+		return 0, 0, false
+	}
+	info, err := os.Stat(s.database.path)
+	if err != nil {
+		return 0, 0, false
+	}
+	if log, err := os.Stat(s.database.path + "-wal"); err == nil {
+		wal = log.Size()
+	}
+	return info.Size(), wal, true
+}
+
+// Pools is [Store.Pools] for the decision log.
+func (d *Decisions) Pools() []PoolStats { return d.store.Pools() }
+
+// FileSizes is [Store.FileSizes] for the decision log.
+func (d *Decisions) FileSizes() (file, wal int64, ok bool) { return d.store.FileSizes() }

@@ -45,6 +45,15 @@ func newMetrics(to prometheus.Registerer, buffered func() int64) *metrics {
 			Name: "patrol_decision_log_rows", Help: "Decisions in the decision log's database, by class as above.",
 		}, []string{"class"}),
 	}
+	// So that a first occurrence shows as a rise.
+	for _, place := range []string{"buffer", "database", "file", "endpoint"} {
+		m.dropped.WithLabelValues(place, "allow")
+		m.dropped.WithLabelValues(place, "deny")
+		if place != "buffer" {
+			m.recorded.WithLabelValues(place)
+			m.failures.WithLabelValues(place)
+		}
+	}
 	for i, reason := range refusalReasons {
 		m.kept[i], m.counted[i] = m.refusals.WithLabelValues(string(reason), "true"), m.refusals.WithLabelValues(string(reason), "false")
 	}

@@ -89,6 +89,12 @@ func (l *Listener) Linger(d time.Duration) {
 	}
 }
 
+// Open returns how many connections are open.
+func (l *Listener) Open() int {
+	open, _ := l.state()
+	return open
+}
+
 // state returns how many connections are open, and what is closed when that
 // changes.
 func (l *Listener) state() (open int, change <-chan struct{}) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"patrol/internal/certificate"
 	"patrol/models"
 )
 
@@ -73,6 +74,15 @@ func newMetrics(registerer prometheus.Registerer, inFlight func() int) (*metrics
 func (m *metrics) checked(outcome string, took time.Duration) {
 	m.checks.WithLabelValues(outcome).Inc()
 	m.duration.Observe(took.Seconds())
+}
+
+// certificateExpiry exposes when the certificate of the listener ends, beside that of the
+// HTTP listener.
+func certificateExpiry(w *certificate.Watched) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "patrol_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate of a listener ends, in Unix time.",
+		ConstLabels: prometheus.Labels{"listener": "grpc"},
+	}, func() float64 { return float64(w.Expires().UnixNano()) / float64(time.Second) })
 }
 
 // sparseLog writes each of its messages at most once a second, since all of them

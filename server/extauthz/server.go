@@ -58,8 +58,9 @@ type Server struct {
 	routeDryRun bool
 	refusals    request.Refusals
 
-	listener net.Listener
-	identity *certificate.Watched // nil without TLS
+	listener   net.Listener
+	identity   *certificate.Watched // nil without TLS
+	registerer prometheus.Registerer
 }
 
 // New returns a server that does not listen yet.
@@ -71,7 +72,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("extauthz: there is nobody to decide")
 	}
 	s := &Server{
-		cfg: cfg, authz: deps.Authz, logger: deps.Logger,
+		cfg: cfg, authz: deps.Authz, logger: deps.Logger, registerer: deps.Registerer,
 		dryRun: cfg.DryRun, routeDryRun: cfg.RouteDryRun, refusals: request.Refusals{Pages: cfg.PagesURL},
 		remove: []string{strings.ToLower(request.HeaderGuardrails)},
 	}
@@ -113,6 +114,11 @@ func (s *Server) Listen(ctx context.Context) (err error) {
 	if s.cfg.TLS.CertFile != "" {
 		if s.identity, err = certificate.Load("gRPC", certificate.Files{Cert: s.cfg.TLS.CertFile, Key: s.cfg.TLS.KeyFile, ClientCA: s.cfg.TLS.ClientCAFile}, "h2"); err != nil {
 			return err
+		}
+		if s.registerer != nil {
+			if err := s.registerer.Register(certificateExpiry(s.identity)); err != nil {
+				return err
+			}
 		}
 	}
 	var lc net.ListenConfig

@@ -31,6 +31,7 @@ type Config struct {
 	TLS            TLS                 `key:"tls" doc:"HTTPS on the listener. Certificates are read again when their files change."`
 	Log            Log                 `key:"log" doc:"The log, on standard error."`
 	Metrics        Metrics             `key:"metrics" doc:"Prometheus metrics."`
+	Profiling      Profiling           `key:"profiling" doc:"Profiles of the running server, for those who look for what costs time or memory."`
 	Memory         Memory              `key:"memory" doc:"Memory of the server."`
 	HTTP           HTTP                `key:"http" doc:"Limits of the HTTP listener."`
 	Tokens         Tokens              `key:"tokens" doc:"What a token may be."`
@@ -99,6 +100,12 @@ type Log struct {
 type Metrics struct {
 	Listen string `key:"listen" flag:"metrics-listen" doc:"Address of a listener for /metrics alone. Empty: /metrics is on the main listener, for programs on this machine."`
 	Public bool   `key:"public" doc:"Answer /metrics on the main listener to whoever asks, also through a proxy."`
+}
+
+// Profiling sets the address of Go's profiles.
+type Profiling struct {
+	Listen string `key:"listen" doc:"Address of a listener for Go's profiles (pprof), on this machine unless public is set. Empty: there is none."`
+	Public bool   `key:"public" doc:"Let the address be one that other machines reach. Whoever does can have the server spend time on profiles, and see how it works."`
 }
 
 // Memory is the memory that the server may use to save CPU.

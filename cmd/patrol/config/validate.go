@@ -53,7 +53,7 @@ func (c Config) validate(v *models.Invalid) {
 	checkNetworks("trusted_callers", c.TrustedCallers, v)
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
-		c.Database, c.TLS, c.Log, c.Metrics, c.Memory, c.HTTP, c.Tokens, c.Sessions, c.Audit, c.Domains, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Bundle, c.Gate, c.Playground, c.Gateway,
+		c.Database, c.TLS, c.Log, c.Metrics, c.Profiling, c.Memory, c.HTTP, c.Tokens, c.Sessions, c.Audit, c.Domains, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Bundle, c.Gate, c.Playground, c.Gateway,
 		c.ExtAuthz, c.ForwardAuth,
 	} {
 		section.validate(v)
@@ -160,6 +160,17 @@ func (t TLS) validate(v *models.Invalid) {
 func (l Log) validate(v *models.Invalid) {
 	checkOneOf("log.level", l.Level, []string{"debug", "info", "warn", "error"}, v)
 	checkOneOf("log.format", l.Format, []string{"auto", "json", "text"}, v)
+}
+
+func (p Profiling) validate(v *models.Invalid) {
+	if p.Listen == "" {
+		return
+	}
+	checkAddress("profiling.listen", p.Listen, v)
+	host, _, err := net.SplitHostPort(p.Listen)
+	if ip := net.ParseIP(host); err == nil && !p.Public && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		v.Add("profiling.listen", "must be an address of this machine alone, such as 127.0.0.1:6060, or set profiling.public")
+	}
 }
 
 func (m Metrics) validate(v *models.Invalid) {

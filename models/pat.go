@@ -409,6 +409,9 @@ func validSlug(s string) bool {
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
+// IsEntity reports whether a text can be the id of an entity.
+func IsEntity(s string) bool { return validEntity(s) }
+
 // validEntity allows RFC 6749 §3.3 scope-token characters, 1 to 256 of them.
 func validEntity(s string) bool {
 	return len(s) >= 1 && len(s) <= 256 && scopeChars(s)

@@ -50,6 +50,9 @@ func Mint(random io.Reader) (Token, error) {
 	return Token{ID: chars[:IDLength], secret: chars[IDLength:]}, nil
 }
 
+// IsTokenID reports whether a text has the form of a token's public id.
+func IsTokenID(s string) bool { return len(s) == IDLength && strings.Trim(s, base62) == "" }
+
 // NewID draws an id of [IDLength] base62 characters, for users, scopes and the
 // like.
 func NewID() string {

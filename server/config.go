@@ -39,6 +39,10 @@ type Config struct {
 	// client that they ask for is taken.
 	TrustedCallers []string
 
+	// AuthZENDomain is the domain of resources that AuthZEN clients ask about without
+	// naming one; "": they have to.
+	AuthZENDomain string
+
 	// BundleCredential is the Bearer token with which the policy in force may be
 	// fetched; "" leaves that to the policy team.
 	BundleCredential string

@@ -18,7 +18,7 @@ import (
 // else; tests hold it against the router, the OpenAPI document and every kind of
 // caller.
 func (s *Server) routes() []endpoint.Route {
-	return slices.Concat(s.ownRoutes(), s.rest.Routes(), s.pages.Routes())
+	return slices.Concat(s.ownRoutes(), s.rest.Routes(), s.authzen.Routes(), s.oauth.Routes(), s.pages.Routes())
 }
 
 // ownRoutes are those that belong to neither programs nor people alone.

@@ -16,9 +16,11 @@ import (
 	"patrol/models/store"
 	"patrol/policies/engine"
 	"patrol/server/authz"
+	"patrol/server/authzen"
 	"patrol/server/endpoint"
 	"patrol/server/identity"
 	"patrol/server/manage"
+	"patrol/server/oauth"
 	"patrol/server/pages"
 	"patrol/server/request"
 	"patrol/server/rest"
@@ -55,6 +57,8 @@ type Server struct {
 	manage   *manage.Service
 	identity *identity.Service
 	rest     *rest.Surface
+	authzen  *authzen.Surface
+	oauth    *oauth.Surface
 	pages    *pages.Surface
 	store    *store.Store
 	authz    *authz.Authorizer
@@ -154,6 +158,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.rest = rest.New(forPrograms, rest.Deps{
 		Manage: s.manage, Identity: s.identity, Authz: s.authz, Clock: s.now, PageBase: s.pageBase, Ending: s.ending, Pollers: s.pollers,
 	})
+	asked := authzen.Config{MaxBodyBytes: cfg.HTTP.MaxBodyBytes, Domain: cfg.AuthZENDomain}
+	if origin, err := publicOrigin(cfg.PublicURL); err == nil && strings.HasPrefix(origin, "https://") {
+		asked.Origin = origin
+	}
+	s.authzen = authzen.New(asked, authzen.Deps{Manage: s.manage, Authz: s.authz})
+	s.oauth = oauth.New(oauth.Config{MaxBodyBytes: cfg.HTTP.MaxBodyBytes, Origin: asked.Origin}, oauth.Deps{Manage: s.manage, Authz: s.authz})
 	forPeople := pages.Config{Limits: cfg.Limits, Login: cfg.Login, OIDC: cfg.OIDC, Playground: cfg.Playground}
 	forPeople.HTTP.MaxBodyBytes, forPeople.HTTP.WriteTimeout = cfg.HTTP.MaxBodyBytes, cfg.HTTP.WriteTimeout
 	s.pages, err = pages.New(forPeople, pages.Deps{

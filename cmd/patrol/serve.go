@@ -441,6 +441,7 @@ func serverConfig(cfg config.Config) server.Config {
 	c.Listen, c.MetricsListen, c.MetricsPublic = cfg.Listen, cfg.Metrics.Listen, cfg.Metrics.Public
 	c.PublicURL, c.DataDir = cfg.PublicURL.Reveal(), cfg.DataDir
 	c.TrustedProxies, c.TrustedCallers = cfg.TrustedProxies, cfg.TrustedCallers
+	c.AuthZENDomain = cfg.AuthZEN.Domain
 	c.Limits = cfg.Tokens.Limits()
 	c.OIDC = cfg.OIDC.ServerConfig()
 	c.TLS = server.TLSConfig{CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile, ReloadInterval: cfg.TLS.ReloadInterval}

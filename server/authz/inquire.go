@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"patrol/models"
@@ -67,6 +68,31 @@ func (a *Authorizer) subject(ctx context.Context, l look, call Call, about About
 		return nil, &v
 	}
 	return rec, nil
+}
+
+// AskingAbout is what a service must be allowed to do that asks about others in a domain.
+func AskingAbout(domain string) models.Request {
+	return models.Request{Domain: domain, EntityType: "decisions", Entity: models.Any, Operation: "evaluate"}
+}
+
+// Introspect verifies a token that a service was shown, and has the policy judge it and its owner
+// alone. If it is no good, ok is false and d says why, which is recorded. It is a use of the token.
+func (a *Authorizer) Introspect(ctx context.Context, call Call) (pat models.PAT, d models.Decision, ok bool) {
+	start := a.cfg.Clock()
+	look := a.look()
+	rec, code, cause := a.verify(ctx, look, call)
+	if code != "" {
+		return pat, a.conclude(ctx, call, nil, refusal(code, cause), start), false
+	}
+	v := a.judgeToken(ctx, a.cfg.Policy.Current(), rec)
+	if v.Status() != http.StatusForbidden {
+		return pat, a.conclude(ctx, call, rec, v, start), false
+	}
+	if a.outdated(look) {
+		return pat, models.Deny(models.Unavailable), false
+	}
+	a.uses.note(rec, call, models.Decision{}, a.cfg.Clock())
+	return rec.pat, d, true
 }
 
 // supposedRecord stands for the token of a question about a user.

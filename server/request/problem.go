@@ -87,6 +87,19 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	writeProblem(w, p)
 }
 
+// WriteDenied answers r with the decision that refused its sender what they asked for.
+func WriteDenied(w http.ResponseWriter, r *http.Request, d models.Decision, asked models.Request) {
+	header := w.Header()
+	if challenge := d.Challenge(asked); challenge != "" {
+		header.Set("WWW-Authenticate", challenge)
+	}
+	header.Set(HeaderDecision, d.ID)
+	if d.Status() == http.StatusServiceUnavailable {
+		header.Set("Retry-After", "1")
+	}
+	writeProblem(w, api.Denied(d, Of(r.Context()).ID))
+}
+
 func writeProblem(w http.ResponseWriter, p api.Problem) {
 	header := w.Header()
 	p.Title = http.StatusText(p.Status)

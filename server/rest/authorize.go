@@ -190,36 +190,13 @@ func (in authorizeItem) request(prefix string, v *models.Invalid) (models.Reques
 			if err := decoder.Decode(&req.Context); err != nil {
 				return req, models.WrapError(models.CodeMalformed, "the context is not valid JSON", err)
 			}
-			checkContext(prefix+"context", req.Context, 0, v)
+			models.ValidateContext(prefix+"context", req.Context, v)
 		}
 	}
 	if own {
 		return req, v.Err()
 	}
 	return req, nil
-}
-
-// checkContext adds to v what a policy could not compute with: it would deny for
-// an error of the policy, when the error is in the request.
-func checkContext(field string, value any, depth int, v *models.Invalid) {
-	if depth > models.MaxContextDepth {
-		v.Add(field, "nests deeper than %d levels", models.MaxContextDepth)
-		return
-	}
-	switch value := value.(type) {
-	case map[string]any:
-		for _, x := range value {
-			checkContext(field, x, depth+1, v)
-		}
-	case []any:
-		for _, x := range value {
-			checkContext(field, x, depth+1, v)
-		}
-	case stdjson.Number:
-		if _, err := value.Float64(); err != nil || len(value) > models.MaxContextNumber {
-			v.Add(field, "has a number with more than %d characters, or one too large", models.MaxContextNumber)
-		}
-	}
 }
 
 func wireDecision(d models.Decision) api.Decision {

@@ -227,7 +227,7 @@ func (d Decisions) More() []Field {
 }
 
 // surfaces are the surfaces on which decisions are made.
-var surfaces = []string{"authorize", "gateway", "forwardauth", "extauthz", "page", "api", "authzen", models.SurfaceInquiry}
+var surfaces = []string{"authorize", "gateway", "forwardauth", "extauthz", "page", "api", "authzen", "oauth", models.SurfaceInquiry}
 
 // Open reports whether one of the further controls is used.
 func (d Decisions) Open() bool {

@@ -49,6 +49,7 @@ type Config struct {
 	Playground     Playground          `key:"playground" doc:"Where the policy team tries changes to a copy of the policy in force, in processes of their own; see policy-delivery.md."`
 	Gateway        Gateway             `key:"gateway" doc:"The built-in proxy under /proxy/<domain>/."`
 	ExtAuthz       ExtAuthz            `key:"extauthz" doc:"The gRPC service for Envoy, on grpc_listen; see envoy.md."`
+	AuthZEN        AuthZEN             `key:"authzen" doc:"Questions in the form of OpenID AuthZEN, at /access/v1; see authzen.md."`
 	ForwardAuth    ForwardAuth         `key:"forward_auth" doc:"Proxies that ask over HTTP at /forward-auth: who may, and how they ask; see forward-auth.md. An address can be in one list."`
 
 	// keyringFile is the file that token_keys_file (PATROL_TOKEN_KEYS_FILE) named.

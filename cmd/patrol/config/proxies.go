@@ -137,6 +137,17 @@ func (e ExtAuthz) validate(v *models.Invalid) {
 	checkDuration("extauthz.drain_timeout", e.DrainTimeout, time.Millisecond, 0, v)
 }
 
+// AuthZEN has the settings of questions in the form of OpenID AuthZEN.
+type AuthZEN struct {
+	Domain string `key:"domain" doc:"Domain of resources that come without properties.domain. Empty: they are refused."`
+}
+
+func (a AuthZEN) validate(v *models.Invalid) {
+	if a.Domain != "" {
+		models.ValidateDomainID("authzen.domain", a.Domain, v)
+	}
+}
+
 func (f ForwardAuth) validate(v *models.Invalid) {
 	if f.MaxReceiving < 1<<20 {
 		v.Add("forward_auth.max_receiving", "must be at least 1MiB")

@@ -54,7 +54,7 @@ func (c Config) validate(v *models.Invalid) {
 	c.validateUpstreams(v)
 	for _, section := range []interface{ validate(v *models.Invalid) }{
 		c.Database, c.TLS, c.Log, c.Metrics, c.Profiling, c.Memory, c.HTTP, c.Tokens, c.Sessions, c.Audit, c.Domains, c.Passwords, c.OIDC, c.Decisions, c.DecisionLog, c.Bundle, c.Gate, c.Playground, c.Gateway,
-		c.ExtAuthz, c.ForwardAuth,
+		c.ExtAuthz, c.ForwardAuth, c.AuthZEN,
 	} {
 		section.validate(v)
 	}

@@ -152,6 +152,32 @@ var peopleCases = []testCase{
 		require.NoError(e, err)
 		assert.EqualValues(e, 1, n)
 	}},
+	{name: "standings", test: func(e *env) {
+		ann, bob, eve := e.user("ann"), e.user("bob"), e.user("eve")
+		e.domain("acme")
+		e.domain("beta")
+		e.member(ann.ID, "acme", "viewer")
+		e.member(ann.ID, "beta", "admin")
+		e.member(eve.ID, "acme", "member")
+		var got []models.Standing
+		page := store.Page{Limit: 2}
+		for range 2 {
+			list, next, err := e.store.Standings(e.ctx, "acme", page)
+			require.NoError(e, err)
+			got = append(got, list...)
+			page.After = next
+		}
+		assert.Empty(e, page.After)
+		assert.Equal(e, []models.Standing{
+			{User: &ann, Membership: &models.Membership{UserID: ann.ID, Domain: "acme", Role: "viewer"}},
+			{User: &bob},
+			{User: &eve, Membership: &models.Membership{UserID: eve.ID, Domain: "acme", Role: "member"}},
+		}, got)
+		list, _, err := e.store.Standings(e.ctx, "gone\x00", store.Page{})
+		require.NoError(e, err)
+		require.Len(e, list, 3)
+		assert.Nil(e, list[0].Membership)
+	}},
 	{name: "members", test: func(e *env) {
 		ann, bob := e.user("ann"), e.user("bob")
 		e.domain("acme")

@@ -110,9 +110,9 @@ func withAnotherSecret(t *testing.T, text string) string {
 	t.Helper()
 	token, err := models.Mint(strings.NewReader(strings.Repeat("forged token ", 100)))
 	require.NoError(t, err)
-	real, err := models.ParseToken(text)
+	whole, err := models.ParseToken(text)
 	require.NoError(t, err)
-	token.ID = real.ID
+	token.ID = whole.ID
 	return token.Reveal()
 }
 

@@ -156,7 +156,7 @@ deny contains {"code": "supposed", "message": "Supposed."} if {
 	input.request.entity == "real"
 }
 `})
-	any := models.Request{Domain: "acme", EntityType: "models", Entity: "*", Operation: "read"}
+	all := models.Request{Domain: "acme", EntityType: "models", Entity: "*", Operation: "read"}
 	tuned := models.Request{Domain: "acme", EntityType: "models", Entity: "real", Operation: "read"}
 	write := models.Request{Domain: "acme", EntityType: "models", Entity: "llama3", Operation: "write"}
 	for name, tc := range map[string]struct {
@@ -173,8 +173,8 @@ deny contains {"code": "supposed", "message": "Supposed."} if {
 		"cut to the domain's maximum": {readModel, limited(models.DomainLimits{MaxLifetime: time.Hour}), 30 * day, none},
 		"not made longer":             {readModel, limited(models.DomainLimits{MaxLifetime: 60 * day}), day, none},
 		"approved":                    {readModel, limited(models.DomainLimits{Approval: true}), day, none},
-		"all of them":                 {any, in(models.DomainEnabled), day, none},
-		"all where * does not count":  {any, limited(models.DomainLimits{NoWildcards: true}), day, []models.ReasonCode{models.WildcardForbidden}},
+		"all of them":                 {all, in(models.DomainEnabled), day, none},
+		"all where * does not count":  {all, limited(models.DomainLimits{NoWildcards: true}), day, []models.ReasonCode{models.WildcardForbidden}},
 		"seen by rules":               {tuned, in(models.DomainEnabled), day, []models.ReasonCode{"supposed"}},
 	} {
 		t.Run(name, func(t *testing.T) {

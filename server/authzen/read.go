@@ -5,6 +5,7 @@ import (
 	stdjson "encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"strings"
@@ -219,9 +220,7 @@ func (q *question) request(domain string) models.Request {
 		return req
 	}
 	req.Context = map[string]any{}
-	for name, value := range q.context {
-		req.Context[name] = value
-	}
+	maps.Copy(req.Context, q.context)
 	delete(req.Context, contextKey)
 	if len(said) > 0 {
 		req.Context[contextKey] = said

@@ -108,43 +108,43 @@ func refuse(c *gin.Context, status int, code, description string) error {
 	return nil
 }
 
-// errForm is the error of a form that cannot be read; its text is for the caller.
-type errForm string
+// formError is the error of a form that cannot be read; its text is for the caller.
+type formError string
 
-func (e errForm) Error() string { return string(e) }
+func (e formError) Error() string { return string(e) }
 
 // readForm reads the body. Parameters that nobody knows are ignored, and none may be there
 // twice (RFC 6749 §3.2).
 func (s *Surface) readForm(c *gin.Context) (url.Values, error) {
 	media, _, err := mime.ParseMediaType(c.Request.Header.Get("Content-Type"))
 	if err != nil || media != "application/x-www-form-urlencoded" {
-		return nil, errForm("send the parameters as application/x-www-form-urlencoded")
+		return nil, formError("send the parameters as application/x-www-form-urlencoded")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, s.cfg.MaxBodyBytes))
 	if _, over := errors.AsType[*http.MaxBytesError](err); over || c.Request.ContentLength > s.cfg.MaxBodyBytes {
 		return nil, endpoint.TooLarge(s.cfg.MaxBodyBytes)
 	}
 	if err != nil {
-		return nil, errForm("the body could not be read to its end")
+		return nil, formError("the body could not be read to its end")
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
-		return nil, errForm("the form could not be read")
+		return nil, formError("the form could not be read")
 	}
 	for _, name := range []string{"token", "token_type_hint", "client_id", "client_secret"} {
 		if len(form[name]) > 1 {
-			return nil, errForm(name + " is there more than once")
+			return nil, formError(name + " is there more than once")
 		}
 	}
 	if form.Get("token") == "" {
-		return nil, errForm("token is required")
+		return nil, formError("token is required")
 	}
 	return form, nil
 }
 
 // formFailed answers a form that could not be read.
 func formFailed(c *gin.Context, err error) error {
-	if e, ok := errors.AsType[errForm](err); ok {
+	if e, ok := errors.AsType[formError](err); ok {
 		return refuse(c, http.StatusBadRequest, invalidRequest, string(e))
 	}
 	return err

@@ -25,6 +25,8 @@ DATE    ?= $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --f
 STAMP    = -X $(MODULE)/internal/release.version=$(VERSION) -X $(MODULE)/internal/release.commit=$(COMMIT) -X $(MODULE)/internal/release.date=$(DATE)
 GOLANGCI = bin/golangci-lint
 OPA      = bin/opa
+NFPM     = bin/nfpm
+SBOM     = bin/cyclonedx-gomod
 
 .PHONY: help
 help: ## list the targets
@@ -69,7 +71,7 @@ bench: build $(OPA) ## measure, and hold the results against the bars
 lint: $(GOLANGCI) $(OPA) ## check style, imports and go.mod files; change nothing
 	GOFLAGS="$$GOFLAGS $(BUILD)" $(GOLANGCI) run $(ARGS)
 	$(OPA) fmt --fail --diff policies internal/metapolicies
-	@for m in . tools tools/opa tools/kubernetes; do echo "$(GO) mod tidy -diff # in $$m"; $(GO) -C $$m mod tidy -diff || exit 1; done
+	@for m in . tools tools/opa tools/kubernetes tools/dist; do echo "$(GO) mod tidy -diff # in $$m"; $(GO) -C $$m mod tidy -diff || exit 1; done
 
 .PHONY: fmt
 fmt: $(GOLANGCI) $(OPA) ## format Go and Rego
@@ -84,12 +86,24 @@ generate: ## write the generated files anew
 screenshots: ## draw every page, light and dark, into docs/images (needs Chromium)
 	PATROL_REQUIRE=chromium PATROL_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestScreenshots$$' ./server/ui
 
+PLATFORMS ?= linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64
+
+.PHONY: dist
+dist: $(NFPM) $(SBOM) ## make the files of a release in dist: programs, deb, rpm, SBOM, checksums
+	$(GO) run $(BUILD) ./internal/dist -version "$(VERSION)" -date "$(DATE)" -stamp "$(STAMP)" -platforms "$(PLATFORMS)" -nfpm $(NFPM) -cyclonedx-gomod $(SBOM) $(ARGS)
+
 .PHONY: clean
 clean: ## remove what the targets built
-	rm -rf bin
+	rm -rf bin dist
 
 $(GOLANGCI): tools/go.mod tools/go.sum
 	$(GO) build -C tools $(BUILD) -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(NFPM): tools/dist/go.mod tools/dist/go.sum
+	$(GO) build -C tools/dist $(BUILD) -o ../../$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+$(SBOM): tools/dist/go.mod tools/dist/go.sum
+	$(GO) build -C tools/dist $(BUILD) -o ../../$@ github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
 $(OPA): tools/opa/go.mod tools/opa/go.sum
 	$(GO) build -C tools/opa $(BUILD) -o ../../$@ github.com/open-policy-agent/opa

@@ -88,7 +88,7 @@ The exit status is 0 if what was asked is done or allowed, 1 if it was denied, 2
 	)
 	root.AddCommand(p.serveCommand(), p.migrateCommand(), p.configCommand(), p.healthCommand(), p.doctorCommand(), versionCommand())
 	root.AddCommand(p.userCommand(), p.domainCommand(), p.memberCommand(), p.keysCommand(), p.backupCommand(), p.restoreCommand())
-	root.AddCommand(p.policyCommand(), p.statusCommand())
+	root.AddCommand(p.policyCommand(), p.statusCommand(), p.manCommand())
 	root.AddCommand(p.loginCommand(), p.logoutCommand(), p.patCommand(), p.accountCommand(), p.authorizeCommand())
 	shareSettings(root)
 	refuseBlanks(root)

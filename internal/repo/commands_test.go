@@ -126,7 +126,7 @@ func newSession(t *testing.T) *session {
 // made there.
 func copyRepository(t *testing.T, to string) {
 	t.Helper()
-	skip := []string{".git", "bin", "data"}
+	skip := []string{".git", "bin", "data", "dist"}
 	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -138,6 +138,8 @@ func copyRepository(t *testing.T, to string) {
 		switch {
 		case d.IsDir() && slices.Contains(skip, rel):
 			return fs.SkipDir
+		case slices.Contains(skip, rel): // .git of a work tree is a file
+			return nil
 		case d.IsDir():
 			return os.MkdirAll(filepath.Join(to, rel), 0o750)
 		case !d.Type().IsRegular():

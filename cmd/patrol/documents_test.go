@@ -24,7 +24,7 @@ func TestCommandsThatDocumentsName(t *testing.T) {
 		require.NoError(t, err)
 		for _, m := range command.FindAllStringSubmatch(strings.ReplaceAll(string(text), "\n", " "), -1) {
 			var words, flags []string
-			for _, word := range strings.Fields(m[1]) {
+			for word := range strings.FieldsSeq(m[1]) {
 				switch {
 				case strings.HasPrefix(word, "--"):
 					name, _, _ := strings.Cut(strings.Trim(word, "-,;…"), "=")

@@ -41,6 +41,12 @@ type compose struct {
 		StopGrace   string                               `json:"stop_grace_period"`
 		Tmpfs       []string                             `json:"tmpfs"`
 		MemoryLimit string                               `json:"mem_limit"`
+		Health      struct {
+			Test        []string
+			Interval    string
+			Timeout     string
+			StartPeriod string `json:"start_period"`
+		} `json:"healthcheck"`
 	} `json:"services"`
 	Configs map[string]struct{ File string } `json:"configs"`
 	Volumes map[string]any                   `json:"volumes"`
@@ -90,6 +96,7 @@ func TestCompose(t *testing.T) {
 	grace, err := time.ParseDuration(patrol.StopGrace)
 	require.NoError(t, err)
 	assert.Greater(t, grace, leaves(set), "it is killed before it has left")
+	assert.Equal(t, []string{"CMD", "/patrol", "health"}, patrol.Health.Test)
 	assert.Contains(t, patrol.Tmpfs, "/tmp", "uploads and checks of policies need a place")
 	assertFits(t, patrol.Environment, set, patrol.MemoryLimit)
 	assert.Equal(t, []string{"127.0.0.1:8080:8080"}, patrol.Ports)

@@ -59,6 +59,7 @@ func TestImage(t *testing.T) {
 		assert.NotContains(t, listed, name)
 	}
 
+	assert.Contains(t, b.run("inspect", "--type", "image", "--format", "{{.OCIv1.Config.Labels}}", "localhost/patrol"), "org.opencontainers.image.title:Patrol")
 	// It runs as nobody in particular, and finds a place for what it keeps for a while.
 	patrol := b.run("from", "--pull-never", "localhost/patrol")
 	assert.Contains(t, b.run("inspect", "--format", "{{.OCIv1.Config.User}}", patrol), "65532:65532")

@@ -60,6 +60,8 @@ type Config struct {
 	Limits   models.Limits
 
 	Playground manage.PlaygroundConfig
+	// FoundPerMinute bounds the reports of found tokens from one address.
+	FoundPerMinute int
 	// Lookups bounds the people that one admin of a domain may look up in a minute.
 	Lookups int
 
@@ -117,10 +119,10 @@ func DefaultConfig() Config {
 			DrainDelay:        5 * time.Second,
 			ShutdownTimeout:   30 * time.Second,
 		},
-		Sessions:      identity.DefaultSessions(),
-		Login:         identity.DefaultLogin(),
-		OIDC:          identity.DefaultOIDC(),
-		Lookups:       20,
+		Sessions: identity.DefaultSessions(),
+		Login:    identity.DefaultLogin(),
+		OIDC:     identity.DefaultOIDC(),
+		Lookups:  20, FoundPerMinute: 20,
 		Playground:    manage.PlaygroundConfig{Timeout: 35 * time.Second, PerMinute: 20, MaxBody: 1 << 20, MaxReplay: 10_000},
 		Limits:        models.DefaultLimits(),
 		SetupValidFor: 30 * time.Minute,

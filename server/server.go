@@ -127,7 +127,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.manage = manage.New(manage.Config{
-		Limits: cfg.Limits, LogRetention: cfg.LogRetention, LogMaxRows: cfg.LogMaxRows, Playground: cfg.Playground, Lookups: cfg.Lookups,
+		Limits: cfg.Limits, LogRetention: cfg.LogRetention, LogMaxRows: cfg.LogMaxRows, Playground: cfg.Playground, Lookups: cfg.Lookups, FoundPerMinute: cfg.FoundPerMinute,
 		MaxAbsence: cfg.OIDC.MaxAbsence,
 	}, manage.Deps{
 		Store: s.store, Decisions: deps.Decisions, Engine: s.engine, Policy: deps.Policy, Shadow: deps.Shadow, Playground: deps.Playground,

@@ -456,7 +456,7 @@ func serverConfig(cfg config.Config) server.Config {
 	c.LogRetention, c.LogMaxRows = cfg.DecisionLog.Retention, int64(cfg.DecisionLog.MaxRows)
 	c.BundleCredential = cfg.Bundle.ServeCredential.Reveal()
 
-	c.Lookups = cfg.Domains.Lookups
+	c.Lookups, c.FoundPerMinute = cfg.Domains.Lookups, cfg.Tokens.FoundPerMinute
 	c.Playground = manage.PlaygroundConfig{
 		Timeout: trialPatience + cfg.Playground.Timeout, PerMinute: cfg.Playground.PerMinute, MaxBody: int64(cfg.Playground.MaxBody), MaxReplay: cfg.Playground.MaxReplay,
 	}

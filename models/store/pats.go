@@ -377,6 +377,23 @@ func (s *Store) DeletePAT(ctx context.Context, by models.Actor, userID, id strin
 	})
 }
 
+// VerifiersOf returns of the tokens with these ids what a secret is verified by, whose they are, and
+// whether they are revoked; nothing else. It is one query.
+func (s *Store) VerifiersOf(ctx context.Context, ids []string) ([]models.PAT, error) {
+	var rows []patRow
+	err := s.read(ctx, "verifiers", func(db *gorm.DB) error {
+		return db.Table("pats").Select("id, user_id, key_id, mac, revoked_at").Where("id IN ?", ids).Order("id").Find(&rows).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	found := make([]models.PAT, len(rows))
+	for i, r := range rows {
+		found[i] = models.PAT{ID: r.ID, UserID: r.UserID, KeyID: r.KeyID, MAC: r.MAC, RevokedAt: utc(r.RevokedAt)}
+	}
+	return found, nil
+}
+
 // KeyIDs returns the ids of the keys that stored tokens, dead ones included, are
 // hashed with, in order, without those that are retired.
 func (s *Store) KeyIDs(ctx context.Context) (ids []string, err error) {

@@ -20,7 +20,9 @@ type Config struct {
 	LogRetention time.Duration
 	LogMaxRows   int64
 	Playground   PlaygroundConfig
-	Lookups      int // people that one admin of a domain may look up in a minute
+	// FoundPerMinute bounds the reports of found tokens that are taken from one address.
+	FoundPerMinute int
+	Lookups        int // people that one admin of a domain may look up in a minute
 	// MaxAbsence is the age of a user's last sign-in at the identity provider from which on an
 	// account without a password counts as disabled; 0: never.
 	MaxAbsence time.Duration
@@ -68,6 +70,7 @@ type Service struct {
 	reader  *policyReader
 	trials  trials
 	lookups trials
+	found   trials
 	refused *window.Once // of attempts at tokens of platform admins; see noteRefused
 }
 
@@ -78,6 +81,7 @@ func New(cfg Config, deps Deps) *Service {
 		playground: deps.Playground, passwords: deps.Passwords, keys: deps.Keys, id: deps.ID, log: deps.Logger, now: deps.Clock, random: deps.Random,
 		asking: make(chan struct{}, maxAsking), reader: newPolicyReader(deps.Policy.Permit), trials: trials{byUser: window.NewRecent[string](maxTriers)},
 		lookups: trials{byUser: window.NewRecent[string](maxTriers)},
+		found:   trials{byUser: window.NewRecent[string](maxTriers)},
 		refused: window.NewOnce(time.Minute, maxTriers),
 	}
 }

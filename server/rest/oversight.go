@@ -48,6 +48,35 @@ func (s *Surface) postLeaked(c *gin.Context, p models.Principal) error {
 	return nil
 }
 
+// The bounds of a report of found tokens, those of GitHub's own form of it.
+const (
+	maxFound     = 1000
+	maxFoundBody = 256 << 10
+)
+
+// postFound revokes the tokens in a list of what somebody found, whoever that is. The answer is the
+// same whatever is in the list.
+func (s *Surface) postFound(c *gin.Context, _ models.Principal) error {
+	var in api.FoundCredentials
+	if err := s.readBodyUpTo(c, maxFoundBody, &in); err != nil {
+		return err
+	}
+	if n := len(in.Credentials); n < 1 || n > maxFound {
+		var v models.Invalid
+		v.Add("credentials", "must have 1 to %d items, not %d", maxFound, n)
+		return v.Err()
+	}
+	x := request.Of(c.Request.Context())
+	err := s.manage.RevokeFound(c.Request.Context(), x.Client.String(), in.Credentials, func(userID, tokenID string) models.Actor {
+		return x.Actor(models.ActorToken, userID, tokenID)
+	})
+	if err != nil {
+		return err
+	}
+	c.Status(http.StatusAccepted)
+	return nil
+}
+
 func (s *Surface) getAudit(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid

@@ -66,6 +66,9 @@ func (s *Surface) apiRoutes() []endpoint.Route {
 
 		{Method: "GET", Path: "/api/v1/admin/pats", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getInventory, Accepts: endpoint.Accepts{Query: endpoint.With("owner", "name", "status", "expires_before", "unused_since", "domain", "user_id")}},
 		{Method: "POST", Path: "/api/v1/admin/pats/purge", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postAnyPurge, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "POST", Path: "/api/v1/credentials/revoke", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.postFound, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "GET", Path: "/openapi.yaml", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: getOpenAPI("application/yaml", api.OpenAPI)},
+		{Method: "GET", Path: "/openapi.json", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: getOpenAPI("application/json", openAPIInJSON())},
 		{Method: "POST", Path: "/api/v1/admin/leaked", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postLeaked, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 		{Method: "GET", Path: "/api/v1/admin/audit", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getAudit, Accepts: endpoint.Accepts{Query: endpoint.With("action", "subject", "user_id", "since", "until")}},
 	}

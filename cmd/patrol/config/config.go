@@ -136,7 +136,9 @@ type Tokens struct {
 	MaxIPs      int           `key:"max_allowed_ips" doc:"Most addresses and ranges that one token may be used from, in its allowed_ips."`
 	PurgeAfter  time.Duration `key:"purge_after" doc:"How long the record of a token is kept after the token died. 0: until its owner or a platform admin removes it. Until then its key cannot leave the key ring, unless it is retired."`
 	LastUse     time.Duration `key:"last_use_retention" doc:"How long it is kept when, from where and with which program a token was used last. 0: as long as its record."`
-	MaxGrace    time.Duration `key:"max_grace" doc:"Longest time that a token may live on after its rotation."`
+	// FoundPerMinute bounds reports of found tokens.
+	FoundPerMinute int           `key:"found_per_minute" doc:"How many reports of found tokens (POST /api/v1/credentials/revoke) are taken from one address in a minute."`
+	MaxGrace       time.Duration `key:"max_grace" doc:"Longest time that a token may live on after its rotation."`
 }
 
 // Tombstones is the file that records what was taken away.
@@ -240,11 +242,12 @@ func Default() Config {
 			ShutdownTimeout:   30 * time.Second,
 		},
 		Tokens: Tokens{
-			MaxLifetime: limits.MaxLifetime,
-			MaxScopes:   limits.MaxScopes,
-			MaxLive:     limits.MaxLive,
-			MaxIPs:      limits.MaxAllowedIPs,
-			MaxGrace:    limits.MaxGrace,
+			FoundPerMinute: 20,
+			MaxLifetime:    limits.MaxLifetime,
+			MaxScopes:      limits.MaxScopes,
+			MaxLive:        limits.MaxLive,
+			MaxIPs:         limits.MaxAllowedIPs,
+			MaxGrace:       limits.MaxGrace,
 		},
 		Sessions:  Sessions{Idle: 12 * time.Hour, Lifetime: 7 * 24 * time.Hour, FreshSignIn: 10 * time.Minute, FreshAdmin: time.Hour},
 		Passwords: Passwords{FailuresPerAddress: 5, FailuresPerAccount: 100, FailuresPerNetwork: 50, ResetValidFor: 24 * time.Hour, Memory: 19 << 20, Iterations: 2, Lanes: 1},

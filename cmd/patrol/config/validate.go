@@ -210,6 +210,7 @@ func (t Tokens) validate(v *models.Invalid) {
 	if t.MaxIPs > 256 {
 		v.Add("tokens.max_allowed_ips", "must be at most 256")
 	}
+	checkCount("tokens.found_per_minute", t.FoundPerMinute, 1, v)
 	checkDuration("tokens.purge_after", t.PurgeAfter, 0, 0, v)
 	checkDuration("tokens.last_use_retention", t.LastUse, 0, 0, v)
 	checkDuration("tokens.max_grace", t.MaxGrace, 0, 7*24*time.Hour, v)

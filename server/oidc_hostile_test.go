@@ -338,6 +338,62 @@ func TestAnAddressIsVerifiedByTheAnswerThatHasIt(t *testing.T) {
 	}
 }
 
+// What a sign-in at the provider must have been is held against the ID token alone.
+func TestSignInsThatAreNotStrongEnough(t *testing.T) {
+	p := newHostileProvider(t, nil)
+	list := func(values ...any) []any { return values }
+	for name, c := range map[string]struct {
+		acr, amr    []string // required
+		token, info map[string]any
+		ok          bool
+	}{
+		"nothing is required":                {ok: true},
+		"a context that is required":         {acr: []string{"gold", "silver"}, token: map[string]any{"acr": "silver"}, ok: true},
+		"another context":                    {acr: []string{"gold"}, token: map[string]any{"acr": "bronze"}},
+		"a context in another case":          {acr: []string{"gold"}, token: map[string]any{"acr": "Gold"}},
+		"no context":                         {acr: []string{"gold"}},
+		"contexts in a list":                 {acr: []string{"gold"}, token: map[string]any{"acr": list("gold")}},
+		"a context in UserInfo alone":        {acr: []string{"gold"}, info: map[string]any{"acr": "gold"}},
+		"a method among others":              {amr: []string{"mfa", "hwk"}, token: map[string]any{"amr": list("pwd", "hwk")}, ok: true},
+		"other methods":                      {amr: []string{"mfa"}, token: map[string]any{"amr": list("pwd", "otp")}},
+		"no method":                          {amr: []string{"mfa"}, token: map[string]any{"amr": list()}},
+		"a method that is no list":           {amr: []string{"mfa"}, token: map[string]any{"amr": "mfa"}},
+		"methods that are no texts":          {amr: []string{"mfa"}, token: map[string]any{"amr": list("mfa", 1)}},
+		"a method in UserInfo alone":         {amr: []string{"mfa"}, info: map[string]any{"amr": list("mfa")}},
+		"a context, and not the method":      {acr: []string{"gold"}, amr: []string{"mfa"}, token: map[string]any{"acr": "gold"}},
+		"a method, and not the context":      {acr: []string{"gold"}, amr: []string{"mfa"}, token: map[string]any{"amr": list("mfa")}},
+		"a context and a method as required": {acr: []string{"gold"}, amr: []string{"mfa"}, token: map[string]any{"acr": "gold", "amr": list("mfa")}, ok: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, testenv.SQLite(t), func(s *server.Config, _ *server.Deps) {
+				s.PublicURL = "http://127.0.0.1:8080"
+				s.OIDC.Issuer, s.OIDC.ClientID, s.OIDC.AllowCreate, s.OIDC.RequiredACR, s.OIDC.RequiredAMR = p.issuer, "patrol", true, c.acr, c.amr
+			})
+			v := w.visit("")
+			there := mustQuery(t, v.leaves("/login/oidc"))
+			assert.Equal(t, strings.Join(c.acr, " "), there.Get("acr_values"))
+			now := w.clock.Now()
+			claims := map[string]any{"iss": p.issuer, "aud": "patrol", "sub": "zoe", "exp": now.Add(time.Minute).Unix(), "auth_time": now.Unix(), "nonce": there.Get("nonce")}
+			maps.Copy(claims, c.token)
+			info := map[string]any{"sub": "zoe", "email": "zoe@corp.example", "email_verified": true, "name": "Zoe"}
+			maps.Copy(info, c.info)
+			p.mu.Lock()
+			p.info = info
+			p.tokens = func(rw http.ResponseWriter, _ *http.Request) {
+				fmt.Fprintf(rw, `{"access_token":"a","token_type":"Bearer","id_token":%q}`, signed(t, map[string]any{"alg": "RS256", "kid": "k1"}, claims, rs256(t, p.keys[0])))
+			}
+			p.mu.Unlock()
+			page := v.get("/login/oidc/callback?" + url.Values{"code": {"c"}, "state": {there.Get("state")}}.Encode())
+			if c.ok {
+				page.leadsTo("/profile/pats")
+				return
+			}
+			assert.Contains(t, page.is(403).text, "was not strong enough")
+			assert.Nil(t, w.byEmail("zoe@corp.example"))
+		})
+	}
+}
+
 // What the provider says of itself is read again, must promise what an https issuer does,
 // and binds its answers.
 func TestTheProviderIsReadAgain(t *testing.T) {

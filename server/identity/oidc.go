@@ -232,6 +232,9 @@ func (p *provider) begin(ctx context.Context, why Purpose, next string, freshFor
 	if maxAge := p.maxAge(why, freshFor); maxAge > 0 {
 		options = append(options, oauth2.SetAuthURLParam("max_age", strconv.Itoa(int(maxAge/time.Second))))
 	}
+	if len(p.cfg.RequiredACR) > 0 {
+		options = append(options, oauth2.SetAuthURLParam("acr_values", strings.Join(p.cfg.RequiredACR, " ")))
+	}
 	switch {
 	case why == ToSignIn:
 	case p.cfg.RequireAuthTime:
@@ -325,6 +328,9 @@ func (p *provider) finish(ctx context.Context, f Flow, query url.Values, freshFo
 	said, err := p.vouched(token, tokens.AccessToken, f.Nonce)
 	if err != nil {
 		return claims{}, errNotSignedIn(messageNotVouched, err.Error())
+	}
+	if err := p.cfg.strongEnough(said); err != nil {
+		return claims{}, err
 	}
 	if err := p.ask(ctx, found, tokens, token.Subject, said); err != nil {
 		return claims{}, err

@@ -54,6 +54,23 @@ func (p *provider) vouched(token *oidc.IDToken, accessToken, nonce string) (map[
 	return said, nil
 }
 
+// strongEnough holds how somebody signed in at the provider, as the ID token says, against what
+// the settings require.
+func (c OIDCConfig) strongEnough(said map[string]json.RawMessage) error {
+	refused := "your sign-in at " + c.Name + " was not strong enough; sign in there with a second factor"
+	if len(c.RequiredACR) > 0 && !slices.Contains(c.RequiredACR, text(said["acr"])) {
+		return errNotSignedIn(refused, "the ID token has none of the values of oidc.required_acr in acr")
+	}
+	if len(c.RequiredAMR) == 0 {
+		return nil
+	}
+	var used []string // a list, and nothing else (OpenID Connect Core 1.0 §2)
+	if json.Unmarshal(said["amr"], &used) != nil || !slices.ContainsFunc(c.RequiredAMR, func(method string) bool { return slices.Contains(used, method) }) {
+		return errNotSignedIn(refused, "the ID token has none of the values of oidc.required_amr in amr")
+	}
+	return nil
+}
+
 // claimsOf returns the claims of a token.
 func claimsOf(token *oidc.IDToken) (map[string]json.RawMessage, error) {
 	var plain json.RawMessage

@@ -45,6 +45,9 @@ type OIDCConfig struct {
 	// RequireAuthTime refuses sign-ins of which the provider does not say when the
 	// person gave their credentials. Otherwise they count as given now.
 	RequireAuthTime bool
+	// RequiredACR, if there are any, are the only authentication contexts (acr) of a sign-in that
+	// counts, and RequiredAMR the methods (amr) of which it must have used one.
+	RequiredACR, RequiredAMR []string
 	// MaxAbsence is the age of a user's last sign-in at the provider from which on an account
 	// without a password counts as disabled; 0: never.
 	MaxAbsence time.Duration

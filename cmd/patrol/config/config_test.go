@@ -126,11 +126,11 @@ func TestProblems(t *testing.T) {
 			want: []string{"oidc.issuer (in patrol.yaml): must be a URL that starts with https://"}, exact: 1,
 		},
 		"a provider without the rest": {
-			yaml: "oidc:\n  issuer: https://idp.example\n  name: ''\n  email_domains: ['@example.com']\n  scopes: ['a b']\n  memberships: [eng, 'eng=Acme:member', 'eng=acme', '=acme:member', 'a=b=acme:member']\n  timeout: 0\n  groups_claim: ''\n",
+			yaml: "oidc:\n  issuer: https://idp.example\n  name: ''\n  email_domains: ['@example.com']\n  required_acr: ['a b']\n  required_amr: ['']\n  scopes: ['a b']\n  memberships: [eng, 'eng=Acme:member', 'eng=acme', '=acme:member', 'a=b=acme:member']\n  timeout: 0\n  groups_claim: ''\n",
 			want: []string{
 				"public_url: is required with oidc.issuer", "oidc.client_id: is required", "oidc.name (in patrol.yaml): is required", "oidc.groups_claim (in patrol.yaml): is required",
-				`"@example.com" is not a domain`, `"a b" is not a scope`, `"eng" is not of the form`, `"eng=Acme:member" is not`, `"eng=acme" is not`, `"=acme:member" is not`, "oidc.timeout",
-			}, exact: 11,
+				`"@example.com" is not a domain`, "oidc.required_acr", "oidc.required_amr", `"a b" is not a scope`, `"eng" is not of the form`, `"eng=Acme:member" is not`, `"eng=acme" is not`, `"=acme:member" is not`, "oidc.timeout",
+			}, exact: 13,
 		},
 		"a playground without bounds": {
 			yaml: "playground: {per_minute: 0, running: 100, cpu_time: 10ms, timeout: 1h, memory: 1MiB, max_body: 1KiB, max_replay: -1}\n",

@@ -26,6 +26,8 @@ type OIDC struct {
 	AdminGroup        string        `key:"admin_group" doc:"Members of this group are platform admins, and nobody else who signs in here. Empty: groups make no admins."`
 	MaxAge            time.Duration `key:"max_age" doc:"The provider's own session counts as a sign-in up to this age; then people give their credentials again. 0: any age."`
 	RequireAuthTime   bool          `key:"require_auth_time" doc:"Refuse sign-ins of which the provider does not say when people gave their credentials (auth_time). If false, such a sign-in counts as just made, which Google needs."`
+	RequiredACR       []string      `key:"required_acr" doc:"Only sign-ins at the provider of one of these authentication contexts (acr) count, and the provider is asked for one. Empty: any. What stands for a second factor is the provider's."`
+	RequiredAMR       []string      `key:"required_amr" doc:"Only sign-ins at the provider by one of these methods (amr), such as mfa, count. Empty: any."`
 	MaxAbsence        time.Duration `key:"max_absence" doc:"An account without a password whose owner has not come from the provider for this long counts as disabled, with its tokens, until they do. 0: accounts stay."`
 	Timeout           time.Duration `key:"timeout" doc:"Time for one answer of the provider."`
 }
@@ -44,6 +46,7 @@ func (o OIDC) ServerConfig() identity.OIDCConfig {
 		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret, Name: o.Name, Scopes: o.Scopes,
 		AllowCreate: o.AllowCreate, EmailDomains: o.EmailDomains, VerifiedClaim: o.VerifiedClaim, GroupsClaim: o.GroupsClaim,
 		RemoveMemberships: o.RemoveMemberships, AdminGroup: o.AdminGroup, MaxAge: o.MaxAge, RequireAuthTime: o.RequireAuthTime, MaxAbsence: o.MaxAbsence, Timeout: o.Timeout,
+		RequiredACR: o.RequiredACR, RequiredAMR: o.RequiredAMR,
 	}
 	if o.Issuer == "" { // nobody could come back
 		c.MaxAbsence = 0
@@ -90,6 +93,13 @@ func (o OIDC) validate(v *models.Invalid) {
 	for _, scope := range o.Scopes {
 		if scope == "" || strings.ContainsAny(scope, " \t\"\\") {
 			v.Add("oidc.scopes", "%q is not a scope", scope)
+		}
+	}
+	for key, values := range map[string][]string{"oidc.required_acr": o.RequiredACR, "oidc.required_amr": o.RequiredAMR} {
+		for _, value := range values {
+			if value == "" || strings.ContainsAny(value, " \t") {
+				v.Add(key, "%q is not a value such as mfa", value)
+			}
 		}
 	}
 	for _, domain := range o.EmailDomains {

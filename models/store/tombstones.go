@@ -34,6 +34,16 @@ var buried = []string{
 	"key.retire", "policy.activate", "policy.rollback", "policy.promote",
 }
 
+// withoutNames returns what a tombstone keeps of the detail of an event. What names people takes
+// nothing away, and anonymising could not reach it in a file.
+func withoutNames(detail map[string]string) map[string]string {
+	kept := maps.Clone(detail)
+	for _, name := range []string{"email", "name", "description", "subject"} {
+		delete(kept, name)
+	}
+	return kept
+}
+
 // bury writes tombstones of what the transaction, which is committed, took away.
 func (t *tx) bury(ctx context.Context) {
 	if t.config.Tombstones == nil || t.reapplies {
@@ -43,7 +53,7 @@ func (t *tx) bury(ctx context.Context) {
 	for _, row := range t.events {
 		if slices.Contains(buried, row.Action) {
 			e := row.event()
-			stones = append(stones, models.Tombstone{At: e.At, Action: e.Action, Subject: e.Subject, Detail: e.Detail, Until: t.until[e.Subject]})
+			stones = append(stones, models.Tombstone{At: e.At, Action: e.Action, Subject: e.Subject, Detail: withoutNames(e.Detail), Until: t.until[e.Subject]})
 		}
 	}
 	if len(stones) == 0 && !t.ends {

@@ -308,6 +308,20 @@ var restoreCases = []testCase{
 		require.NoError(e, err)
 		assert.Empty(e, done)
 
+		// A file cannot be anonymised: it names people by their ids.
+		k.stones = nil
+		require.NoError(e, e.store.LinkIdentity(e.ctx, actor, ann, issuer, "subject of ann"))
+		require.NoError(e, e.store.UnlinkIdentity(e.ctx, actor, ann, issuer, true, ""))
+		_, err = e.store.UpdateUser(e.ctx, actor, ann, store.UserPatch{PasswordHash: new("hash"), Admin: new(true)})
+		require.NoError(e, err)
+		require.Len(e, k.stones, 4)
+		for _, stone := range k.stones {
+			assert.Equal(e, "user:"+ann, stone.Subject)
+			for _, said := range stone.Detail {
+				assert.NotContains(e, said, "ann")
+			}
+		}
+
 		// One that cannot be written is told of; what was done stays done.
 		k.err = assert.AnError
 		q := e.pat(ann, "two")

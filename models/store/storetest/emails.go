@@ -22,6 +22,15 @@ func (e *env) makeEmailCode(userID, email, hash string) error {
 	return e.store.CreateEmailCode(e.ctx, actor, userID, email, hash, e.clock.Now().Add(time.Hour))
 }
 
+// changeEmail gives a user another address, by a code.
+func (e *env) changeEmail(userID string) error {
+	if err := e.makeEmailCode(userID, "other@example.org", "for an address"); err != nil {
+		return err
+	}
+	_, err := e.store.ChangeEmail(e.ctx, actor, userID, "for an address", "")
+	return err
+}
+
 func (e *env) emailOf(userID string) string {
 	e.Helper()
 	u, err := e.store.User(e.ctx, userID)

@@ -3,6 +3,7 @@ package storetest
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -40,6 +41,12 @@ func (e *env) begin(s *store.Store, token, userID string, with store.Beginning) 
 		return err
 	}
 	return s.Sessions().CommitCtx(store.WithBeginning(e.ctx, with), hashed(token), data, e.clock.Now().Add(time.Hour))
+}
+
+// endSessions ends sessions of a user in each way.
+func (e *env) endSessions(userID string) error {
+	sessions := e.store.Sessions()
+	return errors.Join(sessions.DeleteByUser(e.ctx, actor, userID, "", "admin"), sessions.DeleteOne(e.ctx, actor, userID, "id", "owner"), sessions.EndWithCode(e.ctx, actor, userID, "id", ""))
 }
 
 // hashed is a token as HashTokenInStore turns it.

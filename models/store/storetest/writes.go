@@ -1,7 +1,7 @@
 package storetest
 
 import (
-	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,24 +70,13 @@ var writes = []struct {
 	},
 	{
 		"end sessions of a user: all, one, and one with its code",
-		func(e *env, w world) (string, error) {
-			sessions := e.store.Sessions()
-			return "", errors.Join(sessions.DeleteByUser(e.ctx, actor, w.ann.ID, "", "admin"), sessions.DeleteOne(e.ctx, actor, w.ann.ID, "id", "owner"), sessions.EndWithCode(e.ctx, actor, w.ann.ID, "id", ""))
-		},
-		func(world) []string { return nil },
-		func(w world) []string {
-			return []string{"session.end user:" + w.ann.ID, "session.end user:" + w.ann.ID, "session.end user:" + w.ann.ID}
-		},
+		func(e *env, w world) (string, error) { return "", e.endSessions(w.ann.ID) },
+		nil,
+		func(w world) []string { return slices.Repeat([]string{"session.end user:" + w.ann.ID}, 3) },
 	},
 	{
 		"change an address, by a code",
-		func(e *env, w world) (string, error) {
-			if err := e.makeEmailCode(w.ann.ID, "other@example.org", "for an address"); err != nil {
-				return "", err
-			}
-			_, err := e.store.ChangeEmail(e.ctx, actor, w.ann.ID, "for an address", "")
-			return "", err
-		},
+		func(e *env, w world) (string, error) { return "", e.changeEmail(w.ann.ID) },
 		func(w world) []string { return []string{"user " + w.ann.ID} },
 		func(w world) []string {
 			on := " user:" + w.ann.ID

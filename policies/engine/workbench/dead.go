@@ -178,6 +178,13 @@ func (c *check) ownData() (refs []*ast.Term) {
 	return refs
 }
 
+// hasOwnData reports whether data.patrol.custom has a document.
+func (c *check) hasOwnData(name string) bool {
+	inRoot, _ := c.bundle.Data[engine.Root].(object)
+	custom, _ := inRoot["custom"].(object)
+	return custom[name] != nil
+}
+
 // unknown are the facts that may be anything, for some worlds.
 func (c *check) unknown(worlds []*ast.Term) (refs []*ast.Term) {
 	in := decisionInput()
@@ -194,6 +201,12 @@ func (c *check) unknown(worlds []*ast.Term) (refs []*ast.Term) {
 			if v, _ := first.Value.Find(ast.Ref{ast.StringTerm(name), ast.StringTerm(part)}); v == nil && name+"."+part != "membership.role" {
 				refs = append(refs, ast.NewTerm(ast.InputRootRef.Append(ast.StringTerm(name)).Append(ast.StringTerm(part))))
 			}
+		}
+	}
+	for _, name := range engine.OwnDocuments { // which a policy need not have
+		ref := engine.CustomPackage.Append(ast.StringTerm(name))
+		if len(c.conditions.Compiler().GetRules(ref)) == 0 && !c.hasOwnData(name) {
+			refs = append(refs, ast.NewTerm(ref))
 		}
 	}
 	if v, _ := first.Value.Find(ast.Ref{ast.StringTerm("user"), ast.StringTerm("admin")}); v == nil { // nor is it known who asks

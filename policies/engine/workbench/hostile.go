@@ -68,7 +68,7 @@ func (c *check) hostile(ctx context.Context, tried *trial) (found []engine.Findi
 				continue
 			}
 			input = withScope(input)
-			if err := try(input, "on what "+placeText(s.rule.Location)+" is about", decision); err != nil {
+			if err := try(input, "on what "+placeText(s.rule.Location)+" is about", s.rule.Location); err != nil {
 				return nil, err
 			}
 			if n++; n <= perSeed && len(bases) < plain+maxHostileBases {

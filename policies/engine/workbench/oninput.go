@@ -37,8 +37,10 @@ func contextValues(keys []string) []contextValue {
 		{"a number", 7},
 		{"a fraction", -0.5},
 		{"zero", 0},
+		{"a huge number", 1 << 53},
 		{"a text", "x"},
 		{"an empty text", ""},
+		{"a text of signs", `([{*%\`},
 		{"an array", []any{1, "x"}},
 		{"an array of texts", []any{"x"}},
 		{"an object", of(1)},
@@ -164,12 +166,10 @@ func (c *check) onInput(ctx context.Context) (found []engine.Finding, err error)
 	if found, err = c.undecided(ctx, tried); err != nil {
 		return nil, err
 	}
-	onFacts, err := c.hostile(ctx, tried)
-	if err != nil {
-		return nil, err
-	}
 	if len(found) == 0 {
-		found = onFacts
+		if found, err = c.hostile(ctx, tried); err != nil {
+			return nil, err
+		}
 	}
 	paths := c.contextPaths()
 	allowed, seeds := tried.allowed, seedsOf(c.bundle)
@@ -215,6 +215,19 @@ func (c *check) undecided(ctx context.Context, t *trial) ([]engine.Finding, erro
 		v, err := ast.InterfaceToValue(t.failed.input)
 		if err != nil {
 			return nil, fmt.Errorf("try an input: %w", err)
+		}
+		for _, m := range c.modules { // what adds to the decision in its own package
+			if !m.Package.Path.Equal(authzPackage) {
+				continue
+			}
+			own := slices.DeleteFunc(slices.Clone(m.Rules), func(r *ast.Rule) bool { return defaultRules()[r.String()] })
+			hold, err := c.snapshot.HoldOn(ctx, own, ast.NewTerm(v))
+			if err != nil {
+				return nil, err
+			}
+			if len(hold) > 0 {
+				l = hold[0].Location
+			}
 		}
 		return c.blame(ctx, ast.NewTerm(v), t.why, fmt.Sprintf("on %s, which the roles permit", t.failed), l)
 	case len(t.allowed) == 0 && t.timeouts > 0:

@@ -114,6 +114,12 @@ func (c *check) modules(yield func(name string, m *ast.Module) bool) {
 func (c *check) misplaced(add finder) map[string]bool {
 	files := map[string]bool{}
 	for name, m := range c.modules {
+		for _, r := range m.Rules {
+			path := texts(append(m.Package.Path[1:].Copy(), headOf(r)...))
+			if len(path) > 1 && path[0] == engine.Root && slices.Contains(serverData, path[1]) {
+				add(codeMisplaced, r.Location, "a rule adds to data.patrol.%s, which the server reads from data alone: what it adds is refused as policy_error", path[1])
+			}
+		}
 		if first, _, _ := strings.Cut(name, "/"); first != "custom" || m.Package.Path.HasPrefix(engine.CustomPackage) {
 			continue
 		}

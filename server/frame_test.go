@@ -113,6 +113,7 @@ func TestNothingUndeclaredIsIgnored(t *testing.T) {
 	w := newWorld(t, testenv.SQLite(t), nil)
 	pat := w.pat("root", "kept", "acme:models:*:read")
 	ann := w.pat("ann", "ann's", "acme:models:*:read")
+	asks := w.pat("root", "asks", "*:decisions:*:evaluate") // before a body of AuthZEN is read
 	target := strings.NewReplacer(":id", pat.ID, ":pat", ann.ID, ":user", w.users["ann"].ID, ":scope", pat.Scopes[0].ID, ":decision", "d", ":name", "x")
 	before := w.everything()
 	tried := 0
@@ -149,6 +150,9 @@ func TestNothingUndeclaredIsIgnored(t *testing.T) {
 			if r.By == "patItself" {
 				req.Header.Set("Authorization", "Bearer "+pat.Token)
 			}
+			if strings.HasPrefix(r.Path, "/access/v1/") {
+				req.Header.Set("Authorization", "Bearer "+asks.Token)
+			}
 			resp, err := http.DefaultTransport.RoundTrip(req)
 			require.NoError(t, err)
 			text, err := io.ReadAll(resp.Body)
@@ -159,7 +163,8 @@ func TestNothingUndeclaredIsIgnored(t *testing.T) {
 			if field == "*" {
 				field = r.Query[0]
 			}
-			if field != "" && !r.Page {
+			// AuthZEN and OAuth have errors of their own: 400, and no fields.
+			if field != "" && !r.Page && !strings.HasPrefix(r.Path, "/access/v1/") && !strings.HasPrefix(r.Path, "/oauth/") {
 				assert.Equal(t, 422, resp.StatusCode, "%s %s with %s", r.Method, address, f.name)
 				assert.Contains(t, string(text), `"field":"`+field+`"`, "%s %s with %s", r.Method, address, f.name)
 			}

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -42,6 +43,7 @@ func TestMain(m *testing.M) {
 		os.Exit(curl(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	sandbox.Replace(testenv.Program())
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // so that children of tests under nohup do not ignore it
 	testenv.Main(m)
 }
 

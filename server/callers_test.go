@@ -66,12 +66,14 @@ var whoMayCall = map[string]map[string]int{
 	"owner":       {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "pol": 404, "root": 404},
 	"ownerFresh":  {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "pol": 404, "root": 404},
 
-	"ownerOrPlatformAdmin": {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "pol": 404, "root": admitted},
-	"domainReader":         {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": admitted, "pol": 404, "root": admitted},
-	"domainAdmin":          {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": 403, "dom": admitted, "pol": 404, "root": admitted},
-	"platformAdmin":        {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": 403, "root": admitted},
-	"bundleReader":         {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": admitted, "root": admitted},
-	"policyTeam":           {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": admitted, "root": admitted},
+	"ownerOrPlatformAdmin":    {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": 404, "pol": 404, "root": admitted},
+	"thatUserOrPlatformAdmin": {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": admitted, "ann": 404, "dom": 404, "pol": 404, "root": admitted}, // the path names eve
+
+	"domainReader":  {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": admitted, "dom": admitted, "pol": 404, "root": admitted},
+	"domainAdmin":   {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 404, "ann": 403, "dom": admitted, "pol": 404, "root": admitted},
+	"platformAdmin": {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": 403, "root": admitted},
+	"bundleReader":  {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": admitted, "root": admitted},
+	"policyTeam":    {"nobody": 401, "garbage": 401, "a PAT": 403, "eve": 403, "ann": 403, "dom": 403, "pol": admitted, "root": admitted},
 }
 
 // bodies are requests that get past validation, so that another's thing is looked

@@ -33,7 +33,7 @@ func Routes() []Route {
 	names := map[endpoint.Caller]string{
 		endpoint.Anyone: "anyone", endpoint.AskingProxy: "askingProxy", endpoint.TokenHolder: "tokenHolder", endpoint.PatItself: "patItself", endpoint.Session: "session", endpoint.Owner: "owner", endpoint.OwnerFresh: "ownerFresh",
 		endpoint.OwnerConfirming:      "ownerConfirming",
-		endpoint.OwnerOrPlatformAdmin: "ownerOrPlatformAdmin", endpoint.DomainReader: "domainReader", endpoint.DomainAdmin: "domainAdmin", endpoint.PlatformAdmin: "platformAdmin",
+		endpoint.OwnerOrPlatformAdmin: "ownerOrPlatformAdmin", endpoint.ThatUserOrPlatformAdmin: "thatUserOrPlatformAdmin", endpoint.DomainReader: "domainReader", endpoint.DomainAdmin: "domainAdmin", endpoint.PlatformAdmin: "platformAdmin",
 		endpoint.PolicyTeam: "policyTeam", endpoint.BundleReader: "bundleReader",
 	}
 	signIns := map[endpoint.SignIn]string{

@@ -36,6 +36,11 @@ func (s *Server) admit(c *gin.Context, by endpoint.Caller) (models.Principal, er
 	switch by {
 	case endpoint.Session, endpoint.Owner, endpoint.OwnerConfirming, endpoint.OwnerOrPlatformAdmin:
 		return p, nil
+	case endpoint.ThatUserOrPlatformAdmin:
+		if p.User.ID != c.Param("id") && !p.User.Admin {
+			return models.Principal{}, errNoUser
+		}
+		return p, nil
 	case endpoint.OwnerFresh:
 		if !s.identity.Fresh(p) {
 			return models.Principal{}, identity.ErrStaleSignIn
@@ -78,6 +83,7 @@ func (s *Server) recent(c *gin.Context, r *endpoint.Route, p models.Principal) (
 }
 
 var (
+	errNoUser         = models.NewError(models.CodeNotFound, "there is no such user")
 	errAdminOnly      = models.NewError(models.CodeForbidden, "only platform admins may do this")
 	errPolicyTeamOnly = models.NewError(models.CodeForbidden, "only the policy team and platform admins may do this")
 )

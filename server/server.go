@@ -22,6 +22,7 @@ import (
 	"patrol/server/manage"
 	"patrol/server/oauth"
 	"patrol/server/pages"
+	"patrol/server/reach"
 	"patrol/server/request"
 	"patrol/server/rest"
 )
@@ -156,7 +157,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	forPrograms.HTTP.MaxBodyBytes, forPrograms.HTTP.ReadTimeout, forPrograms.HTTP.WriteTimeout = cfg.HTTP.MaxBodyBytes, cfg.HTTP.ReadTimeout, cfg.HTTP.WriteTimeout
 	s.rest = rest.New(forPrograms, rest.Deps{
-		Manage: s.manage, Identity: s.identity, Authz: s.authz, Clock: s.now, PageBase: s.pageBase, Ending: s.ending, Pollers: s.pollers,
+		Manage: s.manage, Identity: s.identity, Authz: s.authz, Reach: reach.New(reach.Deps{Manage: s.manage, Authz: s.authz, Clock: s.now}), Clock: s.now, PageBase: s.pageBase, Ending: s.ending, Pollers: s.pollers,
 	})
 	asked := authzen.Config{MaxBodyBytes: cfg.HTTP.MaxBodyBytes, Domain: cfg.AuthZENDomain}
 	if origin, err := publicOrigin(cfg.PublicURL); err == nil && strings.HasPrefix(origin, "https://") {

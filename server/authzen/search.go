@@ -211,7 +211,8 @@ func (w *search) users(k *caller) (none api.AccessResults, err error) {
 			})
 		}
 		after, seen = next, seen+len(list)
-		if next == "" || len(w.found) >= w.page.limit || seen >= maxExamined || k.ctx.Err() != nil {
+		// A page may be shorter than it could be: to look for the last few would take a query each.
+		if next == "" || 2*len(w.found) >= w.page.limit || seen >= maxExamined || k.ctx.Err() != nil {
 			return w.answer(next), k.ctx.Err()
 		}
 	}
@@ -239,7 +240,8 @@ func (w *search) tokens(k *caller) (none api.AccessResults, err error) {
 			})
 		}
 		after, seen = next, seen+len(list)
-		if next == "" || len(w.found) >= w.page.limit || seen >= maxExamined || k.ctx.Err() != nil {
+		// A page may be shorter than it could be: to look for the last few would take a query each.
+		if next == "" || 2*len(w.found) >= w.page.limit || seen >= maxExamined || k.ctx.Err() != nil {
 			return w.answer(next), k.ctx.Err()
 		}
 	}

@@ -39,6 +39,9 @@ const (
 	OwnerConfirming
 	// OwnerOrPlatformAdmin is the owner, or a signed-in platform admin.
 	OwnerOrPlatformAdmin
+	// ThatUserOrPlatformAdmin is the user whom the path names, or a signed-in platform admin. To
+	// others the user does not exist.
+	ThatUserOrPlatformAdmin
 	// DomainReader is a signed-in member of the route's domain, or a platform
 	// admin. To others the domain does not exist.
 	DomainReader

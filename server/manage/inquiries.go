@@ -3,7 +3,9 @@ package manage
 import (
 	"context"
 	"strings"
+	"time"
 
+	"patrol/api"
 	"patrol/models"
 	"patrol/models/store"
 )
@@ -40,6 +42,15 @@ func (s *Service) FindDomains(ctx context.Context) ([]models.Domain, error) {
 	return found, err
 }
 
+// maxLive bounds the live tokens of one user that are looked at.
+const maxLive = 1000
+
+// LivePATsOf returns the tokens of a user that work, as they count.
+func (s *Service) LivePATsOf(ctx context.Context, userID string) ([]models.PAT, error) {
+	found, _, err := s.store.PATs(ctx, store.PATFilter{UserID: userID, Status: models.StatusActive}, Page{Limit: maxLive})
+	return found, err
+}
+
 // FindPAT returns a token as it counts, nil if there is none.
 func (s *Service) FindPAT(ctx context.Context, id string) (*models.PAT, error) {
 	return s.store.PAT(ctx, id)
@@ -48,4 +59,19 @@ func (s *Service) FindPAT(ctx context.Context, id string) (*models.PAT, error) {
 // Standings lists all users by email address, each with the membership in a domain.
 func (s *Service) Standings(ctx context.Context, domain string, page Page) ([]models.Standing, string, error) {
 	return s.store.Standings(ctx, domain, page)
+}
+
+// ReadDraft reads the scopes and the lifetime of a token that is not made yet.
+func (s *Service) ReadDraft(in api.ReachDraft) (scopes []models.Scope, length time.Duration, err error) {
+	var v models.Invalid
+	for _, sc := range in.Scopes {
+		scopes = append(scopes, newScope(sc))
+	}
+	models.ValidateScopes(scopes, s.Catalog(), s.cfg.Limits, &v)
+	length = min(models.DefaultLifetime, s.cfg.Limits.MaxLifetime)
+	if in.ExpiresIn != "" {
+		now := s.now()
+		length = lifetime(in.ExpiresIn, nil).Resolve(now, s.cfg.Limits.MaxLifetime, &v).Sub(now)
+	}
+	return scopes, length, v.Err()
 }

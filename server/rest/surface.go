@@ -6,6 +6,7 @@ import (
 	"patrol/server/authz"
 	"patrol/server/identity"
 	"patrol/server/manage"
+	"patrol/server/reach"
 	"patrol/server/request"
 )
 
@@ -26,6 +27,7 @@ type Deps struct {
 	Manage   *manage.Service
 	Identity *identity.Service
 	Authz    *authz.Authorizer
+	Reach    *reach.Service
 	Clock    func() time.Time
 	// PageBase returns what links begin with that people are handed; "": they are relative.
 	PageBase func() string
@@ -41,6 +43,7 @@ type Surface struct {
 	manage   *manage.Service
 	identity *identity.Service
 	authz    *authz.Authorizer
+	reach    *reach.Service
 	now      func() time.Time
 	pageBase func() string
 	ending   <-chan struct{}
@@ -50,7 +53,7 @@ type Surface struct {
 // New returns a surface.
 func New(cfg Config, deps Deps) *Surface {
 	return &Surface{
-		cfg: cfg, manage: deps.Manage, identity: deps.Identity, authz: deps.Authz, now: deps.Clock,
+		cfg: cfg, manage: deps.Manage, identity: deps.Identity, authz: deps.Authz, reach: deps.Reach, now: deps.Clock,
 		pageBase: deps.PageBase, ending: deps.Ending, pollers: deps.Pollers,
 	}
 }

@@ -95,7 +95,7 @@ func TestReachIsWhatAuthorizeAnswers(t *testing.T) {
 		}
 		pat, token := w.minted(owner, fmt.Sprintf("of round %d", round), scopes, []time.Duration{time.Hour, 30 * 24 * time.Hour}[r.IntN(2)])
 		if r.IntN(3) == 0 {
-			_, _ = w.store.ApprovePAT(t.Context(), by, pick("acme", "beta"), pat.ID, nil) //nolint:errcheck // it may have no scope there
+			_, _ = w.store.ApprovePAT(t.Context(), by, pick("acme", "beta"), pat.ID, nil) // it may have no scope there
 		}
 		cells := w.reached("root", "/api/v1/pats/"+pat.ID+"/reach")
 		require.NotEmpty(t, cells)

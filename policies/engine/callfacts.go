@@ -17,7 +17,7 @@ type Reads struct{ IP, UserAgent, Method, Path, Headers bool }
 
 // Call returns what of the facts about a call is read.
 func (r Reads) Call(f Facts) (client models.Client, http *models.ProxiedFacts) {
-	if r.IP || f.Token.limited() {
+	if r.IP || f.Token.HasAllowedIPs() {
 		client.IP = f.Client.IP
 	}
 	if r.UserAgent {
@@ -82,8 +82,8 @@ func termsOf(e *ast.Expr) []*ast.Term {
 	return nil
 }
 
-// limited reports whether a token has allowed_ips.
-func (v *Value) limited() bool { return v != nil && v.hasAllowedIPs }
+// HasAllowedIPs reports whether a token is for some addresses.
+func (v *Value) HasAllowedIPs() bool { return v != nil && v.hasAllowedIPs }
 
 // add adds what a reference to input reads.
 func (r *Reads) add(ref ast.Ref) {
@@ -116,7 +116,7 @@ type callTerms struct{ ip, agent, method, path, headers *ast.Term }
 
 // callParts returns those that the policy reads.
 func (s *Snapshot) callParts(f Facts) (t callTerms) {
-	if (s.reads.IP || f.Token.limited()) && f.Client.IP.IsValid() {
+	if (s.reads.IP || f.Token.HasAllowedIPs()) && f.Client.IP.IsValid() {
 		t.ip = addressTerm(f.Client.IP)
 	}
 	if s.reads.UserAgent && f.Client.UserAgent != "" {

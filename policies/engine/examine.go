@@ -41,7 +41,7 @@ func (s *Snapshot) Examine(ctx context.Context, req models.Request, f Facts, now
 // dependence returns the parts that were looked at for a question.
 func (s *Snapshot) dependence(q *question, f Facts) (parts []string) {
 	if q.shape == nil || q.unwatched {
-		if f.Token.limited() && !slices.Contains(s.variable, DependsOnClient) {
+		if f.Token.HasAllowedIPs() && !slices.Contains(s.variable, DependsOnClient) {
 			return append([]string{DependsOnClient}, s.variable...)
 		}
 		return s.variable

@@ -28,6 +28,7 @@ var (
 	errNotAsked      = fmt.Errorf("%w: the policy was not asked for it", ErrNotReplayable)
 	errInputErased   = fmt.Errorf("%w: its input is masked", ErrNotReplayable)
 	errRequestErased = fmt.Errorf("%w: what was asked for is masked", ErrNotReplayable)
+	errAddressErased = fmt.Errorf("%w: the client's address is masked, and the token is for some addresses", ErrNotReplayable)
 )
 
 // CheckReplayable returns nil, or an [ErrNotReplayable] that says why a decision
@@ -111,8 +112,11 @@ func ReplayDecision(ctx context.Context, s *engine.Snapshot, l *models.LoggedDec
 			return models.Decision{}, err
 		}
 	}
-	if err := readCall(in, &facts); err != nil {
+	if err := readCall(in, &facts, l.InputMasked()); err != nil {
 		return models.Decision{}, err
+	}
+	if facts.Token.HasAllowedIPs() && !facts.Client.IP.IsValid() && l.InputMasked() {
+		return models.Decision{}, errAddressErased
 	}
 	req := l.Request
 	if in.Context != "" {
@@ -131,8 +135,9 @@ func ReplayDecision(ctx context.Context, s *engine.Snapshot, l *models.LoggedDec
 	return d, nil
 }
 
-// readCall reads what a logged input has of the call.
-func readCall(in *models.DecisionInput, to *engine.Facts) error {
+// readCall reads what a logged input has of the call. Of a masked input an address that is
+// none, such as a hash of one, is unknown.
+func readCall(in *models.DecisionInput, to *engine.Facts, masked bool) error {
 	if in.Client != "" {
 		var client struct {
 			IP        string `json:"ip"`
@@ -144,7 +149,7 @@ func readCall(in *models.DecisionInput, to *engine.Facts) error {
 		to.Client.UserAgent = client.UserAgent
 		if client.IP != "" {
 			var err error
-			if to.Client.IP, err = netip.ParseAddr(client.IP); err != nil {
+			if to.Client.IP, err = netip.ParseAddr(client.IP); err != nil && !masked {
 				return fmt.Errorf("read a logged client: %w", err)
 			}
 		}

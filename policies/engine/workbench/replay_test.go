@@ -209,6 +209,51 @@ func TestReplayKnowsWhatIsMasked(t *testing.T) {
 	assert.Equal(t, []int64{38, 2, 1, 0}, []int64{report.Replayed, report.Skipped, report.Masked, report.Changes()})
 }
 
+// TestReplayOfTokensForSomeAddresses has decisions made again from where they were made, and
+// none where a mask keeps that.
+func TestReplayOfTokensForSomeAddresses(t *testing.T) {
+	policy := patient(t, nil)
+	p := models.PAT{ID: "t", Name: "ci", CreatedAt: time.Unix(1790000000, 0), ExpiresAt: time.Unix(1792592000, 0), AllowedIPs: []string{"203.0.113.0/24"}}
+	p.Scopes = []models.Scope{{ID: "s", Domain: "acme", EntityType: "models", Entity: "*", Operation: "read"}}
+	token, err := engine.TokenValue(p).Fact()
+	require.NoError(t, err)
+	all := seededLog(t, policy, 1)
+	for _, c := range []struct {
+		name, client   string
+		erased, masked []string
+		want           models.ReasonCode
+		skipped        bool
+	}{
+		{name: "from an allowed address", client: `{"ip":"203.0.113.7"}`},
+		{name: "from another", client: `{"ip":"203.0.114.7"}`, want: models.IPForbidden},
+		{name: "from who knows where", want: models.IPForbidden},
+		{name: "erased", erased: []string{"/input/client"}, skipped: true},
+		{name: "hashed", client: `{"ip":"hmac-sha256:AAAA"}`, masked: []string{"/input/client/ip"}, skipped: true},
+		{name: "something else is masked", client: `{"ip":"203.0.113.7"}`, masked: []string{"/input/user/email"}},
+	} {
+		l := all[0]
+		in := *l.Input
+		l.Input, l.Erased, l.Masked = &in, c.erased, c.masked
+		l.Request = models.Request{Domain: "acme", EntityType: "models", Entity: "a", Operation: "read"}
+		in.Token, in.Client, in.Now = token, c.client, 1790500000
+		for kind, value := range map[**models.Fact]*engine.Value{
+			&in.User:   engine.UserValue(models.User{ID: "u", Email: "u@example.com"}),
+			&in.Domain: engine.DomainValue(models.Domain{ID: "acme", Status: models.DomainEnabled}), &in.Membership: engine.MembershipValue(models.Membership{Role: "member"}),
+		} {
+			*kind, err = value.Fact()
+			require.NoError(t, err)
+		}
+		d, err := workbench.ReplayDecision(t.Context(), policy, &l, new(workbench.FactCache))
+		if c.skipped {
+			require.ErrorIs(t, err, workbench.ErrNotReplayable, c.name)
+			continue
+		}
+		require.NoError(t, err, c.name)
+		assert.Equal(t, c.want, d.FirstReason(), c.name)
+		assert.Equal(t, c.want == "", d.Allowed, c.name)
+	}
+}
+
 func TestReplayEndsWithAnError(t *testing.T) {
 	policy := patient(t, nil)
 	logged := seededLog(t, policy, 300)

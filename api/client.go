@@ -350,7 +350,7 @@ func (c *Client) AdviseAll(ctx context.Context, filter AdviceFilter) (AdvicePage
 	if filter.Days > 0 {
 		query.Set("days", strconv.Itoa(filter.Days))
 	}
-	for name, value := range map[string]string{"owner": filter.Owner, "domain": filter.Domain} {
+	for name, value := range map[string]string{"email": filter.Owner, "domain": filter.Domain} {
 		if value != "" {
 			query.Set(name, value)
 		}

@@ -57,8 +57,8 @@ func TestDecisionsCanBeLookedUp(t *testing.T) {
 		}
 		assert.ElementsMatch(t, []string{unknown.DecisionID, denied.DecisionID, allowed.DecisionID}, list(""))
 		assert.Equal(t, []string{allowed.DecisionID}, list("?outcome=allow"))
-		assert.ElementsMatch(t, []string{allowed.DecisionID, denied.DecisionID}, list("?token="+pat.ID+"&since=1h"))
-		assert.Equal(t, []string{denied.DecisionID}, list("?reason=out_of_scope&user="+w.users["ann"].ID+"&domain=acme"))
+		assert.ElementsMatch(t, []string{allowed.DecisionID, denied.DecisionID}, list("?token_id="+pat.ID+"&since=1h"))
+		assert.Equal(t, []string{denied.DecisionID}, list("?reason=out_of_scope&user_id="+w.users["ann"].ID+"&domain=acme"))
 		assert.Empty(t, list("?until=24h"))
 		assert.Empty(t, list("?since="+url.QueryEscape(w.clock.Now().Add(time.Hour).Format(time.RFC3339))))
 		w.as("root").get("/api/v1/decisions?outcome=maybe&since=yesterday").problem(422, models.CodeInvalid)

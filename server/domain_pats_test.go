@@ -175,7 +175,7 @@ func TestADomainsAdminSeesItsTokensAndNoMore(t *testing.T) {
 			return names
 		}
 		assert.ElementsMatch(t, []string{"both", "member's", "x"}, list("dom", "acme", ""))
-		assert.ElementsMatch(t, []string{"both"}, list("dom", "acme", "owner=EVE"))
+		assert.ElementsMatch(t, []string{"both"}, list("dom", "acme", "email=EVE"))
 		assert.ElementsMatch(t, []string{"x"}, list("dom", "acme", "expires_before="+url.QueryEscape(w.clock.Now().AddDate(0, 0, 2).Format(time.RFC3339))))
 		assert.Empty(t, list("dom", "acme", "approved=true"))
 		assert.Len(t, list("root", "acme", "approved=false&status=active"), 3)

@@ -81,6 +81,10 @@ func (r *Route) CheckFrame(c *gin.Context, maxForm int64) error {
 	return nil
 }
 
+// formerNames are names that filters had before all lists called them the same. Whoever still uses
+// one is told the name of today.
+var formerNames = map[string]string{"owner": "email", "user": "user_id", "token": "token_id"}
+
 // checkQuery adds to v what is wrong with the parameters of an address.
 func (a Accepts) checkQuery(query url.Values, valued bool, v *models.Invalid) {
 	for _, name := range sortedNames(query) {
@@ -89,7 +93,11 @@ func (a Accepts) checkQuery(query url.Values, valued bool, v *models.Invalid) {
 		switch {
 		case slices.Contains(a.Ignored, name):
 		case !several && !slices.Contains(a.Query, name):
-			if !a.Open {
+			switch now := formerNames[name]; {
+			case a.Open:
+			case now != "" && slices.Contains(a.Query, now):
+				v.Add(name, "is called %s", now)
+			default:
 				v.Add(shownName(name), "is not a parameter of this request; %s", a.takes())
 			}
 		case len(values) > 1 && !several:

@@ -18,7 +18,7 @@ import (
 func (s *Surface) adviceRoutes() []endpoint.Route {
 	return []endpoint.Route{
 		{Method: "GET", Path: "/api/v1/pats/:id/advice", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Do: s.getAdvice, Accepts: endpoint.Accepts{Query: []string{"days"}}},
-		{Method: "GET", Path: "/api/v1/admin/advice", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getAdviceOnAll, Accepts: endpoint.Accepts{Query: endpoint.With("days", "user_id", "owner", "domain", "uncertain")}},
+		{Method: "GET", Path: "/api/v1/admin/advice", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getAdviceOnAll, Accepts: endpoint.Accepts{Query: endpoint.With("days", "user_id", "email", "domain", "uncertain")}},
 		{Method: "POST", Path: "/api/v1/pats/:id/narrow", By: endpoint.Owner, SignIn: endpoint.AnyAgeToNarrow, Do: s.postNarrow, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 	}
 }
@@ -40,7 +40,7 @@ func readDays(query url.Values, v *models.Invalid) int {
 func (s *Surface) getAdviceOnAll(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid
-	search := manage.AdviceSearch{Days: readDays(query, &v), UserID: query.Get("user_id"), Owner: query.Get("owner"), Domain: query.Get("domain")}
+	search := manage.AdviceSearch{Days: readDays(query, &v), UserID: query.Get("user_id"), Owner: query.Get("email"), Domain: query.Get("domain")}
 	switch query.Get("uncertain") {
 	case "", "false":
 	case "true":

@@ -14,7 +14,7 @@ import (
 // decisionRoutes are about decisions that were made.
 func (s *Surface) decisionRoutes() []endpoint.Route {
 	return []endpoint.Route{
-		{Method: "GET", Path: "/api/v1/decisions", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getDecisions, Accepts: endpoint.Accepts{Query: endpoint.With("user", "token", "domain", "outcome", "reason", "surface", "request", "revision", "since", "until")}},
+		{Method: "GET", Path: "/api/v1/decisions", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getDecisions, Accepts: endpoint.Accepts{Query: endpoint.With("user_id", "token_id", "domain", "outcome", "reason", "surface", "request", "revision", "since", "until")}},
 		{Method: "GET", Path: "/api/v1/decisions/:decision", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getDecision},
 		{Method: "GET", Path: "/api/v1/refusals", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getRefusals, Accepts: endpoint.Accepts{Query: endpoint.With("address", "reason", "since", "until")}},
 		{Method: "GET", Path: "/api/v1/decision-log", By: endpoint.PolicyTeam, SignIn: endpoint.AnyAgeToRead, Do: s.getDecisionLog},
@@ -26,6 +26,7 @@ func (s *Surface) getDecisions(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid
 	filter := endpoint.DecisionFilter(query, s.now(), &v)
+	filter.UserID, filter.TokenID = query.Get("user_id"), query.Get("token_id")
 	page := readPage(query, &v)
 	if err := v.Err(); err != nil {
 		return err

@@ -29,7 +29,7 @@ func TestParseJSON(t *testing.T) {
 		{"whole", `{"name":"ci","scopes":[{"domain":"a","entity_type":"models","entity":"*","operation":"read"}],"expires_in":"30d"}`, "", "", ""},
 		{"space around", " \n{\"name\":\"ci\"}\r\n\t", "", "", ""},
 		{"a time", `{"expires_at":"2030-01-31T12:00:00Z"}`, "", "", ""},
-		{"null is absent", `{"name":null}`, "", "", ""},
+		{"null in a text", `{"name":"null","description":"a null b"}`, "", "", ""},
 
 		{"empty", ``, models.CodeMalformed, "", "has no body"},
 		{"only space", "  \n", models.CodeMalformed, "", "has no body"},
@@ -53,6 +53,8 @@ func TestParseJSON(t *testing.T) {
 		{"other case", `{"Name":"ci"}`, models.CodeInvalid, "Name", "is not a field"},
 		{"unknown, deep", `{"scopes":[{},{"role":1}]}`, models.CodeInvalid, "scopes[1].role", "is not a field"},
 		{"a token for a name", `{"` + pat + `":1}`, models.CodeInvalid, "patrol_***", "is not a field"},
+		{"null for a string", `{"name":null}`, models.CodeInvalid, "name", "must be a string"},
+		{"null for a string, deep", `{"name":"x","scopes":[{"domain":null}]}`, models.CodeInvalid, "scopes[0].domain", "must be a string"},
 		{"number for a string", `{"name":5}`, models.CodeInvalid, "name", "must be a string"},
 		{"object for a string", `{"name":{}}`, models.CodeInvalid, "name", "must be a string"},
 		{"string for an array", `{"scopes":"x"}`, models.CodeInvalid, "scopes", "must be an array"},

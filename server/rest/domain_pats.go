@@ -34,7 +34,7 @@ func (s *Surface) wireDomainPAT(domain string, o manage.OwnedPAT) api.DomainPAT 
 // readSearch reads what lists of others' tokens are filtered by.
 func readSearch(query url.Values, v *models.Invalid) manage.PATSearch {
 	search := manage.PATSearch{
-		Email: query.Get("owner"), Name: query.Get("name"), Status: models.Status(query.Get("status")),
+		UserID: query.Get("user_id"), Email: query.Get("email"), Name: query.Get("name"), Status: models.Status(query.Get("status")),
 		ExpiresBefore: readTime(query, "expires_before", v), UnusedSince: readTime(query, "unused_since", v),
 	}
 	switch search.Status {

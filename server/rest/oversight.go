@@ -20,7 +20,7 @@ func (s *Surface) getInventory(c *gin.Context, _ models.Principal) error {
 	query := c.Request.URL.Query()
 	var v models.Invalid
 	search := readSearch(query, &v)
-	search.Domain, search.UserID = query.Get("domain"), query.Get("user_id")
+	search.Domain = query.Get("domain")
 	page := readPage(query, &v)
 	if err := v.Err(); err != nil {
 		return err

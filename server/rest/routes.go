@@ -60,7 +60,7 @@ func (s *Surface) apiRoutes() []endpoint.Route {
 		{Method: "DELETE", Path: "/api/v1/domains/:id/members/:user", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.deleteMember},
 		{Method: "GET", Path: "/api/v1/domains/:id/limits", By: endpoint.DomainReader, SignIn: endpoint.AnyAgeToRead, Do: s.getLimits},
 		{Method: "PUT", Path: "/api/v1/domains/:id/limits", By: endpoint.DomainAdmin, SignIn: endpoint.FreshAdmin, Do: s.putLimits, Accepts: endpoint.Accepts{Body: endpoint.Object}},
-		{Method: "GET", Path: "/api/v1/domains/:id/pats", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getDomainPATs, Accepts: endpoint.Accepts{Query: endpoint.With("owner", "name", "status", "expires_before", "unused_since", "approved")}},
+		{Method: "GET", Path: "/api/v1/domains/:id/pats", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getDomainPATs, Accepts: endpoint.Accepts{Query: endpoint.With("user_id", "email", "name", "status", "expires_before", "unused_since", "approved")}},
 		{Method: "GET", Path: "/api/v1/domains/:id/pats/:pat", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getDomainPAT},
 		{Method: "POST", Path: "/api/v1/domains/:id/pats/:pat/revoke", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.postDomainRevoke, Accepts: endpoint.Accepts{Query: []string{"wait"}, Body: endpoint.Object}},
 		{Method: "PUT", Path: "/api/v1/domains/:id/pats/:pat/withdrawal", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.putWithdrawal, Accepts: endpoint.Accepts{Body: endpoint.Object}},
@@ -68,7 +68,7 @@ func (s *Surface) apiRoutes() []endpoint.Route {
 		{Method: "PUT", Path: "/api/v1/domains/:id/approvals/:pat", By: endpoint.DomainAdmin, SignIn: endpoint.FreshAdmin, Do: s.putApproval, Accepts: endpoint.Accepts{Body: endpoint.ObjectOrNothing}},
 		{Method: "DELETE", Path: "/api/v1/domains/:id/approvals/:pat", By: endpoint.DomainAdmin, SignIn: endpoint.AnyAgeToNarrow, Do: s.deleteApproval},
 
-		{Method: "GET", Path: "/api/v1/admin/pats", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getInventory, Accepts: endpoint.Accepts{Query: endpoint.With("owner", "name", "status", "expires_before", "unused_since", "domain", "user_id")}},
+		{Method: "GET", Path: "/api/v1/admin/pats", By: endpoint.PlatformAdmin, SignIn: endpoint.AnyAgeToRead, Do: s.getInventory, Accepts: endpoint.Accepts{Query: endpoint.With("user_id", "email", "name", "status", "expires_before", "unused_since", "domain")}},
 		{Method: "POST", Path: "/api/v1/admin/pats/purge", By: endpoint.PlatformAdmin, SignIn: endpoint.FreshAdmin, Do: s.postAnyPurge, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 		{Method: "POST", Path: "/api/v1/credentials/revoke", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: s.postFound, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 		{Method: "GET", Path: "/openapi.yaml", By: endpoint.Anyone, SignIn: endpoint.NoSession, Do: getOpenAPI("application/yaml", api.OpenAPI)},

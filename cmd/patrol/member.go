@@ -151,7 +151,7 @@ func (p *process) memberListCommand() *cobra.Command {
 			return models.NewError(models.CodeNotFound, "there is no such domain")
 		}
 		members, err := all(func(page store.Page) ([]store.Member, string, error) {
-			return o.store.Members(ctx, domain, page)
+			return o.store.Members(ctx, domain, store.MemberFilter{}, page)
 		})
 		if err != nil {
 			return err

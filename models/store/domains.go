@@ -36,7 +36,7 @@ func (s *Store) Domains(ctx context.Context, f DomainFilter, p Page) ([]models.D
 	if err != nil {
 		return nil, "", err
 	}
-	if !storable(f.UserID) {
+	if !storable(f.UserID, f.Name, string(f.Status)) {
 		return []models.Domain{}, "", nil
 	}
 	var rows []domainRow
@@ -47,6 +47,12 @@ func (s *Store) Domains(ctx context.Context, f DomainFilter, p Page) ([]models.D
 		}
 		if f.UserID != "" {
 			q = q.Where("id IN (SELECT domain FROM memberships WHERE user_id = ?)", f.UserID)
+		}
+		if f.Name != "" {
+			q = q.Where(`(LOWER(name) LIKE LOWER(?) ESCAPE '\' OR id LIKE LOWER(?) ESCAPE '\')`, contains(nfc(f.Name)), contains(f.Name))
+		}
+		if f.Status != "" {
+			q = q.Where("status = ?", f.Status)
 		}
 		return q.Find(&rows).Error
 	})
@@ -257,12 +263,12 @@ func (s *Store) Memberships(ctx context.Context, userID string) ([]models.Member
 }
 
 // Members lists a domain's members by email address.
-func (s *Store) Members(ctx context.Context, domain string, p Page) ([]Member, string, error) {
+func (s *Store) Members(ctx context.Context, domain string, f MemberFilter, p Page) ([]Member, string, error) {
 	key, err := p.key("member", 1)
 	if err != nil {
 		return nil, "", err
 	}
-	if !storable(domain) {
+	if !storable(domain, f.UserID, f.Email) {
 		return []Member{}, "", nil
 	}
 	var rows []Member
@@ -272,6 +278,12 @@ func (s *Store) Members(ctx context.Context, domain string, p Page) ([]Member, s
 			Order("u.email").Limit(p.limit() + 1)
 		if key != nil { // by id, so that no address is in a URL
 			q = q.Where("u.email > (SELECT email FROM users WHERE id = ?)", key[0])
+		}
+		if f.UserID != "" {
+			q = q.Where("m.user_id = ?", f.UserID)
+		}
+		if f.Email != "" {
+			q = q.Where(`u.email LIKE ? ESCAPE '\'`, contains(models.NormalizeEmail(f.Email)))
 		}
 		return q.Find(&rows).Error
 	})

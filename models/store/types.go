@@ -19,6 +19,8 @@ const DefaultPageSize = 50
 type UserFilter struct {
 	Admin    *bool
 	Disabled *bool
+	Email    string // part of the address
+	Name     string // part of the name
 }
 
 // UserPatch is a change of a user. Nil fields stay.
@@ -35,6 +37,14 @@ type UserPatch struct {
 // DomainFilter narrows a list of domains. Empty fields do not narrow.
 type DomainFilter struct {
 	UserID string // only domains of which this user is a member
+	Name   string // part of the name or of the id
+	Status models.DomainStatus
+}
+
+// MemberFilter narrows a list of members. Empty fields do not narrow.
+type MemberFilter struct {
+	UserID string
+	Email  string // part of the address
 }
 
 // DomainPatch is a change of a domain. Nil fields stay.

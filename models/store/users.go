@@ -49,6 +49,9 @@ func (s *Store) Users(ctx context.Context, f UserFilter, p Page) ([]models.User,
 	if err != nil {
 		return nil, "", err
 	}
+	if !storable(f.Email, f.Name) {
+		return []models.User{}, "", nil
+	}
 	var rows []userRow
 	err = s.list(ctx, "users", func(db *gorm.DB) error {
 		q := db.Order("email").Limit(p.limit() + 1)
@@ -60,6 +63,12 @@ func (s *Store) Users(ctx context.Context, f UserFilter, p Page) ([]models.User,
 		}
 		if f.Disabled != nil {
 			q = q.Where("disabled = ?", *f.Disabled)
+		}
+		if f.Email != "" {
+			q = q.Where(`email LIKE ? ESCAPE '\'`, contains(models.NormalizeEmail(f.Email)))
+		}
+		if f.Name != "" {
+			q = q.Where(`LOWER(name) LIKE LOWER(?) ESCAPE '\'`, contains(nfc(f.Name)))
 		}
 		return q.Find(&rows).Error
 	})

@@ -56,8 +56,8 @@ func (s *Service) Administered(ctx context.Context, p models.Principal) ([]model
 }
 
 // Members lists who belongs to a domain.
-func (s *Service) Members(ctx context.Context, domain string, page Page) ([]Member, string, error) {
-	return s.store.Members(ctx, domain, page)
+func (s *Service) Members(ctx context.Context, domain string, filter MemberFilter, page Page) ([]Member, string, error) {
+	return s.store.Members(ctx, domain, filter, page)
 }
 
 // MemberOf returns the account of a member of a domain. Of others nothing is told.
@@ -113,9 +113,8 @@ func (s *Service) UpdateDomain(ctx context.Context, p models.Principal, id strin
 
 // Domains returns the domains that p may know of: their own, or all for a
 // platform admin.
-func (s *Service) Domains(ctx context.Context, p models.Principal, page store.Page) ([]models.Domain, string, error) {
-	var filter store.DomainFilter
-	if !p.User.Admin {
+func (s *Service) Domains(ctx context.Context, p models.Principal, filter DomainFilter, page Page) ([]models.Domain, string, error) {
+	if filter.UserID = ""; !p.User.Admin {
 		filter.UserID = p.User.ID
 	}
 	return s.store.Domains(ctx, filter, page)

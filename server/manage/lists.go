@@ -17,6 +17,12 @@ type (
 	PATSearch = store.PATSearch
 	// Member is a user with a role in a domain.
 	Member = store.Member
+	// UserFilter narrows a list of users.
+	UserFilter = store.UserFilter
+	// DomainFilter narrows a list of domains.
+	DomainFilter = store.DomainFilter
+	// MemberFilter narrows a list of members.
+	MemberFilter = store.MemberFilter
 	// AuditFilter narrows the audit log.
 	AuditFilter = store.AuditFilter
 	// AuditEvent is one thing that was done.

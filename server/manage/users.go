@@ -61,8 +61,8 @@ func (s *Service) LookUp(ctx context.Context, p models.Principal, domain, email 
 }
 
 // Users lists all accounts.
-func (s *Service) Users(ctx context.Context, page Page) ([]models.User, string, error) {
-	return s.store.Users(ctx, store.UserFilter{}, page)
+func (s *Service) Users(ctx context.Context, filter UserFilter, page Page) ([]models.User, string, error) {
+	return s.store.Users(ctx, filter, page)
 }
 
 // PendingCode is a one-time code that nobody has used.

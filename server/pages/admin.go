@@ -242,7 +242,7 @@ func (s *Surface) formLeaked(c *gin.Context, p models.Principal) error {
 
 func (s *Surface) pageUsers(c *gin.Context, p models.Principal) error {
 	after := c.Query("after")
-	found, next, err := s.manage.Users(c.Request.Context(), manage.Page{Limit: endpoint.DefaultPage, After: after})
+	found, next, err := s.manage.Users(c.Request.Context(), manage.UserFilter{}, manage.Page{Limit: endpoint.DefaultPage, After: after})
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (s *Surface) pageDomains(c *gin.Context, p models.Principal) error {
 		return s.show(c, p, http.StatusOK, ui.OwnDomains(own, s.now()))
 	}
 	after := c.Query("after")
-	found, next, err := s.manage.Domains(c.Request.Context(), p, manage.Page{Limit: endpoint.DefaultPage, After: after})
+	found, next, err := s.manage.Domains(c.Request.Context(), p, manage.DomainFilter{}, manage.Page{Limit: endpoint.DefaultPage, After: after})
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (s *Surface) domainShown(c *gin.Context, p models.Principal) (ui.DomainPage
 	if err != nil {
 		return ui.DomainPage{}, err
 	}
-	members, next, err := s.manage.Members(ctx, domain.ID, manage.Page{Limit: manage.MaxPage, After: c.Query("after")})
+	members, next, err := s.manage.Members(ctx, domain.ID, manage.MemberFilter{}, manage.Page{Limit: manage.MaxPage, After: c.Query("after")})
 	if err != nil {
 		return ui.DomainPage{}, err
 	}

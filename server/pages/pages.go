@@ -241,7 +241,7 @@ func (s *Surface) choices(ctx context.Context, p models.Principal) (ui.Choices, 
 	var domains []ui.DomainRole
 	page := manage.Page{Limit: manage.MaxPage}
 	for {
-		found, next, err := s.manage.Domains(ctx, p, page)
+		found, next, err := s.manage.Domains(ctx, p, manage.DomainFilter{}, page)
 		if err != nil {
 			return ui.Choices{}, err
 		}

@@ -16,12 +16,19 @@ func wireDomain(d models.Domain) api.Domain {
 }
 
 func (s *Surface) getDomains(c *gin.Context, p models.Principal) error {
+	query := c.Request.URL.Query()
 	var v models.Invalid
-	page := readPage(c.Request.URL.Query(), &v)
+	filter := manage.DomainFilter{Name: query.Get("name"), Status: models.DomainStatus(query.Get("status"))}
+	switch filter.Status {
+	case "", models.DomainEnabled, models.DomainIsDisabled, models.DomainIsFrozen:
+	default:
+		v.Add("status", "must be one of enabled, disabled, frozen")
+	}
+	page := readPage(query, &v)
 	if err := v.Err(); err != nil {
 		return err
 	}
-	domains, next, err := s.manage.Domains(c.Request.Context(), p, page)
+	domains, next, err := s.manage.Domains(c.Request.Context(), p, filter, page)
 	if err != nil {
 		return err
 	}
@@ -71,12 +78,14 @@ func (s *Surface) patchDomain(c *gin.Context, p models.Principal) error {
 }
 
 func (s *Surface) getMembers(c *gin.Context, _ models.Principal) error {
+	query := c.Request.URL.Query()
 	var v models.Invalid
-	page := readPage(c.Request.URL.Query(), &v)
+	filter := manage.MemberFilter{UserID: query.Get("user_id"), Email: query.Get("email")}
+	page := readPage(query, &v)
 	if err := v.Err(); err != nil {
 		return err
 	}
-	members, next, err := s.manage.Members(c.Request.Context(), c.Param("id"), page)
+	members, next, err := s.manage.Members(c.Request.Context(), c.Param("id"), filter, page)
 	if err != nil {
 		return err
 	}

@@ -12,12 +12,22 @@ import (
 )
 
 func (s *Surface) getUsers(c *gin.Context, _ models.Principal) error {
+	query := c.Request.URL.Query()
 	var v models.Invalid
-	page := readPage(c.Request.URL.Query(), &v)
+	filter := manage.UserFilter{Email: query.Get("email"), Name: query.Get("name")}
+	switch status := query.Get("status"); status {
+	case "":
+	case "enabled", "disabled":
+		disabled := status == "disabled"
+		filter.Disabled = &disabled
+	default:
+		v.Add("status", "must be one of enabled, disabled")
+	}
+	page := readPage(query, &v)
 	if err := v.Err(); err != nil {
 		return err
 	}
-	users, next, err := s.manage.Users(c.Request.Context(), page)
+	users, next, err := s.manage.Users(c.Request.Context(), filter, page)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ var peopleCases = []testCase{
 			ms, err := e.store.Memberships(e.ctx, key)
 			assert.NoError(e, err)
 			assert.Empty(e, ms)
-			list, _, err := e.store.Members(e.ctx, key, store.Page{})
+			list, _, err := e.store.Members(e.ctx, key, store.MemberFilter{}, store.Page{})
 			assert.NoError(e, err)
 			assert.Empty(e, list)
 		}
@@ -195,7 +195,7 @@ var peopleCases = []testCase{
 		}
 		e.member(bob.ID, "acme", "member")
 		e.member(ann.ID, "beta", "viewer")
-		list, next, err := e.store.Members(e.ctx, "acme", store.Page{})
+		list, next, err := e.store.Members(e.ctx, "acme", store.MemberFilter{}, store.Page{})
 		require.NoError(e, err)
 		assert.Empty(e, next)
 		assert.Equal(e, []store.Member{{UserID: ann.ID, Email: ann.Email, Role: "admin"}, {UserID: bob.ID, Email: bob.Email, Role: "member"}}, list)
@@ -239,7 +239,7 @@ var peopleCases = []testCase{
 			assert.Equal(e, ids, got)
 			got = nil
 			for _, m := range all(e, limit, func(p store.Page) ([]store.Member, string, error) {
-				return e.store.Members(e.ctx, "d-0", p)
+				return e.store.Members(e.ctx, "d-0", store.MemberFilter{}, p)
 			}) {
 				got = append(got, m.Email)
 			}
@@ -254,6 +254,9 @@ var peopleCases = []testCase{
 		assert.Empty(e, admins)
 		badCursors(e, func(p store.Page) error { _, _, err := e.store.Users(e.ctx, store.UserFilter{}, p); return err })
 		badCursors(e, func(p store.Page) error { _, _, err := e.store.Domains(e.ctx, store.DomainFilter{}, p); return err })
-		badCursors(e, func(p store.Page) error { _, _, err := e.store.Members(e.ctx, "d-0", p); return err })
+		badCursors(e, func(p store.Page) error {
+			_, _, err := e.store.Members(e.ctx, "d-0", store.MemberFilter{}, p)
+			return err
+		})
 	}},
 }

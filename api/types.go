@@ -498,3 +498,8 @@ func WaivedOf(waived []models.Waiver) (out []Waived) {
 type FoundCredentials struct {
 	Credentials []string `json:"credentials"`
 }
+
+// SomePATs is the body of `POST /api/v1/pats/revoke`.
+type SomePATs struct {
+	IDs []string `json:"ids"`
+}

@@ -103,3 +103,47 @@ func TestOpenAPIIsServed(t *testing.T) {
 	assert.Equal(t, "cross-origin", b.header.Get("Cross-Origin-Resource-Policy"), "tools in browsers read it")
 	w.as("").post("/openapi.json", nil).is(405)
 }
+
+// TestRevokeSome revokes several tokens at once, or none.
+func TestRevokeSome(t *testing.T) {
+	const path = "/api/v1/pats/revoke"
+	testenv.EachDatabase(t, func(t *testing.T, dbURL string) {
+		w := newWorld(t, dbURL, nil)
+		one, two, three := w.pat("ann", "one", "acme:models:*:read"), w.pat("ann", "two", "acme:models:*:read"), w.pat("ann", "three", "acme:models:*:read")
+		others := w.pat("dom", "others", "acme:models:*:read")
+		some := func(ids ...string) *answer { return w.as("ann").post(path, api.SomePATs{IDs: ids}) }
+		for name, tc := range map[string]struct {
+			ids    []string
+			status int
+			code   models.Code
+			field  string
+		}{
+			"somebody else's": {[]string{one.ID, others.ID}, 404, models.CodeNotFound, "ids[1]"},
+			"nobody's":        {[]string{"0000000000000000", one.ID}, 404, models.CodeNotFound, "ids[0]"},
+			"no id":           {[]string{one.ID, "a\x00b"}, 404, models.CodeNotFound, "ids[1]"},
+			"none":            {[]string{}, 422, models.CodeInvalid, "ids"},
+			"twice":           {[]string{one.ID, one.ID}, 422, models.CodeInvalid, "ids[1]"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				a := some(tc.ids...)
+				a.t = t
+				p := a.problem(tc.status, tc.code)
+				require.NotEmpty(t, p.Errors)
+				assert.Equal(t, tc.field, p.Errors[0].Field)
+				for _, pat := range []api.PAT{one, others} {
+					assert.True(t, w.allowed(pat.Token, "models", "*", "read"), "nothing was revoked")
+				}
+			})
+		}
+		for range 2 {
+			var page api.Page[api.PAT]
+			some(two.ID, one.ID).is(200).into(&page)
+			require.Len(t, page.Items, 2)
+			assert.Equal(t, []string{two.ID, one.ID}, []string{page.Items[0].ID, page.Items[1].ID})
+			assert.Equal(t, models.StatusRevoked, page.Items[0].Status)
+		}
+		assert.False(t, w.allowed(one.Token, "models", "*", "read"))
+		assert.False(t, w.allowed(two.Token, "models", "*", "read"))
+		assert.True(t, w.allowed(three.Token, "models", "*", "read"))
+	})
+}

@@ -123,15 +123,55 @@ func (s *Store) RevokeWithin(ctx context.Context, by models.Actor, domain, id, r
 	return pat, err
 }
 
-func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id string, why models.Revocation, awaited bool) (revoked models.PAT, mark Mark, err error) {
-	// All of the chain that leads to the token and is not revoked yet. Dead links
-	// in between do not break it.
+// revokeChain ends a token with all of the chain that leads to it. Dead links in between do not
+// break it.
+func (t *tx) revokeChain(row patRow, why models.Revocation) error {
 	const chain = `WITH RECURSIVE chain (id) AS (
 			SELECT id FROM pats WHERE id = ?
 			UNION
 			SELECT p.id FROM pats p JOIN chain c ON p.rotated_to = c.id WHERE p.user_id = ?
 		)
 		SELECT p.id FROM chain c JOIN pats p ON p.id = c.id WHERE p.revoked_at IS NULL ORDER BY p.id`
+	var ids []string
+	if err := t.db.Raw(chain, row.ID, row.UserID).Find(&ids).Error; err != nil {
+		return err
+	}
+	return t.revoke(row.UserID, row.ID, ids, why)
+}
+
+// RevokeSome is [Store.RevokePAT] for several tokens of a user, all of them or, if one is not
+// theirs, none: CodeNotFound, which names the field `ids[n]`.
+func (s *Store) RevokeSome(ctx context.Context, by models.Actor, userID string, ids []string) (revoked []models.PAT, err error) {
+	err = s.write(ctx, "revoke_some", by, func(t *tx) error {
+		revoked, t.ends = make([]models.PAT, len(ids)), true
+		if _, err := t.lockUser(userID); err != nil { // so that two who name the same tokens do not wait for each other
+			return err
+		}
+		for i, id := range ids {
+			row, err := t.lockPAT(userID, id)
+			if models.CodeOf(err) == models.CodeNotFound {
+				e := models.NewError(models.CodeNotFound, "one of the ids is no token of yours; none was revoked")
+				e.Fields = []models.FieldError{{Field: fmt.Sprintf("ids[%d]", i), Message: "is no token of yours"}}
+				return e
+			}
+			if err == nil {
+				err = t.revokeChain(row, models.Revocation{})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for i, id := range ids {
+			if revoked[i], err = t.reload(id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return revoked, err
+}
+
+func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id string, why models.Revocation, awaited bool) (revoked models.PAT, mark Mark, err error) {
 	var done *tx
 	err = s.write(ctx, "revoke_pat", by, func(t *tx) error {
 		done, t.awaited, t.ends = t, awaited, true
@@ -145,11 +185,7 @@ func (s *Store) revokePAT(ctx context.Context, by models.Actor, userID, id strin
 		if err != nil {
 			return err
 		}
-		var ids []string
-		if err := t.db.Raw(chain, id, row.UserID).Find(&ids).Error; err != nil {
-			return err
-		}
-		if err := t.revoke(row.UserID, id, ids, why); err != nil {
+		if err := t.revokeChain(row, why); err != nil {
 			return err
 		}
 		if awaited && len(t.changes) == 0 {

@@ -56,6 +56,29 @@ func (s *Service) RevokeAll(ctx context.Context, p models.Principal) (int, error
 	return s.store.RevokeAll(ctx, p.Actor, p.User.ID)
 }
 
+// maxSome bounds the tokens that one call revokes.
+const maxSome = 200
+
+// RevokeSome revokes several tokens of p: all of them, or if one is not theirs, none.
+func (s *Service) RevokeSome(ctx context.Context, p models.Principal, ids []string) ([]models.PAT, error) {
+	var v models.Invalid
+	if n := len(ids); n < 1 || n > maxSome {
+		v.Add("ids", "must have 1 to %d items, not %d", maxSome, n)
+	}
+	seen := make(map[string]int, len(ids))
+	for i, id := range ids {
+		if first, twice := seen[id]; twice {
+			v.Add(fmt.Sprintf("ids[%d]", i), "is the same as ids[%d]", first)
+			continue
+		}
+		seen[id] = i
+	}
+	if err := v.Err(); err != nil {
+		return nil, err
+	}
+	return s.store.RevokeSome(ctx, p.Actor, p.User.ID, ids)
+}
+
 // RevokeItself revokes the token that p is, whatever its scopes: a program that has to give
 // up a leaked token needs nobody's help.
 func (s *Service) RevokeItself(ctx context.Context, p models.Principal) error {

@@ -135,6 +135,20 @@ func (s *Surface) postRevoke(c *gin.Context, p models.Principal) error {
 	return nil
 }
 
+// postRevokeSome revokes several tokens of the caller.
+func (s *Surface) postRevokeSome(c *gin.Context, p models.Principal) error {
+	var in api.SomePATs
+	if err := s.readBody(c, &in); err != nil {
+		return err
+	}
+	revoked, err := s.manage.RevokeSome(c.Request.Context(), p, in.IDs)
+	if err != nil {
+		return err
+	}
+	writePage(c, revoked, "", s.wirePAT)
+	return nil
+}
+
 func (s *Surface) postRotate(c *gin.Context, p models.Principal) error {
 	var in api.Rotation
 	if err := s.readBody(c, &in); err != nil {

@@ -30,6 +30,7 @@ func (s *Surface) apiRoutes() []endpoint.Route {
 
 		{Method: "GET", Path: "/api/v1/pats", By: endpoint.Owner, SignIn: endpoint.AnyAgeToRead, Do: s.getPATs, Accepts: endpoint.Accepts{Query: endpoint.With("status", "name")}},
 		{Method: "POST", Path: "/api/v1/pats", By: endpoint.OwnerFresh, SignIn: endpoint.FreshOwn, Do: s.postPAT, Accepts: endpoint.Accepts{Body: endpoint.Object}},
+		{Method: "POST", Path: "/api/v1/pats/revoke", By: endpoint.Session, SignIn: endpoint.AnyAgeToNarrow, Do: s.postRevokeSome, Accepts: endpoint.Accepts{Body: endpoint.Object}},
 		{Method: "DELETE", Path: "/api/v1/pats", By: endpoint.Owner, SignIn: endpoint.AnyAgeToNarrow, Do: s.deletePATs, Accepts: endpoint.Accepts{Query: []string{"all"}}},
 		{Method: "GET", Path: "/api/v1/pats/self", By: endpoint.PatItself, SignIn: endpoint.NoSession, Do: s.getSelf},
 		{Method: "DELETE", Path: "/api/v1/pats/self", By: endpoint.PatItself, SignIn: endpoint.NoSession, Do: s.deleteSelf},

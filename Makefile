@@ -38,7 +38,8 @@ run: build ## start a demo with throwaway data and print the curl lines to try
 
 .PHONY: build
 build: ## build bin/patrol
-	$(GO) build $(BUILD) -ldflags "$(STAMP)" -o bin/patrol ./cmd/patrol
+	@echo '$(GO) build $(BUILD) -o bin/patrol ./cmd/patrol'
+	@$(GO) build $(BUILD) -ldflags "$(STAMP)" -o bin/patrol ./cmd/patrol # the version and the commit, which nobody wants to read
 
 .PHONY: test
 test: ## run all tests, with the race detector, on both databases

@@ -25,7 +25,16 @@ func TestTheCandidateCanBeLookedAt(t *testing.T) {
 		require.False(t, ledger.next(t).Result.Passed, name)
 		assert.Equal(t, archive, d.Candidate(), name)
 	}
-	replace(t, file, packedFiles(t, embeddedFiles(t, map[string]string{"patrol/x/data.json": "{}"})))
+	const own = `package patrol.custom
+
+# METADATA
+# title: Some model is gone
+# custom:
+#   code: gone
+#   message: It is gone.
+deny contains rego.metadata.rule().custom if input.request.entity == "gone"
+`
+	replace(t, file, packedFiles(t, embeddedFiles(t, map[string]string{"custom/own.rego": own})))
 	require.True(t, ledger.next(t).Result.Passed)
 	require.Eventually(t, func() bool { return d.Candidate() == nil }, 10*time.Second, 5*time.Millisecond, "it is in force")
 }

@@ -16,7 +16,7 @@ func TestLoadDefault(t *testing.T) {
 	c := s.Catalog()
 	assert.Equal(t, "Models", c.EntityTypes["models"].Title)
 	assert.Equal(t, "List and inspect", c.EntityTypes["models"].Operations["read"].Title)
-	assert.Len(t, c.EntityTypes, 3)
+	assert.Len(t, c.EntityTypes, 4)
 	assert.True(t, c.Roles["admin"].AdministersDomain())
 	assert.False(t, c.Roles["member"].AdministersDomain())
 	for name, role := range c.Roles {

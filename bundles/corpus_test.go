@@ -44,7 +44,7 @@ type refusedBundle struct {
 func gates() map[string]GateConfig {
 	return map[string]GateConfig{
 		"":        {MinCoverage: -1},
-		"covered": {MinCoverage: 100},
+		"covered": {MinCoverage: 100, TestTimeout: 2 * time.Minute}, // tests of the default policy, on a machine that is busy
 		"signed":  {MinCoverage: -1},
 		"hurried": {MinCoverage: -1, TestTimeout: time.Second},
 		"patient": {MinCoverage: -1, TestTimeout: time.Minute, Limits: sandbox.Limits{CPU: 10 * time.Second}},

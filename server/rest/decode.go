@@ -28,11 +28,11 @@ var (
 	// UTF-8 and names that differ in case are refused by the package's defaults.
 	strict = json.RejectUnknownMembers(true)
 
-	// withoutNull is strict and refuses null where a text may be: an absent text is left out.
-	withoutNull = json.JoinOptions(strict, json.WithUnmarshalers(json.JoinUnmarshalers(
+	// withoutNull is strict and refuses null where a text has to be. Where null has a meaning, or
+	// stands for what is absent, the field is a pointer.
+	withoutNull = json.JoinOptions(strict, json.WithUnmarshalers(
 		json.UnmarshalFromFunc(func(d *jsontext.Decoder, _ *string) error { return refuseNull(d) }),
-		json.UnmarshalFromFunc(func(d *jsontext.Decoder, _ **string) error { return refuseNull(d) }),
-	)))
+	))
 	null    = []byte("null")
 	errNull = errors.New("null is no text")
 )

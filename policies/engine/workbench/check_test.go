@@ -177,7 +177,7 @@ func TestCheckRefuses(t *testing.T) {
 			[]string{"allows everything", "denies everything", "for the same", "maps no request"},
 		},
 		"rules that no test runs": {
-			map[string]string{"custom/x.rego": "package patrol.custom\n\n# METADATA\n# title: P\n# custom:\n#   code: a\n#   message: A.\ndeny contains rego.metadata.rule().custom if {\n\tinput.user.email == \"a\"\n\tinput.user.id == \"b\"\n}\n"},
+			map[string]string{"custom/x.rego": "package patrol.custom\n\n# METADATA\n# title: P\n# custom:\n#   code: a\n#   message: A.\ndeny contains rego.metadata.rule().custom if {\n\tinput.user.email == \"a@example.com\"\n\tinput.user.id == \"b\"\n}\n"},
 			workbench.CheckOptions{MinCoverage: 100},
 			[]string{"coverage coverage_low the tests run 9"},
 		},

@@ -59,3 +59,14 @@ type AbleToken struct {
 	LastUsedAt *time.Time `json:"last_used_at"`
 	DependsOn  []string   `json:"depends_on,omitempty"`
 }
+
+// FoundCredentials is the body of `POST /api/v1/credentials/revoke`: texts that somebody found,
+// tokens among them.
+type FoundCredentials struct {
+	Credentials []string `json:"credentials"`
+}
+
+// SomePATs is the body of `POST /api/v1/pats/revoke`.
+type SomePATs struct {
+	IDs []string `json:"ids"`
+}

@@ -492,14 +492,3 @@ func WaivedOf(waived []models.Waiver) (out []Waived) {
 	}
 	return out
 }
-
-// FoundCredentials is the body of `POST /api/v1/credentials/revoke`: texts that somebody found,
-// tokens among them.
-type FoundCredentials struct {
-	Credentials []string `json:"credentials"`
-}
-
-// SomePATs is the body of `POST /api/v1/pats/revoke`.
-type SomePATs struct {
-	IDs []string `json:"ids"`
-}

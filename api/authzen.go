@@ -10,7 +10,7 @@ type AccessDecision struct {
 	Context  *AccessContext `json:"context,omitempty"`
 }
 
-// AccessContext says why (section 5.5.1).
+// AccessContext has the reasons for a decision (section 5.5.1).
 type AccessContext struct {
 	DecisionID string            `json:"decision_id,omitempty"`
 	Status     int               `json:"status,omitzero"` // to tell the end client: 200, 401, 403 or 503
@@ -44,7 +44,7 @@ type AccessResults struct {
 	Results []AccessResult `json:"results"`
 }
 
-// AccessPage says what follows (section 8.2.2).
+// AccessPage leads to the results that follow (section 8.2.2).
 type AccessPage struct {
 	NextToken string `json:"next_token"` // "": nothing
 	Count     int    `json:"count"`

@@ -12,6 +12,9 @@ import (
 // It is no use of a token.
 const SurfaceInquiry = "inquiry"
 
+// Surfaces are those on which decisions are made: labels of metrics, and choices of the log.
+var Surfaces = []string{"authorize", "gateway", "forwardauth", "extauthz", "page", "api", "authzen", "oauth", SurfaceInquiry}
+
 // LoggedDecision is one line of the decision log: a decision with all that it was
 // made on, so that it can be explained, and made again, later. It holds no secret.
 type LoggedDecision struct {

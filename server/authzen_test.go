@@ -225,7 +225,7 @@ func TestAccess(t *testing.T) {
 	})
 }
 
-// stand is what stands in an answer for a name.
+// stand replaces a placeholder of the cases by the id of this run.
 func stand(name string, ids map[string]string) string {
 	if id, ok := ids[strings.TrimPrefix(name, "$")]; ok && strings.HasPrefix(name, "$") {
 		return id

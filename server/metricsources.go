@@ -10,13 +10,10 @@ import (
 	"patrol/models/store"
 )
 
-// surfaces are where decisions are asked for.
-var surfaces = []string{"authorize", "gateway", "extauthz", "forwardauth", "page", "api", models.SurfaceInquiry}
-
 // begin has each counter with labels of a fixed set there from the start: to Prometheus a
 // counter that appears with its first event has not risen.
 func (m *Metrics) begin() {
-	for _, surface := range surfaces {
+	for _, surface := range models.Surfaces {
 		m.decisions.WithLabelValues("allow", "", surface)
 		for _, reason := range knownReasons {
 			outcome := "deny"
@@ -44,7 +41,7 @@ func (m *Metrics) begin() {
 	}
 }
 
-// Database is what is watched of a database: of the records, and of the decision log.
+// Database is the source of the metrics of a database.
 type Database interface {
 	Pools() []store.PoolStats
 	FileSizes() (file, wal int64, ok bool)

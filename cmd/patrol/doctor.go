@@ -11,7 +11,7 @@ import (
 	"patrol/cmd/patrol/config"
 )
 
-// verdict is how a check of the doctor ended.
+// verdict is the outcome of one check of the doctor.
 type verdict string
 
 const (
@@ -29,7 +29,7 @@ type finding struct {
 	Do     string  `json:"do,omitempty"` // what to do about it
 }
 
-// examination is what `patrol doctor -o json` prints.
+// examination is the output of `patrol doctor -o json`.
 type examination struct {
 	Result   verdict   `json:"result"` // the worst of the findings
 	Findings []finding `json:"findings"`

@@ -11,7 +11,7 @@ import (
 const (
 	// readyEvery is the pause between two looks at a server that starts.
 	readyEvery = 100 * time.Millisecond
-	// aliveIn is how often in the watchdog's time the server is looked at.
+	// aliveIn is the number of looks at the server within the watchdog's time.
 	aliveIn = 3
 )
 

@@ -1,4 +1,4 @@
-// Package disk says how much room there is where a file lies.
+// Package disk measures the free space of the file system of a file.
 package disk
 
 import (

@@ -26,10 +26,10 @@ func main() {
 	}
 }
 
-// releases are what can be made.
+// releases are the platforms that archives are built for.
 var releases = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64", "windows/arm64"}
 
-// build is what a release is made of.
+// build holds the inputs of one release.
 type build struct {
 	out, stage string
 	version    string

@@ -1,4 +1,4 @@
-// Package release says which build of Patrol a program is: its version, the commit that
+// Package release identifies the build of a program of Patrol: its version, the commit that
 // it was made of, and that commit's time. The time of the build is nowhere, so that
 // building the same commit twice gives the same bytes.
 //
@@ -76,5 +76,5 @@ func (i Info) String() string {
 	return fmt.Sprintf("patrol %s (%s, %s, %s/%s)", i.Version, source, i.Go, i.OS, i.Arch)
 }
 
-// short is how people write a commit.
+// short abbreviates a commit to its first 12 characters.
 func short(commit string) string { return commit[:min(12, len(commit))] }

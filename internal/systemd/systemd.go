@@ -21,7 +21,7 @@ const (
 	Alive    = "WATCHDOG=1"
 )
 
-// Manager is who started the service.
+// Manager is the service manager that started the program.
 type Manager struct {
 	address *net.UnixAddr
 	// Watchdog is the time within which it must hear [Alive] again; 0: it need not.

@@ -88,9 +88,6 @@ func readsContext(c *ast.Compiler, refs ...ast.Ref) (reads bool) {
 	return reads
 }
 
-// Variable lists which of client, context and http the rules of the policy can read, sorted.
-func (s *Snapshot) Variable() []string { return slices.Clone(s.variable) }
-
 // watch returns where an evaluation notes what it looks at; nil: nobody asks.
 func (q *question) watch() *plan.Slots {
 	if !q.watched {

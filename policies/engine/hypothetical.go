@@ -33,7 +33,7 @@ func HypotheticalToken(req models.Request, domain *Value, now time.Time, lifetim
 	).fit(TokenFact)
 }
 
-// maxLifetime is what a domain allows a token; 0: as long as it lives.
+// maxLifetime is the longest lifetime that a domain takes of a token; 0: no limit.
 func (v *Value) maxLifetime() time.Duration {
 	if v == nil {
 		return 0

@@ -28,7 +28,7 @@ var contractCodes = []models.ReasonCode{
 // IsContractCode reports whether a code is that of a reason of the contract.
 func IsContractCode(code models.ReasonCode) bool { return slices.Contains(contractCodes, code) }
 
-// OwnFault is what is wrong with a value of one of [OwnDocuments].
+// OwnFault is an error in a value of one of [OwnDocuments].
 type OwnFault struct {
 	Keys     []string // of the part that is wrong, in the document
 	Reserved bool     // it is a reason with a code of Patrol's
@@ -91,7 +91,7 @@ func checkOwn(name string, v ast.Value) (reserved bool, err error) {
 	return false, err
 }
 
-// OwnRuleFault is what is wrong with what a rule of one's own gives for an input.
+// OwnRuleFault is an error in the value that an own rule has for an input.
 type OwnRuleFault struct {
 	Document string
 	Rule     *ast.Rule

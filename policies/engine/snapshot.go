@@ -51,7 +51,7 @@ type Snapshot struct {
 	needs    *recall[hinted]
 	choosers choosers
 	reads    Reads
-	variable []string // see [Snapshot.Variable]
+	variable []string // of client, context and http, those that the rules can read; sorted
 }
 
 // The documents that are asked for.

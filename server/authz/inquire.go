@@ -9,8 +9,8 @@ import (
 	"patrol/policies/engine"
 )
 
-// About says whom a question is about, which is asked by somebody else than the holder of a
-// token. Exactly one is set.
+// About names the subject of a question that somebody else than the holder of a token asks.
+// Exactly one field is set.
 type About struct {
 	// UserID is the id of a user. They are judged by a supposed token, which has what is asked
 	// for as its only scope; see [engine.HypotheticalToken].
@@ -70,7 +70,8 @@ func (a *Authorizer) subject(ctx context.Context, l look, call Call, about About
 	return rec, nil
 }
 
-// AskingAbout is what a service must be allowed to do that asks about others in a domain.
+// AskingAbout returns the request that the policy must allow a service before it may ask about
+// others in a domain.
 func AskingAbout(domain string) models.Request {
 	return models.Request{Domain: domain, EntityType: "decisions", Entity: models.Any, Operation: "evaluate"}
 }

@@ -259,11 +259,12 @@ func (s *Surface) evaluation(k *caller, m message) (any, error) {
 	return answerOf(k.ask(q))
 }
 
-func answerOf(d api.AccessDecision, err error) (any, error) {
+// answerOf leaves out an answer that came with an error.
+func answerOf[T any](answer T, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return answer, nil
 }
 
 // evaluations answers several questions in their order, up to the one that the semantic stops

@@ -35,7 +35,7 @@ type entity struct {
 	properties map[string]any
 }
 
-// action is what is to be done (section 5.3).
+// action is the action of a question (section 5.3).
 type action struct {
 	name       string
 	properties map[string]any
@@ -206,7 +206,7 @@ func (q *question) domain(fallback string, v *models.Invalid) string {
 	return ""
 }
 
-// request is what the policy judges. The context has what the caller says of the environment
+// request returns the question in the form that the policy judges. The context has what the caller says of the environment
 // and, under `authzen`, what it says of the three others.
 func (q *question) request(domain string) models.Request {
 	req := models.Request{Domain: domain, EntityType: q.resource.kind, Entity: q.resource.id, Operation: q.action.name}
@@ -235,7 +235,7 @@ const domainsType = "domains"
 // resource.
 const contextKey = "authzen"
 
-// semantic says how several questions are evaluated (section 7.1.2.1).
+// semantic is the way in which several questions are evaluated (section 7.1.2.1).
 type semantic string
 
 const (

@@ -23,7 +23,7 @@ const (
 	maxExamined = 10_000
 )
 
-// cursor says where a search goes on. The caller does not see what is in it.
+// cursor is the position in a search. It is opaque to the caller.
 type cursor struct {
 	Question string `json:"q"` // a digest of what was searched for
 	After    string `json:"a"`
@@ -146,13 +146,21 @@ func (w *search) take(k *caller, of *authz.Examined, member *models.Membership, 
 	}
 }
 
-// answer is what was found, up to a page of it, and where to go on.
+// answer returns the results of the page with the token of the next one.
 func (w *search) answer(next string) api.AccessResults {
 	out := api.AccessResults{Results: w.found, Page: api.AccessPage{NextToken: w.page.next(next), Count: len(w.found)}}
 	if len(w.depends) > 0 {
 		out.Context = &api.AccessContext{DependsOn: slices.Sorted(maps.Keys(w.depends))}
 	}
 	return out
+}
+
+// nothing is the answer where there is nobody to ask about.
+func (w *search) nothing(err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return w.answer(""), nil
 }
 
 // listed answers with the part of what was found that is wanted, in the order of the keys.
@@ -171,29 +179,15 @@ func (w *search) listed(key func(api.AccessResult) string) api.AccessResults {
 func (s *Surface) searchSubjects(k *caller, m message) (any, error) {
 	w, err := k.begin(m, subjects)
 	if err != nil || w.domain == nil {
-		return answered(w, err)
+		return w.nothing(err)
 	}
 	switch w.subject.kind {
 	case userSubject:
-		return answerOr(w.users(k))
+		return answerOf(w.users(k))
 	case tokenSubject:
-		return answerOr(w.tokens(k))
+		return answerOf(w.tokens(k))
 	}
 	return w.answer(""), nil
-}
-
-func answered(w *search, err error) (any, error) {
-	if err != nil {
-		return nil, err
-	}
-	return w.answer(""), nil
-}
-
-func answerOr(r api.AccessResults, err error) (any, error) {
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
 }
 
 // users goes through everybody, since a policy may let people in who are no members.
@@ -290,11 +284,11 @@ func (w *search) whom(k *caller) (of *authz.Examined, member *models.Membership,
 func (s *Surface) searchResources(k *caller, m message) (any, error) {
 	w, err := k.begin(m, resources)
 	if err != nil || w.domain == nil {
-		return answered(w, err)
+		return w.nothing(err)
 	}
 	of, member, scopes, err := w.whom(k)
 	if err != nil || of == nil {
-		return answered(w, err)
+		return w.nothing(err)
 	}
 	candidates := map[string]bool{models.Any: true}
 	for _, e := range w.examined.Catalog().EntityTypes[w.resource.kind].Entities {
@@ -320,11 +314,11 @@ func (s *Surface) searchResources(k *caller, m message) (any, error) {
 func (s *Surface) searchActions(k *caller, m message) (any, error) {
 	w, err := k.begin(m, actions)
 	if err != nil || w.domain == nil {
-		return answered(w, err)
+		return w.nothing(err)
 	}
 	of, member, _, err := w.whom(k)
 	if err != nil || of == nil {
-		return answered(w, err)
+		return w.nothing(err)
 	}
 	req := w.request(w.name)
 	for name := range w.examined.Catalog().EntityTypes[w.resource.kind].Operations {

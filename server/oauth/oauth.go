@@ -63,7 +63,7 @@ func (s *Surface) Routes() []endpoint.Route {
 	}
 }
 
-// metadata is what RFC 8414 §2 has of what there is here.
+// metadata holds the members of RFC 8414 §2 that apply.
 type metadata struct {
 	Issuer               string   `json:"issuer"`
 	Introspection        string   `json:"introspection_endpoint"`

@@ -1,6 +1,6 @@
-// Package reach says what somebody can really do: every cell is a decision of the policy in force
-// on current facts, own rules included. Nothing here works anything out beside it; what is worked
-// out is which questions to ask.
+// Package reach lists the requests that tokens and users can make and those that they cannot. Every
+// cell is a decision of the policy in force on current facts, own rules included. This package
+// selects the questions and never answers one.
 package reach
 
 import (
@@ -47,7 +47,7 @@ type Filter struct {
 	After      string // where the page before ended; "": the first
 }
 
-// OfPAT says what a token can do: in each domain that its scopes reach, for each entity type, the
+// OfPAT decides for a token, in each domain that its scopes reach, for each entity type, the
 // entities that they name and `*`, and each operation of the catalog. A scope for any domain covers
 // the domains of the owner, and of a platform admin all of them.
 func (s *Service) OfPAT(ctx context.Context, pat models.PAT, f Filter) ([]api.ReachCell, string, error) {
@@ -75,7 +75,7 @@ func (s *Service) OfPAT(ctx context.Context, pat models.PAT, f Filter) ([]api.Re
 	})
 }
 
-// OfDraft says what a token with these scopes could do if its owner made it now. An approval that a
+// OfDraft decides for a token with these scopes as if its owner made it now. An approval that a
 // domain demands comes later, so it lacks.
 func (s *Service) OfDraft(ctx context.Context, owner models.User, scopes []models.Scope, expires time.Time, f Filter) ([]api.ReachCell, string, error) {
 	draft := models.PAT{ID: models.HypotheticalID, UserID: owner.ID, Name: models.HypotheticalID, Scopes: scopes, CreatedAt: s.now(), ExpiresAt: expires}
@@ -85,7 +85,7 @@ func (s *Service) OfDraft(ctx context.Context, owner models.User, scopes []model
 	return s.OfPAT(ctx, draft, f)
 }
 
-// OfUser says what a user could have a token do, in each of their domains, for the entities that
+// OfUser decides for a supposed token of a user, in each of their domains, for the entities that
 // the catalog names and `*`.
 func (s *Service) OfUser(ctx context.Context, u models.User, f Filter) ([]api.ReachCell, string, error) {
 	e := s.authz.Examine()
@@ -95,7 +95,7 @@ func (s *Service) OfUser(ctx context.Context, u models.User, f Filter) ([]api.Re
 	})
 }
 
-// question is what cells are asked about.
+// question is the subject of the cells, with the domains and entities to ask for.
 type question struct {
 	of       *authz.Examined
 	catalog  models.Catalog
@@ -208,7 +208,7 @@ func (q question) in(ctx context.Context, name string, domain *models.Domain, me
 	return cells
 }
 
-// lifted says what would lift a reason, "" if nobody here knows. Together with what lifts the other
+// lifted describes a change that lifts a reason; "" if none is known. Together with what lifts the other
 // reasons it need not be enough: a policy may have more to say then.
 func (q question) lifted(code models.ReasonCode, req models.Request) string {
 	switch code {

@@ -23,7 +23,7 @@ type CodeWaiting struct {
 	Expires       Moment
 }
 
-// CodeDoes says what a code with a purpose is for, and the address that it confirms.
+// CodeDoes describes the effect of a code in words, with the address that it confirms.
 func CodeDoes(purpose, email string) string {
 	switch purpose {
 	case "reset_password":

@@ -13,7 +13,7 @@ import (
 )
 
 // Edit is the page that renames and describes a token, and says where it may be used from.
-// in is what the fields hold.
+// The fields hold the values of in.
 func Edit(t Token, in api.PATPatch, p Problems) Form {
 	return Form{
 		Heading: "Edit " + t.Name, Action: t.Link() + "/edit", Submit: "Save", Cancel: t.Link(), Part: tokens, Problems: p,

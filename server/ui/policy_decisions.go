@@ -222,12 +222,9 @@ func (d Decisions) More() []Field {
 		{Name: "to", Label: "To (UTC)", Kind: TimeField, Value: toForm(f.Until)},
 		{Name: "request", Label: "Request (id)", Kind: TextField, Value: f.Request, MaxLength: 64},
 		{Name: "revision", Label: "Revision", Kind: SelectField, Options: selected(choicesOf(d.Known), f.Revision)},
-		{Name: "surface", Label: "Surface", Kind: SelectField, Options: selected(choicesOf(surfaces), f.Surface)},
+		{Name: "surface", Label: "Surface", Kind: SelectField, Options: selected(choicesOf(models.Surfaces), f.Surface)},
 	}
 }
-
-// surfaces are the surfaces on which decisions are made.
-var surfaces = []string{"authorize", "gateway", "forwardauth", "extauthz", "page", "api", "authzen", "oauth", models.SurfaceInquiry}
 
 // Open reports whether one of the further controls is used.
 func (d Decisions) Open() bool {

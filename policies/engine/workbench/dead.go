@@ -125,7 +125,7 @@ func errOff(what *ast.Term) error {
 	return fmt.Errorf("with the data as they are this never holds, for what %v is", what)
 }
 
-// hidden is what to know of rules whose reasons nobody would see.
+// hidden is a note for rules whose reasons are never reported; "" if they are.
 func (c *check) hidden(pkg ast.Ref, r *ast.Rule) string {
 	reads, _ := c.readsOf(r)
 	if !c.hides(pkg, r) || !slices.Contains(reads, "token.revoked") && !slices.Contains(reads, "user.disabled") {

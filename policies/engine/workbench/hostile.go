@@ -149,7 +149,7 @@ func placeText(l *ast.Location) string {
 }
 
 // faultsOn decides an input, and says what is wrong with the answer, if there is none, and with
-// exceptions. where says what the input is.
+// exceptions. where describes the input.
 func (c *check) faultsOn(ctx context.Context, input object, where string, fallback *ast.Location) ([]engine.Finding, error) {
 	v, err := ast.InterfaceToValue(input)
 	if err != nil {
@@ -169,8 +169,8 @@ func (c *check) faultsOn(ctx context.Context, input object, where string, fallba
 	return c.blame(ctx, term, err, where, fallback)
 }
 
-// blame says which rule of one's own is why an input has no answer; if none is, it says where
-// the evaluation failed.
+// blame finds the own rules by which an input has no answer; if there are none, it reports the
+// place at which the evaluation failed.
 func (c *check) blame(ctx context.Context, input *ast.Term, failed error, where string, fallback *ast.Location) (found []engine.Finding, err error) {
 	add := func(code string, l *ast.Location, why string) {
 		why = strings.Join(strings.Fields(why), " ")

@@ -18,10 +18,10 @@ const (
 	lastSecond  = 253402300799
 )
 
-// span is what a number may be.
+// span is a range of numbers.
 type span struct{ low, high float64 }
 
-// spanOf is what a number in the input may be.
+// spanOf returns the range of a number in the input.
 func spanOf(path []string) (s span, ok bool) {
 	switch strings.Join(path, ".") {
 	case "now":
@@ -34,7 +34,7 @@ func spanOf(path []string) (s span, ok bool) {
 	return span{}, false
 }
 
-// spanOfCall is what a function may return.
+// spanOfCall returns the range of the numbers that a function returns.
 func spanOfCall(t *ast.Term, named map[ast.Var][]string) (s span, what string, ok bool) {
 	call, isCall := t.Value.(ast.Call)
 	if !isCall || len(call) < 2 {
@@ -355,7 +355,7 @@ func kinds(add finder, named map[ast.Var][]string, t []*ast.Term, l *ast.Locatio
 	}
 }
 
-// lettersOf says which letters a fact may have, nil where it may be any.
+// lettersOf returns the characters that a fact can have; nil: any.
 func lettersOf(path []string) func(rune) bool {
 	switch strings.Join(path, ".") {
 	case "request.entity":

@@ -74,7 +74,7 @@ func TestMaliciousPolicies(t *testing.T) {
 	}
 }
 
-// answerUnder is what a policy answers to a request that is changed.
+// answerUnder returns the answer of a policy to the usual request with changes.
 func answerUnder(t *testing.T, src engine.Source, change map[string]any) string {
 	t.Helper()
 	s, err := engine.Load(t.Context(), src, engine.WithTimeout(10*time.Second))

@@ -89,8 +89,8 @@ func (c *check) codesInData(add finder, keys []string, v any) {
 	}
 }
 
-// misshapen says why a rule for a document of one's own does not make what that must be, "" if
-// nothing shows that.
+// misshapen returns the reason for which a rule cannot give its own document the type that it
+// must have; "" if none is found.
 func misshapen(m *ast.Module, r *ast.Rule) string {
 	path := texts(append(m.Package.Path[1:].Copy(), headOf(r)...))
 	if len(path) < 3 || path[0] != engine.Root || path[1] != "custom" || !slices.Contains(engine.OwnDocuments, path[2]) {

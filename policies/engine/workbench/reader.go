@@ -365,8 +365,7 @@ func (in *reader) literals(m *ast.Module, r *ast.Rule) (found []literal) {
 	return found
 }
 
-// defaults is what object.get gives for a part of the input that is not there, nil if a term is
-// no such part.
+// defaults returns the default of an object.get of the input; nil if the term is no such call.
 func defaults(t *ast.Term, of map[ast.Var]*ast.Term) *ast.Term {
 	switch v := t.Value.(type) {
 	case ast.Var:
